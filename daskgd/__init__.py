@@ -1,0 +1,60 @@
+"""daskgd: train on data that does not fit, in Python.
+
+Public names, loaded when first used: a worker that runs a gradient needs numpy and the maths, not scikit-learn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daskgd.datasets import Dataset, as_dataset, open_dataset
+    from daskgd.estimators import LinearRegression, LinearSVC, LogisticRegression, Perceptron, Ridge, together
+    from daskgd.solvers import LBFGS, GradientDescent, LocalGD
+    from daskgd.store import ChunkError, StoreError, write_dataset
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "daskgd.datasets": ("Dataset", "as_dataset", "open_dataset"),
+    "daskgd.estimators": (
+        "LinearRegression",
+        "LinearSVC",
+        "LogisticRegression",
+        "Perceptron",
+        "Ridge",
+        "together",
+    ),
+    "daskgd.solvers": ("LBFGS", "GradientDescent", "LocalGD"),
+    "daskgd.store": ("ChunkError", "StoreError", "write_dataset"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "LBFGS",
+    "ChunkError",
+    "Dataset",
+    "GradientDescent",
+    "LinearRegression",
+    "LinearSVC",
+    "LocalGD",
+    "LogisticRegression",
+    "Perceptron",
+    "Ridge",
+    "StoreError",
+    "as_dataset",
+    "open_dataset",
+    "together",
+    "write_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'daskgd' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

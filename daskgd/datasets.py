@@ -1,0 +1,681 @@
+"""Datasets: aligned features, targets and weights, lazily; views of their rows; and what users may pass.
+
+A :class:`Dataset` is columns (X, y, sample_weight) of equal length that can be read by rows, with a layout
+of blocks and partitions that depends on nothing but the data and two settings. Knows dask arrays and the
+store; no solvers, no engines.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any, Protocol
+
+import dask
+import dask.array as da
+import numpy as np
+import yaml
+from dask.utils import format_bytes, parse_bytes
+from numpy.typing import NDArray
+
+from daskgd.engines.base import Layout
+from daskgd.problems import Rows
+from daskgd.store import Column, open_store, zarr_behind
+
+Array = NDArray[Any]
+
+dask.config.update_defaults(yaml.safe_load(files("daskgd").joinpath("daskgd.yaml").read_text()))
+
+
+def setting(name: str) -> Any:
+    """A setting under ``daskgd`` in dask.config; sizes as bytes.
+
+    >>> setting("block-bytes")
+    1000000
+    """
+    value = dask.config.get(f"daskgd.{name}")
+    return int(parse_bytes(value)) if name.endswith("-bytes") else value
+
+
+# -- columns ------------------------------------------------------------------------------------
+
+
+class ColumnLike(Protocol):
+    """Rows that can be read: a zarr array, a numpy array, or pieces of one in the memory of workers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def chunk_rows(self) -> int: ...
+    def read(self, start: int, stop: int) -> Array: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryColumn:
+    """Rows of a numpy array in this process."""
+
+    array: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.array[start:stop]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LazyColumn:
+    """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`."""
+
+    array: da.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    def read(self, start: int, stop: int) -> Array:
+        raise RuntimeError("a lazy column is placed before it is read; this is a defect in daskgd")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PiecesColumn:
+    """Rows of an array cut into pieces of `piece_rows` rows; `pieces` holds some of them by number.
+
+    Within a sweep on a cluster each task gets the pieces it covers; `pieces` is empty elsewhere.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    piece_rows: int
+    pieces: dict[int, Array]
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    def read(self, start: int, stop: int) -> Array:
+        first, last = start // self.piece_rows, -(-stop // self.piece_rows)
+        parts = []
+        for i in range(first, last):
+            at = i * self.piece_rows
+            parts.append(self.pieces[i][max(start - at, 0) : stop - at])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+# -- selections ---------------------------------------------------------------------------------
+
+_SPLIT = 0x73706C6974  # purpose of the hash: "split", apart from samples and folds
+
+
+def row_hash(start: int, stop: int, seed: int, purpose: int) -> Array:
+    """Uniform numbers in [0, 1), ``(stop - start,)``, a function of (seed, purpose, row) alone.
+
+    The mixing function of SplitMix64 (Steele, Lea & Flood 2014), applied twice.
+    """
+    with np.errstate(over="ignore"):
+        key = _mix(np.array([seed], dtype=np.uint64) ^ _mix(np.array([purpose], dtype=np.uint64)))
+        h = _mix(np.arange(start, stop, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
+        h = _mix(h ^ key)
+    return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(x: Array) -> Array:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    out: Array = x ^ (x >> np.uint64(31))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rows whose hash lies in [low, high); splits of splits, of greater `depth`, use fresh hashes."""
+
+    seed: int
+    low: float
+    high: float
+    depth: int = 0
+
+    def mask(self, start: int, stop: int) -> Array:
+        """``(stop - start,)`` of bool."""
+        u = row_hash(start, stop, self.seed, _SPLIT + self.depth)
+        out: Array = (u >= self.low) & (u < self.high)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What engines read from: columns, layout and selections, small enough to send to a worker."""
+
+    layout: Layout
+    X: ColumnLike
+    y: ColumnLike | None
+    sample_weight: ColumnLike | None
+    selections: tuple[Selection, ...] = ()
+
+    def read(self, start: int, stop: int) -> Rows:
+        """The selected rows between `start` and `stop`."""
+        columns = [None if c is None else c.read(start, stop) for c in (self.X, self.y, self.sample_weight)]
+        if self.selections:
+            keep = np.logical_and.reduce([s.mask(start, stop) for s in self.selections])
+            columns = [None if c is None else c[keep] for c in columns]
+        X, y, s = columns
+        assert X is not None
+        return Rows(X, y, s, start)
+
+
+# -- the dataset --------------------------------------------------------------------------------
+
+
+class Dataset:
+    """Features, targets and weights of equal length, out of core.
+
+    Made by :func:`open_dataset`; estimators make one of whatever arrays they are given.
+
+    Parameters
+    ----------
+    X : column ``(n, p)``
+    y : column ``(n,)`` or ``(n, k)``, optional
+    sample_weight : column ``(n,)``, optional
+    feature_names : sequence of str, optional
+    classes : array, optional
+        Labels for which y holds codes 0..k-1.
+    path, fingerprint, codec : str, optional
+        Where it is stored, its checksum, and how it is compressed.
+    block_bytes, partition_bytes : int or str, optional
+        Least bytes of a block and most of a partition, decoded; by default from dask.config.
+    """
+
+    def __init__(
+        self,
+        X: ColumnLike,
+        y: ColumnLike | None = None,
+        sample_weight: ColumnLike | None = None,
+        *,
+        feature_names: Sequence[str] | None = None,
+        classes: Array | None = None,
+        path: str | None = None,
+        fingerprint: str | None = None,
+        codec: str | None = None,
+        block_bytes: int | str | None = None,
+        partition_bytes: int | str | None = None,
+        selections: tuple[Selection, ...] = (),
+        extra_sweeps: int = 0,
+        layout: Layout | None = None,
+    ) -> None:
+        _check_columns(X, y, sample_weight)
+        self._columns = (X, y, sample_weight)
+        self.feature_names = None if feature_names is None else tuple(feature_names)
+        self.classes = classes
+        self.path = path
+        self.fingerprint = fingerprint
+        self.codec = codec
+        self.block_bytes = _size(block_bytes, "block-bytes")
+        self.partition_bytes = _size(partition_bytes, "partition-bytes")
+        self.selections = selections
+        self.extra_sweeps = extra_sweeps
+        self.layout = layout or _layout(X, self.block_bytes, self.partition_bytes)
+
+    # -- what it holds ------------------------------------------------------------------------
+
+    @property
+    def source(self) -> Source:
+        """What engines read from."""
+        return Source(self.layout, *self._columns, selections=self.selections)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Number of rows (of a split: those that it selects)."""
+        return int(sum(self._chunk_lengths)) if self.selections else self.layout.n_rows
+
+    @property
+    def n_features(self) -> int:
+        return self._columns[0].shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns, decoded: what one sweep reads."""
+        return sum(int(np.prod(c.shape)) * c.dtype.itemsize for c in self._columns if c is not None)
+
+    @property
+    def X(self) -> da.Array:
+        """The features as a dask array ``(n, p)``."""
+        return self._array(0)
+
+    @property
+    def y(self) -> da.Array | None:
+        """The target as a dask array, codes where there are `classes`; None if there is none."""
+        return None if self._columns[1] is None else self._array(1)
+
+    @property
+    def sample_weight(self) -> da.Array | None:
+        """The weights as a dask array ``(n,)``, or None."""
+        return None if self._columns[2] is None else self._array(2)
+
+    @cached_property
+    def _chunk_lengths(self) -> tuple[int, ...]:
+        """Selected rows in each block."""
+        layout, out = self.layout, []
+        for block in range(layout.n_blocks):
+            start, stop = layout.rows(block, block + 1)
+            out.append(int(np.logical_and.reduce([s.mask(start, stop) for s in self.selections]).sum()))
+        return tuple(out)
+
+    def _array(self, which: int) -> da.Array:
+        column = self._columns[which]
+        assert column is not None
+        chunks = (self.layout.block_rows, *column.shape[1:])
+        if isinstance(column, LazyColumn):
+            array = column.array.rechunk(chunks)
+        elif isinstance(column, Column):
+            array = da.from_zarr(column.array, chunks=chunks)
+        elif isinstance(column, MemoryColumn):
+            array = da.from_array(column.array, chunks=chunks)
+        else:
+            raise RuntimeError("pieces live for one fit only; this is a defect in daskgd")
+        if not self.selections:
+            return array
+        return array.map_blocks(
+            _select,
+            selections=self.selections,
+            dtype=array.dtype,
+            chunks=(self._chunk_lengths, *array.chunks[1:]),
+            meta=array._meta,
+        )
+
+    # -- views --------------------------------------------------------------------------------
+
+    def train_test_split(
+        self, test_size: float = 0.25, random_state: int | None = None
+    ) -> tuple[Dataset, Dataset]:
+        """Two views, without a copy: each row goes to the test view with probability `test_size`.
+
+        Which rows is a function of (random_state, row number) alone: the same every time, on any
+        machine, whatever the chunks. Splitting a view splits its rows further.
+
+        Parameters
+        ----------
+        test_size : float in (0, 1)
+            Expected share of the rows.
+        random_state : int, optional
+            None is 0, so that results repeat.
+
+        Returns
+        -------
+        (train, test) : Dataset
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> train, test = daskgd.as_dataset(np.zeros((1000, 2))).train_test_split(0.2, random_state=1)
+        >>> train.n_rows + test.n_rows, 150 < test.n_rows < 250
+        (1000, True)
+        """
+        if not isinstance(test_size, float | np.floating) or not 0 < test_size < 1:
+            raise ValueError(
+                f"train_test_split: expected test_size as a share in (0, 1), got {test_size!r}; rows are chosen by "
+                "a hash of their number, so that a share is expected, not a count"
+            )
+        seed = 0 if random_state is None else random_state
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+            raise ValueError(
+                f"train_test_split: expected random_state None or a whole number >= 0, got {seed!r}"
+            )
+        depth = len(self.selections)
+        test = Selection(int(seed), 0.0, float(test_size), depth)
+        train = Selection(int(seed), float(test_size), 1.0, depth)
+        return self._with(selections=(*self.selections, train)), self._with(
+            selections=(*self.selections, test)
+        )
+
+    def _with(
+        self, columns: tuple[ColumnLike, ColumnLike | None, ColumnLike | None] | None = None, **changes: Any
+    ) -> Dataset:
+        settings: dict[str, Any] = {
+            "feature_names": self.feature_names,
+            "classes": self.classes,
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "codec": self.codec,
+            "block_bytes": self.block_bytes,
+            "partition_bytes": self.partition_bytes,
+            "selections": self.selections,
+            "extra_sweeps": self.extra_sweeps,
+        }
+        return Dataset(*(columns or self._columns), **{**settings, **changes})
+
+    # -- what it says of itself -----------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """Facts about the dataset: sizes in rows and bytes, types, blocks, storage.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> daskgd.as_dataset(np.zeros((10, 3), dtype="float32")).info()["nbytes"]
+        120
+        """
+        X, y, s = self._columns
+        layout = self.layout
+        facts: dict[str, Any] = {
+            "path": self.path,
+            "n_rows": self.n_rows,
+            "n_features": self.n_features,
+            "dtype": str(X.dtype),
+            "y": None if y is None else f"{y.dtype} {y.shape}",
+            "sample_weight": None if s is None else str(s.dtype),
+            "classes": None if self.classes is None else [str(c) for c in self.classes],
+            "nbytes": self.nbytes,
+            "block_rows": layout.block_rows,
+            "n_blocks": layout.n_blocks,
+            "n_partitions": layout.n_partitions,
+            "codec": self.codec,
+            "fingerprint": self.fingerprint,
+        }
+        if isinstance(X, Column):
+            from daskgd.store import codec_pipeline
+
+            facts["chunk_rows"] = X.chunk_rows
+            facts["codec_pipeline"] = codec_pipeline()
+        if self.selections:
+            facts["selected_from"] = layout.n_rows
+        return facts
+
+    def __repr__(self) -> str:
+        X, y, s = self._columns
+        parts = [
+            f"{self.n_rows:,} rows x {self.n_features} features of {X.dtype}",
+            f"{format_bytes(self.nbytes)} in {self.layout.n_blocks:,} blocks",
+        ]
+        if y is not None:
+            parts.append(f"y {y.dtype}" + ("" if len(y.shape) == 1 else f" x {y.shape[1]}"))
+        if self.classes is not None:
+            parts.append(f"{len(self.classes)} classes")
+        if s is not None:
+            parts.append("weighted")
+        if self.selections:
+            parts.append(f"of {self.layout.n_rows:,} rows")
+        where = f" at {self.path}" if self.path else ""
+        return f"<Dataset: {', '.join(parts)}{where}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(_shown(name, value))}</td></tr>"
+            for name, value in self.info().items()
+            if value is not None
+        )
+        return f"<table><caption>daskgd.Dataset</caption>{rows}</table>"
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "nbytes":
+        return str(format_bytes(value))
+    if isinstance(value, list):
+        return ", ".join(map(str, value[:10])) + (", ..." if len(value) > 10 else "")
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _select(block: Array, selections: tuple[Selection, ...], block_info: Any = None) -> Array:
+    if not block_info:
+        return block[:0]
+    start, stop = block_info[0]["array-location"][0]
+    return block[np.logical_and.reduce([s.mask(start, stop) for s in selections])]
+
+
+def _size(value: int | str | None, name: str) -> int:
+    if value is None:
+        return int(setting(name))
+    size = int(parse_bytes(value))
+    if size < 1:
+        raise ValueError(f"{name.replace('-', '_')}: expected at least 1 byte, got {value!r}")
+    return size
+
+
+def _layout(X: ColumnLike, block_bytes: int, partition_bytes: int) -> Layout:
+    """Blocks of whole chunks of at least `block_bytes`; partitions of 2**j blocks within `partition_bytes`."""
+    row_bytes = max(X.shape[1] * X.dtype.itemsize, 1)
+    chunks = max(1, -(-block_bytes // (X.chunk_rows * row_bytes)))
+    block_rows = min(chunks * X.chunk_rows, X.shape[0])
+    fit = max(1, partition_bytes // (block_rows * row_bytes))
+    return Layout(X.shape[0], block_rows, 1 << (fit.bit_length() - 1))
+
+
+def _check_columns(X: ColumnLike, y: ColumnLike | None, s: ColumnLike | None) -> None:
+    if len(X.shape) != 2:
+        raise ValueError(
+            f"Expected 2D array, got {len(X.shape)}D array instead. X: expected shape (n, p), got {X.shape}; "
+            "Reshape your data with X.reshape(-1, 1) if it is a single feature"
+        )
+    n, p = X.shape
+    if n == 0 or p == 0:
+        what = "sample" if n == 0 else "feature"
+        raise ValueError(
+            f"X: expected at least one row and one feature, got shape {X.shape}: 0 {what}(s) "
+            f"(shape={X.shape}) while a minimum of 1 is required."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X: expected real numbers or bool, got dtype {X.dtype}; convert or encode it first")
+    for name, column, dims in (("y", y, (1, 2)), ("sample_weight", s, (1,))):
+        if column is None:
+            continue
+        if len(column.shape) not in dims:
+            raise ValueError(
+                f"{name}: expected shape (n,){' or (n, k)' if 2 in dims else ''}, got {column.shape}"
+            )
+        if column.shape[0] != n:
+            raise ValueError(
+                f"{name}: expected {n} rows, as X has, got {column.shape[0]}: inconsistent numbers of samples"
+            )
+    if s is not None and s.dtype.kind not in "fiub":
+        raise ValueError(f"sample_weight: expected numbers, got dtype {s.dtype}")
+    if y is not None and y.dtype.kind == "c":
+        raise ValueError("y: Complex data not supported; expected real numbers or labels")
+
+
+# -- opening and accepting ------------------------------------------------------------------------
+
+
+def open_dataset(
+    path: str | os.PathLike[str],
+    *,
+    block_bytes: int | str | None = None,
+    partition_bytes: int | str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Dataset:
+    """Open a dataset in zarr: only its metadata is read.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        A directory, or a URL that fsspec knows, with `storage_options`.
+    block_bytes, partition_bytes : int or str, optional
+        Least bytes of a block, the unit of reading and merging, and most bytes of a partition, the unit of
+        local training; decoded. Results depend on them, to rounding for the first. Default: dask.config's
+        ``daskgd.block-bytes`` and ``daskgd.partition-bytes``.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    daskgd.StoreError
+        If the path holds no dataset, or one that is half-written or altered.
+
+    Examples
+    --------
+    >>> import daskgd, tempfile
+    >>> path = tempfile.mkdtemp() + "/ones.zarr"
+    >>> daskgd.write_dataset(path, np.ones((100, 3)), np.arange(100) % 2)
+    >>> daskgd.open_dataset(path).n_rows
+    100
+    """
+    stored = open_store(path, storage_options=storage_options)
+    return Dataset(
+        stored.X,
+        stored.y,
+        stored.sample_weight,
+        feature_names=stored.feature_names,
+        classes=stored.classes,
+        path=stored.path,
+        fingerprint=stored.fingerprint,
+        codec=stored.codec,
+        block_bytes=block_bytes,
+        partition_bytes=partition_bytes,
+    )
+
+
+def as_dataset(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
+    """Whatever holds rows as a Dataset, without computing more than unknown chunk sizes.
+
+    Parameters
+    ----------
+    X : Dataset, path, dask array or frame, zarr, numpy or xarray array, or pandas frame; ``(n, p)``
+    y : the same kinds, ``(n,)`` or ``(n, k)``, optional
+        Beside a Dataset or path, stands in for its own target.
+    sample_weight : the same kinds, ``(n,)``, optional
+
+    Returns
+    -------
+    Dataset
+        Its `extra_sweeps` is 1 if chunk sizes were unknown and had to be counted, else 0.
+
+    Examples
+    --------
+    >>> as_dataset([[1.0, 2.0], [3.0, 4.0]], [0, 1])
+    <Dataset: 2 rows x 2 features of float64, 32 B in 1 blocks, y int64>
+    """
+    if isinstance(X, str | os.PathLike):
+        X = open_dataset(X)
+    if isinstance(X, Dataset):
+        return _override(X, y, sample_weight)
+    names = _feature_names(X)
+    arrays = {
+        "X": _array(X, "X"),
+        "y": _array(y, "y"),
+        "sample_weight": _array(sample_weight, "sample_weight"),
+    }
+    extra = _known_chunks(arrays)
+    columns = [None if a is None else _column(a) for a in arrays.values()]
+    assert columns[0] is not None
+    return Dataset(columns[0], columns[1], columns[2], feature_names=names, extra_sweeps=extra)
+
+
+def _override(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
+    if y is None and sample_weight is None:
+        return dataset
+    if dataset.selections:
+        raise ValueError(
+            "y, sample_weight: expected None beside a split of a dataset, whose rows are chosen by number; "
+            "store them with the dataset before splitting it"
+        )
+    X, old_y, old_s = dataset._columns
+    new = as_dataset(dataset.X, y, sample_weight)
+    y_column = old_y if y is None else new._columns[1]
+    s_column = old_s if sample_weight is None else new._columns[2]
+    return dataset._with(
+        (X, y_column, s_column),
+        classes=dataset.classes if y is None else None,
+        extra_sweeps=new.extra_sweeps,
+    )
+
+
+def _array(value: Any, name: str) -> Any:
+    """A dask, zarr or numpy array of whatever was given."""
+    if value is None:
+        return None
+    if _is_sparse(value):
+        raise TypeError(
+            f"{name}: expected a dense array, got scipy.sparse; sparse data is not supported yet: pass "
+            f"{name}.toarray() if it fits in memory, or fewer (hashed) columns"
+        )
+    if isinstance(value, da.Array):
+        return value
+    if hasattr(value, "to_dask_array"):  # dask frames and series; lengths are counted with the others
+        return value.to_dask_array()
+    if type(value).__module__.partition(".")[0] == "zarr":
+        return value
+    if hasattr(value, "dims") and hasattr(value, "data"):  # xarray
+        return _array(value.data, name) if isinstance(value.data, da.Array) else np.asarray(value.data)
+    array = np.asarray(value)
+    if array.dtype == object:
+        array = _from_objects(array, name)
+    return array
+
+
+def _from_objects(array: Array, name: str) -> Array:
+    if name == "y" and all(isinstance(v, str) for v in array.flat):
+        return array.astype(str)
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as cause:
+        raise ValueError(
+            f"{name}: expected numbers{' or labels of one type' if name == 'y' else ''}, got objects: {cause}"
+        ) from None
+
+
+def _is_sparse(value: Any) -> bool:
+    meta = getattr(value, "_meta", value)
+    return any(type(v).__module__.startswith("scipy.sparse") for v in (value, meta))
+
+
+def _feature_names(X: Any) -> list[str] | None:
+    columns = getattr(X, "columns", None)
+    if columns is None:
+        return None
+    names = list(columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _known_chunks(arrays: dict[str, Any]) -> int:
+    """Count rows where chunk sizes are unknown, all in one read; 1 if there were any, else 0."""
+    unknown = {
+        name: a for name, a in arrays.items() if isinstance(a, da.Array) and any(np.isnan(n) for n in a.shape)
+    }
+    if not unknown:
+        return 0
+    lengths = dask.compute(
+        {name: [block.shape[0] for block in _row_blocks(a)] for name, a in unknown.items()}
+    )[0]
+    for name, a in unknown.items():
+        known = a.copy()
+        known._chunks = (tuple(int(n) for n in lengths[name]), *a.chunks[1:])
+        arrays[name] = known
+    return 1
+
+
+def _row_blocks(a: da.Array) -> list[Any]:
+    flat = a.to_delayed().reshape(a.numblocks[0], -1)[:, 0]
+    return list(flat)
+
+
+def _column(array: Any) -> ColumnLike:
+    if isinstance(array, np.ndarray):
+        return MemoryColumn(array)
+    if isinstance(array, da.Array):
+        behind = zarr_behind(array)
+        return LazyColumn(array) if behind is None else Column(behind)
+    return Column(array)

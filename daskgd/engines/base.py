@@ -1,0 +1,224 @@
+"""What every engine shares: the order of the rows, the merge tree, and how a span is walked.
+
+Knows numpy and how to ask for rows; no dask, no zarr. The promise of the same bits from every engine
+rests on this file: which rows are a block, in which order sums merge, and that one BLAS thread computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Rows
+from daskgd.queries import Ask, Sums
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of a dataset are numbered into blocks and partitions: a function of it alone.
+
+    Attributes
+    ----------
+    n_rows : int
+    block_rows : int
+        Rows per block, the leaf of the merge tree; the last may be shorter.
+    partition_blocks : int
+        Blocks per partition, a power of two, so that partitions are nodes of the merge tree.
+    """
+
+    n_rows: int
+    block_rows: int
+    partition_blocks: int
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-self.n_rows // self.block_rows)
+
+    @property
+    def n_partitions(self) -> int:
+        return -(-self.n_blocks // self.partition_blocks)
+
+    def rows(self, lo: int, hi: int) -> tuple[int, int]:
+        """First row of block `lo` and the end of block ``hi - 1``."""
+        return lo * self.block_rows, min(hi * self.block_rows, self.n_rows)
+
+
+class Source(Protocol):
+    """Where rows come from."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def read(self, start: int, stop: int) -> Rows:
+        """The rows from `start` to `stop`, less those a selection leaves out."""
+        ...
+
+
+# -- the merge tree -----------------------------------------------------------------------------
+
+
+def split(n: int) -> int:
+    """Where the merge tree parts `n` > 1 leaves: at the largest power of two below n.
+
+    Hence any aligned run of 2**j leaves, the last and shorter one included, is a node of the tree, and
+    the tree over runs has the shape of the tree over leaves.
+
+    >>> [split(n) for n in (2, 3, 4, 5, 9)]
+    [1, 2, 2, 4, 8]
+    """
+    return 1 << (n - 1).bit_length() - 1
+
+
+def tree(lo: int, hi: int, leaf: Callable[[int], T], merge: Callable[[T, T], T]) -> T:
+    """Merge leaves lo..hi-1 up the tree, holding one partial result per level.
+
+    >>> tree(0, 5, str, lambda a, b: f"({a}{b})")
+    '(((01)(23))4)'
+    """
+    if hi - lo == 1:
+        return leaf(lo)
+    middle = lo + split(hi - lo)
+    return merge(tree(lo, middle, leaf, merge), tree(middle, hi, leaf, merge))
+
+
+def spans(layout: Layout, most: int, whole_partitions: bool) -> list[tuple[int, int]]:
+    """Cut the blocks into at most `most` aligned runs ``(lo, hi)``, each a node of the merge tree.
+
+    Spans follow the cluster; blocks, hence results, do not.
+
+    >>> spans(Layout(n_rows=100, block_rows=10, partition_blocks=2), 4, False)
+    [(0, 4), (4, 8), (8, 10)]
+    """
+    size = layout.partition_blocks if whole_partitions else 1
+    n = layout.n_blocks
+    while -(-n // size) > max(most, 1):
+        size *= 2
+    return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
+
+
+# -- walking a span -----------------------------------------------------------------------------
+
+Memory = dict[tuple[str, str, int], Any]
+"""What partition queries remember, by (run, name, partition)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What a span, or several, contribute: Sums for each ask, and new partition memories."""
+
+    sums: list[Sums]
+    memory: Memory
+
+    def __add__(self, other: Partial) -> Partial:
+        sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        return Partial(sums, {**self.memory, **other.memory})
+
+
+def wants_partitions(asks: Sequence[Ask]) -> bool:
+    """Whether any of the asks needs whole partitions in memory."""
+    return any(ask.query.scope == "partition" for ask in asks)
+
+
+def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) -> Partial:
+    """The contribution of blocks lo..hi-1, read one at a time and merged in the tree's order.
+
+    Each row tile is seen by every query while it is hot. If a query wants whole partitions, they are
+    read one at a time, and the blocks within are views of them.
+    """
+    layout = source.layout
+
+    def from_block(block: int) -> Partial:
+        return _tiles(asks, source.read(*layout.rows(block, block + 1)))
+
+    def from_partition(index: int) -> Partial:
+        first = index * layout.partition_blocks
+        last = min(first + layout.partition_blocks, layout.n_blocks)
+        parts = [source.read(*layout.rows(b, b + 1)) for b in range(first, last)]
+        whole = join(parts)
+        by_tile = [ask for ask in asks if ask.query.scope == "tile"]
+        tiled = iter(())
+        if by_tile:
+            blocks = dict(zip(range(first, last), cut(whole, [len(part) for part in parts]), strict=True))
+            del parts
+            sums = tree(first, last, lambda b: _tiles(by_tile, blocks[b]), _merge).sums
+            tiled = iter(sums)  # type: ignore[assignment]
+        out: list[Sums] = []
+        new: Memory = {}
+        for ask in asks:
+            if ask.query.scope == "tile":
+                out.append(next(tiled))
+                continue
+            key = (ask.run, ask.query.memory or "", index)
+            sums_of, remembered = ask.query.partition(ask.problem, whole, memory.get(key))
+            out.append(sums_of)
+            if ask.query.memory is not None:
+                new[key] = remembered
+        return Partial(out, new)
+
+    if not wants_partitions(asks):
+        return tree(lo, hi, from_block, _merge)
+    size = layout.partition_blocks
+    return tree(lo // size, -(-hi // size), from_partition, _merge)
+
+
+def _merge(a: Partial, b: Partial) -> Partial:
+    return a + b
+
+
+def _tiles(asks: Sequence[Ask], rows: Rows) -> Partial:
+    """Sums over the tiles of one block, in order."""
+    sums: list[Sums] | None = None
+    for tile in rows.tiles():
+        new = [ask.query.tile(ask.problem, tile) for ask in asks]
+        sums = new if sums is None else [a + b for a, b in zip(sums, new, strict=True)]
+    assert sums is not None
+    return Partial(sums, {})
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Consecutive runs of rows as one."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    return Rows(
+        np.concatenate([part.X for part in parts]),
+        None if first.y is None else np.concatenate([part.y for part in parts]),  # type: ignore[misc]
+        None if first.sample_weight is None else np.concatenate([part.sample_weight for part in parts]),  # type: ignore[misc]
+        first.start,
+    )
+
+
+def cut(rows: Rows, lengths: Sequence[int]) -> list[Rows]:
+    """The inverse of `join`, as views."""
+    out, a = [], 0
+    for n in lengths:
+        b = a + n
+        y = None if rows.y is None else rows.y[a:b]
+        s = None if rows.sample_weight is None else rows.sample_weight[a:b]
+        out.append(Rows(rows.X[a:b], y, s, rows.start + a))
+        a = b
+    return out
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Within this context BLAS computes with one thread: more would change bits, and fight the engine's.
+
+    The setting is of the whole process, so it is made once around a sweep, never in a task.
+    """
+    return _blas().limit(limits=1)  # type: ignore[no-any-return]

@@ -1,0 +1,258 @@
+"""The dask engine: one graph per sweep, of span tasks and merge tasks. The only file that builds dask graphs.
+
+A span task streams its blocks one at a time, so that its memory is a few blocks whatever the size of the data,
+and the number of tasks follows the number of threads, not of chunks. The graph runs on a distributed client or
+on any local scheduler of dask; the maths inside the tasks is :func:`daskgd.engines.base.walk`.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+from uuid import uuid4
+
+import dask
+import distributed
+from dask._task_spec import List, Task, TaskRef
+from dask.base import get_scheduler
+from dask.system import CPU_COUNT
+
+from daskgd.datasets import Dataset, PiecesColumn, Source, setting
+from daskgd.engines.base import Memory, Partial, one_blas_thread, spans, tree, walk, wants_partitions
+from daskgd.engines.placement import Held, placed
+from daskgd.engines.serial import Serial
+from daskgd.queries import Ask
+from daskgd.training import Engine
+
+MERGE_WIDTH = 8
+"""Partial sums per merge task, a power of two so that each merges a node of the tree."""
+
+
+class Graph:
+    """Answers asks with one dask graph per sweep.
+
+    Parameters
+    ----------
+    dataset :
+        The data, placed: every column readable where tasks run (see :mod:`daskgd.engines.placement`).
+    get : callable or distributed.Client
+        What runs graphs: a scheduler of dask on this machine, threads by default, or a client.
+    tasks : int, optional
+        Most span tasks per sweep; by default ``daskgd.tasks-per-thread`` times the number of threads.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        get: Callable[..., Any] | distributed.Client = dask.threaded.get,
+        tasks: int | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.client = get if isinstance(get, distributed.Client) else None
+        self.get = get
+        self.tasks = tasks
+        self.nbytes = dataset.nbytes
+        self.n_sweeps = 0
+        self.tasks_per_sweep: list[int] = []
+        self._source = dataset.source
+        self._token = uuid4().hex[:8]
+        self._memory: Memory = {}
+
+    def sweep(self, asks: Sequence[Ask]) -> list[Any]:
+        """One read of the data; the answers in the order of the asks."""
+        self.n_sweeps += 1
+        cut = spans(self._source.layout, self._most_tasks(), wants_partitions(asks))
+        with one_blas_thread():
+            partial = self._run(asks, cut)
+        answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        self._memory.update(partial.memory)
+        return answers
+
+    def _most_tasks(self) -> int:
+        return self.tasks or int(setting("tasks-per-thread")) * n_threads(self.client)
+
+    def _run(self, asks: Sequence[Ask], cut: list[tuple[int, int]]) -> Partial:
+        if self.client is None and len(cut) == 1:  # nothing to schedule: spare the scheduler
+            self.tasks_per_sweep.append(1)
+            return walk(self._source, asks, *cut[0], self._memory)
+        graph, key = self._graph(list(asks), cut)
+        self.tasks_per_sweep.append(sum(isinstance(task, Task) for task in graph.values()))
+        if self.client is None:
+            return self.get(graph, key, num_workers=n_threads(None))  # type: ignore[operator, no-any-return]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            return self.client.get(graph, key, retries=int(setting("retries")))  # type: ignore[no-any-return]
+
+    def _graph(self, asks: list[Ask], cut: list[tuple[int, int]]) -> tuple[dict[Any, Any], Any]:
+        """Span tasks, then merge tasks up the tree; the key of the last one.
+
+        Keys are tuples of a name with a token of the fit, the sweep, and the place: a key used twice while
+        an old future lives would return the old result.
+        """
+        name, sweep = asks[0].query.name, self.n_sweeps
+        graph: dict[Any, Any] = {}
+        source, held = self._sendable(graph)
+        question = ("daskgd-ask-" + self._token, sweep)
+        graph[question] = Task(question, _Questions(question, asks))
+        keys: list[Any] = []
+        for i, (lo, hi) in enumerate(cut):
+            key = (f"daskgd-{name}-{self._token}", sweep, i)
+            where, refs = held(lo, hi)
+            work = _Span(key, source, (lo, hi), self._memory_of(lo, hi), where, os.getpid())
+            graph[key] = Task(key, work, TaskRef(question), List(*refs))
+            keys.append(key)
+        level = 0
+        while len(keys) > 1:
+            level += 1
+            above = []
+            for i in range(0, len(keys), MERGE_WIDTH):
+                key = (f"daskgd-merge-{self._token}", sweep, level, i // MERGE_WIDTH)
+                graph[key] = Task(key, merge, List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
+                above.append(key)
+            keys = above
+        return graph, keys[0]
+
+    def _memory_of(self, lo: int, hi: int) -> Memory:
+        if not self._memory:
+            return {}
+        size = self._source.layout.partition_blocks
+        return {key: value for key, value in self._memory.items() if lo <= key[2] * size < hi}
+
+    def _sendable(self, graph: dict[Any, Any]) -> tuple[Source, Callable[[int, int], Any]]:
+        """The source without what lies in the memory of workers, and for a span the pieces it covers."""
+        source = self._source
+        columns = {name: getattr(source, name) for name in ("X", "y", "sample_weight")}
+        held = {name: c for name, c in columns.items() if isinstance(c, Held)}
+        for column in held.values():
+            graph.update(column.graph)
+        bare = {name: PiecesColumn(c.shape, c.dtype, c.piece_rows, {}) for name, c in held.items()}
+
+        def pieces(lo: int, hi: int) -> tuple[list[tuple[str, int]], list[TaskRef]]:
+            start, stop = source.layout.rows(lo, hi)
+            where = [(name, i) for name, c in held.items() for i in c.covering(start, stop)]
+            return where, [TaskRef(held[name].key(i)) for name, i in where]
+
+        return replace(source, **bare), pieces
+
+
+# -- tasks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """A callable of a graph. Its key is unique, so dask need not hash what it carries to tell it apart."""
+
+    key: tuple[Any, ...]
+
+    def __dask_tokenize__(self) -> Any:
+        return self.key
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Questions(_Work):
+    """The questions of a sweep as a task, so that they are sent once and recomputed if lost."""
+
+    asks: list[Ask]
+
+    def __call__(self) -> list[Ask]:
+        return self.asks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Span(_Work):
+    """The work of one span task: walk its blocks, reading them from the source."""
+
+    source: Source
+    blocks: tuple[int, int]
+    memory: Memory
+    where: list[tuple[str, int]]
+    driver: int
+
+    def __call__(self, asks: list[Ask], pieces: list[Any]) -> Partial:
+        if os.getpid() != self.driver:
+            _settle_process()
+        source = self.source
+        if self.where:
+            held: dict[str, dict[int, Any]] = {}
+            for (name, i), piece in zip(self.where, pieces, strict=True):
+                held.setdefault(name, {})[i] = piece
+            columns: dict[str, Any] = {
+                name: replace(getattr(source, name), pieces=found) for name, found in held.items()
+            }
+            source = replace(source, **columns)
+        return walk(source, asks, *self.blocks, self.memory)
+
+
+def merge(partials: list[Partial]) -> Partial:
+    """Merge consecutive nodes in the order of the tree."""
+    return tree(0, len(partials), partials.__getitem__, operator.add)
+
+
+@cache
+def _settle_process() -> None:
+    """Once in a worker process: one BLAS thread for good, as the process computes for daskgd's tasks only."""
+    one_blas_thread().__enter__()
+
+
+# -- which engine -------------------------------------------------------------------------------
+
+Choice = str | Callable[[Dataset], Engine] | None
+
+
+def check_engine(engine: Choice) -> None:
+    """Raise ValueError unless `engine` is one of the choices of :func:`opened`."""
+    if not (engine is None or engine in ("serial", "threads", "distributed") or callable(engine)):
+        raise ValueError(
+            'engine: expected None, "serial", "threads", "distributed" or a callable that makes an engine of a '
+            f"Dataset, got {engine!r}"
+        )
+
+
+@contextmanager
+def opened(dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = False) -> Iterator[Engine]:
+    """An engine over the dataset, its rows placed; everything is given back at the end.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    engine : None, "serial", "threads", "distributed" or callable
+        None takes what ``dask.config``'s scheduler says, else the current client, else threads.
+        "distributed" takes the current client. A callable makes an engine of a placed Dataset.
+    whole_partitions : bool
+        Whether a solver will need whole partitions in memory.
+    """
+    check_engine(engine)
+    get: Any = dask.threaded.get
+    if engine in (None, "distributed"):
+        found = get_scheduler()
+        client = getattr(found, "__self__", None)
+        if isinstance(client, distributed.Client):
+            get = client
+        elif engine == "distributed":
+            raise ValueError(
+                'engine="distributed": expected a current client, found none; make one with distributed.Client(...)'
+            )
+        elif found is not None:
+            get = found
+    client = get if isinstance(get, distributed.Client) else None
+    tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
+    with placed(dataset, client, tasks, whole_partitions=whole_partitions) as ready:
+        if engine == "serial":
+            yield Serial(ready.source, ready.nbytes)
+        elif callable(engine):
+            yield engine(ready)
+        else:
+            yield Graph(ready, get)
+
+
+def n_threads(client: distributed.Client | None) -> int:
+    """Threads that compute at this moment."""
+    if client is None:
+        return int(dask.config.get("num_workers", None) or CPU_COUNT)
+    return sum(client.nthreads().values())

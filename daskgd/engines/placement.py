@@ -1,0 +1,226 @@
+"""Where rows lie while a fit runs: read in place, held in the memory of workers, or spooled to scratch.
+
+zarr arrays are read in place. Everything else is brought to where tasks run: in-memory arrays beside a
+cluster travel there if they are small; a dask array that is more than a plain read is computed and held if it
+fits; what does not is written once to a temporary store, which is said, and removed afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+import psutil
+from dask.utils import format_bytes
+
+from daskgd.datasets import (
+    ColumnLike,
+    Dataset,
+    LazyColumn,
+    MemoryColumn,
+    PiecesColumn,
+    open_dataset,
+    setting,
+)
+from daskgd.problems import compute_dtype
+from daskgd.store import Column, write_dataset
+
+logger = logging.getLogger("daskgd")
+
+NAMES = ("X", "y", "sample_weight")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Rows in the memory of workers: a persisted dask array in pieces of whole blocks.
+
+    Its pieces are ordinary futures, recomputed by the scheduler when a worker that held them is lost.
+    """
+
+    array: da.Array
+    piece_rows: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    @property
+    def graph(self) -> dict[Any, Any]:
+        """Its futures by key."""
+        return dict(self.array.__dask_graph__())
+
+    def key(self, piece: int) -> tuple[Any, ...]:
+        """The key of one piece."""
+        return (self.array.name, piece, *[0] * (self.array.ndim - 1))
+
+    def covering(self, start: int, stop: int) -> range:
+        """The pieces that hold rows `start` to `stop`."""
+        return range(start // self.piece_rows, -(-stop // self.piece_rows))
+
+    def read(self, start: int, stop: int) -> Any:
+        raise RuntimeError("held rows are read inside tasks; this is a defect in daskgd")
+
+
+@contextmanager
+def placed(
+    dataset: Dataset, client: distributed.Client | None, tasks: int, *, whole_partitions: bool = False
+) -> Iterator[Dataset]:
+    """The dataset with every column readable where tasks run; at the end nothing of it is left behind.
+
+    Raises ValueError, with the size that would fit, if a block (or a whole partition, where the solver
+    needs it) is too much for a worker's memory.
+    """
+    check_memory(dataset, client, whole_partitions)
+    columns = dict(zip(NAMES, dataset._columns, strict=True))
+    restless = {name: c for name, c in columns.items() if _must_move(c, client)}
+    if not restless:
+        yield dataset
+        return
+    size = sum(_nbytes(c) for c in restless.values())
+    travels = client is not None and all(isinstance(c, MemoryColumn) for c in restless.values())
+    room = setting("travel-bytes") if travels else setting("hold-fraction") * free_memory(client)
+    scratch: str | None = None
+    classes = dataset.classes
+    try:
+        if size <= room:
+            pieces = _piece_rows(dataset, tasks)
+            columns |= _hold(restless, pieces, client)
+        else:
+            root = setting("temporary-directory") or dask.config.get("temporary-directory", None)
+            scratch = tempfile.mkdtemp(prefix="daskgd-", dir=root)
+            logger.warning(
+                "%s (%s) cannot stay in memory: spooled once to the temporary store %s, removed after the fit. "
+                "Write the data with daskgd.write_dataset to spare this.",
+                " and ".join(restless),
+                format_bytes(size),
+                scratch,
+            )
+            spooled, classes = _spool(dataset, restless, f"{scratch}/spool.zarr")
+            columns |= spooled
+        yield dataset._with(tuple(columns.values()), layout=dataset.layout, classes=classes)  # type: ignore[arg-type]
+    finally:
+        columns.clear()  # the futures of what was held
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _must_move(column: ColumnLike | None, client: distributed.Client | None) -> bool:
+    return isinstance(column, LazyColumn) or (client is not None and isinstance(column, MemoryColumn))
+
+
+def _nbytes(column: ColumnLike) -> int:
+    return int(np.prod(column.shape)) * column.dtype.itemsize
+
+
+def _piece_rows(dataset: Dataset, tasks: int) -> int:
+    """Rows per piece: a node of the merge tree, small enough that every task has one of its own."""
+    layout, blocks = dataset.layout, 1
+    while blocks < layout.partition_blocks and layout.n_blocks > blocks * tasks:
+        blocks *= 2
+    return blocks * layout.block_rows
+
+
+def _hold(
+    columns: dict[str, ColumnLike], piece_rows: int, client: distributed.Client | None
+) -> dict[str, ColumnLike]:
+    arrays = {name: _as_dask(c).rechunk((piece_rows, *c.shape[1:])) for name, c in columns.items()}
+    if client is None:
+        # One compute, so that a graph which X and y share runs once; kept in pieces, never concatenated.
+        done = dask.persist(*arrays.values())
+        held: dict[str, ColumnLike] = {}
+        for name, array in zip(arrays, done, strict=True):
+            blocks = {key[1]: block for key, block in array.__dask_graph__().items()}
+            blocks = {i: getattr(block, "value", block) for i, block in blocks.items()}
+            shape = tuple(int(n) for n in array.shape)
+            held[name] = PiecesColumn(shape, array.dtype, piece_rows, blocks)
+        return held
+    done = client.persist(list(arrays.values()))
+    return {name: Held(array, piece_rows) for name, array in zip(arrays, done, strict=True)}
+
+
+def _spool(dataset: Dataset, columns: dict[str, ColumnLike], path: str) -> tuple[dict[str, ColumnLike], Any]:
+    """Write columns to a store with a chunk per block, so that a block reads just what it needs.
+
+    Labels that are no numbers become codes there: the classes they stand for come back too.
+    """
+    layout = dataset.layout
+    arrays = {name: _as_dask(c).rechunk((layout.block_rows, *c.shape[1:])) for name, c in columns.items()}
+    # A store has an X; where X itself is read in place, an empty-handed one takes next to no room.
+    X = arrays.get("X", da.zeros((layout.n_rows, 1), chunks=(layout.block_rows, 1), dtype=np.uint8))
+    row_bytes = X.shape[1] * X.dtype.itemsize
+    write_dataset(
+        path, X, arrays.get("y"), arrays.get("sample_weight"), chunk_bytes=layout.block_rows * row_bytes
+    )
+    stored = open_dataset(path)
+    spooled = {name: c for name, c in zip(NAMES, stored._columns, strict=True) if name in columns}
+    return spooled, stored.classes if "y" in columns else dataset.classes  # type: ignore[return-value]
+
+
+def _as_dask(column: ColumnLike) -> da.Array:
+    if isinstance(column, LazyColumn):
+        return column.array
+    assert isinstance(column, MemoryColumn)
+    return da.from_array(column.array, chunks=(-1,) * column.array.ndim)
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def free_memory(client: distributed.Client | None) -> int:
+    """Bytes of memory free for data: of all workers together, or of this machine."""
+    if client is None:
+        return int(psutil.virtual_memory().available)
+    return sum(max(limit - used, 0) for limit, used, _ in _workers(client))
+
+
+def check_memory(dataset: Dataset, client: distributed.Client | None, whole_partitions: bool) -> None:
+    """Refuse what one task would need if a worker cannot give it."""
+    if client is None or not (workers := _workers(client)):
+        return
+    limit, used, threads = min(workers, key=lambda w: (w[0] - w[1]) / w[2])
+    room = max((0.7 * limit - used) / threads, 1)
+    layout, X = dataset.layout, dataset._columns[0]
+    row = X.shape[1] * X.dtype.itemsize
+    block = layout.block_rows * row
+    chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
+    if 2 * max(block, chunk) > room:
+        raise ValueError(
+            f"X: a block takes {format_bytes(max(block, chunk))} decoded and a task needs twice that, but a worker has "
+            f"{format_bytes(int(room))} per thread (limit {format_bytes(limit)}, {format_bytes(used)} in use). "
+            f"Write the dataset with chunk_bytes={int(room / 4):,} or less, or give workers more memory"
+        )
+    partition = min(layout.partition_blocks * block, layout.n_rows * row)
+    grown = 2 + compute_dtype(X.dtype).itemsize / X.dtype.itemsize * 0.1
+    if whole_partitions and grown * partition > room:
+        raise ValueError(
+            f"partition_bytes: a partition takes {format_bytes(partition)} decoded and local training about twice "
+            f"that, but a worker has {format_bytes(int(room))} per thread (limit {format_bytes(limit)}, "
+            f"{format_bytes(used)} in use). Open the dataset with partition_bytes={int(room / 3)} or less"
+        )
+
+
+def _workers(client: distributed.Client) -> list[tuple[int, int, int]]:
+    """(memory limit, memory in use, threads) of each worker that has a limit."""
+    found = client.scheduler_info(n_workers=-1)["workers"].values()
+    return [
+        (int(w["memory_limit"]), int(w["metrics"].get("memory", 0)), int(w["nthreads"]))
+        for w in found
+        if w["memory_limit"]
+    ]

@@ -1,0 +1,447 @@
+"""What every estimator shares: opening the data, one fit or many in the same sweeps, and predicting.
+
+The scikit-learn skin. It translates constructor arguments into a problem and a solver, and results into
+attributes; there is no maths here and no dask graph.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from daskgd.datasets import Dataset, as_dataset
+from daskgd.engines.graph import check_engine, opened
+from daskgd.losses import Loss
+from daskgd.models import Linear
+from daskgd.penalties import L2
+from daskgd.problems import Problem, prepare
+from daskgd.queries import Ask, Score, Survey, SurveyAnswer
+from daskgd.solvers import LBFGS, NAMES, LocalGD, Solver
+from daskgd.solvers.base import is_count, is_positive
+from daskgd.training import Fit, Meter, Result, Stop, loop
+from daskgd.training import together as advance
+from daskgd.watch import History, Printer
+
+Array = NDArray[Any]
+
+Rule = tuple[Callable[[Any], bool], str]
+"""A test of a parameter, and what it expects in words."""
+
+
+def is_one_of(*values: Any) -> Rule:
+    """One of some plain values."""
+    return (
+        lambda value: any(value is v or (type(value) is type(v) and value == v) for v in values),
+        " or ".join(map(repr, values)),
+    )
+
+
+def is_flag(value: Any) -> bool:
+    """True or False, numpy's included."""
+    return isinstance(value, bool | np.bool_)
+
+
+def is_nonnegative(value: Any) -> bool:
+    """A finite real number >= 0."""
+    return is_positive(value) or (not isinstance(value, bool) and np.isscalar(value) and value == 0)
+
+
+@dataclass(slots=True)
+class Run:
+    """One fit in progress: what it has cost, where it is, and what it has seen."""
+
+    estimator: LinearEstimator
+    name: str
+    meter: Meter = field(default_factory=Meter)
+    history: History = field(default_factory=History)
+    progress: Result | None = None
+    problem: Problem | None = None
+
+
+class LinearEstimator(BaseEstimator):
+    """Base of the estimators with a linear model.
+
+    Subclasses say what their parameters may be (`_rules`), which loss they mean (`_loss`), and how strong the
+    penalty is (`_strength`); mixins of scikit-learn make them classifiers or regressors.
+    """
+
+    _classification: ClassVar[bool] = False
+    _rules: ClassVar[dict[str, Rule]] = {}
+    _common: ClassVar[dict[str, Rule]] = {
+        "fit_intercept": (is_flag, "True or False"),
+        "max_iter": (is_count, "a whole number >= 1"),
+        "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
+        "memory": (
+            lambda value: (isinstance(value, str) and value == "auto") or (value == 0 and not is_flag(value)),
+            '"auto" or 0: every sweep streams; keeping rows in memory between sweeps is not available yet',
+        ),
+        "random_state": (
+            lambda value: value is None or (is_count(value + 1) if np.isscalar(value) else False),
+            "None or a whole number >= 0",
+        ),
+        "verbose": (lambda value: value in (0, 1, 2), "0, 1 or 2"),
+        "warm_start": (is_flag, "True or False"),
+    }
+
+    # -- what subclasses say ------------------------------------------------------------------
+
+    def _loss(self, n_classes: int) -> Loss:
+        raise NotImplementedError
+
+    def _strength(self, weight: float, outputs: int) -> float | Array:
+        """Of L2 in the mean objective, for data of this total weight."""
+        raise NotImplementedError
+
+    def _default_solver(self) -> Solver:
+        return LBFGS()
+
+    # -- fitting ------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : Dataset, path, dask array or frame, numpy or xarray array, or pandas frame, ``(n, p)``
+        y : array of the same kinds, ``(n,)`` or, for regression, ``(n, k)``
+            None where X is a Dataset or path that holds its own target.
+        sample_weight : array of the same kinds, ``(n,)``, optional
+            A weight of 2 is a row twice, a weight of 0 a row absent.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For bad parameters before any data is read; for bad data with the row that is bad.
+        """
+        self._check_parameters()
+        _fit([self], self._dataset(X, y, sample_weight))
+        return self
+
+    def _check_parameters(self) -> Solver:
+        name = type(self).__name__
+        for parameter, (ok, expected) in {**self._common, **self._rules}.items():
+            value = getattr(self, parameter)
+            try:
+                good = bool(ok(value))
+            except (TypeError, ValueError):
+                good = False
+            if not good:
+                raise ValueError(f"{name}: expected {parameter} to be {expected}, got {value!r}")
+        check_engine(self.engine)
+        solver = self._chosen_solver()
+        solver.check(Problem(self._loss(2), Linear(1), L2()))
+        return solver
+
+    def _chosen_solver(self) -> Solver:
+        solver = self.solver
+        if isinstance(solver, str) and solver == "auto":
+            solver = self._default_solver()
+        elif isinstance(solver, str) and solver in NAMES:
+            solver = NAMES[solver]()
+        if not isinstance(solver, Solver):
+            raise ValueError(
+                f"{type(self).__name__}: expected solver to be 'auto', {', '.join(map(repr, NAMES))} or a solver "
+                f"object such as daskgd.GradientDescent(step=0.1), got {solver!r}"
+            )
+        solver = type(solver)(**solver.get_params())
+        if isinstance(solver, LocalGD) and solver.seed is None:
+            solver.set_params(seed=int(self.random_state or 0))
+        return solver
+
+    def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
+        """X, y and weights as a Dataset, checked as far as that takes no reading."""
+        if _in_memory(X) and not _is_scipy_sparse(X):
+            X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_2d=True)
+            X = _numeric(X)
+        if sample_weight is not None and np.isscalar(sample_weight):
+            raise ValueError(f"sample_weight: expected an array (n,), got {sample_weight!r}")
+        dataset = as_dataset(X, y, sample_weight)
+        if not _in_memory(X) or not hasattr(self, "n_features_in_"):
+            self._remember_features(dataset, reset)
+        y_column = dataset._columns[1]
+        if y_column is None:
+            hint = "pass y" if not isinstance(X, Dataset | str | os.PathLike) else "the dataset holds none"
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None ({hint})"
+            )
+        if self._classification:
+            if len(y_column.shape) == 2 and y_column.shape[1] > 1:
+                raise ValueError(
+                    f"y: expected one label per row, shape (n,), got {y_column.shape}; multi-label targets are not supported"
+                )
+        elif y_column.dtype.kind not in "fiub" or dataset.classes is not None:
+            what = "labels" if dataset.classes is not None else f"dtype {y_column.dtype}"
+            raise ValueError(f"y: expected numbers for {type(self).__name__}, got {what}; use a classifier")
+        return dataset
+
+    def _remember_features(self, dataset: Dataset, reset: bool) -> None:
+        if reset:
+            self.n_features_in_ = dataset.n_features
+            if dataset.feature_names is not None:
+                self.feature_names_in_ = np.array(dataset.feature_names, dtype=object)
+            elif hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        elif dataset.n_features != self.n_features_in_:
+            raise ValueError(
+                f"X has {dataset.n_features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+
+    def _steps(self, dataset: Dataset, run: Run) -> Fit:
+        """The whole fit as a generator of asks: survey, then the loop."""
+        (survey,) = yield [Ask(None, Survey(classification=self._classification))]
+        problem = run.problem = self._problem(survey, dataset)
+        w = self._initial(problem)
+        run.progress = Result(w)
+        stop = Stop(
+            float(self.tol),
+            int(self.max_iter),
+            problem.loss.baseline(survey.target_summary(problem.class_weight)),
+        )
+        watchers: list[Any] = [run.history]
+        if self.verbose:
+            watchers.append(Printer(run.name))
+
+        def watch(row: Any) -> None:
+            for watcher in watchers:
+                watcher(row)
+
+        solver = self._chosen_solver()
+        return (
+            yield from loop(
+                solver, problem, w, stop, run=run.name, meter=run.meter, watch=watch, progress=run.progress
+            )
+        )
+
+    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> Problem:
+        y = dataset._columns[1]
+        assert y is not None
+        self._y_ndim = len(y.shape)
+        outputs = 1 if self._y_ndim == 1 else y.shape[1]
+        loss = self._loss(0)
+        model = Linear(dataset.n_features, outputs, bool(self.fit_intercept))
+        return Problem(loss, model, L2(self._spread(self._strength(survey.weight, outputs), model)))
+
+    @staticmethod
+    def _spread(strength: float | Array, model: Linear) -> float | Array:
+        """A strength per output as one per parameter."""
+        if np.ndim(strength) == 0:
+            return float(strength)  # type: ignore[arg-type]
+        rows = np.broadcast_to(np.asarray(strength, dtype=float)[:, None], (model.outputs, model.n_features))
+        return model.parameters(rows, np.zeros(model.outputs))
+
+    def _initial(self, problem: Problem) -> Array:
+        """Zero, or with `warm_start` the parameters of the last fit."""
+        model = problem.model
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return np.zeros(model.size)
+        coef = np.asarray(self.coef_)
+        if coef.size != model.outputs * model.n_features:
+            raise ValueError(
+                f"warm_start: expected data like that of the last fit, whose coef_ has shape {coef.shape}, got "
+                f"{model.n_features} features and {model.outputs} outputs; fit with warm_start=False"
+            )
+        return model.parameters(coef, np.ravel(self.intercept_))
+
+    # -- results ------------------------------------------------------------------------------
+
+    def _finish(self, run: Run) -> None:
+        """Set the fitted attributes from wherever the run is."""
+        assert run.problem is not None and run.progress is not None
+        model, result = run.problem.model, run.progress
+        self.coef_, self.intercept_ = self._shaped(model.coefficients(result.w), model.intercepts(result.w))
+        self.n_iter_ = result.n_iter
+        self.n_sweeps_ = run.meter.sweeps
+        self.history_ = run.history
+        self.gap_ = result.gap
+        self.outcome_ = result.outcome
+
+    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
+        return coefficients, intercepts
+
+    def _warn(self) -> None:
+        name, tol = type(self).__name__, float(self.tol)
+        if tol == 0 and self.outcome_ == "budget_spent":
+            return
+        reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
+        if self.outcome_ == "budget_spent":
+            text = f"{name} did not converge in max_iter={self.max_iter} iterations: {reached}. Increase max_iter"
+            text += ", choose another solver, or standardise the features"
+        elif self.outcome_ == "stalled":
+            text = f"{name} stopped short of tol: no step lowers the objective any more ({reached}). The precision of "
+            text += "the data is reached: a larger tol is honest, float64 features go further"
+        elif self.outcome_ == "diverged":
+            text = f"{name} diverged: the loss grew without bound or became NaN; the best parameters so far are kept. "
+            text += "Use a smaller step, or step=None to search it"
+        else:
+            return
+        warnings.warn(text, ConvergenceWarning, stacklevel=4)
+
+    # -- predicting ---------------------------------------------------------------------------
+
+    def _model(self) -> tuple[Linear, Array]:
+        check_is_fitted(self)
+        coef = np.atleast_2d(self.coef_)
+        model = Linear(coef.shape[1], coef.shape[0], True)
+        return model, model.parameters(coef, np.ravel(self.intercept_))
+
+    def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
+        """`function` of the rows of X: numpy in, numpy out; anything lazy in, a lazy dask array out."""
+        check_is_fitted(self)
+        if _in_memory(X):
+            if _is_scipy_sparse(X):
+                as_dataset(X)  # refuses, with the sentence
+            return function(_numeric(validate_data(self, X, reset=False, dtype=None)))
+        array = _lazy(X)
+        if array.ndim != 2 or array.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {array.shape[1] if array.ndim > 1 else 1} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        array = array.rechunk({1: -1})
+        if columns is None:
+            return array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype))
+        return array.map_blocks(
+            function, dtype=dtype, chunks=(array.chunks[0], (columns,)), meta=np.empty((0, 0), dtype)
+        )
+
+    def _margins(self, X: Array) -> Array:
+        model, w = self._model()
+        return model.margins(w, prepare(X))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy for classifiers, R2 for regressors, in one sweep over whatever `fit` takes.
+
+        Returns
+        -------
+        float
+        """
+        model, w = self._model()
+        dataset = self._dataset(X, y, sample_weight, reset=False)
+        labels = None
+        if self._classification:
+            labels = self.classes_ if dataset.classes is None else _positions(self.classes_, dataset.classes)
+        problem = Problem(self._loss(model.outputs), model, L2(), labels)
+        with opened(dataset, self.engine) as engine:
+            return float(engine.sweep([Ask(problem, Score(w))])[0])
+
+
+def together(
+    estimators: Sequence[LinearEstimator], X: Any, y: Any = None, sample_weight: Any = None
+) -> list[Any]:
+    """Fit many estimators on the same data, sharing every sweep.
+
+    While several are unfinished, each read of the data answers what all of them ask next: a grid of penalties or
+    losses costs about as many sweeps as its slowest member.
+
+    Parameters
+    ----------
+    estimators : sequence of estimators
+        Each with settings of its own; they share one engine, so that `engine` must be equal.
+    X, y, sample_weight :
+        As for ``fit``.
+
+    Returns
+    -------
+    list
+        The same estimators, fitted. `n_sweeps_` of each counts the shared sweeps it took part in.
+
+    Examples
+    --------
+    >>> import daskgd
+    >>> X, y = np.arange(20.0).reshape(10, 2) % 7, np.arange(10) % 2
+    >>> a, b = daskgd.together([daskgd.LogisticRegression(C=1.0), daskgd.LogisticRegression(C=0.1)], X, y)
+    >>> bool(np.linalg.norm(a.coef_) > np.linalg.norm(b.coef_))
+    True
+    """
+    estimators = list(estimators)
+    if not estimators:
+        raise ValueError("together: expected at least one estimator, got none")
+    if len({id(e) for e in estimators}) < len(estimators):
+        raise ValueError(
+            "together: expected distinct estimators, got the same object twice; use sklearn.clone"
+        )
+    for estimator in estimators:
+        if not isinstance(estimator, LinearEstimator):
+            raise TypeError(f"together: expected estimators of daskgd, got {type(estimator).__name__}")
+        estimator._check_parameters()
+        if estimator.engine != estimators[0].engine:
+            raise ValueError(
+                f"together: expected one engine for all, got {estimators[0].engine!r} and {estimator.engine!r}"
+            )
+    dataset = [estimator._dataset(X, y, sample_weight) for estimator in estimators][0]
+    _fit(estimators, dataset)
+    return estimators
+
+
+def _fit(estimators: Sequence[LinearEstimator], dataset: Dataset) -> None:
+    """Fit on one engine; interrupted, every estimator keeps the best it had."""
+    several = len(estimators) > 1
+    runs = [
+        Run(e, f"{type(e).__name__}-{i}" if several else type(e).__name__) for i, e in enumerate(estimators)
+    ]
+    for run in runs:
+        run.meter.sweeps = dataset.extra_sweeps
+    whole = any(e._chosen_solver().needs_partitions for e in estimators)
+    try:
+        with opened(dataset, estimators[0].engine, whole_partitions=whole) as engine:
+            placed = getattr(engine, "dataset", dataset)
+            advance([run.estimator._steps(placed, run) for run in runs], [run.meter for run in runs], engine)
+    except BaseException:
+        for run in runs:
+            if run.progress is not None and run.progress.n_iter:
+                run.estimator._finish(run)
+        raise
+    for run in runs:
+        run.estimator._finish(run)
+    for run in runs:
+        run.estimator._warn()
+
+
+# -- what users pass ----------------------------------------------------------------------------
+
+
+def _in_memory(X: Any) -> bool:
+    """Whether X holds its rows in this process: numpy, lists, pandas, numpy-backed xarray, scipy.sparse."""
+    if isinstance(X, Dataset | str | os.PathLike | da.Array) or hasattr(X, "to_dask_array"):
+        return False
+    return (
+        not isinstance(getattr(X, "data", None), da.Array) and type(X).__module__.partition(".")[0] != "zarr"
+    )
+
+
+def _is_scipy_sparse(X: Any) -> bool:
+    return type(X).__module__.startswith("scipy.sparse")
+
+
+def _numeric(X: Array) -> Array:
+    """Numbers of a type that kernels know; objects and the like as float64."""
+    return X if X.dtype.kind in "fiub" else X.astype(np.float64)
+
+
+def _lazy(X: Any) -> da.Array:
+    if isinstance(X, da.Array):
+        return X
+    if hasattr(X, "to_dask_array"):
+        return X.to_dask_array()
+    return as_dataset(X).X
+
+
+def _positions(classes: Array, within: Array) -> Array:
+    """Where each class stands in a dataset's list of classes; -1 where it is missing."""
+    where = {label: i for i, label in enumerate(within.tolist())}
+    return np.array([where.get(label, -1) for label in classes.tolist()])

@@ -1,0 +1,205 @@
+"""Linear regression, plain and ridge, with scikit-learn's names and objectives."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+
+from daskgd.engines.graph import Choice
+from daskgd.estimators.base import LinearEstimator, Rule, is_flag, is_nonnegative, is_one_of
+from daskgd.losses import Loss, Squared
+from daskgd.solvers import Solver
+
+Array = NDArray[Any]
+
+ALONE: dict[str, Rule] = {
+    "copy_X": (is_flag, "True or False (X is never written to, in either case)"),
+    "n_jobs": is_one_of(None),
+    "positive": is_one_of(False),
+}
+
+
+class _Regressor(RegressorMixin, LinearEstimator):  # type: ignore[misc]
+    def _loss(self, n_classes: int) -> Loss:
+        return Squared()
+
+    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
+        if self._y_ndim == 2:
+            return coefficients, intercepts if self.fit_intercept else 0.0
+        return coefficients[0], float(intercepts[0])
+
+    def predict(self, X: Any) -> Any:
+        """Predicted targets ``(n,)`` or ``(n, k)``: numpy for numpy, a lazy dask array for anything lazy."""
+        many = np.shape(self.coef_)[0] if np.ndim(getattr(self, "coef_", 0)) == 2 else None
+        return self._map_rows(X, _Predict(self, many), np.dtype(float), many)
+
+
+class _Predict:
+    """Margins of the rows of a block, in float64; small enough to send to workers."""
+
+    def __init__(self, estimator: LinearEstimator, many: int | None) -> None:
+        self.model, self.w = estimator._model()
+        self.many = many
+
+    def __call__(self, X: Array) -> Array:
+        from daskgd.problems import prepare
+
+        z = self.model.margins(self.w, prepare(X)).astype(np.float64)
+        return z if self.many is None else z.reshape(len(X), self.many)
+
+
+class LinearRegression(_Regressor):
+    """Ordinary least squares on data that need not fit in memory.
+
+    Minimises ``(1 / 2W) sum_i s_i (y_i - x_i w - b)**2``, ``W = sum_i s_i``.
+
+    Parameters
+    ----------
+    fit_intercept : bool
+        Whether to fit b.
+    copy_X, n_jobs, positive :
+        As in scikit-learn; X is never written to, `n_jobs` must be None (threads are the cluster's) and
+        `positive` False.
+    solver : str or Solver
+        ``"auto"`` (L-BFGS), a name (``"lbfgs"``, ``"gradient_descent"``, ``"local_gd"``) or a solver object.
+    max_iter : int
+        Most iterations of the solver.
+    tol : float
+        Estimated gap to the minimum at which to stop, relative to the objective; 0 runs exactly `max_iter`
+        iterations.
+    memory : "auto" or 0
+        Rows kept in memory between sweeps; for now none are, in either case.
+    engine : None, "serial", "threads", "distributed" or callable
+        What reads the data: None takes dask's configured scheduler, the current client, or threads.
+    random_state : int, optional
+        For solvers that draw; None is a fixed seed, so that results repeat.
+    verbose : int
+        1 or 2 print a line per iteration.
+    warm_start : bool
+        Start from the last fit's parameters.
+
+    Attributes
+    ----------
+    coef_ : ``(p,)`` or ``(k, p)``
+    intercept_ : float or ``(k,)``
+    n_iter_, n_sweeps_ : int
+        Iterations, and reads of the data, the first survey included.
+    history_ : History
+        A mapping per iteration: loss, gradient norm, gap, seconds, bytes, sweeps.
+    gap_ : float
+        Estimated relative gap to the minimum.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0], [2.0], [3.0]])
+    >>> est = LinearRegression().fit(X, [3.0, 5.0, 7.0])
+    >>> est.predict(np.array([[4.0]])).round(4)
+    array([9.])
+    """
+
+    _rules: ClassVar[dict[str, Rule]] = ALONE
+
+    def __init__(
+        self,
+        *,
+        fit_intercept: bool = True,
+        copy_X: bool = True,
+        n_jobs: None = None,
+        positive: bool = False,
+        solver: str | Solver = "auto",
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        memory: Any = "auto",
+        engine: Choice = None,
+        random_state: int | None = None,
+        verbose: int = 0,
+        warm_start: bool = False,
+    ) -> None:
+        self.fit_intercept = fit_intercept
+        self.copy_X = copy_X
+        self.n_jobs = n_jobs
+        self.positive = positive
+        self.solver = solver
+        self.max_iter = max_iter
+        self.tol = tol
+        self.memory = memory
+        self.engine = engine
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    def _strength(self, weight: float, outputs: int) -> float | Array:
+        return 0.0
+
+
+class Ridge(_Regressor):
+    """Least squares with an L2 penalty, on data that need not fit in memory.
+
+    Minimises ``sum_i s_i (y_i - x_i w - b)**2 + alpha |w|**2``, as scikit-learn does; b is not penalised.
+
+    Parameters
+    ----------
+    alpha : float or array ``(k,)``
+        Strength of the penalty, for all targets or one each.
+    fit_intercept, copy_X, positive, solver, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    coef_, intercept_, n_iter_, n_sweeps_, history_, gap_ :
+        As in :class:`LinearRegression`.
+
+    Examples
+    --------
+    >>> X = np.array([[-1.0], [0.0], [1.0]])
+    >>> Ridge(alpha=2.0).fit(X, [-2.0, 0.0, 2.0]).coef_.round(4)
+    array([1.])
+    """
+
+    _rules: ClassVar[dict[str, Rule]] = {
+        **{name: rule for name, rule in ALONE.items() if name != "n_jobs"},
+        "alpha": (
+            lambda value: all(is_nonnegative(a) for a in np.ravel(value)) and np.ndim(value) <= 1,
+            "a number >= 0, or one for each target",
+        ),
+    }
+
+    def __init__(
+        self,
+        alpha: float | Array = 1.0,
+        *,
+        fit_intercept: bool = True,
+        copy_X: bool = True,
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        solver: str | Solver = "auto",
+        positive: bool = False,
+        random_state: int | None = None,
+        memory: Any = "auto",
+        engine: Choice = None,
+        verbose: int = 0,
+        warm_start: bool = False,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.copy_X = copy_X
+        self.max_iter = max_iter
+        self.tol = tol
+        self.solver = solver
+        self.positive = positive
+        self.random_state = random_state
+        self.memory = memory
+        self.engine = engine
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    def _strength(self, weight: float, outputs: int) -> float | Array:
+        if np.ndim(self.alpha) == 0:
+            return float(self.alpha) / weight
+        alpha = np.asarray(self.alpha, dtype=float)
+        if len(alpha) not in (1, outputs):
+            raise ValueError(f"Ridge: expected alpha for each of {outputs} targets, got {len(alpha)} values")
+        return np.broadcast_to(alpha, (outputs,)) / weight

@@ -1,0 +1,177 @@
+"""The objective over rows, and the rows themselves as a query sees them.
+
+:class:`Problem` joins a loss, a model and a penalty into
+
+    f(w) = (1 / W) sum_i s_i loss(z_i(w), y_i) + penalty(w),    W = sum_i s_i,
+
+and turns stored labels into the targets of the loss. :class:`Tile` is a cache-sized run of rows;
+:class:`Partition` a whole partition held in memory. Nothing here knows where rows come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.losses import Loss
+from daskgd.models import Linear
+from daskgd.penalties import Penalty
+
+Array = NDArray[Any]
+
+TILE_BYTES = 2 << 20
+"""Bytes of X in one tile: small enough for the second-level cache, large enough to keep the
+interpreter out of the way (1 and 4 MB measured alike, 256 KB a quarter slower)."""
+
+
+def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which kernels run: float32 and float64 as they are; what float32 holds exactly
+    (float16, integers of up to 16 bits, bool) in float32; everything else in float64.
+
+    >>> compute_dtype(np.dtype("uint8")), compute_dtype(np.dtype("int64"))
+    (dtype('float32'), dtype('float64'))
+    """
+    small = dtype == np.float32 or dtype == np.float16 or dtype == bool
+    small = small or (dtype.kind in "iu" and dtype.itemsize <= 2)
+    return np.dtype(np.float32 if small else np.float64)
+
+
+def tile_rows(n_features: int, dtype: np.dtype[Any]) -> int:
+    """Rows per tile: a function of the width and dtype of X only, so that bits depend on nothing else."""
+    return max(16, TILE_BYTES // (max(n_features, 1) * compute_dtype(dtype).itemsize))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One objective.
+
+    Attributes
+    ----------
+    loss, model, penalty :
+        The three parts.
+    labels : (k,) or None
+        For classification: the stored labels in sorted order; a label's position is its code.
+    class_weight : (k,) or None
+        Factor on the weight of the rows of each class.
+    """
+
+    loss: Loss
+    model: Linear
+    penalty: Penalty
+    labels: Array | None = None
+    class_weight: Array | None = None
+
+    def codes(self, y: Array) -> Array:
+        """Stored labels to codes 0..k-1."""
+        labels = self.labels
+        assert labels is not None
+        y = y.reshape(len(y))
+        if len(labels) == 2:
+            out: Array = (y == labels[1]).astype(np.intp)
+            return out
+        if labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels))):
+            return y.astype(np.intp)
+        return np.searchsorted(labels, y)
+
+    def penalty_value(self, w: Array) -> float:
+        """The penalty of the parameters, intercepts left out."""
+        return self.penalty.value(np.where(self.model.penalised, w, 0.0))
+
+    def penalty_gradient(self, w: Array) -> Array:
+        """Its gradient, ``(d,)``, zero at intercepts."""
+        mask = self.model.penalised
+        return np.where(mask, self.penalty.gradient(np.where(mask, w, 0.0)), 0.0)
+
+
+@dataclass(slots=True)
+class Tile:
+    """Some rows, ready for kernels.
+
+    Attributes
+    ----------
+    X : (n, p)
+        In the compute dtype, C-contiguous and aligned.
+    y : (n,) or (n, k), or None
+        As stored.
+    sample_weight : (n,) or None
+        float64; None where all weigh 1.
+    start : int
+        Number of the first row within its dataset.
+    """
+
+    X: Array
+    y: Array | None
+    sample_weight: Array | None
+    start: int
+    _known: dict[int, tuple[Problem, Array, Array | None]] = field(default_factory=dict, repr=False)
+
+    def targets(self, problem: Problem) -> tuple[Array, Array | None]:
+        """Targets for the loss, and float64 weights or None; made once per tile and problem."""
+        known = self._known.get(id(problem))
+        if known is None:
+            known = (problem, *self._make_targets(problem))
+            self._known[id(problem)] = known
+        return known[1], known[2]
+
+    def _make_targets(self, problem: Problem) -> tuple[Array, Array | None]:
+        assert self.y is not None
+        s = self.sample_weight
+        y = self.y
+        if problem.labels is not None:
+            y = problem.codes(y)
+            if problem.class_weight is not None:
+                c = problem.class_weight[y]
+                s = c if s is None else s * c
+        return problem.loss.targets(y, problem.model.outputs, self.X.dtype), s
+
+
+def prepare(X: Array, dtype: np.dtype[Any] | None = None) -> Array:
+    """X in the compute dtype, C-contiguous and aligned: the one door to the kernels.
+
+    Arrays that crossed a network or came back from disk may lie at odd addresses, where the same
+    product is 2-10 times slower and gives other bits.
+    """
+    return np.require(X, dtype=dtype or compute_dtype(X.dtype), requirements=["C", "A"])
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A run of rows in memory, as stored: a block, or a whole partition.
+
+    X ``(n, p)``, y ``(n,)`` or ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the
+    number of the first one within the dataset.
+    """
+
+    X: Array
+    y: Array | None
+    sample_weight: Array | None
+    start: int
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def tiles(self) -> Iterator[Tile]:
+        """The rows in order, tile by tile; an empty run is one empty tile."""
+        height = tile_rows(self.X.shape[1], self.X.dtype)
+        for a in range(0, max(len(self.X), 1), height):
+            yield self._tile(slice(a, a + height), self.start + a)
+
+    def take(self, rows: Array) -> Tile:
+        """The rows with these positions, as one tile."""
+        return self._tile(rows, self.start)
+
+    def _tile(self, rows: slice | Array, start: int) -> Tile:
+        y, s = self.y, self.sample_weight
+        return Tile(
+            prepare(self.X[rows]),
+            None if y is None else np.require(y[rows], requirements=["C", "A"]),
+            None if s is None else np.require(s[rows], np.float64, ["C", "A"]),
+            start,
+        )
+
+
+Partition = Rows

@@ -1,0 +1,146 @@
+"""What a solver is: settings, a declared need, and two generators of queries.
+
+``start(problem, w)`` and ``iterate(problem, state)`` are generators: they *yield* a tuple of queries to be
+answered in one sweep, *receive* the tuple of answers, and *return* the next :class:`State`. A solver knows
+no engine, no dask and no data; it reads no clock and no global random state and does no input or output.
+Replayed with the same answers it takes the same path, which is what makes checkpoints exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem
+from daskgd.queries import Query
+
+Array = NDArray[Any]
+
+Steps = Generator[tuple[Query, ...], Sequence[Any], Any]
+"""A generator of queries that returns a State."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a fit stands between two iterations: arrays and scalars, nothing else.
+
+    Attributes
+    ----------
+    w : (d,)
+        The parameters.
+    f, g : float, (d,)
+        Objective and gradient, at `w` unless the solver says otherwise.
+    gap : float
+        Estimate of how far f is above its minimum; infinity while there is none.
+    stalled : bool
+        Whether no step helped: the precision of the data is reached.
+    """
+
+    w: Array
+    f: float
+    g: Array
+    gap: float = np.inf
+    stalled: bool = False
+
+    @property
+    def point(self) -> Array:
+        """The parameters at which `f` was measured."""
+        return self.w
+
+
+class Solver:
+    """Base of all solvers. Subclasses are dataclasses; their fields are the settings.
+
+    `get_params` and `set_params` are scikit-learn's, so that ``est.set_params(solver__step=0.1)`` works.
+    To add one: a file with ``start`` and ``iterate``, and an instance in ``daskgd.testing.SOLVERS``.
+    """
+
+    needs_smooth: ClassVar[bool] = True
+    """Whether loss and penalty must be smooth."""
+
+    needs_partitions: ClassVar[bool] = False
+    """Whether it asks for whole partitions in memory."""
+
+    def check(self, problem: Problem) -> None:
+        """Raise ValueError, saying what to use instead, if the problem lacks what the solver needs."""
+        if not self.needs_smooth:
+            return
+        for part in (problem.loss, problem.penalty):
+            if not part.smooth:
+                raise ValueError(
+                    f"{type(self).__name__} needs a smooth loss and penalty; {part} is not. Use "
+                    "GradientDescent(step=...) or LocalGD(step=...), which take subgradient steps of "
+                    "given length, or a smooth loss such as the squared hinge"
+                )
+
+    def start(self, problem: Problem, w: Array) -> Steps:
+        """Queries that lead to the first State, at the parameters w."""
+        raise NotImplementedError
+
+    def iterate(self, problem: Problem, state: Any) -> Steps:
+        """Queries that lead from one State to the next."""
+        raise NotImplementedError
+
+    # -- scikit-learn's parameter protocol ---------------------------------------------------------
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [f.name for f in fields(cls)]  # type: ignore[arg-type]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings by name."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change settings; an unknown name or a value out of range raises ValueError."""
+        for name in params:
+            if name not in self._names():
+                raise ValueError(
+                    f"{type(self).__name__} has no setting {name!r}; it has {', '.join(self._names())}"
+                )
+        type(self)(**{**self.get_params(), **params})  # validates before anything is changed
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+
+def require(ok: bool, owner: object, name: str, expected: str, got: Any) -> None:
+    """Raise ValueError with the house's sentence unless `ok`."""
+    if not ok:
+        raise ValueError(f"{type(owner).__name__}: expected {name} {expected}, got {got!r}")
+
+
+def is_positive(value: Any) -> bool:
+    """A finite real number above zero (and no bool)."""
+    return _is_real(value) and bool(np.isfinite(value)) and value > 0
+
+
+def is_count(value: Any) -> bool:
+    """A whole number of at least one (and no bool)."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+
+
+def in_unit_interval(value: Any) -> bool:
+    """A real number in [0, 1)."""
+    return _is_real(value) and 0 <= value < 1
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def secant_gap(g: Array, s: Array, y: Array) -> float:
+    """Estimated gap ``|g|**2 / (2 c)``, with the curvature ``c = s'y / s's`` met along the last step.
+
+    Once a first-order method has damped the steep directions, its steps lie along the flat ones, where
+    the remaining gap is; c is then close to the smallest curvature that matters. Infinity while the
+    step met no positive curvature.
+    """
+    if not g.any():
+        return 0.0
+    sy = float(s @ y)
+    return float(g @ g) * float(s @ s) / (2 * sy) if sy > 0 else np.inf

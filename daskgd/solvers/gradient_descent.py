@@ -1,0 +1,152 @@
+"""Gradient descent with a given step, or one searched along the line; the parallel regime's simplest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem
+from daskgd.queries import Gradient, Line
+from daskgd.solvers.base import (
+    Solver,
+    State,
+    Steps,
+    in_unit_interval,
+    is_positive,
+    require,
+    secant_gap,
+)
+
+Array = NDArray[Any]
+
+ARMIJO = 1e-4
+MEMORY = 10
+FACTORS = 2.0 ** np.arange(-8, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class DescentState(State):
+    """Adds the velocity v ``(d,)`` of momentum, the trial step, and the last objectives ``(<=10,)``."""
+
+    v: Array = field(default_factory=lambda: np.zeros(0))
+    step: float = 0.0
+    recent: Array = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(slots=True)
+class GradientDescent(Solver):
+    """``w <- w - step * g``, one sweep an iteration.
+
+    Parameters
+    ----------
+    step : float, optional
+        Length of the step. A given step is used as it is. None searches it: the first trial by a wide
+        search along the line, then Barzilai & Borwein's ``s's / s'y``, accepted by the non-monotone
+        rule of Grippo, Lampariello & Lucidi over the last ten values (Raydan 1997). The trial's
+        gradient and the safeguarding :class:`~daskgd.queries.Line` share a sweep.
+    momentum : float
+        In [0, 1): ``v <- momentum * v - step * g``, ``w <- w + v`` (Polyak 1964).
+    nesterov : bool
+        Nesterov's form, ``w <- w + momentum * v - step * g`` (Sutskever et al. 2013, eq. 3-4
+        rewritten at the look-ahead point).
+    line_search : bool, optional
+        None searches when no step is given. True with a step makes it the first trial of every
+        search. False without a step is refused.
+
+    A non-smooth loss takes subgradient steps of given length; searching needs a smooth one.
+
+    Examples
+    --------
+    >>> GradientDescent(step=0.01)
+    GradientDescent(step=0.01, momentum=0.0, nesterov=False, line_search=None)
+    """
+
+    step: float | None = None
+    momentum: float = 0.0
+    nesterov: bool = False
+    line_search: bool | None = None
+
+    def __post_init__(self) -> None:
+        require(self.step is None or is_positive(self.step), self, "step", "> 0 or None", self.step)
+        require(in_unit_interval(self.momentum), self, "momentum", "in [0, 1)", self.momentum)
+        require(isinstance(self.nesterov, bool | np.bool_), self, "nesterov", "True or False", self.nesterov)
+        require(
+            self.line_search in (None, True, False),
+            self,
+            "line_search",
+            "None, True or False",
+            self.line_search,
+        )
+        if self.nesterov and not self.momentum:
+            raise ValueError("GradientDescent: nesterov=True needs momentum > 0, got momentum=0")
+        if self.line_search is False and self.step is None:
+            raise ValueError("GradientDescent: line_search=False needs a step, got step=None; give step=...")
+        if self.searches and self.nesterov:
+            raise ValueError(
+                "GradientDescent: nesterov=True needs a given step without line search; "
+                "give step=... or set nesterov=False"
+            )
+
+    @property
+    def searches(self) -> bool:
+        """Whether the step is searched."""
+        return self.step is None or bool(self.line_search)
+
+    @property
+    def needs_smooth(self) -> bool:  # type: ignore[override]
+        return self.searches
+
+    def start(self, problem: Problem, w: Array) -> Steps:
+        ((f, g),) = yield (Gradient(w),)
+        return DescentState(w, f, g, v=np.zeros_like(w), step=self.step or 0.0, recent=np.array([f]))
+
+    def iterate(self, problem: Problem, state: DescentState) -> Steps:
+        return (yield from (self._search(state) if self.searches else self._fixed(state)))
+
+    def _fixed(self, s: DescentState) -> Steps:
+        v = self.momentum * s.v - s.step * s.g
+        w = s.w + (self.momentum * v - s.step * s.g if self.nesterov else v)
+        ((f, g),) = yield (Gradient(w),)
+        return replace(s, w=w, f=f, g=g, v=v, gap=secant_gap(g, w - s.w, g - s.g))
+
+    def _search(self, s: DescentState) -> Steps:
+        d = self.momentum * s.v - s.g
+        slope = float(s.g @ d)
+        if slope >= 0:  # momentum points uphill: forget it
+            d, slope = -s.g, -float(s.g @ s.g)
+        if slope == 0:
+            return replace(s, gap=0.0)
+        trial = s.step
+        if trial == 0.0:  # the very first: any length of step may be right, so look at all
+            wide = 10.0 ** np.arange(-8.0, 5.0) / np.sqrt(-slope)
+            ((values, _),) = yield (Line(s.w, d, wide),)
+            trial = float(wide[np.argmin(np.where(np.isfinite(values), values, np.inf))])
+        ceiling = s.recent.max()
+        (f, g), (values, _) = yield Gradient(s.w + trial * d), Line(s.w, d, trial * FACTORS)
+        t = trial
+        if not f <= ceiling + ARMIJO * trial * slope:
+            steps = trial * FACTORS
+            ok = values <= ceiling + ARMIJO * steps * slope
+            if not ok.any():
+                return replace(s, v=np.zeros_like(s.v), stalled=True)
+            t = float(steps[ok][np.argmin(values[ok])])
+            ((f, g),) = yield (Gradient(s.w + t * d),)
+        w = s.w + t * d
+        moved, turned = w - s.w, g - s.g
+        sy = float(moved @ turned)
+        step = float(moved @ moved) / sy if sy > 0 else 4 * t
+        if self.step is not None:
+            step = self.step
+        return replace(
+            s,
+            w=w,
+            f=f,
+            g=g,
+            v=moved / t,
+            step=step,
+            recent=np.append(s.recent, f)[-MEMORY:],
+            gap=secant_gap(g, moved, turned),
+        )
