@@ -1,21 +1,23 @@
 """daskgd: train on data that does not fit, in Python.
 
-Public names, loaded when first used: a worker that runs a gradient needs numpy and the maths, not scikit-learn.
+Public names, loaded when first used: a worker that runs a gradient needs numpy and the maths, no estimators.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daskgd.datasets import Dataset, as_dataset, open_dataset
+    from daskgd.datasets import Dataset, open_dataset
     from daskgd.estimators import LinearRegression, LinearSVC, LogisticRegression, Perceptron, Ridge, together
+    from daskgd.ingest import as_dataset
     from daskgd.solvers import LBFGS, GradientDescent, LocalGD
     from daskgd.store import ChunkError, StoreError, write_dataset
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "daskgd.datasets": ("Dataset", "as_dataset", "open_dataset"),
+    "daskgd.datasets": ("Dataset", "open_dataset"),
+    "daskgd.ingest": ("as_dataset",),
     "daskgd.estimators": (
         "LinearRegression",
         "LinearSVC",

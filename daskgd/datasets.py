@@ -10,181 +10,26 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
-import yaml
 from dask.utils import format_bytes, parse_bytes
 from numpy.typing import NDArray
 
+from daskgd.columns import (
+    ColumnLike,
+    LazyColumn,
+    MemoryColumn,
+    Selection,
+    Source,
+    setting,
+)
 from daskgd.engines.base import Layout
-from daskgd.problems import Rows
-from daskgd.store import Column, open_store, zarr_behind
+from daskgd.store import Column, codec_pipeline, open_store
 
 Array = NDArray[Any]
-
-dask.config.update_defaults(yaml.safe_load(files("daskgd").joinpath("daskgd.yaml").read_text()))
-
-
-def setting(name: str) -> Any:
-    """A setting under ``daskgd`` in dask.config; sizes as bytes.
-
-    >>> setting("block-bytes")
-    1000000
-    """
-    value = dask.config.get(f"daskgd.{name}")
-    return int(parse_bytes(value)) if name.endswith("-bytes") else value
-
-
-# -- columns ------------------------------------------------------------------------------------
-
-
-class ColumnLike(Protocol):
-    """Rows that can be read: a zarr array, a numpy array, or pieces of one in the memory of workers."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def chunk_rows(self) -> int: ...
-    def read(self, start: int, stop: int) -> Array: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MemoryColumn:
-    """Rows of a numpy array in this process."""
-
-    array: Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def chunk_rows(self) -> int:
-        return 1
-
-    def read(self, start: int, stop: int) -> Array:
-        return self.array[start:stop]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LazyColumn:
-    """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`."""
-
-    array: da.Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(int(n) for n in self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def chunk_rows(self) -> int:
-        return 1
-
-    def read(self, start: int, stop: int) -> Array:
-        raise RuntimeError("a lazy column is placed before it is read; this is a defect in daskgd")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PiecesColumn:
-    """Rows of an array cut into pieces of `piece_rows` rows; `pieces` holds some of them by number.
-
-    Within a sweep on a cluster each task gets the pieces it covers; `pieces` is empty elsewhere.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    piece_rows: int
-    pieces: dict[int, Array]
-
-    @property
-    def chunk_rows(self) -> int:
-        return 1
-
-    def read(self, start: int, stop: int) -> Array:
-        first, last = start // self.piece_rows, -(-stop // self.piece_rows)
-        parts = []
-        for i in range(first, last):
-            at = i * self.piece_rows
-            parts.append(self.pieces[i][max(start - at, 0) : stop - at])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-# -- selections ---------------------------------------------------------------------------------
-
-_SPLIT = 0x73706C6974  # purpose of the hash: "split", apart from samples and folds
-
-
-def row_hash(start: int, stop: int, seed: int, purpose: int) -> Array:
-    """Uniform numbers in [0, 1), ``(stop - start,)``, a function of (seed, purpose, row) alone.
-
-    The mixing function of SplitMix64 (Steele, Lea & Flood 2014), applied twice.
-    """
-    with np.errstate(over="ignore"):
-        key = _mix(np.array([seed], dtype=np.uint64) ^ _mix(np.array([purpose], dtype=np.uint64)))
-        h = _mix(np.arange(start, stop, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
-        h = _mix(h ^ key)
-    return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mix(x: Array) -> Array:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    out: Array = x ^ (x >> np.uint64(31))
-    return out
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The rows whose hash lies in [low, high); splits of splits, of greater `depth`, use fresh hashes."""
-
-    seed: int
-    low: float
-    high: float
-    depth: int = 0
-
-    def mask(self, start: int, stop: int) -> Array:
-        """``(stop - start,)`` of bool."""
-        u = row_hash(start, stop, self.seed, _SPLIT + self.depth)
-        out: Array = (u >= self.low) & (u < self.high)
-        return out
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """What engines read from: columns, layout and selections, small enough to send to a worker."""
-
-    layout: Layout
-    X: ColumnLike
-    y: ColumnLike | None
-    sample_weight: ColumnLike | None
-    selections: tuple[Selection, ...] = ()
-
-    def read(self, start: int, stop: int) -> Rows:
-        """The selected rows between `start` and `stop`."""
-        columns = [None if c is None else c.read(start, stop) for c in (self.X, self.y, self.sample_weight)]
-        if self.selections:
-            keep = np.logical_and.reduce([s.mask(start, stop) for s in self.selections])
-            columns = [None if c is None else c[keep] for c in columns]
-        X, y, s = columns
-        assert X is not None
-        return Rows(X, y, s, start)
-
 
 # -- the dataset --------------------------------------------------------------------------------
 
@@ -335,8 +180,8 @@ class Dataset:
         """
         if not isinstance(test_size, float | np.floating) or not 0 < test_size < 1:
             raise ValueError(
-                f"train_test_split: expected test_size as a share in (0, 1), got {test_size!r}; rows are chosen by "
-                "a hash of their number, so that a share is expected, not a count"
+                f"train_test_split: expected test_size as a share in (0, 1), got {test_size!r}; rows are "
+                "chosen by a hash of their number, so that a share is expected, not a count"
             )
         seed = 0 if random_state is None else random_state
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
@@ -395,8 +240,6 @@ class Dataset:
             "fingerprint": self.fingerprint,
         }
         if isinstance(X, Column):
-            from daskgd.store import codec_pipeline
-
             facts["chunk_rows"] = X.chunk_rows
             facts["codec_pipeline"] = codec_pipeline()
         if self.selections:
@@ -407,7 +250,7 @@ class Dataset:
         X, y, s = self._columns
         parts = [
             f"{self.n_rows:,} rows x {self.n_features} features of {X.dtype}",
-            f"{format_bytes(self.nbytes)} in {self.layout.n_blocks:,} blocks",
+            f"{format_bytes(self.nbytes)} in {self.layout.n_blocks:,} block{'s' * (self.layout.n_blocks != 1)}",
         ]
         if y is not None:
             parts.append(f"y {y.dtype}" + ("" if len(y.shape) == 1 else f" x {y.shape[1]}"))
@@ -455,7 +298,7 @@ def _size(value: int | str | None, name: str) -> int:
 
 
 def _layout(X: ColumnLike, block_bytes: int, partition_bytes: int) -> Layout:
-    """Blocks of whole chunks of at least `block_bytes`; partitions of 2**j blocks within `partition_bytes`."""
+    """Blocks: whole chunks of at least `block_bytes`; partitions: 2**j blocks within `partition_bytes`."""
     row_bytes = max(X.shape[1] * X.dtype.itemsize, 1)
     chunks = max(1, -(-block_bytes // (X.chunk_rows * row_bytes)))
     block_rows = min(chunks * X.chunk_rows, X.shape[0])
@@ -495,7 +338,7 @@ def _check_columns(X: ColumnLike, y: ColumnLike | None, s: ColumnLike | None) ->
         raise ValueError("y: Complex data not supported; expected real numbers or labels")
 
 
-# -- opening and accepting ------------------------------------------------------------------------
+# -- opening ------------------------------------------------------------------------
 
 
 def open_dataset(
@@ -546,136 +389,3 @@ def open_dataset(
         block_bytes=block_bytes,
         partition_bytes=partition_bytes,
     )
-
-
-def as_dataset(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
-    """Whatever holds rows as a Dataset, without computing more than unknown chunk sizes.
-
-    Parameters
-    ----------
-    X : Dataset, path, dask array or frame, zarr, numpy or xarray array, or pandas frame; ``(n, p)``
-    y : the same kinds, ``(n,)`` or ``(n, k)``, optional
-        Beside a Dataset or path, stands in for its own target.
-    sample_weight : the same kinds, ``(n,)``, optional
-
-    Returns
-    -------
-    Dataset
-        Its `extra_sweeps` is 1 if chunk sizes were unknown and had to be counted, else 0.
-
-    Examples
-    --------
-    >>> as_dataset([[1.0, 2.0], [3.0, 4.0]], [0, 1])
-    <Dataset: 2 rows x 2 features of float64, 32 B in 1 blocks, y int64>
-    """
-    if isinstance(X, str | os.PathLike):
-        X = open_dataset(X)
-    if isinstance(X, Dataset):
-        return _override(X, y, sample_weight)
-    names = _feature_names(X)
-    arrays = {
-        "X": _array(X, "X"),
-        "y": _array(y, "y"),
-        "sample_weight": _array(sample_weight, "sample_weight"),
-    }
-    extra = _known_chunks(arrays)
-    columns = [None if a is None else _column(a) for a in arrays.values()]
-    assert columns[0] is not None
-    return Dataset(columns[0], columns[1], columns[2], feature_names=names, extra_sweeps=extra)
-
-
-def _override(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
-    if y is None and sample_weight is None:
-        return dataset
-    if dataset.selections:
-        raise ValueError(
-            "y, sample_weight: expected None beside a split of a dataset, whose rows are chosen by number; "
-            "store them with the dataset before splitting it"
-        )
-    X, old_y, old_s = dataset._columns
-    new = as_dataset(dataset.X, y, sample_weight)
-    y_column = old_y if y is None else new._columns[1]
-    s_column = old_s if sample_weight is None else new._columns[2]
-    return dataset._with(
-        (X, y_column, s_column),
-        classes=dataset.classes if y is None else None,
-        extra_sweeps=new.extra_sweeps,
-    )
-
-
-def _array(value: Any, name: str) -> Any:
-    """A dask, zarr or numpy array of whatever was given."""
-    if value is None:
-        return None
-    if _is_sparse(value):
-        raise TypeError(
-            f"{name}: expected a dense array, got scipy.sparse; sparse data is not supported yet: pass "
-            f"{name}.toarray() if it fits in memory, or fewer (hashed) columns"
-        )
-    if isinstance(value, da.Array):
-        return value
-    if hasattr(value, "to_dask_array"):  # dask frames and series; lengths are counted with the others
-        return value.to_dask_array()
-    if type(value).__module__.partition(".")[0] == "zarr":
-        return value
-    if hasattr(value, "dims") and hasattr(value, "data"):  # xarray
-        return _array(value.data, name) if isinstance(value.data, da.Array) else np.asarray(value.data)
-    array = np.asarray(value)
-    if array.dtype == object:
-        array = _from_objects(array, name)
-    return array
-
-
-def _from_objects(array: Array, name: str) -> Array:
-    if name == "y" and all(isinstance(v, str) for v in array.flat):
-        return array.astype(str)
-    try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError) as cause:
-        raise ValueError(
-            f"{name}: expected numbers{' or labels of one type' if name == 'y' else ''}, got objects: {cause}"
-        ) from None
-
-
-def _is_sparse(value: Any) -> bool:
-    meta = getattr(value, "_meta", value)
-    return any(type(v).__module__.startswith("scipy.sparse") for v in (value, meta))
-
-
-def _feature_names(X: Any) -> list[str] | None:
-    columns = getattr(X, "columns", None)
-    if columns is None:
-        return None
-    names = list(columns)
-    return names if names and all(isinstance(name, str) for name in names) else None
-
-
-def _known_chunks(arrays: dict[str, Any]) -> int:
-    """Count rows where chunk sizes are unknown, all in one read; 1 if there were any, else 0."""
-    unknown = {
-        name: a for name, a in arrays.items() if isinstance(a, da.Array) and any(np.isnan(n) for n in a.shape)
-    }
-    if not unknown:
-        return 0
-    lengths = dask.compute(
-        {name: [block.shape[0] for block in _row_blocks(a)] for name, a in unknown.items()}
-    )[0]
-    for name, a in unknown.items():
-        known = a.copy()
-        known._chunks = (tuple(int(n) for n in lengths[name]), *a.chunks[1:])
-        arrays[name] = known
-    return 1
-
-
-def _row_blocks(a: da.Array) -> list[Any]:
-    flat = a.to_delayed().reshape(a.numblocks[0], -1)[:, 0]
-    return list(flat)
-
-
-def _column(array: Any) -> ColumnLike:
-    if isinstance(array, np.ndarray):
-        return MemoryColumn(array)
-    if isinstance(array, da.Array):
-        behind = zarr_behind(array)
-        return LazyColumn(array) if behind is None else Column(behind)
-    return Column(array)

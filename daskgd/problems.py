@@ -4,8 +4,9 @@
 
     f(w) = (1 / W) sum_i s_i loss(z_i(w), y_i) + penalty(w),    W = sum_i s_i,
 
-and turns stored labels into the targets of the loss. :class:`Tile` is a cache-sized run of rows;
-:class:`Partition` a whole partition held in memory. Nothing here knows where rows come from.
+and turns stored labels into the targets of the loss. :class:`Rows` is a run of rows in memory, a block or a
+whole partition; :class:`Tile` a cache-sized run of it, ready for kernels. Nothing here knows where rows come
+from.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     >>> compute_dtype(np.dtype("uint8")), compute_dtype(np.dtype("int64"))
     (dtype('float32'), dtype('float64'))
     """
-    small = dtype == np.float32 or dtype == np.float16 or dtype == bool
-    small = small or (dtype.kind in "iu" and dtype.itemsize <= 2)
+    small = dtype.kind in "fiub" and (dtype.itemsize <= 2 or dtype == np.float32)
     return np.dtype(np.float32 if small else np.float64)
 
 
@@ -172,6 +172,3 @@ class Rows:
             None if s is None else np.require(s[rows], np.float64, ["C", "A"]),
             start,
         )
-
-
-Partition = Rows

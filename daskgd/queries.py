@@ -13,7 +13,7 @@ To add a query: write both halves and list it in ``daskgd.testing.QUERIES``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,40 +22,9 @@ from numpy.typing import NDArray
 
 from daskgd.losses import TargetSummary
 from daskgd.problems import Problem, Rows, Tile
+from daskgd.sums import Bad, Labels, Maybe, Moments, Sums
 
 Array = NDArray[Any]
-
-
-class Sums(Mapping[str, Any]):
-    """A record of things that add: arrays add element by element, the rest by its own ``+``.
-
-    >>> (Sums(a=np.array([1.0, 2.0])) + Sums(a=np.array([3.0, 4.0])))["a"]
-    array([4., 6.])
-    """
-
-    __slots__ = ("_parts",)
-
-    def __init__(self, **parts: Any) -> None:
-        self._parts = parts
-
-    def __getitem__(self, name: str) -> Any:
-        return self._parts[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(**{name: part + other._parts[name] for name, part in self._parts.items()})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _sums, (self._parts,)
-
-
-def _sums(parts: dict[str, Any]) -> Sums:
-    return Sums(**parts)
 
 
 class Query:
@@ -87,127 +56,6 @@ class Ask(NamedTuple):
     problem: Any
     query: Query
     run: str = ""
-
-
-# -- parts that add in their own way -------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Weight, mean and sum of squared deviations per column, in float64.
-
-    Two add by the pairwise update of Chan, Golub & LeVeque (1979), which never subtracts large
-    numbers: exact where plain sums of squares lose all digits (mean / std of 1e4 and beyond).
-    """
-
-    weight: float
-    mean: Array
-    deviation: Array
-
-    @classmethod
-    def of(cls, X: Array, s: Array | None) -> Moments:
-        """The moments of the columns of X ``(n, p)`` with weights ``(n,)`` or None."""
-        weight = float(len(X) if s is None else s.sum())
-        if not weight > 0:
-            zero = np.zeros(X.shape[1])
-            return cls(0.0, zero, zero)
-        # About a row of the tile itself, so that the sums below are of the size of the spread.
-        shift = X[0].astype(np.float64)
-        D = np.subtract(X, shift, dtype=np.float64)
-        first = D.sum(axis=0) if s is None else s @ D
-        np.square(D, out=D)
-        second = D.sum(axis=0) if s is None else s @ D
-        offset = first / weight
-        return cls(weight, shift + offset, np.maximum(second - offset * first, 0.0))
-
-    def __add__(self, other: Moments) -> Moments:
-        if self.weight == 0 or other.weight == 0:
-            return self if other.weight == 0 else other
-        weight = self.weight + other.weight
-        delta = other.mean - self.mean
-        return Moments(
-            weight,
-            self.mean + delta * (other.weight / weight),
-            self.deviation + other.deviation + delta * delta * (self.weight * other.weight / weight),
-        )
-
-    @property
-    def variance(self) -> Array:
-        """Population variance per column, ``(p,)``."""
-        return self.deviation / self.weight if self.weight else self.deviation
-
-
-MAX_LABELS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """Distinct labels, sorted, with the number and the weight of their rows."""
-
-    values: Array
-    counts: Array
-    weights: Array
-
-    @classmethod
-    def of(cls, y: Array, s: Array | None) -> Labels:
-        values, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-        weights = counts.astype(float) if s is None else np.bincount(codes, s, len(values))
-        return cls(values, counts, weights)
-
-    def __add__(self, other: Labels) -> Labels:
-        if np.array_equal(self.values, other.values):
-            return Labels(self.values, self.counts + other.counts, self.weights + other.weights)
-        both = np.concatenate([self.values, other.values])
-        values, at = np.unique(both, return_inverse=True)
-        counts = np.zeros(len(values), dtype=np.int64)
-        weights = np.zeros(len(values))
-        for part, where in ((self, at[: len(self.values)]), (other, at[len(self.values) :])):
-            counts[where] += part.counts
-            weights[where] += part.weights
-        if len(values) > MAX_LABELS:
-            raise ValueError(
-                f"y: expected class labels, got more than {MAX_LABELS} distinct values; "
-                "for a continuous target use a regressor"
-            )
-        return Labels(values, counts, weights)
-
-
-class Place(NamedTuple):
-    """A row, a column (-1 where there is none) and what stands there."""
-
-    row: int
-    column: int
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """How many rows break a rule, and the first of them."""
-
-    rows: int = 0
-    first: Place | None = None
-
-    def __add__(self, other: Bad) -> Bad:
-        firsts = [place for place in (self.first, other.first) if place is not None]
-        return Bad(self.rows + other.rows, min(firsts, key=lambda place: place.row, default=None))
-
-    @classmethod
-    def of(cls, wrong: Array, values: Array, start: int) -> Bad:
-        """From a mask of the wrong entries of `values`, ``(n,)`` or ``(n, p)``."""
-        rows = wrong.any(axis=1) if wrong.ndim == 2 else wrong
-        if not rows.any():
-            return cls()
-        row = int(np.argmax(rows))
-        column = int(np.argmax(wrong[row])) if wrong.ndim == 2 else -1
-        value = values[row, column] if wrong.ndim == 2 else values[row]
-        return cls(int(rows.sum()), Place(start + row, column, value))
-
-    @classmethod
-    def nonfinite(cls, values: Array, start: int) -> Bad:
-        """NaN and infinity, at the price of one sum where there are none."""
-        if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
-            return cls()
-        return cls.of(~np.isfinite(values), values, start)
 
 
 # -- the survey ----------------------------------------------------------------------------------
@@ -278,8 +126,8 @@ class Survey(Query):
             n_rows=len(X),
             weight=float(len(X) if s is None else s.sum()),
             X=Moments.of(X, s if not bad_s.rows else None),
-            y=_Optional(target),
-            labels=_Optional(labels),
+            y=Maybe(target),
+            labels=Maybe(labels),
             bad_X=bad_X,
             bad_y=bad_y,
             bad_s=bad_s,
@@ -301,18 +149,6 @@ class Survey(Query):
         if not sums["weight"] > 0:
             raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Optional:
-    """Something that adds, or nothing yet."""
-
-    value: Any = None
-
-    def __add__(self, other: _Optional) -> _Optional:
-        if self.value is None or other.value is None:
-            return other if self.value is None else self
-        return _Optional(self.value + other.value)
 
 
 def _one_column(y: Array) -> Array:

@@ -66,8 +66,8 @@ class Printer:
     def __call__(self, row: Mapping[str, Any]) -> None:
         rate = row["bytes"] / max(row["seconds"], 1e-9) / 1e9
         print(
-            f"{self.name}: iteration {row['iteration']:>4}  sweeps {row['sweeps']:>4}  loss {row['loss']:.8g}  "
-            f"gap {row['gap']:.1e}  {row['seconds']:.1f} s  {rate:.2f} GB/s",
+            f"{self.name}: iteration {row['iteration']:>4}  sweeps {row['sweeps']:>4}  "
+            f"loss {row['loss']:.8g}  gap {row['gap']:.1e}  {row['seconds']:.1f} s  {rate:.2f} GB/s",
             file=self.stream or sys.stdout,
             flush=True,
         )

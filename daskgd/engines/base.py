@@ -6,6 +6,7 @@ rests on this file: which rows are a block, in which order sums merge, and that 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Rows
-from daskgd.queries import Ask, Sums
+from daskgd.queries import Ask
+from daskgd.sums import Sums
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -142,71 +144,63 @@ def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) 
     def from_partition(index: int) -> Partial:
         first = index * layout.partition_blocks
         last = min(first + layout.partition_blocks, layout.n_blocks)
-        parts = [source.read(*layout.rows(b, b + 1)) for b in range(first, last)]
-        whole = join(parts)
+        whole, views = join([source.read(*layout.rows(block, block + 1)) for block in range(first, last)])
         by_tile = [ask for ask in asks if ask.query.scope == "tile"]
-        tiled = iter(())
-        if by_tile:
-            blocks = dict(zip(range(first, last), cut(whole, [len(part) for part in parts]), strict=True))
-            del parts
-            sums = tree(first, last, lambda b: _tiles(by_tile, blocks[b]), _merge).sums
-            tiled = iter(sums)  # type: ignore[assignment]
-        out: list[Sums] = []
-        new: Memory = {}
-        for ask in asks:
-            if ask.query.scope == "tile":
-                out.append(next(tiled))
-                continue
-            key = (ask.run, ask.query.memory or "", index)
-            sums_of, remembered = ask.query.partition(ask.problem, whole, memory.get(key))
-            out.append(sums_of)
-            if ask.query.memory is not None:
-                new[key] = remembered
-        return Partial(out, new)
+        tiled = tree(0, len(views), lambda i: _tiles(by_tile, views[i]), operator.add)
+        by_partition, new = _partition(asks, whole, memory, index)
+        sums = {**dict(zip(map(id, by_tile), tiled.sums, strict=True)), **by_partition}
+        return Partial([sums[id(ask)] for ask in asks], new)
 
     if not wants_partitions(asks):
-        return tree(lo, hi, from_block, _merge)
+        return tree(lo, hi, from_block, operator.add)
     size = layout.partition_blocks
-    return tree(lo // size, -(-hi // size), from_partition, _merge)
-
-
-def _merge(a: Partial, b: Partial) -> Partial:
-    return a + b
+    return tree(lo // size, -(-hi // size), from_partition, operator.add)
 
 
 def _tiles(asks: Sequence[Ask], rows: Rows) -> Partial:
-    """Sums over the tiles of one block, in order."""
-    sums: list[Sums] | None = None
-    for tile in rows.tiles():
+    """What the tiles of one block add up to, in order."""
+    sums: list[Sums] = []
+    for tile in rows.tiles() if asks else ():
         new = [ask.query.tile(ask.problem, tile) for ask in asks]
-        sums = new if sums is None else [a + b for a, b in zip(sums, new, strict=True)]
-    assert sums is not None
+        sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
     return Partial(sums, {})
 
 
-def join(parts: Sequence[Rows]) -> Rows:
-    """Consecutive runs of rows as one."""
+def _partition(
+    asks: Sequence[Ask], whole: Rows, memory: Memory, index: int
+) -> tuple[dict[int, Sums], Memory]:
+    """Answers of partition queries by the ask's identity, and what they remember."""
+    sums: dict[int, Sums] = {}
+    new: Memory = {}
+    for ask in asks:
+        if ask.query.scope == "partition":
+            key = (ask.run, ask.query.memory or "", index)
+            sums[id(ask)], remembered = ask.query.partition(ask.problem, whole, memory.get(key))
+            if ask.query.memory is not None:
+                new[key] = remembered
+    return sums, new
+
+
+def join(parts: list[Rows]) -> tuple[Rows, list[Rows]]:
+    """Consecutive runs of rows as one, and the runs again as views of it.
+
+    The list is emptied on the way, so that not much more than one copy of the rows is held.
+    """
+    lengths, start = [len(part) for part in parts], parts[0].start
     if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    return Rows(
-        np.concatenate([part.X for part in parts]),
-        None if first.y is None else np.concatenate([part.y for part in parts]),  # type: ignore[misc]
-        None if first.sample_weight is None else np.concatenate([part.sample_weight for part in parts]),  # type: ignore[misc]
-        first.start,
-    )
-
-
-def cut(rows: Rows, lengths: Sequence[int]) -> list[Rows]:
-    """The inverse of `join`, as views."""
-    out, a = [], 0
+        return parts[0], parts
+    columns: list[Any] = []
+    for name in ("X", "y", "sample_weight"):
+        arrays = [getattr(part, name) for part in parts]
+        columns.append(None if arrays[0] is None else np.concatenate(arrays))
+    parts.clear()
+    X, y, s = columns
+    views, a = [], 0
     for n in lengths:
-        b = a + n
-        y = None if rows.y is None else rows.y[a:b]
-        s = None if rows.sample_weight is None else rows.sample_weight[a:b]
-        out.append(Rows(rows.X[a:b], y, s, rows.start + a))
-        a = b
-    return out
+        part = slice(a, a + n)
+        views.append(Rows(X[part], y if y is None else y[part], s if s is None else s[part], start + a))
+        a += n
+    return Rows(X, y, s, start), views
 
 
 @cache
@@ -221,4 +215,4 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
     The setting is of the whole process, so it is made once around a sweep, never in a task.
     """
-    return _blas().limit(limits=1)  # type: ignore[no-any-return]
+    return _blas().limit(limits=1)

@@ -1,8 +1,8 @@
-"""The dask engine: one graph per sweep, of span tasks and merge tasks. The only file that builds dask graphs.
+"""The dask engine: one graph per sweep, of span tasks and merge tasks; the only file that builds dask graphs.
 
-A span task streams its blocks one at a time, so that its memory is a few blocks whatever the size of the data,
-and the number of tasks follows the number of threads, not of chunks. The graph runs on a distributed client or
-on any local scheduler of dask; the maths inside the tasks is :func:`daskgd.engines.base.walk`.
+A span task streams its blocks one at a time, so that its memory is a few blocks whatever the size of the
+data, and the number of tasks follows the number of threads, not of chunks. The graph runs on a distributed
+client or on any local scheduler of dask; what its tasks compute is :func:`daskgd.engines.base.walk`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from dask._task_spec import List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
-from daskgd.datasets import Dataset, PiecesColumn, Source, setting
+from daskgd.columns import PiecesColumn, Source, setting
+from daskgd.datasets import Dataset
 from daskgd.engines.base import Memory, Partial, one_blas_thread, spans, tree, walk, wants_partitions
 from daskgd.engines.placement import Held, placed
 from daskgd.engines.serial import Serial
@@ -84,10 +85,10 @@ class Graph:
         graph, key = self._graph(list(asks), cut)
         self.tasks_per_sweep.append(sum(isinstance(task, Task) for task in graph.values()))
         if self.client is None:
-            return self.get(graph, key, num_workers=n_threads(None))  # type: ignore[operator, no-any-return]
+            return self.get(graph, key, num_workers=n_threads(None))  # type: ignore[operator]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            return self.client.get(graph, key, retries=int(setting("retries")))  # type: ignore[no-any-return]
+            return self.client.get(graph, key, retries=int(setting("retries")))
 
     def _graph(self, asks: list[Ask], cut: list[tuple[int, int]]) -> tuple[dict[Any, Any], Any]:
         """Span tasks, then merge tasks up the tree; the key of the last one.
@@ -97,6 +98,7 @@ class Graph:
         """
         name, sweep = asks[0].query.name, self.n_sweeps
         graph: dict[Any, Any] = {}
+        key: Any
         source, held = self._sendable(graph)
         question = ("daskgd-ask-" + self._token, sweep)
         graph[question] = Task(question, _Questions(question, asks))
@@ -131,7 +133,9 @@ class Graph:
         held = {name: c for name, c in columns.items() if isinstance(c, Held)}
         for column in held.values():
             graph.update(column.graph)
-        bare = {name: PiecesColumn(c.shape, c.dtype, c.piece_rows, {}) for name, c in held.items()}
+        bare: dict[str, Any] = {
+            name: PiecesColumn(c.shape, c.dtype, c.piece_rows, {}) for name, c in held.items()
+        }
 
         def pieces(lo: int, hi: int) -> tuple[list[tuple[str, int]], list[TaskRef]]:
             start, stop = source.layout.rows(lo, hi)
@@ -209,8 +213,8 @@ def check_engine(engine: Choice) -> None:
     """Raise ValueError unless `engine` is one of the choices of :func:`opened`."""
     if not (engine is None or engine in ("serial", "threads", "distributed") or callable(engine)):
         raise ValueError(
-            'engine: expected None, "serial", "threads", "distributed" or a callable that makes an engine of a '
-            f"Dataset, got {engine!r}"
+            'engine: expected None, "serial", "threads", "distributed" or a callable that makes an engine '
+            f"of a Dataset, got {engine!r}"
         )
 
 
@@ -236,7 +240,8 @@ def opened(dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = 
             get = client
         elif engine == "distributed":
             raise ValueError(
-                'engine="distributed": expected a current client, found none; make one with distributed.Client(...)'
+                'engine="distributed": expected a current client, found none; '
+                "make one with distributed.Client(...)"
             )
         elif found is not None:
             get = found

@@ -22,15 +22,8 @@ import numpy as np
 import psutil
 from dask.utils import format_bytes
 
-from daskgd.datasets import (
-    ColumnLike,
-    Dataset,
-    LazyColumn,
-    MemoryColumn,
-    PiecesColumn,
-    open_dataset,
-    setting,
-)
+from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn, PiecesColumn, setting
+from daskgd.datasets import Dataset, open_dataset
 from daskgd.problems import compute_dtype
 from daskgd.store import Column, write_dataset
 
@@ -88,12 +81,12 @@ def placed(
     needs it) is too much for a worker's memory.
     """
     check_memory(dataset, client, whole_partitions)
-    columns = dict(zip(NAMES, dataset._columns, strict=True))
-    restless = {name: c for name, c in columns.items() if _must_move(c, client)}
+    columns: dict[str, Any] = dict(zip(NAMES, dataset._columns, strict=True))
+    restless: dict[str, Any] = {name: c for name, c in columns.items() if _must_move(c, client)}
     if not restless:
         yield dataset
         return
-    size = sum(_nbytes(c) for c in restless.values())
+    size = sum([_nbytes(c) for c in restless.values()])
     travels = client is not None and all(isinstance(c, MemoryColumn) for c in restless.values())
     room = setting("travel-bytes") if travels else setting("hold-fraction") * free_memory(client)
     scratch: str | None = None
@@ -106,15 +99,15 @@ def placed(
             root = setting("temporary-directory") or dask.config.get("temporary-directory", None)
             scratch = tempfile.mkdtemp(prefix="daskgd-", dir=root)
             logger.warning(
-                "%s (%s) cannot stay in memory: spooled once to the temporary store %s, removed after the fit. "
-                "Write the data with daskgd.write_dataset to spare this.",
+                "%s (%s) cannot stay in memory: spooled once to the temporary store %s, removed after the "
+                "fit. Write the data with daskgd.write_dataset to spare this.",
                 " and ".join(restless),
                 format_bytes(size),
                 scratch,
             )
             spooled, classes = _spool(dataset, restless, f"{scratch}/spool.zarr")
             columns |= spooled
-        yield dataset._with(tuple(columns.values()), layout=dataset.layout, classes=classes)  # type: ignore[arg-type]
+        yield dataset._with(tuple(columns.values()), layout=dataset.layout, classes=classes)
     finally:
         columns.clear()  # the futures of what was held
         if scratch is not None:
@@ -169,8 +162,8 @@ def _spool(dataset: Dataset, columns: dict[str, ColumnLike], path: str) -> tuple
         path, X, arrays.get("y"), arrays.get("sample_weight"), chunk_bytes=layout.block_rows * row_bytes
     )
     stored = open_dataset(path)
-    spooled = {name: c for name, c in zip(NAMES, stored._columns, strict=True) if name in columns}
-    return spooled, stored.classes if "y" in columns else dataset.classes  # type: ignore[return-value]
+    spooled = {name: c for name, c in zip(NAMES, stored._columns, strict=True) if c and name in columns}
+    return spooled, stored.classes if "y" in columns else dataset.classes
 
 
 def _as_dask(column: ColumnLike) -> da.Array:
@@ -202,16 +195,17 @@ def check_memory(dataset: Dataset, client: distributed.Client | None, whole_part
     chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
     if 2 * max(block, chunk) > room:
         raise ValueError(
-            f"X: a block takes {format_bytes(max(block, chunk))} decoded and a task needs twice that, but a worker has "
-            f"{format_bytes(int(room))} per thread (limit {format_bytes(limit)}, {format_bytes(used)} in use). "
-            f"Write the dataset with chunk_bytes={int(room / 4):,} or less, or give workers more memory"
+            f"X: a block takes {format_bytes(max(block, chunk))} decoded and a task needs twice that, but a "
+            f"worker has {format_bytes(int(room))} per thread (limit {format_bytes(limit)}, "
+            f"{format_bytes(used)} in use). Write the dataset with chunk_bytes={int(room / 4)} or less, or "
+            "give workers more memory"
         )
     partition = min(layout.partition_blocks * block, layout.n_rows * row)
     grown = 2 + compute_dtype(X.dtype).itemsize / X.dtype.itemsize * 0.1
     if whole_partitions and grown * partition > room:
         raise ValueError(
-            f"partition_bytes: a partition takes {format_bytes(partition)} decoded and local training about twice "
-            f"that, but a worker has {format_bytes(int(room))} per thread (limit {format_bytes(limit)}, "
+            f"partition_bytes: a partition takes {format_bytes(partition)} decoded and local training about "
+            f"twice that, but a worker has {format_bytes(int(room))} per thread (limit {format_bytes(limit)}, "
             f"{format_bytes(used)} in use). Open the dataset with partition_bytes={int(room / 3)} or less"
         )
 

@@ -19,8 +19,9 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskgd.datasets import Dataset, as_dataset
+from daskgd.datasets import Dataset
 from daskgd.engines.graph import check_engine, opened
+from daskgd.ingest import as_dataset
 from daskgd.losses import Loss
 from daskgd.models import Linear
 from daskgd.penalties import L2
@@ -86,7 +87,7 @@ class LinearEstimator(BaseEstimator):
             '"auto" or 0: every sweep streams; keeping rows in memory between sweeps is not available yet',
         ),
         "random_state": (
-            lambda value: value is None or (is_count(value + 1) if np.isscalar(value) else False),
+            lambda value: value is None or is_count(value) or (value == 0 and not is_flag(value)),
             "None or a whole number >= 0",
         ),
         "verbose": (lambda value: value in (0, 1, 2), "0, 1 or 2"),
@@ -154,8 +155,8 @@ class LinearEstimator(BaseEstimator):
             solver = NAMES[solver]()
         if not isinstance(solver, Solver):
             raise ValueError(
-                f"{type(self).__name__}: expected solver to be 'auto', {', '.join(map(repr, NAMES))} or a solver "
-                f"object such as daskgd.GradientDescent(step=0.1), got {solver!r}"
+                f"{type(self).__name__}: expected solver to be 'auto', {', '.join(map(repr, NAMES))} or a "
+                f"solver object such as daskgd.GradientDescent(step=0.1), got {solver!r}"
             )
         solver = type(solver)(**solver.get_params())
         if isinstance(solver, LocalGD) and solver.seed is None:
@@ -181,7 +182,8 @@ class LinearEstimator(BaseEstimator):
         if self._classification:
             if len(y_column.shape) == 2 and y_column.shape[1] > 1:
                 raise ValueError(
-                    f"y: expected one label per row, shape (n,), got {y_column.shape}; multi-label targets are not supported"
+                    f"y: expected one label per row, shape (n,), got {y_column.shape}; multi-label targets are "
+                    "not supported"
                 )
         elif y_column.dtype.kind not in "fiub" or dataset.classes is not None:
             what = "labels" if dataset.classes is not None else f"dtype {y_column.dtype}"
@@ -240,7 +242,7 @@ class LinearEstimator(BaseEstimator):
     def _spread(strength: float | Array, model: Linear) -> float | Array:
         """A strength per output as one per parameter."""
         if np.ndim(strength) == 0:
-            return float(strength)  # type: ignore[arg-type]
+            return float(strength)
         rows = np.broadcast_to(np.asarray(strength, dtype=float)[:, None], (model.outputs, model.n_features))
         return model.parameters(rows, np.zeros(model.outputs))
 
@@ -252,8 +254,8 @@ class LinearEstimator(BaseEstimator):
         coef = np.asarray(self.coef_)
         if coef.size != model.outputs * model.n_features:
             raise ValueError(
-                f"warm_start: expected data like that of the last fit, whose coef_ has shape {coef.shape}, got "
-                f"{model.n_features} features and {model.outputs} outputs; fit with warm_start=False"
+                f"warm_start: expected data like that of the last fit, whose coef_ has shape {coef.shape}, "
+                f"got {model.n_features} features and {model.outputs} outputs; fit with warm_start=False"
             )
         return model.parameters(coef, np.ravel(self.intercept_))
 
@@ -261,7 +263,8 @@ class LinearEstimator(BaseEstimator):
 
     def _finish(self, run: Run) -> None:
         """Set the fitted attributes from wherever the run is."""
-        assert run.problem is not None and run.progress is not None
+        assert run.problem is not None
+        assert run.progress is not None
         model, result = run.problem.model, run.progress
         self.coef_, self.intercept_ = self._shaped(model.coefficients(result.w), model.intercepts(result.w))
         self.n_iter_ = result.n_iter
@@ -279,14 +282,14 @@ class LinearEstimator(BaseEstimator):
             return
         reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
         if self.outcome_ == "budget_spent":
-            text = f"{name} did not converge in max_iter={self.max_iter} iterations: {reached}. Increase max_iter"
-            text += ", choose another solver, or standardise the features"
+            text = f"{name} did not converge in max_iter={self.max_iter} iterations: {reached}. "
+            text += "Increase max_iter, choose another solver, or standardise the features"
         elif self.outcome_ == "stalled":
-            text = f"{name} stopped short of tol: no step lowers the objective any more ({reached}). The precision of "
-            text += "the data is reached: a larger tol is honest, float64 features go further"
+            text = f"{name} stopped short of tol: no step lowers the objective any more ({reached}). "
+            text += "The precision of the data is reached: a larger tol is honest, float64 goes further"
         elif self.outcome_ == "diverged":
-            text = f"{name} diverged: the loss grew without bound or became NaN; the best parameters so far are kept. "
-            text += "Use a smaller step, or step=None to search it"
+            text = f"{name} diverged: the loss grew without bound or became NaN; the best parameters so far "
+            text += "are kept. Use a smaller step, or step=None to search it"
         else:
             return
         warnings.warn(text, ConvergenceWarning, stacklevel=4)
@@ -309,8 +312,8 @@ class LinearEstimator(BaseEstimator):
         array = _lazy(X)
         if array.ndim != 2 or array.shape[1] != self.n_features_in_:
             raise ValueError(
-                f"X has {array.shape[1] if array.ndim > 1 else 1} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
+                f"X has {array.shape[1] if array.ndim > 1 else 1} features, but {type(self).__name__} is "
+                f"expecting {self.n_features_in_} features as input"
             )
         array = array.rechunk({1: -1})
         if columns is None:
@@ -345,8 +348,8 @@ def together(
 ) -> list[Any]:
     """Fit many estimators on the same data, sharing every sweep.
 
-    While several are unfinished, each read of the data answers what all of them ask next: a grid of penalties or
-    losses costs about as many sweeps as its slowest member.
+    While several are unfinished, each read of the data answers what all of them ask next: a grid of penalties
+    or losses costs as many sweeps as its slowest member.
 
     Parameters
     ----------
@@ -381,10 +384,11 @@ def together(
         estimator._check_parameters()
         if estimator.engine != estimators[0].engine:
             raise ValueError(
-                f"together: expected one engine for all, got {estimators[0].engine!r} and {estimator.engine!r}"
+                f"together: expected one engine for all, got {estimators[0].engine!r} and "
+                f"{estimator.engine!r}"
             )
-    dataset = [estimator._dataset(X, y, sample_weight) for estimator in estimators][0]
-    _fit(estimators, dataset)
+    datasets = [estimator._dataset(X, y, sample_weight) for estimator in estimators]
+    _fit(estimators, datasets[0])
     return estimators
 
 

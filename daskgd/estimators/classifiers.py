@@ -1,4 +1,4 @@
-"""Linear classifiers with scikit-learn's names and objectives: logistic regression, linear SVM, perceptron."""
+"""Linear classifiers with scikit-learn's names: logistic regression, linear SVM, perceptron."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLASS_WEIGHT: Rule = (
 )
 INTERCEPT_SCALING: Rule = (
     lambda value: not isinstance(value, bool) and value == 1,
-    "1: the intercept is never penalised, as with an infinite intercept_scaling, so that there is nothing to scale",
+    "1: the intercept is never penalised, as if intercept_scaling were infinite: there is nothing to scale",
 )
 POSITIVE_C: Rule = (
     lambda value: is_positive(value) or value == np.inf,
@@ -40,7 +40,7 @@ POSITIVE_C: Rule = (
 )
 
 
-class _Classifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
+class _Classifier(ClassifierMixin, LinearEstimator):
     _classification = True
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
@@ -55,7 +55,8 @@ class _Classifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         if len(found.values) < 2:
             label = found.values[0] if dataset.classes is None else dataset.classes[found.values[0]]
             raise ValueError(
-                f"{name} needs samples of at least 2 classes in the data, but the data contains only one class: {label!r}"
+                f"{name} needs samples of at least 2 classes in the data, but the data contains only one "
+                f"class: {label!r}"
             )
         classes = found.values if dataset.classes is None else dataset.classes[found.values]
         loss = self._loss(len(classes))
@@ -86,9 +87,6 @@ class _Classifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"class_weight: expected finite weights >= 0, got {given!r}")
         return factors
-
-    def _initial(self, problem: Problem) -> Array:
-        return super()._initial(problem)
 
     # -- predicting ---------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ ALONE: dict[str, Rule] = {
 }
 
 
-class _Regressor(RegressorMixin, LinearEstimator):  # type: ignore[misc]
+class _Regressor(RegressorMixin, LinearEstimator):
     def _loss(self, n_classes: int) -> Loss:
         return Squared()
 
@@ -144,7 +144,8 @@ class Ridge(_Regressor):
     ----------
     alpha : float or array ``(k,)``
         Strength of the penalty, for all targets or one each.
-    fit_intercept, copy_X, positive, solver, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    fit_intercept, copy_X, positive :
+    solver, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes

@@ -116,17 +116,17 @@ def require(ok: bool, owner: object, name: str, expected: str, got: Any) -> None
 
 def is_positive(value: Any) -> bool:
     """A finite real number above zero (and no bool)."""
-    return _is_real(value) and bool(np.isfinite(value)) and value > 0
+    return _is_real(value) and bool(np.isfinite(value) and value > 0)
 
 
 def is_count(value: Any) -> bool:
     """A whole number of at least one (and no bool)."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def in_unit_interval(value: Any) -> bool:
     """A real number in [0, 1)."""
-    return _is_real(value) and 0 <= value < 1
+    return _is_real(value) and bool(0 <= value < 1)
 
 
 def _is_real(value: Any) -> bool:

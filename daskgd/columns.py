@@ -1,0 +1,181 @@
+"""Columns: rows that can be read, wherever they lie; selections of them; and settings.
+
+A column is a zarr array, a numpy array, a dask array that is yet to be computed, or pieces of one in the memory of
+workers. A :class:`Source` joins the columns of a dataset into what an engine reads blocks from. Knows no solvers
+and no engines beyond their layout of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Protocol
+
+import dask
+import dask.array as da
+import numpy as np
+import yaml
+from dask.utils import parse_bytes
+from numpy.typing import NDArray
+
+from daskgd.engines.base import Layout
+from daskgd.problems import Rows
+
+Array = NDArray[Any]
+
+dask.config.update_defaults(yaml.safe_load(files("daskgd").joinpath("daskgd.yaml").read_text()))
+
+
+def setting(name: str) -> Any:
+    """A setting under ``daskgd`` in dask.config; sizes as bytes.
+
+    >>> setting("block-bytes")
+    1000000
+    """
+    value = dask.config.get(f"daskgd.{name}")
+    return int(parse_bytes(value)) if name.endswith("-bytes") else value
+
+
+# -- columns ------------------------------------------------------------------------------------
+
+
+class ColumnLike(Protocol):
+    """Rows that can be read: a zarr array, a numpy array, or pieces of one in the memory of workers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def chunk_rows(self) -> int: ...
+    def read(self, start: int, stop: int) -> Array: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryColumn:
+    """Rows of a numpy array in this process."""
+
+    array: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.array[start:stop]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LazyColumn:
+    """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`."""
+
+    array: da.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    def read(self, start: int, stop: int) -> Array:
+        raise RuntimeError("a lazy column is placed before it is read; this is a defect in daskgd")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PiecesColumn:
+    """Rows of an array cut into pieces of `piece_rows` rows; `pieces` holds some of them by number.
+
+    Within a sweep on a cluster each task gets the pieces it covers; `pieces` is empty elsewhere.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    piece_rows: int
+    pieces: dict[int, Array]
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    def read(self, start: int, stop: int) -> Array:
+        first, last = start // self.piece_rows, -(-stop // self.piece_rows)
+        parts = []
+        for i in range(first, last):
+            at = i * self.piece_rows
+            parts.append(self.pieces[i][max(start - at, 0) : stop - at])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+# -- selections ---------------------------------------------------------------------------------
+
+_SPLIT = 0x73706C6974  # purpose of the hash: "split", apart from samples and folds
+
+
+def row_hash(start: int, stop: int, seed: int, purpose: int) -> Array:
+    """Uniform numbers in [0, 1), ``(stop - start,)``, a function of (seed, purpose, row) alone.
+
+    The mixing function of SplitMix64 (Steele, Lea & Flood 2014), applied twice.
+    """
+    with np.errstate(over="ignore"):
+        key = _mix(np.array([seed], dtype=np.uint64) ^ _mix(np.array([purpose], dtype=np.uint64)))
+        h = _mix(np.arange(start, stop, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
+        h = _mix(h ^ key)
+    return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(x: Array) -> Array:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    out: Array = x ^ (x >> np.uint64(31))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rows whose hash lies in [low, high); splits of splits, of greater `depth`, use fresh hashes."""
+
+    seed: int
+    low: float
+    high: float
+    depth: int = 0
+
+    def mask(self, start: int, stop: int) -> Array:
+        """``(stop - start,)`` of bool."""
+        u = row_hash(start, stop, self.seed, _SPLIT + self.depth)
+        out: Array = (u >= self.low) & (u < self.high)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What engines read from: columns, layout and selections, small enough to send to a worker."""
+
+    layout: Layout
+    X: ColumnLike
+    y: ColumnLike | None
+    sample_weight: ColumnLike | None
+    selections: tuple[Selection, ...] = ()
+
+    def read(self, start: int, stop: int) -> Rows:
+        """The selected rows between `start` and `stop`."""
+        columns = [None if c is None else c.read(start, stop) for c in (self.X, self.y, self.sample_weight)]
+        if self.selections:
+            keep = np.logical_and.reduce([s.mask(start, stop) for s in self.selections])
+            columns = [None if c is None else c[keep] for c in columns]
+        X, y, s = columns
+        assert X is not None
+        return Rows(X, y, s, start)

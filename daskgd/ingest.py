@@ -1,0 +1,153 @@
+"""What users may pass where rows are asked for, as a Dataset: nothing is read here but unknown lengths.
+
+Knows the kinds of arrays and frames there are; no solvers, no engines.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn
+from daskgd.datasets import Dataset, open_dataset
+from daskgd.store import Column, zarr_behind
+
+Array = NDArray[Any]
+
+
+def as_dataset(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
+    """Whatever holds rows as a Dataset, without computing more than unknown chunk sizes.
+
+    Parameters
+    ----------
+    X : Dataset, path, dask array or frame, zarr, numpy or xarray array, or pandas frame; ``(n, p)``
+    y : the same kinds, ``(n,)`` or ``(n, k)``, optional
+        Beside a Dataset or path, stands in for its own target.
+    sample_weight : the same kinds, ``(n,)``, optional
+
+    Returns
+    -------
+    Dataset
+        Its `extra_sweeps` is 1 if chunk sizes were unknown and had to be counted, else 0.
+
+    Examples
+    --------
+    >>> as_dataset([[1.0, 2.0], [3.0, 4.0]], [0, 1])
+    <Dataset: 2 rows x 2 features of float64, 48 B in 1 block, y int64>
+    """
+    if isinstance(X, str | os.PathLike):
+        X = open_dataset(X)
+    if isinstance(X, Dataset):
+        return _override(X, y, sample_weight)
+    names = _feature_names(X)
+    arrays = {
+        "X": _array(X, "X"),
+        "y": _array(y, "y"),
+        "sample_weight": _array(sample_weight, "sample_weight"),
+    }
+    extra = _known_chunks(arrays)
+    columns = [None if a is None else _column(a) for a in arrays.values()]
+    assert columns[0] is not None
+    return Dataset(columns[0], columns[1], columns[2], feature_names=names, extra_sweeps=extra)
+
+
+def _override(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
+    if y is None and sample_weight is None:
+        return dataset
+    if dataset.selections:
+        raise ValueError(
+            "y, sample_weight: expected None beside a split of a dataset, whose rows are chosen by number; "
+            "store them with the dataset before splitting it"
+        )
+    X, old_y, old_s = dataset._columns
+    new = as_dataset(dataset.X, y, sample_weight)
+    y_column = old_y if y is None else new._columns[1]
+    s_column = old_s if sample_weight is None else new._columns[2]
+    return dataset._with(
+        (X, y_column, s_column),
+        classes=dataset.classes if y is None else None,
+        extra_sweeps=new.extra_sweeps,
+    )
+
+
+def _array(value: Any, name: str) -> Any:
+    """A dask, zarr or numpy array of whatever was given."""
+    if value is None:
+        return None
+    if _is_sparse(value):
+        raise TypeError(
+            f"{name}: expected a dense array, got scipy.sparse; sparse data is not supported yet: pass "
+            f"{name}.toarray() if it fits in memory, or fewer (hashed) columns"
+        )
+    if isinstance(value, da.Array):
+        return value
+    if hasattr(value, "to_dask_array"):  # dask frames and series; lengths are counted with the others
+        return value.to_dask_array()
+    if type(value).__module__.partition(".")[0] == "zarr":
+        return value
+    if hasattr(value, "dims") and hasattr(value, "data"):  # xarray
+        return _array(value.data, name) if isinstance(value.data, da.Array) else np.asarray(value.data)
+    array = np.asarray(value)
+    if array.dtype == object:
+        array = _from_objects(array, name)
+    return array
+
+
+def _from_objects(array: Array, name: str) -> Array:
+    if name == "y" and all(isinstance(v, str) for v in array.flat):
+        return array.astype(str)
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as cause:
+        raise ValueError(
+            f"{name}: expected numbers{' or labels of one type' if name == 'y' else ''}, got objects: {cause}"
+        ) from None
+
+
+def _is_sparse(value: Any) -> bool:
+    meta = getattr(value, "_meta", value)
+    return any(type(v).__module__.startswith("scipy.sparse") for v in (value, meta))
+
+
+def _feature_names(X: Any) -> list[str] | None:
+    columns = getattr(X, "columns", None)
+    if columns is None:
+        return None
+    names = list(columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _known_chunks(arrays: dict[str, Any]) -> int:
+    """Count rows where chunk sizes are unknown, all in one read; 1 if there were any, else 0."""
+    unknown = {
+        name: a for name, a in arrays.items() if isinstance(a, da.Array) and any(np.isnan(n) for n in a.shape)
+    }
+    if not unknown:
+        return 0
+    lengths = dask.compute(
+        {name: [block.shape[0] for block in _row_blocks(a)] for name, a in unknown.items()}
+    )[0]
+    for name, a in unknown.items():
+        known = a.copy()
+        known._chunks = (tuple(int(n) for n in lengths[name]), *a.chunks[1:])
+        arrays[name] = known
+    return 1
+
+
+def _row_blocks(a: da.Array) -> list[Any]:
+    flat = a.to_delayed().reshape(a.numblocks[0], -1)[:, 0]
+    return list(flat)
+
+
+def _column(array: Any) -> ColumnLike:
+    if isinstance(array, np.ndarray):
+        return MemoryColumn(array)
+    if isinstance(array, da.Array):
+        behind = zarr_behind(array)
+        return LazyColumn(array) if behind is None else Column(behind)
+    return Column(array)
