@@ -137,6 +137,11 @@ class Logistic(Loss):
 
     kind: ClassVar[str] = "classification"
 
+    def outputs(self, n_classes: int) -> int:
+        if n_classes != 2:
+            raise ValueError(f"Logistic: expected two classes, got {n_classes}; use Softmax")
+        return 1
+
     def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
         return (y == 1).astype(dtype)
 

@@ -119,7 +119,7 @@ class Survey(Query):
                     bad_y = Bad.of(y != np.floor(y), y, tile.start)
                 labels = Labels.of(_one_column(y), s)
             elif not self.classification:
-                target = Moments.of(np.where(np.isfinite(y), y, 0.0).reshape(len(y), -1), s)
+                target = Moments.of(_columns(np.where(np.isfinite(y), y, 0.0)), s)
         if s is not None:
             bad_s = Bad.of(~np.isfinite(s) | (s < 0), s, tile.start)
         return Sums(
@@ -149,6 +149,11 @@ class Survey(Query):
         if not sums["weight"] > 0:
             raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
+
+
+def _columns(y: Array) -> Array:
+    """Targets as ``(n, k)``, where there are none of them too."""
+    return y[:, None] if y.ndim == 1 else y
 
 
 def _one_column(y: Array) -> Array:
@@ -270,7 +275,7 @@ class Score(Query):
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
             hit = problem.labels[codes.astype(np.intp)] == _one_column(tile.y)
             return Sums(hit=_total(hit, s), weight=_mass(tile, s))
-        y = tile.y.reshape(len(z), -1).astype(np.float64)
+        y = _columns(tile.y).astype(np.float64)
         miss = (z.reshape(y.shape) - y) ** 2
         return Sums(miss=_total(miss, s), y=Moments.of(y, s))
 

@@ -117,6 +117,13 @@ class Labels:
     counts: Array
     weights: Array
 
+    def __post_init__(self) -> None:
+        if len(self.values) > MAX_LABELS:
+            raise ValueError(
+                f"y: expected class labels, got more than {MAX_LABELS} distinct values; "
+                "for a continuous target use a regressor"
+            )
+
     @classmethod
     def of(cls, y: Array, s: Array | None) -> Labels:
         values, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
@@ -133,11 +140,6 @@ class Labels:
         for part, where in ((self, at[: len(self.values)]), (other, at[len(self.values) :])):
             counts[where] += part.counts
             weights[where] += part.weights
-        if len(values) > MAX_LABELS:
-            raise ValueError(
-                f"y: expected class labels, got more than {MAX_LABELS} distinct values; "
-                "for a continuous target use a regressor"
-            )
         return Labels(values, counts, weights)
 
 
@@ -174,6 +176,7 @@ class Bad:
     @classmethod
     def nonfinite(cls, values: Array, start: int) -> Bad:
         """NaN and infinity, at the price of one sum where there are none."""
-        if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
-            return cls()
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities that cancel; a sum that overflows
+            if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
+                return cls()
         return cls.of(~np.isfinite(values), values, start)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -144,7 +145,7 @@ def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) 
     def from_partition(index: int) -> Partial:
         first = index * layout.partition_blocks
         last = min(first + layout.partition_blocks, layout.n_blocks)
-        whole, views = join([source.read(*layout.rows(block, block + 1)) for block in range(first, last)])
+        whole, views = gather(source, first, last)
         by_tile = [ask for ask in asks if ask.query.scope == "tile"]
         tiled = tree(0, len(views), lambda i: _tiles(by_tile, views[i]), operator.add)
         by_partition, new = _partition(asks, whole, memory, index)
@@ -181,26 +182,33 @@ def _partition(
     return sums, new
 
 
-def join(parts: list[Rows]) -> tuple[Rows, list[Rows]]:
-    """Consecutive runs of rows as one, and the runs again as views of it.
+def gather(source: Source, first: int, last: int) -> tuple[Rows, list[Rows]]:
+    """Blocks first..last-1 as one run of rows, and each of them as a view of it.
 
-    The list is emptied on the way, so that not much more than one copy of the rows is held.
+    Read block by block into place, so that little more than one copy of the rows is ever held.
     """
-    lengths, start = [len(part) for part in parts], parts[0].start
-    if len(parts) == 1:
-        return parts[0], parts
-    columns: list[Any] = []
-    for name in ("X", "y", "sample_weight"):
-        arrays = [getattr(part, name) for part in parts]
-        columns.append(None if arrays[0] is None else np.concatenate(arrays))
-    parts.clear()
-    X, y, s = columns
-    views, a = [], 0
-    for n in lengths:
-        part = slice(a, a + n)
-        views.append(Rows(X[part], y if y is None else y[part], s if s is None else s[part], start + a))
-        a += n
-    return Rows(X, y, s, start), views
+    start, stop = source.layout.rows(first, last)
+    whole: list[Array | None] = []
+    bounds = [0]
+    for block in range(first, last):
+        part = source.read(*source.layout.rows(block, block + 1))
+        columns = (part.X, part.y, part.sample_weight)
+        if block == first:
+            if last - first == 1:
+                return part, [part]
+            whole = [None if c is None else np.empty((stop - start, *c.shape[1:]), c.dtype) for c in columns]
+        a, b = bounds[-1], bounds[-1] + len(part)
+        for target, column in zip(whole, columns, strict=True):
+            if target is not None:
+                target[a:b] = column
+        bounds.append(b)
+
+    def rows(a: int, b: int) -> Rows:
+        X, y, s = (None if c is None else c[a:b] for c in whole)
+        assert X is not None
+        return Rows(X, y, s, start + a)
+
+    return rows(0, bounds[-1]), [rows(a, b) for a, b in pairwise(bounds)]
 
 
 @cache

@@ -24,7 +24,6 @@ from dask.utils import format_bytes
 
 from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn, PiecesColumn, setting
 from daskgd.datasets import Dataset, open_dataset
-from daskgd.problems import compute_dtype
 from daskgd.store import Column, write_dataset
 
 logger = logging.getLogger("daskgd")
@@ -188,7 +187,7 @@ def check_memory(dataset: Dataset, client: distributed.Client | None, whole_part
     if client is None or not (workers := _workers(client)):
         return
     limit, used, threads = min(workers, key=lambda w: (w[0] - w[1]) / w[2])
-    room = max((0.7 * limit - used) / threads, 1)
+    room = max((0.75 * limit - used) / threads, 1)
     layout, X = dataset.layout, dataset._columns[0]
     row = X.shape[1] * X.dtype.itemsize
     block = layout.block_rows * row
@@ -201,12 +200,12 @@ def check_memory(dataset: Dataset, client: distributed.Client | None, whole_part
             "give workers more memory"
         )
     partition = min(layout.partition_blocks * block, layout.n_rows * row)
-    grown = 2 + compute_dtype(X.dtype).itemsize / X.dtype.itemsize * 0.1
-    if whole_partitions and grown * partition > room:
+    if whole_partitions and 1.2 * partition + 2 * block > room:
         raise ValueError(
-            f"partition_bytes: a partition takes {format_bytes(partition)} decoded and local training about "
-            f"twice that, but a worker has {format_bytes(int(room))} per thread (limit {format_bytes(limit)}, "
-            f"{format_bytes(used)} in use). Open the dataset with partition_bytes={int(room / 3)} or less"
+            f"partition_bytes: a partition takes {format_bytes(partition)} decoded, beside blocks of "
+            f"{format_bytes(block)}, but a worker has {format_bytes(int(room))} per thread (limit "
+            f"{format_bytes(limit)}, {format_bytes(used)} in use). Open the dataset with "
+            f"partition_bytes={max(int(room / 2) - block, 1)} or less"
         )
 
 

@@ -315,11 +315,15 @@ class LinearEstimator(BaseEstimator):
                 f"X has {array.shape[1] if array.ndim > 1 else 1} features, but {type(self).__name__} is "
                 f"expecting {self.n_features_in_} features as input"
             )
-        array = array.rechunk({1: -1})
+        array, name = array.rechunk({1: -1}), "daskgd-predict"
         if columns is None:
-            return array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype))
+            return array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype), token=name)
         return array.map_blocks(
-            function, dtype=dtype, chunks=(array.chunks[0], (columns,)), meta=np.empty((0, 0), dtype)
+            function,
+            dtype=dtype,
+            chunks=(array.chunks[0], (columns,)),
+            meta=np.empty((0, 0), dtype),
+            token=name,
         )
 
     def _margins(self, X: Array) -> Array:
@@ -442,7 +446,8 @@ def _lazy(X: Any) -> da.Array:
         return X
     if hasattr(X, "to_dask_array"):
         return X.to_dask_array()
-    return as_dataset(X).X
+    inner = getattr(X, "data", None)  # xarray
+    return inner if isinstance(inner, da.Array) else as_dataset(X).X
 
 
 def _positions(classes: Array, within: Array) -> Array:

@@ -44,8 +44,8 @@ class _Classifier(ClassifierMixin, LinearEstimator):
     _classification = True
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
-        if isinstance(y, np.ndarray | list | tuple) and reset:
-            check_classification_targets(y)
+        if isinstance(y, np.ndarray | list | tuple) and reset and not _holds_nonfinite(y):
+            check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
         return super()._dataset(X, y, sample_weight, reset=reset)
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> Problem:
@@ -53,7 +53,7 @@ class _Classifier(ClassifierMixin, LinearEstimator):
         assert found is not None
         name = type(self).__name__
         if len(found.values) < 2:
-            label = found.values[0] if dataset.classes is None else dataset.classes[found.values[0]]
+            label = (found.values if dataset.classes is None else dataset.classes[found.values]).tolist()[0]
             raise ValueError(
                 f"{name} needs samples of at least 2 classes in the data, but the data contains only one "
                 f"class: {label!r}"
@@ -90,6 +90,8 @@ class _Classifier(ClassifierMixin, LinearEstimator):
 
     # -- predicting ---------------------------------------------------------------------------
 
+    score = LinearEstimator.score
+
     def decision_function(self, X: Any) -> Any:
         """Margins, ``(n,)`` for two classes (positive is ``classes_[1]``), else ``(n, k)``."""
         return self._mapped(X, _margins, np.dtype(float), self._outputs())
@@ -107,6 +109,11 @@ class _Classifier(ClassifierMixin, LinearEstimator):
     def _mapped(self, X: Any, of_margins: Any, dtype: Any, columns: int | None) -> Any:
         model, w = self._model()
         return self._map_rows(X, _Rowwise(model, w, of_margins, self.classes_), dtype, columns)
+
+
+def _holds_nonfinite(y: Any) -> bool:
+    array = np.asarray(y)
+    return array.dtype.kind == "f" and not np.isfinite(array).all()
 
 
 class _Rowwise:

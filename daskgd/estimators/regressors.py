@@ -23,6 +23,8 @@ ALONE: dict[str, Rule] = {
 
 
 class _Regressor(RegressorMixin, LinearEstimator):
+    score = LinearEstimator.score
+
     def _loss(self, n_classes: int) -> Loss:
         return Squared()
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Gradient, Line
+from daskgd.queries import Gradient
 from daskgd.solvers.base import (
     Solver,
     State,
@@ -19,12 +19,12 @@ from daskgd.solvers.base import (
     require,
     secant_gap,
 )
+from daskgd.solvers.line_search import search
 
 Array = NDArray[Any]
 
 ARMIJO = 1e-4
 MEMORY = 10
-FACTORS = 2.0 ** np.arange(-8, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,7 @@ class GradientDescent(Solver):
     step : float, optional
         Length of the step. A given step is used as it is. None searches it: the first trial by a wide
         search along the line, then Barzilai & Borwein's ``s's / s'y``, accepted by the non-monotone
-        rule of Grippo, Lampariello & Lucidi over the last ten values (Raydan 1997). The trial's
-        gradient and the safeguarding :class:`~daskgd.queries.Line` share a sweep.
+        rule of Grippo, Lampariello & Lucidi over the last ten values (Raydan 1997).
     momentum : float
         In [0, 1): ``v <- momentum * v - step * g``, ``w <- w + v`` (Polyak 1964).
     nesterov : bool
@@ -119,21 +118,15 @@ class GradientDescent(Solver):
             d, slope = -s.g, -float(s.g @ s.g)
         if slope == 0:
             return replace(s, gap=0.0)
-        trial = s.step
-        if trial == 0.0:  # the very first: any length of step may be right, so look at all
-            wide = 10.0 ** np.arange(-8.0, 5.0) / np.sqrt(-slope)
-            ((values, _),) = yield (Line(s.w, d, wide),)
-            trial = float(wide[np.argmin(np.where(np.isfinite(values), values, np.inf))])
         ceiling = s.recent.max()
-        (f, g), (values, _) = yield Gradient(s.w + trial * d), Line(s.w, d, trial * FACTORS)
-        t = trial
-        if not f <= ceiling + ARMIJO * trial * slope:
-            steps = trial * FACTORS
-            ok = values <= ceiling + ARMIJO * steps * slope
-            if not ok.any():
-                return replace(s, v=np.zeros_like(s.v), stalled=True)
-            t = float(steps[ok][np.argmin(values[ok])])
-            ((f, g),) = yield (Gradient(s.w + t * d),)
+
+        def accept(t: float, f: float, slope_t: float) -> bool:
+            return bool(f <= ceiling + ARMIJO * t * slope)
+
+        found = yield from search(s.w, d, s.f, slope, s.step or None, accept)
+        if found is None:
+            return replace(s, v=np.zeros_like(s.v), stalled=True)
+        t, f, g = found
         w = s.w + t * d
         moved, turned = w - s.w, g - s.g
         sy = float(moved @ turned)

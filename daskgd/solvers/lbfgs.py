@@ -1,4 +1,4 @@
-"""Limited-memory BFGS, one sweep an iteration: the full step's gradient and the line search share it."""
+"""Limited-memory BFGS: one sweep an iteration."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Gradient, Line
+from daskgd.queries import Gradient
 from daskgd.solvers.base import Solver, State, Steps, is_count, require
+from daskgd.solvers.line_search import search
 
 Array = NDArray[Any]
 
-STEPS = np.array([1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3, 1e-4, 2.0, 4.0, 8.0, 16.0])
-FIRST_STEPS = 10.0 ** np.arange(-8.0, 5.0)
 SUFFICIENT, CURVATURE = 1e-4, 0.9
 
 
@@ -31,10 +30,9 @@ class LBFGSState(State):
 class LBFGS(Solver):
     """L-BFGS (Nocedal & Wright 2006, algorithms 7.4 and 7.5).
 
-    Each iteration bets on the unit step: one sweep answers its gradient and, along the same line, the
-    values and slopes of a dozen other steps. If the unit step meets the Wolfe conditions, in the
-    approximate form of Hager & Zhang (2005) near the rounding floor, as it nearly always does, the
-    iteration is done; otherwise the best step of the line costs one more sweep.
+    Each iteration bets on the unit step, at the cost of one sweep. It nearly always meets the Wolfe
+    conditions, in the approximate form of Hager & Zhang (2005) near the rounding floor; where it does
+    not, :mod:`~daskgd.solvers.line_search` spends a sweep or two on another.
 
     The gap is half the squared Newton decrement, ``g' H g / 2`` in the metric of the inverse Hessian
     estimate H; as H knows only directions already walked, the larger of the estimates before and after
@@ -63,32 +61,24 @@ class LBFGS(Solver):
 
     def iterate(self, problem: Problem, state: LBFGSState) -> Steps:
         s = state
+        known = len(s.S) > 0
         d = -two_loop(s.g, s.S, s.Y)
         slope = float(s.g @ d)
         if slope == 0:
             return replace(s, gap=0.0)
-        if len(s.S) == 0:  # nothing known of the scale: look along the whole line first
-            d /= np.sqrt(-slope)
-            slope = -np.sqrt(-slope)
-            ((values, slopes),) = yield (Line(s.w, d, FIRST_STEPS),)
-            t = best_step(s.f, slope, FIRST_STEPS, values, slopes)
-            if t is None:
-                return replace(s, stalled=True)
-            ((f, g),) = yield (Gradient(s.w + t * d),)
-        else:
-            (f, g), (values, slopes) = yield Gradient(s.w + d), Line(s.w, d, STEPS)
-            t = 1.0
-            if not wolfe(s.f, slope, 1.0, f, float(g @ d)):
-                t = best_step(s.f, slope, STEPS, values, slopes)
-                if t is None:  # no step helps: forget the past and start again from the gradient
-                    return replace(s, S=s.S[:0], Y=s.Y[:0])
-                if t != 1.0:
-                    ((f, g),) = yield (Gradient(s.w + t * d),)
+
+        def accept(t: float, f: float, slope_t: float) -> bool:
+            return wolfe(s.f, slope, t, f, slope_t)
+
+        found = yield from search(s.w, d, s.f, slope, 1.0 if known else None, accept)
+        if found is None:  # start again from the gradient; if that was the gradient, there is no way down
+            return replace(s, S=s.S[:0], Y=s.Y[:0], stalled=not known)
+        t, f, g = found
         w = s.w + t * d
         S, Y = remember(s.S, s.Y, w - s.w, g - s.g, self.memory)
-        decrement = float(g @ two_loop(g, S, Y)) / 2
-        before = -slope / 2 if len(s.S) else np.inf
-        return LBFGSState(w, f, g, S=S, Y=Y, gap=max(decrement, before))
+        after = float(g @ two_loop(g, S, Y)) / 2
+        before = -slope / 2 if known else np.inf
+        return LBFGSState(w, f, g, S=S, Y=Y, gap=max(after, before))
 
 
 def two_loop(g: Array, S: Array, Y: Array) -> Array:
@@ -123,15 +113,3 @@ def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
     decrease = f <= f0 + SUFFICIENT * t * slope0
     decrease = decrease or (f <= f0 + floor and slope <= (2 * SUFFICIENT - 1) * slope0)
     return bool(decrease and abs(slope) <= CURVATURE * abs(slope0))
-
-
-def best_step(f0: float, slope0: float, steps: Array, values: Array, slopes: Array) -> float | None:
-    """The acceptable step of least value; failing that, one that merely decreases; else None."""
-    finite = np.isfinite(values) & np.isfinite(slopes)
-    pairs = zip(steps, values, slopes, strict=True)
-    good = finite & np.array([wolfe(f0, slope0, t, f, m) for t, f, m in pairs])
-    lower = finite & (values <= f0 + SUFFICIENT * steps * slope0)
-    for candidates in (good, lower):
-        if candidates.any():
-            return float(steps[candidates][np.argmin(values[candidates])])
-    return None

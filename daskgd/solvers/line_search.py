@@ -1,0 +1,96 @@
+"""One line search for every solver that moves along a direction: a generator like a solver's own.
+
+It bets on the trial step, whose gradient the next iteration needs anyway: accepted, as it nearly always is,
+the search costs that one sweep. Refused, cubic interpolation proposes another, asked together with a whole
+line of steps for the case that it fails as well. (A line asked along with every trial would save one sweep in
+a refusal, and cost as much arithmetic as the gradient in every sweep.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.queries import Gradient, Line, Query
+
+Array = NDArray[Any]
+
+Accept = Callable[[float, float, float], bool]
+"""``accept(t, f, slope)``: whether a step of t, with this value and slope along the line, will do."""
+
+Found = tuple[float, float, Array]
+"""The step, and objective and gradient there."""
+
+WIDE = 10.0 ** np.arange(-8.0, 5.0)
+FACTORS = np.array([1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 2.0, 4.0, 8.0, 16.0])
+
+
+def search(
+    w: Array, d: Array, f: float, slope: float, trial: float | None, accept: Accept
+) -> Generator[tuple[Query, ...], Sequence[Any], Found | None]:
+    """Find a step along d from w, where the objective is f and its slope along d is `slope` < 0.
+
+    Parameters
+    ----------
+    trial : float, optional
+        The step to try first; None looks along the whole line for the order of magnitude.
+    accept :
+        The caller's rule.
+
+    Returns
+    -------
+    (t, f, g) or None
+        None if no step on the line lowers the objective.
+    """
+    if trial is None:
+        wide = WIDE / np.linalg.norm(d)
+        ((values, slopes),) = yield (Line(w, d, wide),)
+        trial = _best(f, slope, wide, values, slopes, accept)
+        if trial is None:
+            return None
+    ((new, g),) = yield (Gradient(w + trial * d),)
+    if accept(trial, new, float(g @ d)):
+        return trial, new, g
+    guess = cubic(f, slope, trial, new, float(g @ d))
+    steps = trial * FACTORS
+    (new, g), (values, slopes) = yield Gradient(w + guess * d), Line(w, d, steps)
+    if accept(guess, new, float(g @ d)):
+        return guess, new, g
+    t = _best(f, slope, steps, values, slopes, accept)
+    if t is None:
+        return None
+    ((new, g),) = yield (Gradient(w + t * d),)
+    return t, new, g
+
+
+def cubic(f0: float, slope0: float, t: float, f: float, slope: float) -> float:
+    """Minimiser of the cubic through both ends (Nocedal & Wright 2006, eq. 3.59), kept within t/20 .. 10 t.
+
+    >>> cubic(1.0, -2.0, 2.0, 1.0, 2.0)
+    1.0
+    """
+    if not (np.isfinite(f) and np.isfinite(slope)):
+        return 0.1 * t
+    d1 = slope0 + slope - 3 * (f0 - f) / (0 - t)
+    square = d1 * d1 - slope0 * slope
+    if square < 0:
+        return 0.5 * t
+    d2 = np.sqrt(square)
+    denominator = slope - slope0 + 2 * d2
+    if denominator == 0:
+        return 0.5 * t
+    return float(np.clip(t - t * (slope + d2 - d1) / denominator, 0.05 * t, 10 * t))
+
+
+def _best(f: float, slope: float, steps: Array, values: Array, slopes: Array, accept: Accept) -> float | None:
+    """The acceptable step of least value; failing that, one that at least lowers the objective."""
+    finite = np.isfinite(values) & np.isfinite(slopes)
+    good = [finite[j] and accept(t, values[j], slopes[j]) for j, t in enumerate(steps)]
+    lower = finite & (values < f + 1e-4 * steps * slope)
+    for candidates in (np.array(good), lower):
+        if candidates.any():
+            return float(steps[candidates][np.argmin(values[candidates])])
+    return None
