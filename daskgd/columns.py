@@ -23,7 +23,8 @@ from daskgd.problems import Rows
 
 Array = NDArray[Any]
 
-dask.config.update_defaults(yaml.safe_load(files("daskgd").joinpath("daskgd.yaml").read_text()))
+DEFAULTS = yaml.safe_load(files("daskgd").joinpath("daskgd.yaml").read_text())
+dask.config.update_defaults(DEFAULTS)
 
 
 def setting(name: str) -> Any:
@@ -32,7 +33,8 @@ def setting(name: str) -> Any:
     >>> setting("block-bytes")
     1000000
     """
-    value = dask.config.get(f"daskgd.{name}")
+    # A dask.config.set(...) block that was open when the defaults were loaded takes them away as it ends.
+    value = dask.config.get(f"daskgd.{name}", DEFAULTS["daskgd"][name])
     return int(parse_bytes(value)) if name.endswith("-bytes") else value
 
 

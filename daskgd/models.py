@@ -16,13 +16,19 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Linear:
     """``z = X W + b``: W is ``(p, k)``, b is ``(k,)`` or absent; `outputs` k of 1 gives z ``(n,)``.
 
-    The flat parameters are the rows of W, then b: ``w.reshape(p + 1, k)`` with intercept. The adjoint
-    of the margins is ``(X' r, sum r)``. Parameters are cast to the dtype of X for the product, and
-    what comes back is float64.
+    The flat parameters are the rows of W, then b: ``w.reshape(p + 1, k)`` with intercept. Parameters are cast
+    to the dtype of X for the product; what comes back from the adjoint is float64.
+
+    Standardisation is algebra, never a copy of X: with `center` m and `scale` s, both ``(p,)``, the
+    parameters are those of ``(X - m) / s``, so that
+
+        z = X (V / s) + (c - m (V / s)),    and the adjoint is  ((X' r - m sum r) / s, sum r).
+
+    `coefficients` and `intercepts` are in the units of X all the same.
 
     >>> model = Linear(n_features=2)
     >>> model.margins(np.array([1.0, 10.0, 0.5]), np.array([[1.0, 2.0]]))
@@ -34,6 +40,14 @@ class Linear:
     n_features: int
     outputs: int = 1
     intercept: bool = True
+    center: Array | None = None
+    scale: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.center is not None and not self.intercept:
+            raise ValueError(
+                "Linear: expected center=None without an intercept, which would take up the shift"
+            )
 
     @property
     def size(self) -> int:
@@ -50,7 +64,11 @@ class Linear:
 
     def margins(self, w: Array, X: Array) -> Array:
         """Margins of the rows of X ``(n, p)``: ``(n,)`` or ``(n, k)`` in the dtype of X."""
-        W = self._matrix(w, X.dtype)
+        # Parameters that crossed a network arrive at odd addresses, where BLAS takes another path and
+        # gives other bits; here is where the kernel receives them, so here they are aligned.
+        W = np.require(self._in_units_of_X(w), dtype=X.dtype, requirements=["C", "A"])
+        if self.outputs == 1:
+            W = W[:, 0]
         z: Array = X @ W[: self.n_features]
         if self.intercept:
             z += W[-1]
@@ -59,34 +77,51 @@ class Linear:
     def adjoint(self, X: Array, r: Array) -> Array:
         """``(d,)`` float64: the derivative by w of ``sum(r * margins)``."""
         out = np.empty((self.n_features + self.intercept, self.outputs))
-        out[: self.n_features] = (X.T @ r).reshape(self.n_features, self.outputs)
+        g = out[: self.n_features]
+        g[:] = (X.T @ r).reshape(g.shape)
+        total = r.sum(axis=0, dtype=np.float64)
+        if self.center is not None:
+            g -= np.outer(self.center, total)
+        if self.scale is not None:
+            g /= self.scale[:, None]
         if self.intercept:
-            out[-1] = r.sum(axis=0, dtype=np.float64)
+            out[-1] = total
         return out.ravel()
 
     def coefficients(self, w: Array) -> Array:
-        """``(k, p)``: W transposed, as scikit-learn's ``coef_``."""
-        return self._matrix(w, w.dtype)[: self.n_features].reshape(-1, self.outputs).T.copy()
+        """``(k, p)`` in the units of X: W transposed, as scikit-learn's ``coef_``."""
+        return self._in_units_of_X(w)[: self.n_features].T.copy()
 
     def intercepts(self, w: Array) -> Array:
-        """``(k,)``, zeros without intercept."""
-        if not self.intercept:
-            return np.zeros(self.outputs)
-        return w[-self.outputs :].copy()
+        """``(k,)`` in the units of X, zeros without intercept."""
+        return self._in_units_of_X(w)[-1].copy() if self.intercept else np.zeros(self.outputs)
 
     def parameters(self, coefficients: Array, intercepts: Array) -> Array:
-        """The flat vector of ``(k, p)`` coefficients and ``(k,)`` intercepts."""
+        """The flat vector of ``(k, p)`` coefficients and ``(k,)`` intercepts in the units of X."""
         W = np.asarray(coefficients, dtype=np.float64).reshape(self.outputs, self.n_features).T
-        if not self.intercept:
-            return W.ravel().copy()
-        b = np.broadcast_to(np.asarray(intercepts, dtype=np.float64), (self.outputs,))
-        return np.concatenate([W.ravel(), b])
+        b = np.zeros(self.outputs) + intercepts
+        if self.center is not None:
+            b = b + self.center @ W
+        if self.scale is not None:
+            W = W * self.scale[:, None]
+        return np.vstack([W, b]).ravel() if self.intercept else W.ravel().copy()
 
-    def _matrix(self, w: Array, dtype: np.dtype[Any]) -> Array:
-        """W over b, ``(p + 1, k)``, or ``(p + 1,)`` for one output.
+    def per_parameter(self, strength: Array) -> Array:
+        """A quadratic penalty's strength per output ``(k,)``, on W, as one per parameter ``(d,)``."""
+        rows = np.broadcast_to(strength, (self.n_features, self.outputs))
+        if self.scale is not None:
+            rows = rows / self.scale[:, None] ** 2
+        return np.vstack([rows, np.zeros((int(self.intercept), self.outputs))]).ravel()
 
-        Parameters that crossed a network arrive at odd addresses, where BLAS takes another path
-        and gives other bits; here is where the kernel receives them, so here they are aligned.
-        """
-        w = np.require(w, dtype=dtype, requirements=["C", "A"])
-        return w if self.outputs == 1 else w.reshape(-1, self.outputs)
+    def _in_units_of_X(self, w: Array) -> Array:
+        """W over b, ``(p + 1, k)`` or without b ``(p, k)``."""
+        V = w.reshape(-1, self.outputs)
+        if self.scale is None and self.center is None:
+            return V
+        V = V.astype(np.float64)
+        W = V[: self.n_features]
+        if self.scale is not None:
+            W /= self.scale[:, None]
+        if self.center is not None:
+            V[-1] -= self.center @ W
+        return V

@@ -107,25 +107,27 @@ class Survey(Query):
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
         X, y, s = tile.X, tile.y, tile.sample_weight
-        bad_y = bad_s = Bad()
+        bad_X = bad_y = bad_s = Bad()
         labels = target = None
-        bad_X = Bad.nonfinite(X, tile.start)
-        if bad_X.rows:
-            X = np.where(np.isfinite(X), X, 0)
-        if y is not None:
-            bad_y = Bad.nonfinite(y, tile.start)
-            if not bad_y.rows and self.classification:
-                if y.dtype.kind == "f":
-                    bad_y = Bad.of(y != np.floor(y), y, tile.start)
-                labels = Labels.of(_one_column(y), s)
-            elif not self.classification:
-                target = Moments.of(_columns(np.where(np.isfinite(y), y, 0.0)), s)
         if s is not None:
             bad_s = Bad.of(~np.isfinite(s) | (s < 0), s, tile.start)
+            s = None if bad_s.rows else s
+        moments = Moments.of(X, s)
+        if not np.isfinite(moments.deviation).all():  # so that finite data pays nothing for the check
+            bad_X = Bad.nonfinite(X, tile.start)
+            moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
+        if y is not None and self.classification:
+            y = _one_column(y)
+            if y.dtype.kind == "f":
+                bad_y = Bad.of(~np.isfinite(y) | (y != np.floor(y)), y, tile.start)
+            labels = None if bad_y.rows else Labels.of(y, s)
+        elif y is not None:
+            bad_y = Bad.nonfinite(y, tile.start)
+            target = Moments.of(_columns(np.where(np.isfinite(y), y, 0.0)), s)
         return Sums(
             n_rows=len(X),
             weight=float(len(X) if s is None else s.sum()),
-            X=Moments.of(X, s if not bad_s.rows else None),
+            X=moments,
             y=Maybe(target),
             labels=Maybe(labels),
             bad_X=bad_X,

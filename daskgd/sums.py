@@ -61,6 +61,10 @@ class Maybe:
         return Maybe(self.value + other.value)
 
 
+CUT = 1 << 16
+"""Elements converted to float64 at a time: half a megabyte."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Weight, mean and sum of squared deviations per column, in float64.
@@ -80,14 +84,20 @@ class Moments:
         if not weight > 0:
             zero = np.zeros(X.shape[1])
             return cls(0.0, zero, zero)
-        # About a row of the tile itself, so that the sums below are of the size of the spread.
+        # About a row of the tile itself, so that the sums are of the size of the spread, and in cuts that
+        # stay in the cache while they are converted, summed and squared.
         shift = X[0].astype(np.float64)
-        D = np.subtract(X, shift, dtype=np.float64)
-        first = D.sum(axis=0) if s is None else s @ D
-        np.square(D, out=D)
-        second = D.sum(axis=0) if s is None else s @ D
-        offset = first / weight
-        return cls(weight, shift + offset, np.maximum(second - offset * first, 0.0))
+        first = second = np.zeros(X.shape[1])
+        height = max(16, CUT // X.shape[1])
+        with np.errstate(invalid="ignore", over="ignore"):
+            for a in range(0, len(X), height):
+                D = X[a : a + height] - shift
+                v = np.ones(len(D)) if s is None else s[a : a + height]
+                first = first + v @ D
+                D *= D
+                second = second + v @ D
+            offset = first / weight
+            return cls(weight, shift + offset, np.maximum(second - offset * first, 0.0))
 
     def __add__(self, other: Moments) -> Moments:
         if self.weight == 0 or other.weight == 0:

@@ -24,7 +24,8 @@ from dask.utils import format_bytes
 
 from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn, PiecesColumn, setting
 from daskgd.datasets import Dataset, open_dataset
-from daskgd.store import Column, write_dataset
+from daskgd.store import Column
+from daskgd.writing import write_dataset
 
 logger = logging.getLogger("daskgd")
 

@@ -80,6 +80,7 @@ class LinearEstimator(BaseEstimator):
     _rules: ClassVar[dict[str, Rule]] = {}
     _common: ClassVar[dict[str, Rule]] = {
         "fit_intercept": (is_flag, "True or False"),
+        "scale": (lambda value: value == "auto" or is_flag(value), '"auto", True or False'),
         "max_iter": (is_count, "a whole number >= 1"),
         "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
         "memory": (
@@ -99,7 +100,7 @@ class LinearEstimator(BaseEstimator):
     def _loss(self, n_classes: int) -> Loss:
         raise NotImplementedError
 
-    def _strength(self, weight: float, outputs: int) -> float | Array:
+    def _strength(self, weight: float, outputs: int) -> Array:
         """Of L2 in the mean objective, for data of this total weight."""
         raise NotImplementedError
 
@@ -182,8 +183,8 @@ class LinearEstimator(BaseEstimator):
         if self._classification:
             if len(y_column.shape) == 2 and y_column.shape[1] > 1:
                 raise ValueError(
-                    f"y: expected one label per row, shape (n,), got {y_column.shape}; multi-label targets are "
-                    "not supported"
+                    f"y: expected one label per row, shape (n,), got {y_column.shape}; multi-label targets "
+                    "are not supported"
                 )
         elif y_column.dtype.kind not in "fiub" or dataset.classes is not None:
             what = "labels" if dataset.classes is not None else f"dtype {y_column.dtype}"
@@ -234,17 +235,20 @@ class LinearEstimator(BaseEstimator):
         assert y is not None
         self._y_ndim = len(y.shape)
         outputs = 1 if self._y_ndim == 1 else y.shape[1]
-        loss = self._loss(0)
-        model = Linear(dataset.n_features, outputs, bool(self.fit_intercept))
-        return Problem(loss, model, L2(self._spread(self._strength(survey.weight, outputs), model)))
+        model = self._linear(survey, outputs)
+        return Problem(self._loss(0), model, L2(model.per_parameter(self._strength(survey.weight, outputs))))
 
-    @staticmethod
-    def _spread(strength: float | Array, model: Linear) -> float | Array:
-        """A strength per output as one per parameter."""
-        if np.ndim(strength) == 0:
-            return float(strength)
-        rows = np.broadcast_to(np.asarray(strength, dtype=float)[:, None], (model.outputs, model.n_features))
-        return model.parameters(rows, np.zeros(model.outputs))
+    def _linear(self, survey: SurveyAnswer, outputs: int) -> Linear:
+        """The model, standardised by the moments of the survey where `scale` says so."""
+        X, intercept = survey.X, bool(self.fit_intercept)
+        on = bool(self.scale)
+        if isinstance(self.scale, str):  # a step that the user gave is in the units of the data
+            on = isinstance(self.solver, str) or not self.solver.fixes_step
+        if not on:
+            return Linear(len(X.mean), outputs, intercept)
+        spread = np.sqrt(X.variance + (0.0 if intercept else X.mean**2))
+        spread = np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
+        return Linear(len(X.mean), outputs, intercept, X.mean if intercept else None, spread)
 
     def _initial(self, problem: Problem) -> Array:
         """Zero, or with `warm_start` the parameters of the last fit."""

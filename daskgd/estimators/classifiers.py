@@ -60,14 +60,14 @@ class _Classifier(ClassifierMixin, LinearEstimator):
             )
         classes = found.values if dataset.classes is None else dataset.classes[found.values]
         loss = self._loss(len(classes))
-        model = Linear(dataset.n_features, loss.outputs(len(classes)), bool(self.fit_intercept))
+        model = self._linear(survey, loss.outputs(len(classes)))
         class_weight = self._class_weight(classes, found.weights)
         weight = found.weights.sum() if class_weight is None else found.weights @ class_weight
         if not weight > 0:
             raise ValueError(
                 f"{name}: expected positive weights in all, got class_weight={self.class_weight!r}"
             )
-        strength = self._spread(self._strength(float(weight), model.outputs), model)
+        strength = model.per_parameter(self._strength(float(weight), model.outputs))
         self.classes_ = classes
         return Problem(loss, model, L2(strength), found.values, class_weight)
 
@@ -175,7 +175,7 @@ class LogisticRegression(_Classifier):
         Whether to fit an intercept.
     class_weight : mapping, "balanced" or None
         Factors on the weights of classes, as in scikit-learn.
-    solver, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -221,6 +221,7 @@ class LogisticRegression(_Classifier):
         class_weight: Mapping[Any, float] | str | None = None,
         random_state: int | None = None,
         solver: str | Solver = "auto",
+        scale: str | bool = "auto",
         max_iter: int = 1000,
         verbose: int = 0,
         warm_start: bool = False,
@@ -238,6 +239,7 @@ class LogisticRegression(_Classifier):
         self.class_weight = class_weight
         self.random_state = random_state
         self.solver = solver
+        self.scale = scale
         self.max_iter = max_iter
         self.verbose = verbose
         self.warm_start = warm_start
@@ -248,8 +250,8 @@ class LogisticRegression(_Classifier):
     def _loss(self, n_classes: int) -> Loss:
         return Logistic() if n_classes <= 2 else Softmax()
 
-    def _strength(self, weight: float, outputs: int) -> float:
-        return 0.0 if self.penalty is None else 1 / (float(self.C) * weight)
+    def _strength(self, weight: float, outputs: int) -> Array:
+        return np.full(outputs, 0.0 if self.penalty is None else 1 / (float(self.C) * weight))
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""
@@ -284,7 +286,7 @@ class LinearSVC(_Classifier):
         Must be "ovr" and 1.
     fit_intercept, class_weight :
         As in :class:`LogisticRegression`.
-    solver, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -325,6 +327,7 @@ class LinearSVC(_Classifier):
         random_state: int | None = None,
         max_iter: int = 1000,
         solver: str | Solver = "auto",
+        scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,
         warm_start: bool = False,
@@ -342,6 +345,7 @@ class LinearSVC(_Classifier):
         self.random_state = random_state
         self.max_iter = max_iter
         self.solver = solver
+        self.scale = scale
         self.memory = memory
         self.engine = engine
         self.warm_start = warm_start
@@ -349,8 +353,8 @@ class LinearSVC(_Classifier):
     def _loss(self, n_classes: int) -> Loss:
         return Hinge(squared=self.loss == "squared_hinge")
 
-    def _strength(self, weight: float, outputs: int) -> float:
-        return 1 / (float(self.C) * weight)
+    def _strength(self, weight: float, outputs: int) -> Array:
+        return np.full(outputs, 1 / (float(self.C) * weight))
 
 
 class Perceptron(_Classifier):
@@ -358,8 +362,8 @@ class Perceptron(_Classifier):
 
     Within a sweep every partition corrects its own mistakes in several passes, and the results are averaged
     (iterative parameter mixing, McDonald, Hall & Mann 2010), which separates separable data, as the plain
-    perceptron does. It stops when no mistake is left. scikit-learn's goes row by row, so that its
-    coefficients, one separating plane of many, are others.
+    perceptron does. It stops when no mistake is left, or after `max_iter` sweeps of ten local passes each.
+    scikit-learn's goes row by row, so that its coefficients, one separating plane of many, are others.
 
     Parameters
     ----------
@@ -409,7 +413,7 @@ class Perceptron(_Classifier):
         alpha: float = 0.0001,
         l1_ratio: float = 0.15,
         fit_intercept: bool = True,
-        max_iter: int = 1000,
+        max_iter: int = 100,
         tol: float = 1e-6,
         shuffle: bool = True,
         verbose: int = 0,
@@ -422,6 +426,7 @@ class Perceptron(_Classifier):
         class_weight: Mapping[Any, float] | str | None = None,
         warm_start: bool = False,
         solver: str | Solver = "auto",
+        scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,
     ) -> None:
@@ -442,14 +447,15 @@ class Perceptron(_Classifier):
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.solver = solver
+        self.scale = scale
         self.memory = memory
         self.engine = engine
 
     def _loss(self, n_classes: int) -> Loss:
         return PerceptronLoss()
 
-    def _strength(self, weight: float, outputs: int) -> float:
-        return 0.0 if self.penalty is None else float(self.alpha)
+    def _strength(self, weight: float, outputs: int) -> Array:
+        return np.full(outputs, 0.0 if self.penalty is None else float(self.alpha))
 
     def _default_solver(self) -> Solver:
         return LocalGD(step=float(self.eta0), local_steps=10)

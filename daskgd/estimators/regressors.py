@@ -67,6 +67,10 @@ class LinearRegression(_Regressor):
         `positive` False.
     solver : str or Solver
         ``"auto"`` (L-BFGS), a name (``"lbfgs"``, ``"gradient_descent"``, ``"local_gd"``) or a solver object.
+    scale : "auto" or bool
+        Whether the solver works on standardised features: algebra on the parameters, no copy of X. Penalty
+        and attributes stay in the units of X, so that only the path changes, not the minimum. "auto" is on
+        unless the solver was given a step.
     max_iter : int
         Most iterations of the solver.
     tol : float
@@ -112,6 +116,7 @@ class LinearRegression(_Regressor):
         n_jobs: None = None,
         positive: bool = False,
         solver: str | Solver = "auto",
+        scale: str | bool = "auto",
         max_iter: int = 1000,
         tol: float = 1e-6,
         memory: Any = "auto",
@@ -125,6 +130,7 @@ class LinearRegression(_Regressor):
         self.n_jobs = n_jobs
         self.positive = positive
         self.solver = solver
+        self.scale = scale
         self.max_iter = max_iter
         self.tol = tol
         self.memory = memory
@@ -133,8 +139,8 @@ class LinearRegression(_Regressor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def _strength(self, weight: float, outputs: int) -> float | Array:
-        return 0.0
+    def _strength(self, weight: float, outputs: int) -> Array:
+        return np.zeros(outputs)
 
 
 class Ridge(_Regressor):
@@ -147,7 +153,7 @@ class Ridge(_Regressor):
     alpha : float or array ``(k,)``
         Strength of the penalty, for all targets or one each.
     fit_intercept, copy_X, positive :
-    solver, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -179,6 +185,7 @@ class Ridge(_Regressor):
         max_iter: int = 1000,
         tol: float = 1e-6,
         solver: str | Solver = "auto",
+        scale: str | bool = "auto",
         positive: bool = False,
         random_state: int | None = None,
         memory: Any = "auto",
@@ -192,6 +199,7 @@ class Ridge(_Regressor):
         self.max_iter = max_iter
         self.tol = tol
         self.solver = solver
+        self.scale = scale
         self.positive = positive
         self.random_state = random_state
         self.memory = memory
@@ -199,10 +207,8 @@ class Ridge(_Regressor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def _strength(self, weight: float, outputs: int) -> float | Array:
-        if np.ndim(self.alpha) == 0:
-            return float(self.alpha) / weight
-        alpha = np.asarray(self.alpha, dtype=float)
+    def _strength(self, weight: float, outputs: int) -> Array:
+        alpha = np.ravel(np.asarray(self.alpha, dtype=float))
         if len(alpha) not in (1, outputs):
             raise ValueError(f"Ridge: expected alpha for each of {outputs} targets, got {len(alpha)} values")
         return np.broadcast_to(alpha, (outputs,)) / weight

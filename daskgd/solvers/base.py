@@ -65,6 +65,9 @@ class Solver:
     needs_partitions: ClassVar[bool] = False
     """Whether it asks for whole partitions in memory."""
 
+    fixes_step: ClassVar[bool] = False
+    """Whether the length of its steps is given, in the units of the parameters."""
+
     def check(self, problem: Problem) -> None:
         """Raise ValueError, saying what to use instead, if the problem lacks what the solver needs."""
         if not self.needs_smooth:

@@ -95,6 +95,10 @@ class GradientDescent(Solver):
         return self.step is None or bool(self.line_search)
 
     @property
+    def fixes_step(self) -> bool:  # type: ignore[override]
+        return self.step is not None
+
+    @property
     def needs_smooth(self) -> bool:  # type: ignore[override]
         return self.searches
 
@@ -106,8 +110,9 @@ class GradientDescent(Solver):
         return (yield from (self._search(state) if self.searches else self._fixed(state)))
 
     def _fixed(self, s: DescentState) -> Steps:
-        v = self.momentum * s.v - s.step * s.g
-        w = s.w + (self.momentum * v - s.step * s.g if self.nesterov else v)
+        assert self.step is not None
+        v = self.momentum * s.v - self.step * s.g
+        w = s.w + (self.momentum * v - self.step * s.g if self.nesterov else v)
         ((f, g),) = yield (Gradient(w),)
         return replace(s, w=w, f=f, g=g, v=v, gap=secant_gap(g, w - s.w, g - s.g))
 
@@ -123,7 +128,7 @@ class GradientDescent(Solver):
         def accept(t: float, f: float, slope_t: float) -> bool:
             return bool(f <= ceiling + ARMIJO * t * slope)
 
-        found = yield from search(s.w, d, s.f, slope, s.step or None, accept)
+        found = yield from search(s.w, d, s.f, slope, self.step or s.step or None, accept)
         if found is None:
             return replace(s, v=np.zeros_like(s.v), stalled=True)
         t, f, g = found

@@ -105,6 +105,7 @@ class LocalGD(Solver):
 
     needs_smooth = False
     needs_partitions = True
+    fixes_step = True
 
     step: float = 0.1
     local_steps: int = 10
