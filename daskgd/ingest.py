@@ -6,6 +6,7 @@ Knows the kinds of arrays and frames there are; no solvers, no engines.
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import dask
@@ -87,7 +88,9 @@ def _array(value: Any, name: str) -> Any:
     if isinstance(value, da.Array):
         return value
     if hasattr(value, "to_dask_array"):  # dask frames and series; lengths are counted with the others
-        return value.to_dask_array()
+        with warnings.catch_warnings():  # strings arrive as objects, which is what labels may be
+            warnings.filterwarnings("ignore", "Dask currently has limited support", UserWarning)
+            return value.to_dask_array()
     if type(value).__module__.partition(".")[0] == "zarr":
         return value
     if hasattr(value, "dims") and hasattr(value, "data"):  # xarray

@@ -264,18 +264,19 @@ def together(fits: Sequence[Fit], meters: Sequence[Meter], engine: Engine) -> li
             answers = []
 
     try:
-        for i in range(len(fits)):
-            advance(i, None)
-        while pending:
-            distinct: list[Ask] = []
-            places: dict[int, list[int]] = {}
-            for i, asks in pending.items():
-                places[i] = [_place(ask, distinct) for ask in asks]
-            answers = engine.sweep(distinct)
-            for i, where in places.items():
-                meters[i].sweeps += 1
-                meters[i].bytes += engine.nbytes
-                advance(i, [answers[j] for j in where])
+        with np.errstate(over="ignore", invalid="ignore"):  # stop rules judge what is not finite
+            for i in range(len(fits)):
+                advance(i, None)
+            while pending:
+                distinct: list[Ask] = []
+                places: dict[int, list[int]] = {}
+                for i, asks in pending.items():
+                    places[i] = [_place(ask, distinct) for ask in asks]
+                answers = engine.sweep(distinct)
+                for i, where in places.items():
+                    meters[i].sweeps += 1
+                    meters[i].bytes += engine.nbytes
+                    advance(i, [answers[j] for j in where])
     finally:
         for fit in fits:
             fit.close()

@@ -152,10 +152,11 @@ def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) 
         sums = {**dict(zip(map(id, by_tile), tiled.sums, strict=True)), **by_partition}
         return Partial([sums[id(ask)] for ask in asks], new)
 
-    if not wants_partitions(asks):
-        return tree(lo, hi, from_block, operator.add)
     size = layout.partition_blocks
-    return tree(lo // size, -(-hi // size), from_partition, operator.add)
+    with np.errstate(over="ignore", invalid="ignore"):  # a lost objective is infinite, not a warning per tile
+        if wants_partitions(asks):
+            return tree(lo // size, -(-hi // size), from_partition, operator.add)
+        return tree(lo, hi, from_block, operator.add)
 
 
 def _tiles(asks: Sequence[Ask], rows: Rows) -> Partial:

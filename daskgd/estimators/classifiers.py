@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
@@ -46,6 +47,8 @@ class _Classifier(ClassifierMixin, LinearEstimator):
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
         if isinstance(y, np.ndarray | list | tuple) and reset and not _holds_nonfinite(y):
             check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
+            if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+                y = column_or_1d(y, warn=True)
         return super()._dataset(X, y, sample_weight, reset=reset)
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> Problem:

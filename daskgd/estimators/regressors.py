@@ -25,6 +25,11 @@ ALONE: dict[str, Rule] = {
 class _Regressor(RegressorMixin, LinearEstimator):
     score = LinearEstimator.score
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def _loss(self, n_classes: int) -> Loss:
         return Squared()
 
