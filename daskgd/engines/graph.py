@@ -219,8 +219,10 @@ def check_engine(engine: Choice) -> None:
 
 
 @contextmanager
-def opened(dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = False) -> Iterator[Engine]:
-    """An engine over the dataset, its rows placed; everything is given back at the end.
+def opened(
+    dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = False
+) -> Iterator[tuple[Engine, Dataset]]:
+    """An engine and the dataset it reads, its rows placed; everything is given back at the end.
 
     Parameters
     ----------
@@ -249,11 +251,11 @@ def opened(dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = 
     tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
     with placed(dataset, client, tasks, whole_partitions=whole_partitions) as ready:
         if engine == "serial":
-            yield Serial(ready.source, ready.nbytes)
+            yield Serial(ready.source, ready.nbytes), ready
         elif callable(engine):
-            yield engine(ready)
+            yield engine(ready), ready
         else:
-            yield Graph(ready, get)
+            yield Graph(ready, get), ready
 
 
 def n_threads(client: distributed.Client | None) -> int:

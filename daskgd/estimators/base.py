@@ -343,11 +343,13 @@ class LinearEstimator(BaseEstimator):
         """
         model, w = self._model()
         dataset = self._dataset(X, y, sample_weight, reset=False)
-        labels = None
-        if self._classification:
-            labels = self.classes_ if dataset.classes is None else _positions(self.classes_, dataset.classes)
-        problem = Problem(self._loss(model.outputs), model, L2(), labels)
-        with opened(dataset, self.engine) as engine:
+        with opened(dataset, self.engine) as (engine, placed):
+            labels = None
+            if self._classification:
+                labels = (
+                    self.classes_ if placed.classes is None else _positions(self.classes_, placed.classes)
+                )
+            problem = Problem(self._loss(model.outputs), model, L2(), labels)
             return float(engine.sweep([Ask(problem, Score(w))])[0])
 
 
@@ -410,8 +412,7 @@ def _fit(estimators: Sequence[LinearEstimator], dataset: Dataset) -> None:
         run.meter.sweeps = dataset.extra_sweeps
     whole = any(e._chosen_solver().needs_partitions for e in estimators)
     try:
-        with opened(dataset, estimators[0].engine, whole_partitions=whole) as engine:
-            placed = getattr(engine, "dataset", dataset)
+        with opened(dataset, estimators[0].engine, whole_partitions=whole) as (engine, placed):
             advance([run.estimator._steps(placed, run) for run in runs], [run.meter for run in runs], engine)
     except BaseException:
         for run in runs:

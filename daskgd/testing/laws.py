@@ -1,0 +1,173 @@
+"""What the checks share: rows in memory, a table of small problems, and comparing answers of any shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.engines.base import Layout
+from daskgd.losses import Hinge, Logistic, Softmax, Squared
+from daskgd.models import Linear
+from daskgd.penalties import L2
+from daskgd.problems import Problem, Rows
+
+Array = NDArray[Any]
+
+
+def require(ok: Any, sentence: str) -> None:
+    """Raise AssertionError with the sentence unless `ok`; unlike ``assert``, also under ``python -O``."""
+    if not ok:
+        raise AssertionError(sentence)
+
+
+# -- rows ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArraySource:
+    """A Source over arrays in memory, for tests: what engines read blocks from.
+
+    Attributes
+    ----------
+    layout : Layout
+    X, y, sample_weight : arrays; the last two may be None.
+    keep : (n,) of bool, optional
+        Rows that a selection leaves; whole blocks may be empty.
+
+    Examples
+    --------
+    >>> source = ArraySource(Layout(n_rows=5, block_rows=2, partition_blocks=1), np.eye(5))
+    >>> [len(source.read(*source.layout.rows(b, b + 1))) for b in range(source.layout.n_blocks)]
+    [2, 2, 1]
+    """
+
+    layout: Layout
+    X: Array
+    y: Array | None = None
+    sample_weight: Array | None = None
+    keep: Array | None = None
+
+    @classmethod
+    def of(cls, rows: Rows, block_rows: int, partition_blocks: int = 1) -> ArraySource:
+        """The rows, cut into blocks of `block_rows`."""
+        return cls(Layout(len(rows), block_rows, partition_blocks), rows.X, rows.y, rows.sample_weight)
+
+    def read(self, start: int, stop: int) -> Rows:
+        """The kept rows between `start` and `stop`."""
+        at: Any = slice(start, stop)
+        if self.keep is not None:
+            at = start + np.flatnonzero(self.keep[at])
+        y, s = self.y, self.sample_weight
+        return Rows(self.X[at], None if y is None else y[at], None if s is None else s[at], start)
+
+
+def take(rows: Rows, at: Any) -> Rows:
+    """The rows at these positions, as if they began a dataset."""
+    y, s = rows.y, rows.sample_weight
+    return Rows(rows.X[at], None if y is None else y[at], None if s is None else s[at], 0)
+
+
+def toy_rows(n: int = 90, dtype: Any = np.float64, weights: bool = False) -> Rows:
+    """Random rows: X ``(n, 3)`` of `dtype` and well conditioned, y of classes 0, 1 and 2, which also serve as
+    numbers, and optionally weights, some of them zero.
+
+    >>> toy_rows(5, "uint8").X.dtype, toy_rows(5).y.tolist()
+    (dtype('uint8'), [2, 1, 2, 2, 1])
+    """
+    rng = np.random.default_rng(n)
+    Z = rng.standard_normal((n, 3))
+    noise = rng.gumbel(size=(n, 3))
+    y = (Z @ np.array([[1.0, -1.0, 0.5], [0.0, 1.0, -1.0], [0.5, 0.5, 0.0]]) + noise).argmax(axis=1)
+    X = np.clip(np.rint(Z + 3), 0, 6) if np.dtype(dtype).kind in "iub" else Z
+    s = np.where(rng.random(n) < 0.1, 0.0, rng.random(n) + 0.5) if weights else None
+    return Rows(X.astype(dtype), y, s, 0)
+
+
+# -- problems -----------------------------------------------------------------------------------
+
+
+class Example(NamedTuple):
+    """A small problem with a name and rows that suit it."""
+
+    name: str
+    problem: Problem
+    rows: Rows
+
+
+def examples(dtype: Any = np.float64) -> list[Example]:
+    """A table of small problems, convex and well conditioned, with and without weights.
+
+    >>> [example.name for example in examples()][:3]
+    ['ridge', 'ridge, two outputs', 'logistic']
+    """
+    plain, weighted = toy_rows(90, dtype), toy_rows(90, dtype, weights=True)
+    assert plain.y is not None
+    numbers = Rows(plain.X, plain.X @ np.array([1.0, -2.0, 0.5]) + plain.y, None, 0)
+    pair = Rows(plain.X, np.stack([plain.y, 1.0 - plain.X[:, 0]], axis=1), weighted.sample_weight, 0)
+    two, three = np.array([0, 1]), np.array([0, 1, 2])
+    binary = Rows(plain.X, (plain.y == 1).astype(int), None, 0)
+    heavy = np.array([1.0, 3.0])
+    shifted = Rows(plain.X * np.array([1, 2, 4], dtype) + 8, binary.y, None, 0)
+    standard = Linear(3, center=np.full(3, 8.0), scale=np.array([1.0, 2.0, 4.0]))
+    l2 = L2(0.1)
+    return [
+        Example("ridge", Problem(Squared(), Linear(3), l2), numbers),
+        Example("ridge, two outputs", Problem(Squared(), Linear(3, 2), l2), pair),
+        Example("logistic", Problem(Logistic(), Linear(3), l2, two), binary),
+        Example(
+            "logistic, weighted",
+            Problem(Logistic(), Linear(3, 1, False), l2, two, heavy),
+            take(binary, slice(60)),
+        ),
+        Example("logistic, standardised", Problem(Logistic(), standard, l2, two), shifted),
+        Example("softmax", Problem(Softmax(), Linear(3, 3), l2, three), weighted),
+        Example("squared hinge", Problem(Hinge(squared=True), Linear(3), l2, two), binary),
+        Example("squared hinge, three classes", Problem(Hinge(squared=True), Linear(3, 3), l2, three), plain),
+        Example("hinge", Problem(Hinge(), Linear(3), l2, two), binary),
+    ]
+
+
+# -- comparing ----------------------------------------------------------------------------------
+
+
+def leaves(value: Any) -> list[Array]:
+    """All arrays and numbers in a nest of mappings, dataclasses and sequences, in order."""
+    if isinstance(value, Mapping):
+        parts: list[Any] = list(value.values())
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, f.name) for f in fields(value)]
+    elif isinstance(value, tuple | list):
+        parts = list(value)
+    else:
+        return [np.asarray(value)]
+    return [leaf for part in parts for leaf in leaves(part)]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two answers are equal, number by number, with ``==`` (NaN equals NaN)."""
+    x, y = leaves(a), leaves(b)
+    return len(x) == len(y) and all(
+        p.shape == q.shape and np.array_equal(p, q, equal_nan=p.dtype.kind == "f" == q.dtype.kind)
+        for p, q in zip(x, y, strict=True)
+    )
+
+
+def close(a: Any, b: Any, rtol: float, *, counts: bool = True) -> bool:
+    """Whether two answers agree to `rtol` of the largest number of each array; integers exactly, or not at
+    all without `counts`."""
+    x, y = leaves(a), leaves(b)
+    if len(x) != len(y):
+        return False
+    for p, q in zip(x, y, strict=True):
+        if p.dtype.kind != "f":
+            if counts and not np.array_equal(p, q):
+                return False
+        elif p.shape != q.shape or not np.allclose(
+            p, q, rtol=0, atol=rtol * max(1.0, np.abs(p).max(initial=0))
+        ):
+            return False
+    return True

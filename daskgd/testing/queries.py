@@ -1,0 +1,123 @@
+"""Checks of queries: that what they return adds, and that their answers know nothing of blocks and tiles."""
+
+from __future__ import annotations
+
+import pickle
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.engines.serial import Serial
+from daskgd.problems import Problem, Rows
+from daskgd.queries import Ask, Gradient, Line, Local, Query, Score, Survey
+from daskgd.solvers.local_gd import LocalSteps
+from daskgd.sums import Sums
+from daskgd.testing.laws import ArraySource, close, examples, require, same, take
+from daskgd.training import digest
+
+Array = NDArray[Any]
+
+
+def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
+    out: list[tuple[Query, Problem | None, Rows]] = []
+    for name, problem, rows in examples():
+        rng = np.random.default_rng(3)
+        w, d = rng.standard_normal((2, problem.model.size))
+        out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
+        out += [(Score(w), problem, rows), (Survey(classification=problem.labels is not None), None, rows)]
+        if "weighted" not in name:
+            work = LocalSteps(step=0.1, steps=3, batch_size=None, seed=0, round=0)
+            out.append((Local(w, work), problem, rows))
+    return tuple(out)
+
+
+QUERIES: tuple[tuple[Query, Problem | None, Rows], ...] = _examples()
+"""Every query of daskgd, with a problem and rows to ask it about."""
+
+
+def check_query(query: Query, problem: Problem | None, rows: Rows, rtol: float = 1e-9) -> None:
+    """Check that a query keeps its contract on some rows.
+
+    However the rows are cut into blocks (for partition scope: the blocks within a partition), the answer is
+    the same to rounding; sums merge in any order; no rows contribute the zero; a weight of 2 is a row twice,
+    a weight of 0 a row absent; query and sums pickle; rows and query are left alone.
+
+    Parameters
+    ----------
+    query : Query
+    problem : Problem or None
+    rows : Rows
+        At least a dozen. Labels should occur often.
+    rtol : float
+        Agreement asked for, relative to the largest number of each array.
+
+    Examples
+    --------
+    >>> from daskgd.testing import toy_rows
+    >>> check_query(Survey(classification=True), None, toy_rows())
+    """
+    name = type(query).__name__
+    require(
+        query.scope in ("tile", "partition"), f"{name}: expected scope tile or partition, got {query.scope!r}"
+    )
+    before, kept = digest([query]), pickle.dumps(rows)
+    whole = _answer(query, problem, rows, len(rows))
+    for block_rows in (len(rows) // 2 + 1, 7, 1):
+        cut = _answer(query, problem, rows, block_rows)
+        require(close(whole, cut, rtol), f"{name}: blocks of {block_rows} rows give {cut}, one block {whole}")
+    _check_sums(query, problem, rows, rtol)
+    _check_weights(query, problem, rows, rtol)
+    again = pickle.loads(pickle.dumps(query))
+    require(digest([again]) == before, f"{name}: pickled, it is another query")
+    require(
+        same(_answer(again, problem, rows, 7), _answer(query, problem, rows, 7)), f"{name}: does not pickle"
+    )
+    require(digest([query]) == before and pickle.dumps(rows) == kept, f"{name}: changes the rows or itself")
+
+
+def _answer(query: Query, problem: Problem | None, rows: Rows, block_rows: int) -> Any:
+    blocks = 1
+    while query.scope == "partition" and blocks * block_rows < len(rows):
+        blocks *= 2
+    return Serial(ArraySource.of(rows, block_rows, blocks)).sweep([Ask(problem, query)])[0]
+
+
+def sums_of(query: Query, problem: Any, rows: Rows) -> Sums:
+    """What a query makes of these rows, as one block or partition."""
+    if query.scope == "partition":
+        return query.partition(problem, rows, None)[0]
+    return reduce(add, [query.tile(problem, tile) for tile in rows.tiles()])
+
+
+def _check_sums(query: Query, problem: Any, rows: Rows, rtol: float) -> None:
+    name, rng = type(query).__name__, np.random.default_rng(0)
+    parts = [sums_of(query, problem, take(rows, at)) for at in np.array_split(np.arange(len(rows)), 9)]
+    left = query.answer(problem, reduce(add, parts))
+    right = query.answer(problem, reduce(lambda a, b: b + a, reversed(parts)))
+    require(close(left, right, rtol), f"{name}: merging is not associative: {left} or {right}")
+    heap = list(parts)
+    while len(heap) > 1:
+        i = int(rng.integers(len(heap) - 1))
+        heap[i : i + 2] = [heap[i] + heap[i + 1]]
+    require(close(left, query.answer(problem, heap[0]), rtol), f"{name}: merging is not associative")
+    zero, some = sums_of(query, problem, take(rows, slice(0))), parts[0]
+    require(same(zero + some, some) and same(some + zero, some), f"{name}: no rows are not the zero: {zero}")
+    require(same(pickle.loads(pickle.dumps(some)), some), f"{name}: its sums do not pickle")
+
+
+def _check_weights(query: Query, problem: Problem | None, rows: Rows, rtol: float) -> None:
+    name, n = type(query).__name__, len(rows)
+    times = np.ones(n, dtype=int)
+    times[1::3], times[n // 2 :: 5] = 2, 0
+    s = np.ones(n) if rows.sample_weight is None else rows.sample_weight
+    weighted = Rows(rows.X, rows.y, s * times, 0)
+    repeated = take(rows, np.repeat(np.arange(n), times))
+    # Numbers of rows may differ, and are integers.
+    a, b = _answer(query, problem, weighted, 7), _answer(query, problem, repeated, 7)
+    require(
+        close(a, b, rtol, counts=False),
+        f"{name}: weights of 0 and 2 give {a}, rows left out and rows twice {b}",
+    )

@@ -1,0 +1,247 @@
+"""Checks of solvers: that they reach the minimum, and take the same path when killed and resumed."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from daskgd.engines.serial import Serial
+from daskgd.problems import Problem, Rows, prepare
+from daskgd.queries import Ask, Gradient
+from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver
+from daskgd.testing.laws import ArraySource, Example, examples, require, same
+from daskgd.training import Fit, Journal, Meter, ReplayError, Result, Stop, digest, loop, together
+
+Array = NDArray[Any]
+
+SOLVERS: tuple[Solver, ...] = (
+    GradientDescent(step=0.3),
+    GradientDescent(step=0.1, momentum=0.8),
+    GradientDescent(step=0.1, momentum=0.8, nesterov=True),
+    GradientDescent(),
+    GradientDescent(step=1.0, line_search=True),
+    LBFGS(),
+    LBFGS(memory=2),
+    LocalGD(step=0.2, local_steps=3),
+    LocalGD(step=0.05, local_steps=4, batch_size=5, seed=1),
+)
+"""Every solver of daskgd."""
+
+
+def check_solver(solver: Solver, gap: float = 1e-6) -> None:
+    """Check that a solver keeps its contract, on a table of small problems: those its `check` accepts.
+
+    It reaches the minimum that scipy finds, to a relative `gap`, with an outcome of "converged" (if it needs
+    partitions, or the loss is not smooth: it gets below the start); its State holds arrays and scalars;
+    settings make a round trip and unknown ones are refused; killed at any sweep and resumed from the
+    journal, it ends with the same numbers and repeats no sweep; a journal that does not fit is refused. With
+    one local step, if it has `local_steps`, it equals gradient descent.
+
+    Examples
+    --------
+    >>> from daskgd.solvers import LBFGS
+    >>> check_solver(LBFGS(memory=5))
+    """
+    name = repr(solver)
+    _check_settings(solver)
+    table = [example for example in examples() if _accepts(solver, example.problem)]
+    require(table, f"{name}: refuses every problem of the table")
+    for example in table:
+        _check_minimum(solver, example, gap)
+    for example in table[:1] + table[-1:]:
+        _check_replay(solver, example)
+    if "local_steps" in solver.get_params():
+        _check_one_local_step(solver, table[0])
+
+
+def run(solver: Solver, example: Example, stop: Stop, blocks: int = 4, **options: Any) -> tuple[Result, int]:
+    """Fit the example with Serial, in some blocks, a partition each; the result and the number of sweeps.
+
+    >>> from daskgd.testing import examples
+    >>> run(LBFGS(), examples()[0], Stop(tol=1e-6, max_iter=50))[0].outcome
+    'converged'
+    """
+    meter = Meter()
+    fit = loop(solver, example.problem, np.zeros(example.problem.model.size), stop, **options)
+    return together([fit], [meter], _engine(example.rows, blocks))[0], meter.sweeps
+
+
+def reference(problem: Problem, rows: Rows) -> tuple[float, Array]:
+    """The minimum ``(f, w)`` of a smooth problem, found with scipy from a formula of its own, in float64."""
+    X, model = prepare(rows.X, np.dtype(float)), problem.model
+    X = (X - (0 if model.center is None else model.center)) / (1 if model.scale is None else model.scale)
+    y = rows.y if problem.labels is None else np.searchsorted(problem.labels, np.asarray(rows.y))
+    s = np.ones(len(X)) if rows.sample_weight is None else rows.sample_weight
+    if problem.class_weight is not None:
+        s = s * problem.class_weight[y]
+    targets = problem.loss.targets(np.asarray(y), model.outputs, X.dtype)
+    A = np.hstack([X, np.ones((len(X), 1))]) if model.intercept else X
+
+    def f(w: Array) -> tuple[float, Array]:
+        W = w.reshape(A.shape[1], model.outputs)
+        z = A @ (W[:, 0] if model.outputs == 1 else W)
+        value, slope = problem.loss.value(z, targets), problem.loss.slope(z, targets)
+        g = A.T @ (s[:, None] * slope.reshape(len(X), -1)) / s.sum()
+        bare = W.copy()
+        bare[X.shape[1] :] = 0
+        pull = problem.penalty.gradient(bare.ravel())
+        return float(s @ value / s.sum()) + problem.penalty.value(bare.ravel()), g.ravel() + pull
+
+    found = minimize(f, np.zeros(model.size), jac=True, method="BFGS", options={"gtol": 1e-9})
+    return float(found.fun), found.x
+
+
+def _accepts(solver: Solver, problem: Problem) -> bool:
+    try:
+        solver.check(problem)
+    except ValueError:
+        return False
+    return True
+
+
+def _copy(solver: Solver, **changed: Any) -> Solver:
+    return type(solver)(**{**solver.get_params(), **changed})
+
+
+def _engine(rows: Rows, blocks: int = 4) -> Serial:
+    return Serial(ArraySource.of(rows, -(-len(rows) // blocks)))
+
+
+def _check_settings(solver: Solver) -> None:
+    name, settings = type(solver).__name__, solver.get_params()
+    twin = _copy(solver)
+    require(
+        twin.get_params() == settings
+        and twin.set_params(**settings) is twin
+        and twin.get_params() == settings,
+        f"{name}: its settings {settings} do not survive a copy",
+    )
+    require(pickle.loads(pickle.dumps(solver)).get_params() == settings, f"{name}: does not pickle")
+    try:
+        twin.set_params(no_such_setting=1)
+    except ValueError as error:
+        require("no_such_setting" in str(error), f"{name}: refuses an unknown setting without naming it")
+    else:
+        raise AssertionError(f"{name}: expected ValueError for an unknown setting, it was accepted")
+
+
+def _check_minimum(solver: Solver, example: Example, gap: float) -> None:
+    where = f"{solver!r} on {example.name}"
+    smooth, start = example.problem.loss.smooth, np.zeros(example.problem.model.size)
+    approximate = solver.needs_partitions or not smooth
+    states: list[Any] = []
+    watched = _Watching(solver, states)
+    stop = Stop(tol=0.0, max_iter=30) if approximate else Stop(tol=gap / 100, max_iter=5000)
+    result, _ = run(watched, example, stop)
+    for state in states:
+        for field in fields(state):
+            value = getattr(state, field.name)
+            plain = value is None or isinstance(value, np.ndarray | np.generic | float | int | bool)
+            require(plain, f"{where}: State.{field.name} is a {type(value).__name__}, no array or scalar")
+    f = _objective(example, result.w)
+    if approximate:
+        require(f < _objective(example, start), f"{where}: ends at {f}, no better than it began")
+        return
+    require(result.outcome == "converged", f"{where}: expected to converge, got {result.outcome}")
+    least, _ = reference(example.problem, example.rows)
+    require(
+        f - least <= gap * least,
+        f"{where}: expected the minimum {least:.10g} to a relative gap of {gap:g}, got {f:.10g}",
+    )
+
+
+def _objective(example: Example, w: Array) -> float:
+    return float(_engine(example.rows).sweep([Ask(example.problem, Gradient(w))])[0][0])
+
+
+class _Watching(Solver):
+    """A solver that does what another does, and keeps its states."""
+
+    def __init__(self, solver: Solver, states: list[Any]) -> None:
+        self.solver, self.states = solver, states
+
+    def check(self, problem: Problem) -> None:
+        self.solver.check(problem)
+
+    def start(self, problem: Problem, w: Array) -> Any:
+        state = yield from self.solver.start(problem, w)
+        self.states.append(state)
+        require(
+            is_dataclass(state), f"{self.solver!r}: expected a State that is a dataclass, got {state!r:.80}"
+        )
+        return state
+
+    def iterate(self, problem: Problem, state: Any) -> Any:
+        kept = pickle.dumps(state)
+        new = yield from self.solver.iterate(problem, state)
+        require(pickle.dumps(state) == kept, f"{self.solver!r}: iterate changes the state it was given")
+        self.states.append(new)
+        return new
+
+
+def _check_replay(solver: Solver, example: Example) -> None:
+    """Kill before and after every sweep's answer reaches the journal; resume each time."""
+    where, problem = f"{solver!r} on {example.name}", example.problem
+    engine, stop, start = _engine(example.rows), Stop(tol=0.0, max_iter=6), np.zeros(problem.model.size)
+
+    def fit(journal: Journal) -> Fit:
+        return loop(_copy(solver), problem, start, stop, journal=journal)
+
+    whole = Journal()
+    expected, sweeps = _drive(fit(whole), engine, whole)
+    for k, (saved, entry) in enumerate(sweeps):
+        for known in ([], [entry]):
+            journal = pickle.loads(saved)
+            journal.entries += known
+            result, more = _drive(fit(journal), engine, journal)
+            require(
+                len(more) == len(sweeps) - k - len(known),
+                f"{where}: killed at sweep {k} of {len(sweeps)} and resumed, it took {len(more)} more",
+            )
+            require(
+                same(journal.state, whole.state) and same(result.w, expected.w),
+                f"{where}: killed at sweep {k} and resumed, it ends at {result.w}, not at {expected.w}",
+            )
+        stale = pickle.loads(saved)
+        if stale.state is None:
+            continue
+        stale.entries.append(entry)
+        stale.state = replace(stale.state, w=stale.state.w + 1)
+        try:
+            next(fit(stale))
+        except ReplayError:
+            continue
+        raise AssertionError(f"{where}: replays answers that belong to another state")
+
+
+Sweep = tuple[bytes, tuple[str, list[Any]]]
+"""The journal before a sweep, and the entry that the sweep adds."""
+
+
+def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Sweep]]:
+    sweeps: list[Sweep] = []
+    answers: list[Any] | None = None
+    while True:
+        try:
+            asks = fit.send(answers)  # type: ignore[arg-type]
+        except StopIteration as end:
+            return end.value, sweeps
+        saved = pickle.dumps(journal)
+        answers = engine.sweep(asks)
+        sweeps.append((saved, (digest([ask.query for ask in asks]), answers)))
+
+
+def _check_one_local_step(solver: Solver, example: Example) -> None:
+    local = _copy(solver, local_steps=1, step=0.1, batch_size=None)
+    stop = Stop(tol=0.0, max_iter=8)
+    got, _ = run(local, example, stop)
+    expected, _ = run(GradientDescent(step=0.1), example, stop)
+    require(
+        np.allclose(got.w, expected.w, rtol=1e-12, atol=1e-12),
+        f"{local!r}: with one local step, expected gradient descent's {expected.w}, got {got.w}",
+    )

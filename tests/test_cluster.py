@@ -1,0 +1,249 @@
+"""A fit on worker processes: memory, faults, interrupts, and rows that have to be brought there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+import pytest
+
+import daskgd
+from daskgd.engines.graph import Graph
+
+SOLVERS = {
+    "GradientDescent": daskgd.GradientDescent(step=0.5),
+    "LBFGS": daskgd.LBFGS(),
+    "LocalGD": daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32),
+}
+
+
+def blocks(n_rows: int, n_features: int, rows: int = 20_000) -> Any:
+    """Blocks of (X, y), cheap to make and to compress."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(-8, 8, size=(rows, n_features)).astype(np.float32)
+    y = (X[:, 0] - X[:, 1] + 4 * rng.normal(size=rows) > 0).astype(np.int8)
+    for start in range(0, n_rows, rows):
+        yield np.roll(X, start // rows, axis=0)[: n_rows - start], np.roll(y, start // rows)[: n_rows - start]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> daskgd.Dataset:
+    """71 blocks, 18 partitions."""
+    path = tmp_path_factory.mktemp("small") / "small.zarr"
+    daskgd.write_dataset(path, blocks(14_200, 10, rows=200), chunk_bytes=8_000)
+    return daskgd.open_dataset(path, block_bytes=8_000, partition_bytes=32_000)
+
+
+def parameters(est: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(est.coef_), np.ravel(est.intercept_)])
+
+
+def logistic(solver: str, **settings: Any) -> daskgd.LogisticRegression:
+    return daskgd.LogisticRegression(solver=SOLVERS[solver], max_iter=6, tol=0, **settings)
+
+
+# -- the same bits ------------------------------------------------------------------------------
+
+
+def test_workers_come_and_go_and_the_bits_stay(small):
+    expected = {solver: parameters(logistic(solver, engine="serial").fit(small)) for solver in SOLVERS}
+
+    def same(engine: Any = None) -> bool:
+        found = {solver: parameters(logistic(solver, engine=engine).fit(small)) for solver in SOLVERS}
+        return all((found[solver] == expected[solver]).all() for solver in SOLVERS)
+
+    assert same("threads")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        for n in (1, 2, 3):
+            cluster.scale(n)
+            client.wait_for_workers(n)
+            assert same()
+        for tasks in (1, 64):
+            assert same(lambda dataset, tasks=tasks: Graph(dataset, client, tasks))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_worker_killed_in_mid_sweep_changes_nothing(small, client, solver):
+    expected = parameters(logistic(solver, engine="serial").fit(small))
+    victims = list(client.run(os.getpid).values())
+
+    class Killing(Graph):
+        """Kills a worker while the fourth sweep is on its way."""
+
+        def _run(self, asks: Any, cut: Any) -> Any:
+            if self.n_sweeps == 4:
+                threading.Timer(0.01, os.kill, (victims[0], signal.SIGKILL)).start()
+            return super()._run(asks, cut)
+
+    est = logistic(solver, engine=lambda dataset: Killing(dataset, client)).fit(small)
+    assert (parameters(est) == expected).all()
+    client.wait_for_workers(2)
+    assert victims[0] not in client.run(os.getpid).values()
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def high_water() -> int:
+    """Most bytes of memory this process ever had."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmHWM in /proc/self/status")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.timeout(300)
+def test_a_dataset_of_four_times_the_memory_trains_within_it(tmp_path):
+    limit = 320_000_000
+    n_rows = 4 * limit // (100 * 4)
+    daskgd.write_dataset(tmp_path / "large.zarr", blocks(n_rows, 100))
+    dataset = daskgd.open_dataset(tmp_path / "large.zarr", partition_bytes="16 MB")
+    assert dataset.nbytes > 4 * limit
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, memory_limit=limit, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        pids = client.run(os.getpid)
+        for solver in SOLVERS.values():
+            est = daskgd.LogisticRegression(solver=solver, max_iter=1, tol=0).fit(dataset)
+            assert est.score(dataset) > 0.7
+        assert client.run(os.getpid) == pids  # no nanny restarted a worker
+        assert max(client.run(high_water).values()) < 0.8 * limit
+        workers = cluster.scheduler.workers.values()
+        assert [worker.metrics["spilled_bytes"] for worker in workers] == [{"memory": 0, "disk": 0}]
+
+
+def test_what_cannot_fit_is_refused_with_what_would(tmp_path, client):
+    X = np.zeros((40_000, 100), np.float32)
+    daskgd.write_dataset(tmp_path / "one.zarr", X, np.arange(40_000) % 2, chunk_bytes=16_000_000)
+    limits = client.scheduler_info(n_workers=-1)["workers"].values()
+    used = max(worker["metrics"]["memory"] for worker in limits)
+    small = {"memory_limit": int((used + 20_000_000) / 0.75)}
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", **small
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        cluster.scheduler.workers[next(iter(cluster.scheduler.workers))].metrics["memory"] = used
+        with pytest.raises(ValueError, match="chunk_bytes="):
+            daskgd.LogisticRegression().fit(tmp_path / "one.zarr")
+
+
+# -- interrupts ---------------------------------------------------------------------------------
+
+
+def test_an_interrupt_leaves_the_cluster_clean(small, client):
+    main = threading.main_thread().ident
+    assert main is not None
+
+    class Interrupting(Graph):
+        """Sends the interrupt of a Ctrl-C while the sixth sweep is on its way."""
+
+        def _run(self, asks: Any, cut: Any) -> Any:
+            if self.n_sweeps == 6:
+                threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGINT)).start()
+                while True:  # until the interrupt comes, whatever the machine's speed
+                    super()._run(asks, cut)
+                    self.n_sweeps += 1
+            return super()._run(asks, cut)
+
+    est = daskgd.LogisticRegression(engine=lambda dataset: Interrupting(dataset, client))
+    with pytest.raises(KeyboardInterrupt):
+        est.fit(small)
+    assert est.outcome_ == "interrupted"
+    assert est.n_iter_ == len(est.history_) >= 1
+    assert est.score(small) > 0.6
+    client.run_on_scheduler(no_tasks_left)
+
+
+async def no_tasks_left(dask_scheduler: Any) -> None:
+    """Wait, with a limit, until the scheduler has forgotten every task."""
+    import asyncio
+
+    deadline = time.monotonic() + 30
+    while dask_scheduler.tasks:
+        assert time.monotonic() < deadline, f"{len(dask_scheduler.tasks)} tasks left"
+        await asyncio.sleep(0.01)
+
+
+# -- rows that have to be brought there -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ["travels", "held", "spooled arrays", "spooled graph", "mixed"])
+def test_every_route_to_the_workers_gives_the_same_bits(rng, client, tmp_path, caplog, route):
+    X = rng.normal(size=(3000, 8))
+    y = np.where(X[:, 0] > 0, "up", "down")
+    lazy = da.from_array(X, chunks=(700, 5)) * 1.0
+    config: dict[str, Any] = {"daskgd.block-bytes": 5000, "daskgd.partition-bytes": 20_000}
+    if route.startswith("spooled"):
+        config |= {"daskgd.travel-bytes": 1000, "daskgd.hold-fraction": 0.0}
+    config["daskgd.temporary-directory"] = str(tmp_path / "scratch")
+    (tmp_path / "scratch").mkdir()
+    data = {
+        "travels": (X, y),
+        "held": (lazy, da.from_array(y, chunks=100)),
+        "spooled arrays": (X, y),
+        "spooled graph": (lazy, da.from_array(y, chunks=100)),
+        "mixed": (lazy, y),
+    }[route]
+    with dask.config.set(config), caplog.at_level(logging.WARNING, "daskgd"):
+        expected = parameters(logistic("LocalGD", engine="serial").fit(X, y))
+        caplog.clear()
+        est = logistic("LocalGD").fit(*data)
+        assert est.score(*data) > 0.9
+    assert (parameters(est) == expected).all()
+    assert est.classes_.tolist() == ["down", "up"]
+    said = [record.getMessage() for record in caplog.records]
+    assert any("spooled once" in message for message in said) == route.startswith("spooled")
+    assert not list((tmp_path / "scratch").iterdir())
+    client.run_on_scheduler(no_tasks_left)
+
+
+def test_a_spool_goes_away_when_the_fit_fails(rng, client, tmp_path):
+    X = rng.normal(size=(3000, 8))
+    X[77, 3] = np.nan
+    settings = {"daskgd.travel-bytes": 0, "daskgd.temporary-directory": str(tmp_path)}
+    with dask.config.set(settings), pytest.raises(ValueError, match="row 77, column 3"):
+        daskgd.LogisticRegression().fit(X, X[:, 0] > 0)
+    assert not list(tmp_path.iterdir())
+
+
+# -- tasks --------------------------------------------------------------------------------------
+
+
+def test_tasks_follow_threads_and_not_chunks(tmp_path, client):
+    counts = []
+    for chunk_bytes in (80_000, 8_000):
+        path = tmp_path / f"{chunk_bytes}.zarr"
+        daskgd.write_dataset(path, blocks(40_000, 10, rows=1000), chunk_bytes=chunk_bytes)
+        engines: list[Graph] = []
+
+        def engine(dataset: daskgd.Dataset, engines: list[Graph] = engines) -> Graph:
+            engines.append(Graph(dataset, client))
+            return engines[-1]
+
+        dataset = daskgd.open_dataset(path, block_bytes=1)
+        logistic("GradientDescent", engine=engine).fit(dataset)
+        assert len(set(engines[0].tasks_per_sweep)) == 1
+        counts.append(engines[0].tasks_per_sweep[0])
+    few, many = sorted(counts)
+    assert many <= 2 * few
+    assert many <= 2 * 4 * 2

@@ -1,0 +1,304 @@
+"""Queries and the things that add: contracts, closed forms, and the sentences about bad data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from operator import add
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, r2_score
+
+from daskgd.engines.serial import Serial
+from daskgd.losses import Logistic, Softmax, Squared
+from daskgd.models import Linear
+from daskgd.penalties import L2
+from daskgd.problems import Problem, Rows
+from daskgd.queries import Ask, Gradient, Line, Query, Score, Survey
+from daskgd.sums import MAX_LABELS, Bad, Labels, Moments
+from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference
+
+
+def sweep(rows: Rows, *asks: tuple[Any, Query], block_rows: int = 7) -> list[Any]:
+    return Serial(ArraySource.of(rows, block_rows)).sweep([Ask(*ask) for ask in asks])
+
+
+NAMES = [f"{type(q).__name__}-{type(p.loss).__name__ if p else i}" for i, (q, p, _) in enumerate(QUERIES)]
+
+
+@pytest.mark.parametrize(("query", "problem", "rows"), QUERIES, ids=NAMES)
+def test_contract(query: Query, problem: Problem | None, rows: Rows) -> None:
+    check_query(query, problem, rows)
+
+
+@pytest.mark.parametrize("query", [QUERIES[0], QUERIES[3]], ids=["Gradient", "Survey"])
+def test_contract_in_float32(query: tuple[Query, Problem | None, Rows]) -> None:
+    q, problem, rows = query
+    check_query(q, problem, Rows(rows.X.astype("f4"), rows.y, rows.sample_weight, 0), rtol=1e-5)
+
+
+# -- against formulas of their own --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_gradient_and_line_are_derivatives(example: Any, rng: np.random.Generator) -> None:
+    problem, rows = example.problem, example.rows
+    w, d = rng.standard_normal((2, problem.model.size))
+    t = np.array([-1.0, 0.0, 0.3])
+    (f, g), (values, slopes) = sweep(rows, (problem, Gradient(w)), (problem, Line(w, d, t)))
+    h = 1e-6
+    (up, _), (down, _) = sweep(rows, (problem, Gradient(w + h * d)), (problem, Gradient(w - h * d)))
+    assert np.isclose(g @ d, (up - down) / (2 * h), rtol=1e-6)
+    assert np.isclose(values[1], f, rtol=1e-13)
+    assert np.isclose(slopes[1], g @ d, rtol=1e-12)
+    for i, step in enumerate(t):
+        ((f, g),) = sweep(rows, (problem, Gradient(w + step * d)))
+        assert np.isclose(values[i], f, rtol=1e-12)
+        assert np.isclose(slopes[i], g @ d, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "example", [e for e in examples() if e.problem.loss.smooth], ids=lambda example: example.name
+)
+def test_gradient_vanishes_at_scipys_minimum(example: Any) -> None:
+    """Value and gradient against an objective written without daskgd's queries, weights and all."""
+    f, w = reference(example.problem, example.rows)
+    ((value, g),) = sweep(example.rows, (example.problem, Gradient(w)))
+    assert np.isclose(value, f, rtol=1e-12)
+    assert np.abs(g).max() < 1e-7
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_scores_are_scikit_learns(weights: bool, rng: np.random.Generator) -> None:
+    X, s = rng.standard_normal((60, 3)), rng.random(60) if weights else None
+    labels = np.array([-3, 5, 9])
+    y = labels[rng.integers(0, 3, 60)]
+    w = rng.standard_normal(12)
+    softmax = Problem(Softmax(), Linear(3, 3), L2(), labels)
+    (accuracy,) = sweep(Rows(X, y, s, 0), (softmax, Score(w)))
+    predicted = labels[(X @ w.reshape(4, 3)[:3] + w[-3:]).argmax(axis=1)]
+    assert np.isclose(accuracy, accuracy_score(y, predicted, sample_weight=s), rtol=1e-12)
+    v = rng.standard_normal(4)
+    binary = Problem(Logistic(), Linear(3), L2(), labels[:2])
+    (accuracy,) = sweep(Rows(X, y, s, 0), (binary, Score(v)))
+    predicted = labels[(X @ v[:3] + v[3] > 0).astype(int)]
+    assert np.isclose(accuracy, accuracy_score(y, predicted, sample_weight=s), rtol=1e-12)
+    Y = 1e6 + rng.standard_normal((60, 2))
+    squared = Problem(Squared(), Linear(3, 2, False), L2())
+    (r2,) = sweep(Rows(X, Y, s, 0), (squared, Score(w[:6])))
+    assert np.isclose(r2, r2_score(Y, X @ w[:6].reshape(3, 2), sample_weight=s), rtol=1e-9)
+
+
+def test_score_of_a_constant_target() -> None:
+    X, y = np.ones((9, 1)), np.full(9, 5.0)
+    problem = Problem(Squared(), Linear(1, 1, False), L2())
+    right, wrong = sweep(
+        Rows(X, y, None, 0), (problem, Score(np.array([5.0]))), (problem, Score(np.array([4.0])))
+    )
+    assert (right, wrong) == (1.0, 0.0)
+
+
+# -- things that add ----------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(0, 12), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+    st.sampled_from([0.0, 1e8]),
+)
+def test_moments_are_exact_far_from_zero(sizes: list[int], seed: int, weights: bool, mean: float) -> None:
+    """At mean / std = 1e8 plain sums of squares have no digit left."""
+    rng = np.random.default_rng(seed)
+    n = sum(sizes)
+    X = mean + rng.standard_normal((n, 2))
+    s = rng.integers(0, 3, n).astype(float) if weights else None
+    edges = np.cumsum([0, *sizes])
+    parts = [Moments.of(X[a:b], None if s is None else s[a:b]) for a, b in pairwise(edges)]
+    total = reduce(add, parts)
+    heavy = np.ones(n) if s is None else s
+    assert total.weight == heavy.sum()
+    if total.weight == 0:
+        assert not total.variance.any()
+        return
+    D = X - mean  # exact
+    centre = heavy @ D / heavy.sum()
+    variance = heavy @ (D - centre) ** 2 / heavy.sum()
+    assert np.allclose(total.mean - mean, centre, rtol=0, atol=1e-15 * mean * 4 + 1e-14)
+    assert np.allclose(total.variance, variance, rtol=1e-6, atol=1e-12)
+
+
+def test_moments_of_float32_are_taken_in_float64(rng: np.random.Generator) -> None:
+    X = (1000 + rng.standard_normal((5000, 2))).astype("f4")
+    got = reduce(add, [Moments.of(part, None) for part in np.array_split(X, 11)])
+    assert np.allclose(got.mean, X.astype("f8").mean(axis=0), rtol=1e-13)
+    assert np.allclose(got.variance, X.astype("f8").var(axis=0), rtol=1e-10)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcde")), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
+def test_labels_count_and_weigh(parts: list[list[str]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    arrays = [np.array(part, dtype="U1") for part in parts]
+    weights = [rng.integers(0, 4, len(part)).astype(float) for part in parts]
+    got = reduce(add, [Labels.of(y, s) for y, s in zip(arrays, weights, strict=True)])
+    y, s = np.concatenate(arrays), np.concatenate(weights)
+    assert got.values.tolist() == sorted(set(y))
+    assert got.counts.tolist() == [int((y == label).sum()) for label in got.values]
+    assert got.weights.tolist() == [s[y == label].sum() for label in got.values]
+    plain = reduce(add, [Labels.of(y, None) for y in arrays])
+    assert plain.weights.tolist() == plain.counts.tolist() == got.counts.tolist()
+
+
+@pytest.mark.parametrize("block_rows", [100, MAX_LABELS + 1])
+def test_too_many_labels_are_refused_in_whatever_blocks(block_rows: int) -> None:
+    n = MAX_LABELS + 1
+    with pytest.raises(ValueError, match=f"more than {MAX_LABELS} distinct values.*use a regressor"):
+        sweep(Rows(np.zeros((n, 1)), np.arange(n), None, 0), (None, Survey(True)), block_rows=block_rows)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=5, unique=True), st.integers(1, 9))
+def test_bad_names_the_first_row_in_any_order(rows: list[int], block_rows: int) -> None:
+    X = np.ones((41, 3))
+    X[rows, 1] = np.nan
+    parts = [Bad.nonfinite(X[a : a + block_rows], a) for a in range(0, 41, block_rows)]
+    for bad in (reduce(add, parts), reduce(add, parts[::-1])):
+        assert bad.first is not None
+        assert (bad.rows, bad.first.row, bad.first.column) == (len(rows), min(rows), 1)
+        assert np.isnan(bad.first.value)
+    assert Bad.nonfinite(np.ones((3, 2)), 0) == Bad()
+    assert Bad() + Bad() == Bad()
+
+
+def test_bad_finds_infinities_that_cancel_and_sums_that_overflow() -> None:
+    assert Bad.nonfinite(np.array([1.0, np.inf, -np.inf]), 10).first == (11, -1, np.inf)
+    assert Bad.nonfinite(np.array([1e308, 1e308, 1e308]), 0) == Bad()
+    assert Bad.nonfinite(np.array([1, 2]), 0) == Bad()
+
+
+# -- the survey ---------------------------------------------------------------------------------
+
+
+def survey(X: Any, y: Any = None, s: Any = None, *, classification: bool = False) -> Any:
+    rows = Rows(np.asarray(X), None if y is None else np.asarray(y), s, 0)
+    return sweep(rows, (None, Survey(classification)), block_rows=4)[0]
+
+
+def test_survey(rng: np.random.Generator) -> None:
+    X, y, s = rng.standard_normal((30, 2)), rng.standard_normal((30, 2)), rng.random(30)
+    found = survey(X, y, s)
+    assert found.n_rows == 30
+    assert np.isclose(found.weight, s.sum(), rtol=1e-14)
+    assert np.allclose(found.X.mean, np.average(X, axis=0, weights=s), rtol=1e-12)
+    variance = np.average((y - np.average(y, axis=0, weights=s)) ** 2, axis=0, weights=s)
+    assert np.isclose(found.target_summary().variance, variance.sum(), rtol=1e-12)
+    labels = rng.integers(5, 8, 30)
+    found = survey(X, labels, s, classification=True)
+    assert found.labels.values.tolist() == [5, 6, 7]
+    shares = np.array([s[labels == k].sum() for k in (5, 6, 7)]) * [1, 2, 0]
+    assert np.allclose(found.target_summary(np.array([1.0, 2, 0])).shares, shares / shares.sum(), rtol=1e-12)
+
+
+def bad(at: int, value: float, n: int = 10) -> np.ndarray:
+    out = np.arange(float(n))
+    out[at:] = value
+    return out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"X": bad(6, np.nan)[:, None]}, r"Input X contains NaN.*row 6, column 0 \(4 of 10 rows"),
+        ({"X": bad(9, -np.inf)[:, None]}, r"Input X contains infinity.*-inf in row 9, column 0 \(1 of 10"),
+        ({"y": bad(5, np.nan)}, r"Input y contains NaN.*row 5 \(5 of 10 rows"),
+        (
+            {"y": bad(5, 1.5), "classification": True},
+            r"Unknown label type: continuous.*1\.5 in row 5 \(5 of 10",
+        ),
+        ({"y": bad(5, np.nan), "classification": True}, r"Input y contains NaN.*row 5"),
+        ({"s": bad(7, -1.0)}, r"sample_weight: expected finite weights >= 0, got -1\.0 in row 7 \(3 such"),
+        ({"s": bad(7, np.nan)}, r"sample_weight: expected finite weights >= 0, got nan in row 7"),
+        ({"s": np.zeros(10)}, r"sample_weight: expected a positive total"),
+        ({"X": np.zeros((10, 1))[:0], "y": np.zeros(0)}, None),
+    ],
+)
+def test_survey_refuses(arguments: dict[str, Any], sentence: str | None) -> None:
+    if sentence is None:  # every row left out by a selection
+        source = ArraySource.of(Rows(np.ones((4, 1)), np.ones(4), None, 0), 2)
+        none = ArraySource(source.layout, source.X, source.y, None, np.zeros(4, bool))
+        with pytest.raises(ValueError, match="at least one row, got 0"):
+            Serial(none).sweep([Ask(None, Survey())])
+        return
+    with pytest.raises(ValueError, match=sentence):
+        survey(**{"X": np.ones((10, 1)), "y": np.arange(10.0), **arguments})
+
+
+@pytest.mark.parametrize("block_rows", [1, 3, 10])
+@pytest.mark.parametrize("column", ["X", "y"])
+def test_a_row_of_weight_0_must_be_finite_in_whatever_blocks(block_rows: int, column: str) -> None:
+    """Zero times NaN is NaN: a block that weighs nothing would spoil every gradient."""
+    X, y, s = np.ones((10, 2)), np.arange(10.0), np.ones(10)
+    (X if column == "X" else y)[4], s[4] = np.nan, 0.0
+    with pytest.raises(ValueError, match=f"Input {column} contains NaN.*row 4"):
+        sweep(Rows(X, y, s, 0), (None, Survey()), block_rows=block_rows)
+
+
+def test_survey_of_empty_blocks_in_between(rng: np.random.Generator) -> None:
+    """A selection may leave a block without rows: survey and score of either kind go on."""
+    rows = Rows(rng.standard_normal((12, 2)), np.arange(12) % 2, None, 0)
+    source = ArraySource.of(rows, 3)
+    holes = ArraySource(source.layout, rows.X, rows.y, None, (np.arange(12) // 3 % 2).astype(bool))
+    left = Rows(rows.X[holes.keep], rows.y[holes.keep], None, 0)  # type: ignore[index]
+    squared = Problem(Squared(), Linear(2), L2())
+    logistic = Problem(Logistic(), Linear(2), L2(), np.array([0, 1]))
+    w = np.array([1.0, -1.0, 0.1])
+    asks = [(None, Survey()), (None, Survey(True)), (squared, Score(w)), (logistic, Score(w))]
+    got = Serial(holes).sweep([Ask(*ask) for ask in asks])
+    expected = sweep(left, *asks)
+    assert got[0].n_rows == expected[0].n_rows == 6
+    assert np.allclose(got[0].X.mean, left.X.mean(axis=0), rtol=1e-14)
+    assert np.isclose(got[0].y.variance[0], 2 / 9, rtol=1e-14)
+    assert got[1].labels.counts.tolist() == [2, 4]
+    assert np.allclose(got[2:], expected[2:], rtol=1e-12)
+
+
+# -- the check notices --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Broken(Gradient):
+    defect: str = ""
+
+    def tile(self, problem: Problem, tile: Any) -> Any:
+        sums = Gradient.tile(self, problem, tile)
+        parts = dict(sums)
+        if self.defect == "mean":  # means travel
+            parts["value"] = parts["value"] / max(parts["weight"], 1)
+        if self.defect == "rows":  # weights ignored in the total
+            parts["weight"] = float(len(tile.X))
+        if self.defect == "not zero" and len(tile.X) == 0:
+            parts["value"] = parts["value"] + 1.0
+        if self.defect == "changes rows":
+            tile.X[:] = tile.X[::-1]
+        return type(sums)(**parts)
+
+
+@pytest.mark.parametrize(
+    ("defect", "sentence"),
+    [
+        ("mean", "blocks of"),
+        ("rows", "weights of 0 and 2"),
+        ("not zero", "not the zero"),
+        ("changes rows", "changes the rows|blocks of"),
+    ],
+)
+def test_check_notices(defect: str, sentence: str) -> None:
+    _, problem, rows = examples()[0]
+    w = np.arange(4.0)
+    check_query(Broken(w), problem, rows)
+    with pytest.raises(AssertionError, match=sentence):
+        check_query(Broken(w, defect), problem, Rows(rows.X.copy(), rows.y, None, 0))
