@@ -175,9 +175,11 @@ class Source:
     def read(self, start: int, stop: int) -> Rows:
         """The selected rows between `start` and `stop`."""
         columns = [None if c is None else c.read(start, stop) for c in (self.X, self.y, self.sample_weight)]
+        kept = None
         if self.selections:
             keep = np.logical_and.reduce([s.mask(start, stop) for s in self.selections])
             columns = [None if c is None else c[keep] for c in columns]
+            kept = start + np.flatnonzero(keep)
         X, y, s = columns
         assert X is not None
-        return Rows(X, y, s, start)
+        return Rows(X, y, s, start, kept)

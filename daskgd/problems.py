@@ -99,14 +99,14 @@ class Tile:
         As stored.
     sample_weight : (n,) or None
         float64; None where all weigh 1.
-    start : int
-        Number of the first row within its dataset.
+    numbers : int or (n,)
+        Number of the first row within its dataset, or of each where a selection leaves some out.
     """
 
     X: Array
     y: Array | None
     sample_weight: Array | None
-    start: int
+    numbers: int | Array
     _known: dict[int, tuple[Problem, Array, Array | None]] = field(default_factory=dict, repr=False)
 
     def targets(self, problem: Problem) -> tuple[Array, Array | None]:
@@ -142,14 +142,16 @@ def prepare(X: Array, dtype: np.dtype[Any] | None = None) -> Array:
 class Rows:
     """A run of rows in memory, as stored: a block, or a whole partition.
 
-    X ``(n, p)``, y ``(n,)`` or ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the
-    number of the first one within the dataset.
+    X ``(n, p)``, y ``(n,)`` or ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the number of
+    the block's or partition's first row within the dataset, and `kept` ``(n,)`` that of each row here, where
+    a selection leaves some out.
     """
 
     X: Array
     y: Array | None
     sample_weight: Array | None
     start: int
+    kept: Array | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -170,5 +172,5 @@ class Rows:
             prepare(self.X[rows]),
             None if y is None else np.require(y[rows], requirements=["C", "A"]),
             None if s is None else np.require(s[rows], np.float64, ["C", "A"]),
-            start,
+            start if self.kept is None else self.kept[rows],
         )

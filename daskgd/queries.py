@@ -110,19 +110,21 @@ class Survey(Query):
         bad_X = bad_y = bad_s = Bad()
         labels = target = None
         if s is not None:
-            bad_s = Bad.of(~np.isfinite(s) | (s < 0), s, tile.start)
+            bad_s = Bad.of(~np.isfinite(s) | (s < 0), s, tile.numbers)
             s = None if bad_s.rows else s
         moments = Moments.of(X, s)
-        if not np.isfinite(moments.deviation).all():  # so that finite data pays nothing for the check
-            bad_X = Bad.nonfinite(X, tile.start)
+        # Moments are finite where X is, so that finite data pays nothing for the check. Without any weight
+        # there are no moments to go by.
+        if not (moments.weight > 0 and np.isfinite(moments.deviation).all()):
+            bad_X = Bad.nonfinite(X, tile.numbers)
             moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
         if y is not None and self.classification:
             y = _one_column(y)
             if y.dtype.kind == "f":
-                bad_y = Bad.of(~np.isfinite(y) | (y != np.floor(y)), y, tile.start)
+                bad_y = Bad.of(~np.isfinite(y) | (y != np.floor(y)), y, tile.numbers)
             labels = None if bad_y.rows else Labels.of(y, s)
         elif y is not None:
-            bad_y = Bad.nonfinite(y, tile.start)
+            bad_y = Bad.nonfinite(y, tile.numbers)
             target = Moments.of(_columns(np.where(np.isfinite(y), y, 0.0)), s)
         return Sums(
             n_rows=len(X),

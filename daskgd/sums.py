@@ -173,20 +173,21 @@ class Bad:
         return Bad(self.rows + other.rows, min(firsts, key=lambda place: place.row, default=None))
 
     @classmethod
-    def of(cls, wrong: Array, values: Array, start: int) -> Bad:
-        """From a mask of the wrong entries of `values`, ``(n,)`` or ``(n, p)``."""
+    def of(cls, wrong: Array, values: Array, numbers: int | Array) -> Bad:
+        """From a mask of the wrong entries of `values`, ``(n,)`` or ``(n, p)``, and the rows' numbers."""
         rows = wrong.any(axis=1) if wrong.ndim == 2 else wrong
         if not rows.any():
             return cls()
         row = int(np.argmax(rows))
         column = int(np.argmax(wrong[row])) if wrong.ndim == 2 else -1
         value = values[row, column] if wrong.ndim == 2 else values[row]
-        return cls(int(rows.sum()), Place(start + row, column, value))
+        number = numbers[row] if isinstance(numbers, np.ndarray) else numbers + row
+        return cls(int(rows.sum()), Place(int(number), column, value))
 
     @classmethod
-    def nonfinite(cls, values: Array, start: int) -> Bad:
+    def nonfinite(cls, values: Array, numbers: int | Array) -> Bad:
         """NaN and infinity, at the price of one sum where there are none."""
         with np.errstate(invalid="ignore", over="ignore"):  # infinities that cancel; a sum that overflows
             if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
                 return cls()
-        return cls.of(~np.isfinite(values), values, start)
+        return cls.of(~np.isfinite(values), values, numbers)

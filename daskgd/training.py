@@ -49,7 +49,8 @@ class ReplayError(RuntimeError):
 
 @dataclass(slots=True)
 class Journal:
-    """The last State, and the answers received since.
+    """The last State, the answers received since, and what divergence is judged by: the first objective and
+    the best State.
 
     Replayed into a fresh generator they lead to the same place without reading any data: killed at any
     sweep and resumed, a fit goes on with the same bits.
@@ -58,6 +59,8 @@ class Journal:
     state: Any = None
     iteration: int = 0
     entries: list[tuple[str, list[Any]]] = field(default_factory=list)
+    first: float = np.inf
+    best: State | None = None
 
     def play(self, steps: Steps) -> Generator[tuple[Query, ...], list[Any], Any]:
         """Run `steps`, answering from the entries as long as there are any, then by asking."""
@@ -81,9 +84,13 @@ class Journal:
         except StopIteration as end:
             return end.value
 
-    def commit(self, state: Any, iteration: int) -> None:
+    def commit(self, state: State, iteration: int) -> None:
         """An iteration is complete: forget the answers that led to it."""
         self.state, self.iteration, self.entries = state, iteration, []
+        if not np.isfinite(self.first):
+            self.first = state.f
+        if self.best is None or state.f <= self.best.f:
+            self.best = state
 
 
 def digest(queries: Sequence[Query]) -> str:
@@ -206,25 +213,20 @@ def loop(
         except StopIteration as end:
             return end.value
 
-    if journal.state is None:
-        journal.commit((yield from ask(journal.play(solver.start(problem, w)))), 0)
-    state, iteration = journal.state, journal.iteration
-    first = best = state.f
-    result.w, result.gap, result.n_iter = state.point, stop.relative(state), iteration
-    while (outcome := stop.outcome(state, iteration, first)) is None:
-        state = yield from ask(journal.play(solver.iterate(problem, state)))
-        iteration += 1
+    def arrive(state: State, iteration: int) -> None:
         journal.commit(state, iteration)
-        if not np.isfinite(first):
-            first = best = state.f
-        if state.f <= best:
-            best = state.f
-            result.w, result.gap = state.point, stop.relative(state)
-        result.n_iter = iteration
+        assert journal.best is not None
+        result.w, result.gap, result.n_iter = journal.best.point, stop.relative(journal.best), iteration
+
+    if journal.state is None:
+        arrive((yield from ask(journal.play(solver.start(problem, w)))), 0)
+    while (outcome := stop.outcome(journal.state, journal.iteration, journal.first)) is None:
+        state = yield from ask(journal.play(solver.iterate(problem, journal.state)))
+        arrive(state, journal.iteration + 1)
         if watch is not None:
             watch(
                 {
-                    "iteration": iteration,
+                    "iteration": journal.iteration,
                     "loss": float(state.f),
                     "gradient_norm": float(np.linalg.norm(state.g)),
                     "gap": stop.relative(state),
@@ -233,8 +235,11 @@ def loop(
                     "sweeps": meter.sweeps,
                 }
             )
-    if outcome != "diverged":
-        result.w, result.gap = state.w, stop.relative(state)
+    if outcome == "diverged":
+        assert journal.best is not None
+        result.w, result.gap, result.n_iter = journal.best.point, np.inf, journal.iteration
+    else:
+        result.w, result.gap, result.n_iter = journal.state.w, stop.relative(journal.state), journal.iteration
     result.outcome = outcome
     return result
 

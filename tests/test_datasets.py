@@ -115,7 +115,7 @@ def test_every_kind_of_input_holds_the_same_rows(kind: str, engine: str, tmp_pat
         assert np.array_equal(got, expected), kind
         assert kind == "lists" or got.dtype == expected.dtype
     # And as engines read them.
-    with opened(dataset, engine) as ready:
+    with opened(dataset, engine) as (ready, _):
         (found,) = ready.sweep([Ask(None, Survey(classification=True))])
     assert found.n_rows == N
     assert np.isclose(found.weight, s.sum(), rtol=1e-12)
@@ -429,7 +429,7 @@ def test_a_split_is_what_engines_read(tmp_path: Path) -> None:
     dataset = daskgd.open_dataset(on_disk(tmp_path), block_bytes=1)
     train, test = dataset.train_test_split(0.4, random_state=2)
     for part in (train, test):
-        with opened(part, "threads") as engine:
+        with opened(part, "threads") as (engine, _):
             (found,) = engine.sweep([Ask(None, Survey())])
         assert found.n_rows == part.n_rows > 0
         assert np.allclose(found.X.mean, np.average(part.X, axis=0, weights=part.sample_weight), rtol=1e-6)
@@ -444,7 +444,7 @@ def test_the_row_named_in_an_error_is_the_row_of_the_dataset() -> None:
     X[300] = np.nan
     dataset = as_dataset(X, np.ones(400))
     holds = [part for part in dataset.train_test_split(0.5) if np.isnan(part.X.compute()).any()]
-    with opened(holds[0], "serial") as engine, pytest.raises(ValueError, match="row 300, column 0"):
+    with opened(holds[0], "serial") as (engine, _), pytest.raises(ValueError, match="row 300, column 0"):
         engine.sweep([Ask(None, Survey())])
 
 

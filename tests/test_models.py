@@ -112,7 +112,7 @@ def test_tiles_cover_the_rows_once_at_a_height_of_width_and_dtype_only() -> None
     rows = Rows(np.broadcast_to(np.arange(50.0)[:, None], (50, p)), np.arange(50), None, 1000)
     tiles = list(rows.tiles())
     assert [len(t.X) for t in tiles] == [16, 16, 16, 2]
-    assert [t.start for t in tiles] == [1000, 1016, 1032, 1048]
+    assert [t.numbers for t in tiles] == [1000, 1016, 1032, 1048]
     assert np.array_equal(np.concatenate([t.y for t in tiles if t.y is not None]), rows.y)
     assert [len(t.X) for t in Rows(np.zeros((0, 3)), None, None, 7).tiles()] == [0]
 

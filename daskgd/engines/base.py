@@ -193,7 +193,7 @@ def gather(source: Source, first: int, last: int) -> tuple[Rows, list[Rows]]:
     bounds = [0]
     for block in range(first, last):
         part = source.read(*source.layout.rows(block, block + 1))
-        columns = (part.X, part.y, part.sample_weight)
+        columns = (part.X, part.y, part.sample_weight, part.kept)
         if block == first:
             if last - first == 1:
                 return part, [part]
@@ -205,9 +205,9 @@ def gather(source: Source, first: int, last: int) -> tuple[Rows, list[Rows]]:
         bounds.append(b)
 
     def rows(a: int, b: int) -> Rows:
-        X, y, s = (None if c is None else c[a:b] for c in whole)
+        X, y, s, kept = (None if c is None else c[a:b] for c in whole)
         assert X is not None
-        return Rows(X, y, s, start + a)
+        return Rows(X, y, s, start + a, kept)
 
     return rows(0, bounds[-1]), [rows(a, b) for a, b in pairwise(bounds)]
 

@@ -249,7 +249,7 @@ def opened(
             get = found
     client = get if isinstance(get, distributed.Client) else None
     tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
-    with placed(dataset, client, tasks, whole_partitions=whole_partitions) as ready:
+    with placed(dataset, get, tasks, whole_partitions=whole_partitions) as ready:
         if engine == "serial":
             yield Serial(ready.source, ready.nbytes), ready
         elif callable(engine):

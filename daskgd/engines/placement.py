@@ -72,14 +72,14 @@ class Held:
 
 
 @contextmanager
-def placed(
-    dataset: Dataset, client: distributed.Client | None, tasks: int, *, whole_partitions: bool = False
-) -> Iterator[Dataset]:
+def placed(dataset: Dataset, get: Any, tasks: int, *, whole_partitions: bool = False) -> Iterator[Dataset]:
     """The dataset with every column readable where tasks run; at the end nothing of it is left behind.
 
+    `get` is the client or the local scheduler of dask that tasks run on, `tasks` how many there will be.
     Raises ValueError, with the size that would fit, if a block (or a whole partition, where the solver
     needs it) is too much for a worker's memory.
     """
+    client = get if isinstance(get, distributed.Client) else None
     check_memory(dataset, client, whole_partitions)
     columns: dict[str, Any] = dict(zip(NAMES, dataset._columns, strict=True))
     restless: dict[str, Any] = {name: c for name, c in columns.items() if _must_move(c, client)}
@@ -94,7 +94,7 @@ def placed(
     try:
         if size <= room:
             pieces = _piece_rows(dataset, tasks)
-            columns |= _hold(restless, pieces, client)
+            columns |= _hold(restless, pieces, get)
         else:
             root = setting("temporary-directory") or dask.config.get("temporary-directory", None)
             scratch = tempfile.mkdtemp(prefix="daskgd-", dir=root)
@@ -130,13 +130,11 @@ def _piece_rows(dataset: Dataset, tasks: int) -> int:
     return blocks * layout.block_rows
 
 
-def _hold(
-    columns: dict[str, ColumnLike], piece_rows: int, client: distributed.Client | None
-) -> dict[str, ColumnLike]:
+def _hold(columns: dict[str, ColumnLike], piece_rows: int, get: Any) -> dict[str, ColumnLike]:
     arrays = {name: _as_dask(c).rechunk((piece_rows, *c.shape[1:])) for name, c in columns.items()}
-    if client is None:
+    if not isinstance(get, distributed.Client):
         # One compute, so that a graph which X and y share runs once; kept in pieces, never concatenated.
-        done = dask.persist(*arrays.values())
+        done = dask.persist(*arrays.values(), scheduler=get)
         held: dict[str, ColumnLike] = {}
         for name, array in zip(arrays, done, strict=True):
             blocks = {key[1]: block for key, block in array.__dask_graph__().items()}
@@ -144,7 +142,7 @@ def _hold(
             shape = tuple(int(n) for n in array.shape)
             held[name] = PiecesColumn(shape, array.dtype, piece_rows, blocks)
         return held
-    done = client.persist(list(arrays.values()))
+    done = get.persist(list(arrays.values()))
     return {name: Held(array, piece_rows) for name, array in zip(arrays, done, strict=True)}
 
 

@@ -30,10 +30,12 @@ MakeEngine = Callable[["Dataset"], Made]
 
 
 def _opened(choice: str) -> MakeEngine:
-    def make(dataset: Dataset) -> Made:
+    @contextmanager
+    def make(dataset: Dataset) -> Iterator[Engine]:
         from daskgd.engines.graph import opened
 
-        return opened(dataset, choice, whole_partitions=True)
+        with opened(dataset, choice, whole_partitions=True) as (engine, _):
+            yield engine
 
     return make
 
@@ -83,7 +85,7 @@ class Fails(Query):
     start: int
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        if tile.start == self.start:
+        if tile.numbers == self.start:
             raise ValueError(f"row {self.start} was asked for")
         return Sums(n=len(tile.X))
 

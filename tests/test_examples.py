@@ -1,0 +1,71 @@
+"""Every example runs and shows what it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_textbook_linear_regression(capsys):
+    results = load("textbook_linear_regression").main()
+    assert len(results) == 6
+    for name, (w, b) in results.items():
+        np.testing.assert_allclose(w, [0.35586883869354, 0.65796218545220], rtol=0, atol=1e-12, err_msg=name)
+        assert b == pytest.approx(0.30209334675866, abs=1e-12), name
+    # engines agree to the last bit
+    for regime in ("parallel", "distributed"):
+        a, b = results[f"{regime}, serial"], results[f"{regime}, threads"]
+        assert a[0].tolist() == b[0].tolist()
+        assert a[1] == b[1]
+    assert capsys.readouterr().out.count("w = 0.3558688386935") == 6
+
+
+def test_textbook_perceptron(capsys):
+    example = load("textbook_perceptron")
+    model = example.main()
+    assert model.predict(example.X).tolist() == [1, 1, -1, -1]
+    assert "100% right" in capsys.readouterr().out
+
+
+def test_out_of_core(tmp_path, monkeypatch):
+    """In a process of its own: that its workers find the module is part of what it shows."""
+    script = "import out_of_core as o; m, s = o.main(rows=100_000); print('RESULT', m.outcome_, s)"
+    # spawned workers import the main module, so the guard has to be there too
+    file = tmp_path / "small.py"
+    file.write_text(f"if __name__ == '__main__':\n    {script}\n")
+    monkeypatch.setenv("PYTHONPATH", f"{FOLDER}:{FOLDER.parent}")
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    word, outcome, score = done.stdout.splitlines()[-1].split()
+    assert (word, outcome) == ("RESULT", "converged")
+    assert 0.75 < float(score) < 0.9
+    assert "GB/s" in done.stdout
+
+
+def test_out_of_core_blocks_repeat():
+    example = load("out_of_core")
+    (X, y), *_ = example.blocks(1000)
+    (again, _), *_ = example.blocks(1000)
+    assert X.shape == (1000, 64)
+    assert set(y) == {"yes", "no"}
+    np.testing.assert_array_equal(X, again)
+
+
+def test_every_example_is_tested():
+    names = {path.stem for path in FOLDER.glob("*.py")}
+    assert names == {"textbook_linear_regression", "textbook_perceptron", "out_of_core"}
