@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from daskgd.estimators import LinearRegression, LinearSVC, LogisticRegression, Perceptron, Ridge, together
     from daskgd.ingest import as_dataset
     from daskgd.solvers import LBFGS, GradientDescent, LocalGD
-    from daskgd.store import ChunkError, StoreError, write_dataset
+    from daskgd.store import ChunkError, StoreError
+    from daskgd.writing import write_dataset
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,8 @@ _HOMES = {
         "together",
     ),
     "daskgd.solvers": ("LBFGS", "GradientDescent", "LocalGD"),
-    "daskgd.store": ("ChunkError", "StoreError", "write_dataset"),
+    "daskgd.store": ("ChunkError", "StoreError"),
+    "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

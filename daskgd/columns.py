@@ -1,8 +1,8 @@
 """Columns: rows that can be read, wherever they lie; selections of them; and settings.
 
-A column is a zarr array, a numpy array, a dask array that is yet to be computed, or pieces of one in the memory of
-workers. A :class:`Source` joins the columns of a dataset into what an engine reads blocks from. Knows no solvers
-and no engines beyond their layout of rows.
+A column is a zarr array, a numpy array, a dask array that is yet to be computed, or pieces of one in the
+memory of workers. A :class:`Source` joins the columns of a dataset into what an engine reads blocks from.
+Knows no solvers and no engines beyond their layout of rows.
 """
 
 from __future__ import annotations

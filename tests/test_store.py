@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskgd import store
-from daskgd.store import (
-    ChunkError,
-    Column,
-    StoreError,
-    codec_pipeline,
-    open_store,
-    verify_store,
-    write_dataset,
-    zarr_behind,
-)
+from daskgd import writing
+from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store, verify_store, zarr_behind
+from daskgd.writing import write_dataset
 
 N, P = 103, 5
 ROWS = 10  # rows per chunk of float32 in most tests below
 BYTES = ROWS * P * 4
+PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]
+PIPELINES += ["zarrs.ZarrsCodecPipeline"] if find_spec("zarrs") else []
 
 
 def data(dtype: str = "f4", n: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -66,13 +62,11 @@ def written(tmp_path: Path) -> Path:
     return tmp_path / "d"
 
 
-# --- round trips ---------------------------------------------------------------------------------
+# -- round trips ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "dtype", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", ">f4"]
-)
 @pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
+@pytest.mark.parametrize("dtype", ["f2", "f8", "i1", "u8", "?", ">f4"])
 def test_every_dtype_and_codec(tmp_path: Path, dtype: str, codec: str) -> None:
     X, y, w = data()
     X = np.abs(X).astype(dtype)
@@ -83,8 +77,7 @@ def test_every_dtype_and_codec(tmp_path: Path, dtype: str, codec: str) -> None:
     assert stored.X.dtype == expected.dtype.newbyteorder("=")
     np.testing.assert_array_equal(everything(stored.y), y)
     np.testing.assert_array_equal(everything(stored.sample_weight), w)
-    assert stored.codec.endswith("crc32c")
-    assert (codec in stored.codec) == (codec != "none")
+    assert stored.codec == ("crc32c" if codec == "none" else f"blosc {codec} bitshuffle, crc32c")
     verify_store(tmp_path / "d")
 
 
@@ -92,18 +85,13 @@ def test_layout_is_plain_zarr(written: Path) -> None:
     X, y, w = data()
     group = zarr.open_group(written, mode="r")
     assert group.metadata.zarr_format == 3
-    assert {name: array.chunks for name, array in group.arrays()} == {
-        "X": (ROWS, P),
-        "y": (ROWS,),
-        "sample_weight": (ROWS,),
-    }
-    assert group["X"].metadata.dimension_names == ("row", "feature")
-    np.testing.assert_array_equal(group["X"][:], X)
+    chunks = {name: array.chunks for name, array in group.arrays()}
+    assert chunks == {"X": (ROWS, P), "y": (ROWS,), "sample_weight": (ROWS,)}
     np.testing.assert_array_equal(da.from_zarr(str(written), component="y").compute(), y)
     with xr.open_zarr(written, consolidated=False) as ds:
         np.testing.assert_array_equal(ds["X"].values, X)
         np.testing.assert_array_equal(ds["sample_weight"].values, w)
-        assert ds["y"].dims == ("row",)
+        assert (ds["X"].dims, ds["y"].dims) == (("row", "feature"), ("row",))
 
 
 def test_what_open_says(written: Path) -> None:
@@ -115,54 +103,41 @@ def test_what_open_says(written: Path) -> None:
     X = stored.X
     assert (X.shape, X.ndim, X.chunk_rows, X.nbytes) == ((N, P), 2, ROWS, N * P * 4)
     assert X.path == str(written / "X")
-    assert stored.codec == "blosc lz4 bitshuffle, crc32c"
 
 
-def test_all_writers_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [None, 4])
+def test_all_writers_agree(tmp_path: Path, shards: int | None) -> None:
     X, y, w = data()
     k = np.array(["b", "c", "a"], dtype=object)[y]
-    sizes = [1, 37, 0, 2, 60, 3]
-    frame = pd.DataFrame(X, columns=list("pqrst"))
-    names = list(frame.columns)
+    names = list("pqrst")
+    frame = pd.DataFrame(X, columns=names)
     inputs: dict[str, tuple[Any, ...]] = {
         "numpy": (X, k, w),
         "fortran": (np.asfortranarray(X), list(k), w),
         "dask": tuple(da.from_array(a, chunks=17) for a in (X, k, w)),
-        "columns": (da.from_array(X, chunks=(40, 2)), k, w),
-        "iterator": (blocks(sizes, X, k, w),),
-        "list": (list(blocks(sizes, X, k, w)),),
+        "dask and numpy": (da.from_array(X, chunks=(40, 2)), k, w),
+        "iterator": (blocks([1, 37, 0, 2, 60, 3], X, k, w),),
+        "list": (list(blocks([1, 37, 0, 2, 60, 3], X, k, w)),),
         "frame": (frame, pd.Series(k), pd.Series(w)),
         "frames": (((frame[a : a + 20], k[a : a + 20], w[a : a + 20]) for a in range(0, N, 20)),),
-        "categorical": (X, pd.Series(k).astype("category"), w),
         "zarr": (zarr.array(X, chunks=(33, 3)), k, w),
     }
-    for shards in (None, 1, 4, 100):
-        fingerprints = {}
-        for name, given_ in inputs.items():
-            if isinstance(given_[0], Iterator):
-                given_ = (
-                    (list(blocks(sizes, X, k, w)) if name == "iterator" else frames(frame, k, w)),
-                )
-            path = tmp_path / f"{name}-{shards}"
-            write_dataset(path, *given_, feature_names=names, chunk_bytes=BYTES, shards=shards)
-            stored = open_store(path)
-            np.testing.assert_array_equal(everything(stored.X), X)
-            assert stored.classes is not None
-            np.testing.assert_array_equal(stored.classes[everything(stored.y)], k)
-            assert stored.classes.tolist() == ["a", "b", "c"]
-            assert stored.feature_names == tuple(names)
-            verify_store(path)
-            fingerprints[name] = stored.fingerprint
-        assert len(set(fingerprints.values())) == 1, fingerprints
+    fingerprints = {}
+    for name, args in inputs.items():
+        write_dataset(tmp_path / name, *args, feature_names=names, chunk_bytes=BYTES, shards=shards)
+        stored = open_store(tmp_path / name)
+        np.testing.assert_array_equal(everything(stored.X), X)
+        assert stored.classes is not None
+        np.testing.assert_array_equal(stored.classes[everything(stored.y)], k)
+        assert (stored.classes.tolist(), stored.feature_names) == (["a", "b", "c"], tuple(names))
+        verify_store(tmp_path / name)
+        fingerprints[name] = stored.fingerprint
+    assert len(set(fingerprints.values())) == 1, fingerprints
 
 
-def frames(frame: pd.DataFrame, k: np.ndarray, w: np.ndarray) -> list[Any]:
-    return [(frame[a : a + 20], k[a : a + 20], w[a : a + 20]) for a in range(0, N, 20)]
-
-
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
-    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(lambda s: sum(s) > 0),
+    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 0),
     rows=st.integers(1, 40),
     shards=st.sampled_from([None, 1, 3]),
 )
@@ -175,14 +150,12 @@ def test_any_blocks_are_the_same_dataset(
         write_dataset(folder / name, *args, chunk_bytes=rows * P * 4, shards=shards)
     a, b = open_store(folder / "a"), open_store(folder / "b")
     np.testing.assert_array_equal(everything(b.X), X)
-    np.testing.assert_array_equal(everything(b.y), y)
     assert a.fingerprint == b.fingerprint
     shutil.rmtree(folder)
 
 
 def test_fingerprint_sees_the_data(tmp_path: Path) -> None:
-    # With codec "none" all shards have equal sizes, so equal indices: their checksums are not
-    # enough.
+    # With codec "none" all shards have equal sizes, so equal indices: their checksums are not enough.
     X, y, _ = data()
     Z = X.copy()
     Z[50, 2] += 1
@@ -197,6 +170,7 @@ def test_fingerprint_sees_the_data(tmp_path: Path) -> None:
     assert len(seen) == 6
 
 
+@pytest.mark.parametrize("how", ["memory", "dask", "stream"])
 @pytest.mark.parametrize(
     ("y", "classes"),
     [
@@ -205,11 +179,8 @@ def test_fingerprint_sees_the_data(tmp_path: Path) -> None:
         (np.array(["z", "é", "a"] * 4, dtype=object), ["a", "z", "é"]),
         (np.array([True, False] * 6, dtype=object), [False, True]),
         (pd.Series(["x", "y"] * 6, dtype="category"), ["x", "y"]),
-        (pd.Series(["x", "y"] * 6), ["x", "y"]),
-        (np.array([["u"], ["v"]] * 6), ["u", "v"]),
     ],
 )
-@pytest.mark.parametrize("how", ["memory", "dask", "stream"])
 def test_labels(tmp_path: Path, y: Any, classes: list[Any], how: str) -> None:
     X = np.arange(24.0).reshape(12, 2)
     values = np.asarray(y)
@@ -234,97 +205,58 @@ def test_numeric_targets_keep_shape_and_dtype(tmp_path: Path, shape: tuple[int, 
     write_dataset(tmp_path / "d", np.ones((12, 2)), y, chunk_bytes=64)
     stored = open_store(tmp_path / "d")
     assert stored.y is not None
-    assert stored.y.dtype == y.dtype
+    assert (stored.y.dtype, stored.y.chunk_rows) == (y.dtype, 4)
     np.testing.assert_array_equal(everything(stored.y), y)
-    assert zarr.open_group(tmp_path / "d")["y"].chunks == (4, *shape[1:])
 
 
-def test_frame_dtypes(tmp_path: Path) -> None:
+def test_frames(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [1, 2, 3], "b": [True, False, True], "c": [0.5, 1.5, 2.5]})
-    frame["d"] = pd.array([1, None, 3], dtype="Float64")
+    frame["d"] = pd.array([1, 2, 3], dtype="Float64")
     write_dataset(tmp_path / "d", frame)
     stored = open_store(tmp_path / "d")
     assert stored.feature_names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(everything(stored.X), [[1, 1, 0.5, 1], [2, 0, 1.5, 2], [3, 1, 2.5, 3]])
     write_dataset(tmp_path / "n", frame, feature_names=np.array(list("wxyz")))
     assert open_store(tmp_path / "n").feature_names == ("w", "x", "y", "z")
-    np.testing.assert_array_equal(
-        everything(stored.X), [[1, 1, 0.5, 1], [2, 0, 1.5, np.nan], [3, 1, 2.5, 3]]
-    )
-    write_dataset(tmp_path / "e", frame.rename(columns={"a": 0}))
+    write_dataset(tmp_path / "e", [frame.rename(columns={"a": 0})])
     assert open_store(tmp_path / "e").feature_names is None
 
 
-def test_dask_of_unknown_chunks_reads_each_block_once_more(tmp_path: Path) -> None:
+def test_dask_of_unknown_chunks(tmp_path: Path) -> None:
     X, y, w = data()
     full = da.from_array(np.column_stack([X, y, w]), chunks=(17, -1))
     kept = full[full[:, 0] > 0]
-    write_dataset(
-        tmp_path / "d", kept[:, :P], kept[:, P].astype("i4"), kept[:, P + 1], chunk_bytes=BYTES * 2
-    )
+    write_dataset(tmp_path / "d", kept[:, :P], kept[:, P].astype("i4"), kept[:, P + 1], chunk_bytes=BYTES)
     stored = open_store(tmp_path / "d")
-    keep = X[:, 0] > 0
-    np.testing.assert_array_equal(everything(stored.X), X[keep])
-    np.testing.assert_array_equal(everything(stored.y), y[keep])
+    np.testing.assert_array_equal(everything(stored.X), X[X[:, 0] > 0])
+    np.testing.assert_array_equal(everything(stored.y), y[X[:, 0] > 0])
+    assert np.isnan(kept.shape[0])  # the user's array is left as it was
 
 
-def test_dask_graph_is_computed_once(tmp_path: Path) -> None:
+def test_dask_graph_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def load(block: np.ndarray) -> np.ndarray:
         calls.append(len(block))
         return block
 
-    both = da.from_array(np.column_stack(data()[:2]), chunks=(25, -1)).map_blocks(
-        load, meta=np.empty((0, 0))
-    )
+    monkeypatch.setattr(writing, "TASK_BYTES", 3 * BYTES)  # so that tasks hold several chunks, not all
+    values = np.column_stack(data()[:2])
+    both = da.from_array(values, chunks=(25, -1)).map_blocks(load, meta=np.empty((0, 0)))
     with dask.config.set(scheduler="synchronous"):
         write_dataset(tmp_path / "d", both[:, :P], both[:, P], chunk_bytes=BYTES)
     assert sorted(calls) == [3, 25, 25, 25, 25]
+    np.testing.assert_array_equal(everything(open_store(tmp_path / "d").X), data()[0])
 
 
-def test_dask_tasks_hold_whole_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "TASK_BYTES", 3 * BYTES)
-    X, y, _ = data()
-    write_dataset(tmp_path / "d", da.from_array(X, chunks=(7, 2)), y, chunk_bytes=BYTES)
-    np.testing.assert_array_equal(everything(open_store(tmp_path / "d").X), X)
-    verify_store(tmp_path / "d")
-
-
-def test_stream_holds_a_few_blocks(tmp_path: Path) -> None:
-    import gc
-    import weakref
-
-    alive: list[weakref.ref[np.ndarray]] = []
-    peak = 0
-
-    def stream() -> Iterator[np.ndarray]:
-        nonlocal peak
-        for _ in range(50):
-            block = np.ones((7, P), dtype="f4")
-            alive.append(weakref.ref(block))
-            yield block
-            del block
-            gc.collect(0)
-            peak = max(peak, sum(ref() is not None for ref in alive))
-
-    write_dataset(tmp_path / "d", stream(), chunk_bytes=BYTES)
-    assert open_store(tmp_path / "d").X.shape == (350, P)
-    assert peak <= 4
-
-
-@pytest.mark.parametrize("scheduler", ["threads", "synchronous", "distributed"])
-def test_schedulers(tmp_path: Path, scheduler: str) -> None:
+@pytest.mark.usefixtures("client")
+def test_on_a_cluster(tmp_path: Path) -> None:
     X, y, w = data()
-    args = da.from_array(X, chunks=20), da.from_array(y, chunks=20), w
-    if scheduler == "distributed":
-        from distributed import Client
-
-        with Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None):
-            write_dataset(tmp_path / "d", *args, chunk_bytes=BYTES)
-    else:
-        with dask.config.set(scheduler=scheduler):
-            write_dataset(tmp_path / "d", *args, chunk_bytes=BYTES)
-    np.testing.assert_array_equal(everything(open_store(tmp_path / "d").X), X)
+    write_dataset(tmp_path / "lazy", da.from_array(X, chunks=20), y, w, chunk_bytes=BYTES)
+    write_dataset(tmp_path / "memory", X, y, w, chunk_bytes=BYTES)
+    a, b = open_store(tmp_path / "lazy"), open_store(tmp_path / "memory")
+    np.testing.assert_array_equal(everything(a.X), X)
+    assert a.fingerprint == b.fingerprint
 
 
 @pytest.mark.parametrize("shards", [None, 3])
@@ -332,15 +264,13 @@ def test_url(shards: int | None) -> None:
     url = f"memory://daskgd-{shards}/data"
     X, y, w = data("i4")
     write_dataset(url, X, y, w, chunk_bytes=BYTES, shards=shards)
-    stored = open_store(url)
-    np.testing.assert_array_equal(everything(stored.X), X)
+    np.testing.assert_array_equal(everything(open_store(url).X), X)
     verify_store(url)
     with pytest.raises(FileExistsError, match="overwrite=True"):
         write_dataset(url, X, y, w)
     write_dataset(url, X + 1, y, w, chunk_bytes=BYTES, shards=shards, overwrite=True)
     stored = open_store(url)
     np.testing.assert_array_equal(everything(stored.X), X + 1)
-    import fsspec
 
     fs = fsspec.filesystem("memory")
     fs.rm(f"/daskgd-{shards}/data/X/c/1/0")
@@ -362,7 +292,7 @@ def test_url(shards: int | None) -> None:
         open_store(url)
 
 
-# --- columns -------------------------------------------------------------------------------------
+# -- columns --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shards", [None, 3])
@@ -376,60 +306,27 @@ def test_column_reads_and_pickles(tmp_path: Path, shards: int | None) -> None:
     for path in (tmp_path / "d" / "X" / "zarr.json", tmp_path / "d" / "zarr.json"):
         path.unlink()  # unpickling reads no metadata
     other = pickle.loads(text)
+    assert other.complete
     for start, stop in [(0, N), (0, 30), (30, 60), (5, 17), (100, N), (60, 60), (29, 31)]:
         for c in (column, other):
             x = c.read(start, stop)
             np.testing.assert_array_equal(x, X[start:stop])
             assert x.flags.c_contiguous
             assert x.flags.aligned
-    assert other.complete
+            assert x.flags.writeable
     for start, stop in [(-1, 3), (3, 2), (0, N + 1)]:
         with pytest.raises(IndexError, match=rf"got {start}:{stop}"):
             column.read(start, stop)
 
 
-def test_pipeline_leaves_the_users_config_alone(written: Path) -> None:
-    before = zarr.config.get("codec_pipeline.path")
+def test_reads_do_not_share_memory(written: Path) -> None:
     column = open_store(written).X
-    assert codec_pipeline() in ("zarrs", "zarr-python")
-    assert zarr.config.get("codec_pipeline.path") == before
-    assert "Batched" in type(zarr.open_array(written / "X").async_array.codec_pipeline).__name__
-    code = (
-        "import pickle, sys; c = pickle.load(open(sys.argv[1], 'rb'));"
-        "print(type(c._whole and c._whole.async_array.codec_pipeline).__name__, c.read(0, "
-        "10).sum())"
-    )
-    (written.parent / "c.pickle").write_bytes(pickle.dumps(column))
-    out = subprocess.run(
-        [sys.executable, "-c", code, str(written.parent / "c.pickle")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    name, total = out.stdout.split()
-    assert (name == "ZarrsCodecPipeline") == (codec_pipeline() == "zarrs")
-    assert float(total) == pytest.approx(float(data()[0][:10].sum()), rel=1e-5)
+    first = column.read(0, ROWS)
+    column.read(ROWS, 2 * ROWS)
+    np.testing.assert_array_equal(first, data()[0][:ROWS])
 
 
-def test_without_zarrs(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ZarrsCodecPipeline", None)
-    assert codec_pipeline() == "zarr-python"
-    np.testing.assert_array_equal(everything(open_store(written).X), data()[0])
-
-
-def test_a_codec_that_zarrs_lacks(tmp_path: Path) -> None:
-    z = zarr.create_array(
-        tmp_path / "z", shape=(8, 2), chunks=(4, 2), dtype=">f4", zarr_format=2, filters=None
-    )
-    z[:] = 3
-    assert Column(z).read(0, 8).sum() == 48
-
-
-# --- faults --------------------------------------------------------------------------------------
-
-
-def remove(path: Path) -> None:
-    path.unlink()
+# -- faults ---------------------------------------------------------------------------------------
 
 
 def truncate(path: Path) -> None:
@@ -446,74 +343,71 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("fault", [remove, truncate, empty, flip])
-@pytest.mark.parametrize("array", ["X", "y", "sample_weight"])
+@pytest.mark.parametrize("fault", [Path.unlink, truncate, empty, flip])
 @pytest.mark.parametrize("dtype", ["f4", "i4"])
 @pytest.mark.parametrize("shards", [None, 2])
-@pytest.mark.parametrize("zarrs", [True, False])
 def test_a_bad_chunk_is_never_data(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    fault: Callable[[Path], None],
-    array: str,
-    dtype: str,
-    shards: int | None,
-    zarrs: bool,
+    tmp_path: Path, fault: Callable[[Path], None], dtype: str, shards: int | None
 ) -> None:
-    if not zarrs:
-        monkeypatch.setattr(store, "ZarrsCodecPipeline", None)
     path = tmp_path / "d"
     write_dataset(path, *data(dtype), chunk_bytes=BYTES, shards=shards)
-    column = getattr(open_store(path), array)
-    unit = column.chunk_rows
-    last = (N - 1) // unit
-    for i in (1, last):
-        keep = chunk(path, array, i).read_bytes()
-        fault(chunk(path, array, i))
-        start, stop = i * unit, min((i + 1) * unit, N)
-        for a, b in [(start, stop), (start - 1, stop), (0, N)]:
-            with pytest.raises(ChunkError, match=f"{array}.*rows") as error:
-                column.read(a, b)
-            assert str(path) in str(error.value)
-            again = pickle.loads(pickle.dumps(error.value))
-            assert (type(again), str(again)) == (ChunkError, str(error.value))
-        column.read(0, unit)
-        with pytest.raises((ChunkError, StoreError), match=array) as error:
-            verify_store(path)
-        assert f"c/{i}" in str(error.value)
-        chunk(path, array, i).write_bytes(keep)
-    np.testing.assert_array_equal(
-        everything(column), dict(zip(store.NAMES, data(dtype), strict=True))[array]
-    )
+    for array, values in zip(NAMES, data(dtype), strict=True):
+        column = getattr(open_store(path), array)
+        unit = column.chunk_rows
+        for i in (1, (N - 1) // unit):
+            keep = chunk(path, array, i).read_bytes()
+            fault(chunk(path, array, i))
+            start, stop = i * unit, min((i + 1) * unit, N)
+            for a, b in [(start, stop), (start - 1, stop), (0, N)]:
+                with pytest.raises(ChunkError, match=f"{array}.*chunk c/{i}.*rows {start}:{stop}") as error:
+                    column.read(a, b)
+                assert str(path) in str(error.value)
+                again = pickle.loads(pickle.dumps(error.value))
+                assert (type(again), str(again)) == (ChunkError, str(error.value))
+            column.read(0, unit)
+            with pytest.raises((ChunkError, StoreError), match=f"{array}.*c/{i}"):
+                verify_store(path)
+            chunk(path, array, i).write_bytes(keep)
+        np.testing.assert_array_equal(everything(column), values)
     verify_store(path)
 
 
-def test_every_flipped_bit_of_a_part_is_found(tmp_path: Path) -> None:
-    """zarrs does not check the checksum when it reads part of a chunk; `Column.read` must."""
-    X = np.ones((ROWS, P), dtype="f4")
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_flipped_bit_is_found(tmp_path: Path, pipeline: str) -> None:
+    X = np.ones((ROWS + 3, P), dtype="f4")
     write_dataset(tmp_path / "d", X, codec="none", chunk_bytes=BYTES)
-    column = open_store(tmp_path / "d").X
-    file = chunk(tmp_path / "d", "X", 0)
-    good = file.read_bytes()
-    for byte in range(0, len(good), 13):
-        bad = bytearray(good)
-        bad[byte] ^= 1 << byte % 8
-        file.write_bytes(bad)
-        for a, b in [(0, ROWS), (0, 1), (3, 7), (9, 10)]:
-            with pytest.raises(ChunkError):
-                column.read(a, b)
+    with zarr.config.set({"codec_pipeline.path": pipeline}):
+        column = open_store(tmp_path / "d").X
+    for i, parts in enumerate([[(0, ROWS), (0, 1), (3, 7)], [(ROWS, ROWS + 3), (ROWS, ROWS + 1)]]):
+        file = chunk(tmp_path / "d", "X", i)
+        good = file.read_bytes()
+        for byte in range(0, len(good), 13):
+            bad = bytearray(good)
+            bad[byte] ^= 1 << byte % 8
+            file.write_bytes(bad)
+            for a, b in parts:
+                with pytest.raises(ChunkError, match="checksum"):
+                    column.read(a, b)
+        file.write_bytes(good)
 
 
-def test_data_equal_to_the_fill_value_is_data(tmp_path: Path) -> None:
+def test_a_chunk_of_another_size(tmp_path: Path, written: Path) -> None:
+    write_dataset(tmp_path / "other", data()[0], chunk_bytes=BYTES // 2)
+    column = open_store(written).X
+    shutil.copy(chunk(tmp_path / "other", "X", 3), chunk(written, "X", 3))
+    with pytest.raises(ChunkError, match=r"decodes to 100 bytes, expected 200"):
+        column.read(30, 40)
+
+
+@pytest.mark.parametrize("shards", [None, 2])
+def test_data_equal_to_the_fill_value_is_data(tmp_path: Path, shards: int | None) -> None:
     X = np.full((30, 2), np.nan, dtype="f4")
     y = np.full(30, np.iinfo("i4").min, dtype="i4")
-    for shards in (None, 2):
-        path = tmp_path / str(shards)
-        write_dataset(path, X, y, np.zeros(30), chunk_bytes=80, shards=shards)
-        stored = open_store(path)
-        assert np.isnan(everything(stored.X)).all()
-        np.testing.assert_array_equal(everything(stored.y), y)
-        verify_store(path)
+    write_dataset(tmp_path / "d", X, y, np.zeros(30), chunk_bytes=80, shards=shards)
+    stored = open_store(tmp_path / "d")
+    assert np.isnan(everything(stored.X)).all()
+    np.testing.assert_array_equal(everything(stored.y), y)
+    verify_store(tmp_path / "d")
 
 
 def test_chunk_missing_at_open(written: Path) -> None:
@@ -525,26 +419,26 @@ def test_chunk_missing_at_open(written: Path) -> None:
 
 def test_altered_metadata(written: Path) -> None:
     group = zarr.open_group(written, mode="r+")
-    mark = group.attrs.asdict()["daskgd"]
-    group.attrs["daskgd"] = {**mark, "feature_names": list("abcde")}
-    with pytest.raises(StoreError, match="altered"):
-        open_store(written)
+    mark: Any = group.attrs.asdict()["daskgd"]
+    for change, message in [
+        ({"feature_names": list("abcde")}, "altered"),
+        ({"format": 2}, "expected format 1, got 2"),
+        ({"complete": None}, "half-written"),
+    ]:
+        group.attrs["daskgd"] = {**mark, **change}
+        with pytest.raises(StoreError, match=message):
+            open_store(written)
     group.attrs["daskgd"] = mark
     open_store(written)
-    group["X"].resize((N - 5, P))
-    with pytest.raises(StoreError, match=r"X has 98 rows, y has 103"):
-        open_store(written)
-    group["y"].resize((N - 5,))
-    group["sample_weight"].resize((N - 5,))
-    with pytest.raises(StoreError, match="altered"):
-        open_store(written)
-
-
-def test_another_format(written: Path) -> None:
-    group = zarr.open_group(written, mode="r+")
-    group.attrs["daskgd"] = {**group.attrs.asdict()["daskgd"], "format": 2}
-    with pytest.raises(StoreError, match="expected format 1, got 2"):
-        open_store(written)
+    for name, message in [
+        ("X", "X has 98 rows, y has 103"),
+        ("y", "sample_weight has"),
+        ("sample_weight", "altered"),
+    ]:
+        array: Any = group[name]
+        array.resize((98, *array.shape[1:]))
+        with pytest.raises(StoreError, match=message):
+            open_store(written)
 
 
 def test_a_sound_chunk_in_the_wrong_place(written: Path) -> None:
@@ -560,7 +454,7 @@ def test_verify_tells_progress(written: Path) -> None:
     assert seen == [(i + 1, 33) for i in range(33)]
 
 
-# --- opening -------------------------------------------------------------------------------------
+# -- opening --------------------------------------------------------------------------------------
 
 
 def test_no_dataset(tmp_path: Path) -> None:
@@ -588,38 +482,36 @@ def test_foreign_groups(tmp_path: Path, zarr_format: Any, caplog: pytest.LogCapt
     X = np.arange(40.0).reshape(20, 2)
     group.create_array("X", data=X, chunks=(6, 1))
     group.create_array("y", data=np.arange(20) // 12, chunks=(6,))
-    stored = open_store(tmp_path / "g")
+    with caplog.at_level("WARNING"):
+        stored = open_store(tmp_path / "g")
     assert stored.fingerprint is None
     np.testing.assert_array_equal(stored.X.read(3, 17), X[3:17])
     np.testing.assert_array_equal(everything(stored.y), np.arange(20) // 12)  # chunks of zeros
     assert "array y: 2 chunks are not stored" in caplog.text
     assert "array X" not in caplog.text
     verify_store(tmp_path / "g")
-    group.create_array("sample_weight", shape=(19,), dtype="f4")
-    with pytest.raises(StoreError, match="X has 20 rows, sample_weight has 19"):
-        open_store(tmp_path / "g")
+    for path in (tmp_path / "g" / "X").rglob("*[0-9]"):
+        if path.is_file():
+            path.write_bytes(b"junk")
+    with pytest.raises(ChunkError, match="rows 0:6 cannot be read"):
+        stored.X.read(0, 6)
 
 
-def test_half_written(written: Path) -> None:
-    group = zarr.open_group(written, mode="r+")
-    mark = dict(group.attrs.asdict()["daskgd"])
-    del mark["complete"]
-    group.attrs["daskgd"] = mark
-    with pytest.raises(StoreError, match="half-written"):
-        open_store(written)
+# -- writing goes wrong ---------------------------------------------------------------------------
 
 
-# --- writing goes wrong --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("how", ["stream", "threads", "synchronous"])
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("stream", RuntimeError),
+        ("stream", KeyboardInterrupt),
+        ("threads", RuntimeError),
+        ("synchronous", RuntimeError),
+        ("synchronous", KeyboardInterrupt),
+    ],
+)
 @pytest.mark.parametrize("existing", [False, True])
-def test_failure_leaves_nothing(
-    tmp_path: Path, error: type[BaseException], how: str, existing: bool
-) -> None:
-    if error is KeyboardInterrupt and how == "threads":
-        pytest.skip("a KeyboardInterrupt in a pool thread is not what a user's Ctrl-C is")
+def test_failure_leaves_nothing(tmp_path: Path, how: str, error: type[BaseException], existing: bool) -> None:
     X, y, _ = data()
     path = tmp_path / "d"
     if existing:
@@ -636,13 +528,9 @@ def test_failure_leaves_nothing(
         raise error("the source broke")
 
     lazy = da.from_array(X, chunks=(10, -1)).map_blocks(broken, meta=X[:0])
-    with (
-        pytest.raises(error, match="source broke"),
-        dask.config.set(scheduler="threads" if how == "stream" else how),
-    ):
-        write_dataset(
-            path, stream() if how == "stream" else lazy, chunk_bytes=99, overwrite=existing
-        )
+    scheduler = "threads" if how == "stream" else how
+    with pytest.raises(error, match="source broke"), dask.config.set(scheduler=scheduler):
+        write_dataset(path, stream() if how == "stream" else lazy, chunk_bytes=99, overwrite=existing)
     assert sorted(tmp_path.rglob("*")) == before
     if existing:
         np.testing.assert_array_equal(everything(open_store(path).X), X)
@@ -655,6 +543,8 @@ def test_existing_paths(tmp_path: Path, written: Path) -> None:
     write_dataset(written, X + 1, overwrite=True)
     np.testing.assert_array_equal(everything(open_store(written).X), X + 1)
     assert open_store(written).y is None
+    write_dataset(written, da.from_zarr(str(written), component="X") * 2, overwrite=True)  # by itself
+    np.testing.assert_array_equal(everything(open_store(written).X), (X + 1) * 2)
     assert list(tmp_path.iterdir()) == [written]
     home = tmp_path / "home"
     home.mkdir()
@@ -664,86 +554,57 @@ def test_existing_paths(tmp_path: Path, written: Path) -> None:
         with pytest.raises(FileExistsError, match="not a zarr group"):
             write_dataset(place, X, overwrite=True)
     assert (home / "thesis.tex").exists()
-    write_dataset(str(tmp_path / "deep" / "er" / "d"), X)
-    write_dataset(f"file://{tmp_path}/url", X)
-    open_store(f"file://{tmp_path}/url")
-    open_store(tmp_path / "url")
-
-
-def test_overwrite_by_itself(written: Path) -> None:
-    X = da.from_zarr(str(written), component="X")
-    write_dataset(written, X * 2, overwrite=True, chunk_bytes=BYTES)
-    np.testing.assert_array_equal(everything(open_store(written).X), data()[0] * 2)
-
-
-def masked() -> np.ma.MaskedArray:
-    return np.ma.masked_array(np.ones((4, 2)), mask=np.eye(4, 2))
-
-
-def sparse() -> Any:
-    import scipy.sparse
-
-    return scipy.sparse.csr_array(np.eye(4))
+    write_dataset(f"file://{tmp_path}/deep/er/url", X)
+    open_store(tmp_path / "deep" / "er" / "url")
 
 
 A = np.ones((4, 2))
-F = pd.DataFrame(A)
+LABELS = np.array(["a", "b", "c", "d"], dtype=object)
+MIXED = np.array(["a", 1, "b", "c"], dtype=object)
+FRAME = pd.DataFrame(A)
 
 
 @pytest.mark.parametrize(
     ("args", "error", "message"),
     [
         ((A, np.ones(3)), ValueError, "y has 3 rows, X has 4"),
-        ((A, None, np.ones(5)), ValueError, "sample_weight has 5 rows, X has 4"),
-        ((da.ones((4, 2)), np.ones(3)), ValueError, "y has 3 rows, X has 4"),
+        ((da.ones((4, 2)), None, np.ones(5)), ValueError, "sample_weight has 5 rows, X has 4"),
         ((np.ones(4),), ValueError, "X: expected 2 dimensions"),
         ((da.ones(4),), ValueError, "X: expected 2 dimensions"),
-        ((np.ones((0, 2)),), ValueError, "at least one row"),
-        ((np.ones((4, 0)),), ValueError, "one column"),
         ((da.ones((0, 2)),), ValueError, "at least one row"),
-        (([],), ValueError, "at least one row"),
+        ((np.ones((4, 0)),), ValueError, "at least one column"),
         (([np.ones((0, 2))],), ValueError, "at least one row"),
         (([np.ones((2, 0))],), ValueError, "at least one column"),
-        ((A, None, [1, 1, -1, 1]), ValueError, "finite weights >= 0, got -1.0 at row 2"),
         ((A, None, [1, 1, np.nan, 1]), ValueError, "finite weights >= 0, got nan at row 2"),
-        ((da.ones((4, 2)), None, da.from_array([1, 1, -1, 1.0])), ValueError, "got -1.0"),
+        ((da.ones((4, 2)), None, da.from_array([1, 1, -1, 1.0])), ValueError, "got -1.0 at row 2"),
         (([(A, A[:, 0], -A[:, 0])],), ValueError, "block 0 of sample_weight: .* got -1.0 at row 0"),
         ((A, None, A), ValueError, "sample_weight: expected 1 dimension, got 2"),
         ((A * 1j,), TypeError, "X: expected real numbers .* got dtype complex128"),
         ((A.astype(object),), TypeError, "X: expected real numbers .* got dtype object"),
-        ((A.astype(str),), TypeError, "X: expected real numbers"),
-        ((A.astype("m8[s]"),), TypeError, "X: expected real numbers"),
         ((A.astype(np.longdouble),), TypeError, "X: expected real numbers of at most 64 bits"),
         ((da.ones((4, 2), dtype=complex),), TypeError, "X: expected real numbers"),
-        ((sparse(),), TypeError, "X: scipy.sparse is not supported yet; "),
-        (([sparse()],), TypeError, "block 0 of X: scipy.sparse is not supported yet; "),
-        ((masked(),), TypeError, "X: masked arrays are not supported"),
-        ((F.assign(s="text"),), TypeError, "X: expected numeric columns, got others: s"),
-        (
-            (pd.DataFrame({"i": pd.array([1, None], dtype="Int64")}),),
-            ValueError,
-            "missing values",
-        ),
-        ((A, A[:, 0] * 1j), TypeError, "y: expected numbers"),
-        ((A, ["a", "b", None, "c"]), TypeError, "y: expected labels .* got None"),
-        ((A, np.array(["a", 1, "b", "c"], dtype=object)), TypeError, "y: expected labels .* got 1"),
-        ((A, np.array([["a", "b"]] * 4)), TypeError, "several targets"),
+        ((scipy.sparse.csr_array(np.eye(4)),), TypeError, "X: scipy.sparse is not supported"),
+        (([scipy.sparse.csr_array(np.eye(4))],), TypeError, "block 0 of X: scipy.sparse is not"),
+        ((np.ma.masked_array(A, mask=A > 0),), TypeError, "X: numpy.ma is not supported"),
+        ((FRAME.assign(s="text"),), TypeError, "X: expected numeric columns, got others: s"),
+        ((pd.DataFrame({"i": pd.array([1, None], dtype="Int64")}),), ValueError, "NA|missing"),
+        ((dd.from_pandas(FRAME, npartitions=2),), TypeError, r"to_dask_array\(lengths=True\)"),
+        ((A, A[:, 0] * 1j), TypeError, "y: expected real numbers"),
+        ((A, ["a", "b", None, "c"]), TypeError, "y: expected labels .* got NoneType, str"),
+        ((A, MIXED), TypeError, "y: expected labels .* got int, str"),
+        ((A, da.from_array(MIXED, chunks=2)), TypeError, "y: expected labels .* got int, str"),
+        ((A, np.column_stack([LABELS, LABELS])), TypeError, r"y: expected labels of shape \(n,\)"),
         ((A, np.ones((4, 1, 1))), ValueError, "y: expected 1 or 2 dimensions"),
         (([A, np.ones((4, 3))],), ValueError, r"block 1 of X: expected rows of shape \(2,\)"),
         (([A, A.astype("f4")],), ValueError, "block 1 of X: .* dtype float64, .* float32"),
+        (([(A, LABELS), (A, A[:, 0] > 0)],), ValueError, "block 1 of y: .* dtype object, .* bool"),
         (([A, A[0]],), ValueError, "block 1 of X: expected 2 dimensions"),
         (([(A, A[:, 0]), A],), ValueError, "block 1: expected X, y"),
         (([(A, A[:3, 0])],), ValueError, "y has 3 rows, X has 4 in block 0"),
         (([(None, A[:, 0])],), ValueError, "block 0: .* got no X"),
         (([(A, A, A, A)],), ValueError, "block 0: .* got 4 parts"),
         (([A], A[:, 0]), ValueError, "X is an iterable of blocks"),
-        (
-            (da.ones((4, 2)).map_blocks(np.sort)[:, da.arange(2, chunks=1) > 0],),
-            ValueError,
-            "known",
-        ),
         (("text",), TypeError, "X: expected a 2-d array"),
-        ((7,), TypeError, "X: expected a 2-d array"),
         ((None,), TypeError, "X: expected a 2-d array"),
     ],
 )
@@ -763,73 +624,48 @@ def test_refused_data(tmp_path: Path, args: Any, error: type[Exception], message
         ({"chunk_bytes": 2**31}, ValueError, "chunk_bytes: expected 1 to"),
         ({"codec": "gzip"}, ValueError, "codec: expected one of lz4, zstd, none, got 'gzip'"),
         ({"shards": 0}, ValueError, "shards: expected None"),
-        ({"shards": True}, ValueError, "shards: expected None"),
         ({"shards": 1.5}, ValueError, "shards: expected None"),
     ],
 )
-def test_refused_arguments(
-    tmp_path: Path, arguments: Any, error: type[Exception], message: str
-) -> None:
+def test_refused_arguments(tmp_path: Path, arguments: Any, error: type[Exception], message: str) -> None:
     for X in (A, [A], da.ones((4, 2))):
         with pytest.raises(error, match=message):
             write_dataset(tmp_path / "d", X, **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dask_frame_is_refused(tmp_path: Path) -> None:
-    dd = pytest.importorskip("dask.dataframe")
-    frame = dd.from_pandas(F, npartitions=2)
-    with pytest.raises(TypeError, match=r"to_dask_array\(lengths=True\)"):
-        write_dataset(tmp_path / "d", frame)
+# -- zarr behind dask -----------------------------------------------------------------------------
 
 
-# --- zarr behind dask ----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "read",
+    [
+        da.from_zarr,
+        lambda z: da.from_zarr(z, chunks=(25, 2)),
+        lambda z: da.from_zarr(z, inline_array=True),
+        lambda z: da.from_array(z, chunks=-1, lock=True),
+        lambda z: da.from_array(z, chunks=(50, 5), inline_array=True),
+        lambda z: da.from_array(z, fancy=False, name=False),
+    ],
+)
+def test_zarr_behind_a_read(written: Path, read: Callable[[Any], da.Array]) -> None:
+    x = read(zarr.open_array(written / "X", mode="r"))
+    found = zarr_behind(x)
+    assert found is not None
+    np.testing.assert_array_equal(Column(found).read(0, N), x.compute())
 
 
-def test_zarr_behind(written: Path) -> None:
+def test_no_zarr_behind_anything_else(written: Path) -> None:
     z = zarr.open_array(written / "X", mode="r")
-    plain = [
-        da.from_zarr(z),
-        da.from_zarr(str(written), component="X"),
-        da.from_zarr(z, chunks=(25, 2)),
-        da.from_zarr(z, inline_array=True),
-        da.from_array(z),
-        da.from_array(z, chunks=(50, 5), inline_array=True),
-        da.from_array(z, chunks=-1, lock=True),
-        da.from_array(z, fancy=False),
-        da.from_array(z, name=False),
-    ]
-    for x in plain:
-        found = zarr_behind(x)
-        assert found is not None
-        assert found.shape == z.shape
-        np.testing.assert_array_equal(Column(found).read(0, N), x.compute())
     x = da.from_zarr(z)
     square = da.from_array(zarr.array(np.ones((4, 4))))
     changed = [
-        x[:10],
-        x[::-1],
-        x[:, ::-1],
-        x.T,
-        square.T,
-        x + 1,
-        -x,
-        x.astype("f8"),
-        da.concatenate([x, x]),
-        da.concatenate([x[:50], x[50:]]),
-        da.stack([x]),
-        x.rechunk((50, 5)),
-        x.map_blocks(np.sort),
-        x.persist(),
-        dask.optimize(x + 1)[0],
-        x[:, :1],
-        da.from_array(data()[0]),
-        da.from_array(data()[0], chunks=10),
+        *(x[:10], x[::-1], x[:, ::-1], x[:, :1], x[x[:, 0] > 0], x.T, square.T),
+        *(x + 1, -x, x.astype("f8"), x.view("i4"), x.map_blocks(np.sort), x.rechunk((50, 5))),
+        *(da.concatenate([x, x]), da.concatenate([x[:50], x[50:]]), da.stack([x])),
+        *(x.persist(), dask.optimize(x + 1)[0], da.blockwise(np.negative, "ij", x, "ij", dtype="f4")),
         da.from_array(z, getitem=lambda a, b, asarray=True, lock=None: a[b] * 2),
-        da.from_array(z, meta=np.empty((0, 0))).view("i4"),
-        da.ones((3, 2)),
-        x[x[:, 0] > 0],
-        da.blockwise(np.negative, "ij", x, "ij", dtype="f4"),
+        *(da.from_array(data()[0]), da.from_array(data()[0], chunks=10), da.ones((3, 2))),
     ]
-    for i, x in enumerate(changed):
-        assert zarr_behind(x) is None, i
+    for i, array in enumerate(changed):
+        assert zarr_behind(array) is None, i

@@ -1,0 +1,426 @@
+"""Arrays, frames and streams of blocks become a dataset: checked, cut into whole chunks of rows, written.
+
+Two routes give the same bytes. Dask arrays, and what is read piece by piece like them, are cut into tasks of
+whole chunks that write side by side; blocks of rows, be they slices of arrays in memory or what an iterable
+yields, are regrouped into whole chunks and written one after another. This room knows what may be stored and
+how it is cut; of zarr it knows only what `store` offers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.system import CPU_COUNT
+
+from daskgd.store import NAMES, ZarrArray, create_array, create_group, locate, occupied, seal
+
+CODECS = ("lz4", "zstd", "none")
+TASK_BYTES = 64_000_000
+
+Columns = dict[str, np.ndarray]
+
+
+def write_dataset(
+    path: str | os.PathLike[str],
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    feature_names: Iterable[str] | None = None,
+    chunk_bytes: int = 8_000_000,
+    codec: str = "lz4",
+    shards: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a dataset as one zarr v3 group; it becomes valid last.
+
+    Parameters
+    ----------
+    path : local path, or a URL that zarr understands. A local dataset is written beside `path` and renamed at
+        the end, so that a failure leaves nothing behind. At a URL it leaves what `open_store` refuses.
+    X : (n, p) numpy, dask or zarr array or pandas DataFrame; or an iterable of blocks of rows, each of them
+        `X_block`, `(X_block, y_block)` or `(X_block, y_block, weight_block)`, which is streamed: memory stays
+        a few chunks. Real numbers of at most 64 bits, stored in their dtype; bool is stored as uint8.
+        Unknown chunk sizes of a dask array are computed first, which reads it once more.
+    y : (n,) or (n, k). Numbers are stored as they are; bool and str, (n,), as int32 codes of sorted classes.
+    sample_weight : (n,), finite, >= 0.
+    feature_names : p strings; by default the columns of a DataFrame, if they are strings.
+    chunk_bytes : bytes per chunk of X before compression; sets the rows per chunk of all arrays.
+    codec : "lz4" or "zstd" (Blosc with bitshuffle), or "none". Each chunk ends with a crc32c in any case.
+    shards : chunks per stored object, None for one.
+    overwrite : replace an existing zarr group, once the new one is complete (at a URL: at once).
+
+    Raises
+    ------
+    FileExistsError : `path` exists and `overwrite` is false, or it holds something that is no zarr group.
+    TypeError, ValueError : a dtype, shape or value that cannot be stored; names the argument and the block.
+
+    >>> import tempfile
+    >>> from daskgd.store import open_store
+    >>> path = tempfile.mkdtemp() + "/data.zarr"
+    >>> blocks = ((np.full((3, 2), i), np.full(3, i % 2 == 0)) for i in range(4))
+    >>> write_dataset(path, blocks, feature_names=["a", "b"])
+    >>> stored = open_store(path)
+    >>> stored.X.shape, stored.y.shape, stored.classes.tolist()
+    ((12, 2), (12,), [False, True])
+    """
+    cut = _Cut(chunk_bytes, codec, shards)
+    if isinstance(feature_names, str):
+        raise TypeError(f"feature_names: expected a sequence of str, got {feature_names!r:.80}")
+    names = None if feature_names is None else list(feature_names)
+    given = {name: v for name, v in zip(NAMES, (X, y, sample_weight), strict=True) if v is not None}
+    if hasattr(X, "shape"):
+        names = _names(X) if names is None else names
+        arrays = {name: _array(name, value) for name, value in given.items()}
+        _check_shapes(arrays, names)
+        with _place(path, overwrite) as group:
+            if any(isinstance(array, da.Array) for array in arrays.values()):
+                classes = _write_arrays(group, cut, arrays)
+            else:
+                classes = _write_blocks(group, cut, _slices(arrays, cut.rows(arrays["X"])[1]), names)[1]
+            seal(group, names, classes)
+        return
+    if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
+        raise TypeError(
+            f"X: expected a 2-d array, a DataFrame or an iterable of blocks, got {type(X).__name__}"
+        )
+    if len(given) > 1:
+        raise ValueError(
+            "X is an iterable of blocks: expected y and sample_weight in its items, got arguments"
+        )
+    with _place(path, overwrite) as group:
+        names, classes = _write_blocks(group, cut, X, names)
+        seal(group, names, classes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How rows are cut into chunks, and chunks stored."""
+
+    chunk_bytes: int
+    codec: str
+    shards: int | None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chunk_bytes <= 2**30:  # Blosc cannot compress buffers of 2 GiB
+            raise ValueError(f"chunk_bytes: expected 1 to {2**30} bytes, got {self.chunk_bytes}")
+        if self.codec not in CODECS:
+            raise ValueError(f"codec: expected one of {', '.join(CODECS)}, got {self.codec!r}")
+        if self.shards is not None and (type(self.shards) is not int or self.shards < 1):
+            raise ValueError(f"shards: expected None or chunks per shard, an int >= 1, got {self.shards!r}")
+
+    def rows(self, X: Any) -> tuple[int, int]:
+        """Rows per chunk and per stored object."""
+        rows = max(1, self.chunk_bytes // (X.shape[1] * X.dtype.itemsize))
+        return rows, rows * (self.shards or 1)
+
+    def create(self, group: Any, name: str, like: Any, rows: int, n: int) -> ZarrArray:
+        """An array of no rows yet, of the dtype and width of `like`. A dataset of `n` rows, less than one
+        chunk (shard), makes it smaller: zarr stores whole chunks.
+        """
+        rows = min(rows, n)
+        shards = None if self.shards is None else min(self.shards, -(-n // rows))
+        shape = (0, *like.shape[1:])
+        return create_array(group, name, shape, like.dtype, chunk_rows=rows, shards=shards, codec=self.codec)
+
+
+# -- where it goes --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
+    """A new group, which takes its place only if the body succeeds; at a URL, at once."""
+    location = locate(path)
+    remote = "://" in location
+    target = location if remote else os.path.realpath(location)
+    if occupied(target) and not overwrite:
+        raise FileExistsError(f"{location} exists; pass overwrite=True to replace it, or choose another path")
+    if remote:
+        yield create_group(target)
+        return
+    parent, name = os.path.split(target)
+    os.makedirs(parent, exist_ok=True)
+    partial = os.path.join(parent, f".{name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield create_group(partial)
+        _swap(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _swap(partial: str, target: str) -> None:
+    """Rename `partial` to `target`; what was there before is there again if that fails."""
+    old = f"{partial}.old"
+    if os.path.lexists(target):
+        os.rename(target, old)
+    try:
+        os.rename(partial, target)
+    except BaseException:
+        if os.path.lexists(old):
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# -- dask arrays: one graph -----------------------------------------------------------------------
+
+
+def _array(name: str, value: Any) -> np.ndarray | da.Array:
+    """An array or frame as a numpy array, or a dask array of known shape. Refuses what cannot be stored."""
+    if dask.is_dask_collection(value):
+        if not isinstance(value, da.Array):
+            raise TypeError(
+                f"{name}: expected a dask array, got a dask {type(value).__name__}; pass "
+                f"{name}.to_dask_array(lengths=True)"
+            )
+        if np.isnan(value.shape).any():
+            value = value.copy().compute_chunk_sizes()  # of a copy, as it changes the array in place
+    elif hasattr(value, "chunks"):  # zarr and its like, read piece by piece
+        value = da.from_array(value)
+    else:
+        return _CHECKS[name](value)
+    dtype = _CHECKS[name](np.empty((0, *value.shape[1:]), value.dtype)).dtype
+    # Labels of type object may turn out to be str or bool; either becomes codes.
+    return value.map_blocks(_CHECKS[name], dtype=dtype, meta=np.empty((0,) * value.ndim, dtype))
+
+
+def _check_shapes(arrays: dict[str, Any], names: list[str] | None, where: str = "") -> None:
+    n, p = arrays["X"].shape
+    for name, array in arrays.items():
+        if len(array) != n:
+            raise ValueError(f"{name} has {len(array)} rows, X has {n}{where}; they must be equal")
+    if n == 0 or p == 0:
+        raise ValueError(f"X: expected at least one row and at least one column, got shape {(n, p)}")
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise TypeError(f"feature_names: expected a sequence of str, got {names!s:.80}")
+    if names is not None and len(names) != p:
+        raise ValueError(f"feature_names: expected {p} names, one per column, got {len(names)}")
+
+
+def _write_arrays(group: Any, cut: _Cut, given: dict[str, Any]) -> list[Any] | None:
+    """Write from tasks of whole chunks (shards), all arrays in one graph; return the classes."""
+    X = given["X"]
+    rows, unit = cut.rows(X)
+    task_rows = unit * max(1, TASK_BYTES // (unit * X.shape[1] * X.dtype.itemsize))
+    arrays: dict[str, da.Array] = {}
+    targets: dict[str, Any] = {}
+    for name, array in given.items():
+        lazy = array if isinstance(array, da.Array) else da.from_array(array, chunks=-1, name=False)
+        arrays[name] = lazy.rechunk((task_rows, *array.shape[1:]))
+    # Dask's threads go on with their tasks after one has failed, and would write into the directory that is
+    # being removed. A pool of our own is waited for; other schedulers do not use it.
+    workers = dask.config.get("num_workers", None) or CPU_COUNT
+    with ThreadPoolExecutor(workers) as pool, dask.config.set(pool=pool):
+        index: dict[Any, int] | None = None
+        if "y" in arrays and _is_labels(arrays["y"]):
+            parts = [dask.delayed(_distinct)(part) for part in arrays["y"].to_delayed().ravel()]
+            labels = set().union(*dask.compute(*parts))
+            index = {label: i for i, label in enumerate(sorted(labels))}
+            arrays["y"] = da.map_blocks(_codes, arrays["y"], index, dtype="i4", meta=np.empty(0, "i4"))
+        for name, array in arrays.items():
+            targets[name] = cut.create(group, name, array, rows, len(X))
+            targets[name].resize(array.shape)
+        da.store(list(arrays.values()), list(targets.values()), lock=False)
+    return None if index is None else list(index)
+
+
+# -- streams: block after block -------------------------------------------------------------------
+
+
+def _write_blocks(
+    group: Any, cut: _Cut, items: Iterable[Any], names: list[str] | None
+) -> tuple[list[str] | None, list[Any] | None]:
+    """Write whole chunks (shards) as blocks come; return the feature names and the classes."""
+    blocks = _alike(items)
+    first, own = next(blocks, (None, None))
+    if first is None:
+        raise ValueError("X: expected at least one row, got none")
+    names = own if names is None else names
+    _check_shapes(first, names)
+    rows, unit = cut.rows(first["X"])
+    arrays: dict[str, ZarrArray] = {}
+    index: dict[Any, int] = {}
+    for part in _regrouped(chain([first], (block for block, _ in blocks)), unit):
+        if "y" in part and _is_labels(part["y"]):
+            part["y"] = _codes(part["y"], index, grow=True)
+        for name, values in part.items():
+            if name not in arrays:
+                arrays[name] = cut.create(group, name, values, rows, len(values))
+            arrays[name].append(values)
+    if not index:
+        return names, None
+    # Codes were given in order of appearance, as later blocks may bring new labels.
+    classes = sorted(index)
+    table = np.empty(len(classes), np.int32)
+    table[[index[label] for label in classes]] = np.arange(len(classes))
+    if classes != list(index):
+        y = arrays["y"]
+        for start in range(0, y.shape[0], unit):
+            y[start : start + unit] = table[np.asarray(y[start : start + unit])]
+    return names, classes
+
+
+def _slices(arrays: dict[str, Any], rows: int) -> Iterator[tuple[Any, ...]]:
+    for start in range(0, len(arrays["X"]), rows):
+        yield tuple(arrays[name][start : start + rows] if name in arrays else None for name in NAMES)
+
+
+def _alike(items: Iterable[Any]) -> Iterator[tuple[Columns, list[str] | None]]:
+    """Checked blocks of at least one row, each as the first one in names, dtypes and widths; column names."""
+    first: Columns = {}
+    for number, item in enumerate(items):
+        parts = item if isinstance(item, tuple) else (item,)
+        if not 1 <= len(parts) <= 3 or parts[0] is None:
+            got = "no X" if len(parts) <= 3 else f"{len(parts)} parts"
+            raise ValueError(f"block {number}: expected X, (X, y) or (X, y, sample_weight), got {got}")
+        block = {
+            name: _CHECKS[name](part, f"block {number} of {name}")
+            for name, part in zip(NAMES, parts, strict=False)
+            if part is not None
+        }
+        if not any(map(len, block.values())):
+            continue
+        _check_shapes(block, None, f" in block {number}")
+        first = first or {name: np.empty((0, *a.shape[1:]), a.dtype) for name, a in block.items()}
+        if set(block) != set(first):
+            raise ValueError(
+                f"block {number}: expected {', '.join(first)}, as in block 0, got {', '.join(block)}"
+            )
+        for name, array in block.items():
+            if (array.shape[1:], array.dtype) != (first[name].shape[1:], first[name].dtype):
+                raise ValueError(
+                    f"block {number} of {name}: expected rows of shape {first[name].shape[1:]} and dtype "
+                    f"{first[name].dtype}, as in block 0, got {array.shape[1:]} and {array.dtype}; make all "
+                    "blocks alike"
+                )
+        yield block, _names(parts[0])
+
+
+def _regrouped(blocks: Iterable[Columns], unit: int) -> Iterator[Columns]:
+    """The same rows in runs of a multiple of `unit` rows; the last run may be any number."""
+    pending: list[Columns] = []
+    for block in blocks:
+        pending.append(block)
+        waiting = sum(len(part["X"]) for part in pending)
+        if waiting >= unit:
+            whole, stop = _joined(pending), waiting - waiting % unit
+            yield {name: array[:stop] for name, array in whole.items()}
+            # a copy, so that a remainder does not keep its whole block alive
+            pending = [{name: array[stop:].copy() for name, array in whole.items()}] if waiting > stop else []
+    if pending:
+        yield _joined(pending)
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+# -- what may be stored ---------------------------------------------------------------------------
+
+
+def _plain(value: Any, name: str) -> np.ndarray:
+    for kind in ("scipy.sparse", "numpy.ma"):
+        if type(value).__module__.startswith(kind):
+            raise TypeError(f"{name}: {kind} is not supported; pass blocks of rows as plain arrays")
+    array = np.asarray(value)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _numbers(array: np.ndarray, name: str, kinds: str) -> np.ndarray:
+    if array.dtype.kind not in kinds or array.dtype.itemsize > 8:
+        raise TypeError(f"{name}: expected real numbers of at most 64 bits or bool, got dtype {array.dtype}")
+    return array
+
+
+def _matrix(value: Any, name: str = "X") -> np.ndarray:
+    """Any block of X as a 2-d array of numbers."""
+    if hasattr(value, "iloc") and value.ndim == 2:
+        bad = [str(c) for c, t in value.dtypes.items() if getattr(t, "kind", "O") not in "iufb"]
+        if bad:
+            raise TypeError(
+                f"{name}: expected numeric columns, got others: {', '.join(bad[:5])}; encode or drop them"
+            )
+        # pandas makes objects of mixed numbers and bool unless told the dtype that holds them all
+        value = value.to_numpy(np.result_type("?", *(getattr(t, "numpy_dtype", t) for t in value.dtypes)))
+    array = _plain(value, name)
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name}: expected 2 dimensions (rows, features), got {array.ndim}, shape {array.shape}"
+        )
+    array = _numbers(array, name, "iufb")
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _targets(value: Any, name: str = "y") -> np.ndarray:
+    """Any block of y: numbers as they are, bool as bool, str as objects."""
+    array = _plain(value, name)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name}: expected 1 or 2 dimensions, got {array.ndim}, shape {array.shape}")
+    if array.dtype.kind not in "bOUT":
+        return _numbers(array, name, "iuf")
+    if array.ndim == 2:
+        raise TypeError(
+            f"{name}: expected labels of shape (n,), or numbers, got shape {array.shape}, dtype {array.dtype}"
+        )
+    if array.dtype.kind == "b":
+        return array
+    types = set(map(type, array.tolist()))
+    if types - {str} and types - {bool}:
+        raise TypeError(
+            f"{name}: expected labels that are all numbers, all bool or all str, got "
+            f"{', '.join(sorted(t.__name__ for t in types))} in dtype {array.dtype}; fill or drop missing "
+            "labels, convert numbers to a number dtype"
+        )
+    return array.astype(bool if types == {bool} else object)
+
+
+def _weights(value: Any, name: str = "sample_weight") -> np.ndarray:
+    array = _plain(value, name)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected 1 dimension, got {array.ndim}, shape {array.shape}")
+    array = _numbers(array, name, "iufb")
+    array = array if array.dtype.kind == "f" else array.astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if bad.size:
+        raise ValueError(f"{name}: expected finite weights >= 0, got {array[bad[0]]} at row {bad[0]}")
+    return array
+
+
+_CHECKS: dict[str, Callable[..., np.ndarray]] = {"X": _matrix, "y": _targets, "sample_weight": _weights}
+
+
+def _names(X: Any) -> list[str] | None:
+    """Column names of a frame, if they are strings."""
+    names = list(getattr(X, "columns", []))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _is_labels(array: Any) -> bool:
+    return array.dtype.kind in "bO"
+
+
+def _distinct(labels: np.ndarray) -> set[Any]:
+    return set(np.unique(labels).tolist())
+
+
+def _codes(labels: np.ndarray, index: dict[Any, int], grow: bool = False) -> np.ndarray:
+    """Labels as int32 codes; with `grow`, labels not seen before join `index`."""
+    values, inverse = np.unique(labels, return_inverse=True)
+    if grow:
+        for value in values.tolist():
+            index.setdefault(value, len(index))
+    return np.array([index[value] for value in values.tolist()], np.int32)[inverse]
