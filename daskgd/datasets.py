@@ -248,9 +248,10 @@ class Dataset:
 
     def __repr__(self) -> str:
         X, y, s = self._columns
+        blocks = self.layout.n_blocks
         parts = [
             f"{self.n_rows:,} rows x {self.n_features} features of {X.dtype}",
-            f"{format_bytes(self.nbytes)} in {self.layout.n_blocks:,} block{'s' * (self.layout.n_blocks != 1)}",
+            f"{format_bytes(self.nbytes)} in {blocks:,} block{'s' if blocks > 1 else ''}",
         ]
         if y is not None:
             parts.append(f"y {y.dtype}" + ("" if len(y.shape) == 1 else f" x {y.shape[1]}"))

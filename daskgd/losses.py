@@ -208,10 +208,14 @@ class Softmax(Loss):
 
     @staticmethod
     def _shifted(z: Array, y: Array) -> tuple[Array, Array, Array]:
-        e = z - z.max(axis=1, keepdims=True, initial=-np.inf)
+        # Column by column, and by a product: numpy's reductions along short rows are 8-16 times slower.
+        top = z[:, 0].copy()
+        for j in range(1, z.shape[1]):
+            np.maximum(top, z[:, j], out=top)
+        e = z - top[:, None]
         at_y = e[np.arange(len(y)), y]
         np.exp(e, out=e)
-        total = e.sum(axis=1)
+        total = e @ np.ones(z.shape[1], z.dtype)
         return np.log(total) - at_y, e, total
 
 

@@ -79,7 +79,7 @@ class Linear:
         out = np.empty((self.n_features + self.intercept, self.outputs))
         g = out[: self.n_features]
         g[:] = (X.T @ r).reshape(g.shape)
-        total = r.sum(axis=0, dtype=np.float64)
+        total = np.ones(len(r)) @ r.astype(np.float64)
         if self.center is not None:
             g -= np.outer(self.center, total)
         if self.scale is not None:

@@ -199,9 +199,7 @@ def _weighted(values: Array, s: Array | None) -> Array:
 
 def _total(values: Array, s: Array | None) -> Any:
     """Weighted sum over rows, in float64."""
-    if s is None:
-        return values.sum(axis=0, dtype=np.float64)
-    return s @ values.astype(np.float64)
+    return (np.ones(len(values)) if s is None else s) @ values.astype(np.float64)
 
 
 def _mass(tile: Tile, s: Array | None) -> float:

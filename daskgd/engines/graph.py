@@ -7,8 +7,10 @@ client or on any local scheduler of dask; what its tasks compute is :func:`daskg
 
 from __future__ import annotations
 
+import ctypes
 import operator
 import os
+import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -200,8 +202,18 @@ def merge(partials: list[Partial]) -> Partial:
 
 @cache
 def _settle_process() -> None:
-    """Once in a worker process: one BLAS thread for good, as the process computes for daskgd's tasks only."""
+    """Once in a worker process: one BLAS thread for good, and an allocator that keeps the memory of a block.
+
+    Dask's nanny exports a setting that makes glibc map and fault in every large array afresh, thousands of
+    page faults per block. Undone here, a sweep reuses the same few megabytes; what is kept is what one task
+    needed, and up to 256 MB.
+    """
     one_blas_thread().__enter__()
+    if platform.libc_ver()[0] == "glibc":
+        M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
 
 # -- which engine -------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class LBFGSState(State):
 class LBFGS(Solver):
     """L-BFGS (Nocedal & Wright 2006, algorithms 7.4 and 7.5).
 
-    Each iteration bets on the unit step, at the cost of one sweep. It nearly always meets the Wolfe
+    Each iteration bets on the unit step, at the cost of one sweep. It nearly always meets the weak Wolfe
     conditions, in the approximate form of Hager & Zhang (2005) near the rounding floor; where it does
     not, :mod:`~daskgd.solvers.line_search` spends a sweep or two on another.
 
@@ -105,11 +105,11 @@ def remember(S: Array, Y: Array, s: Array, y: Array, memory: int) -> tuple[Array
 
 
 def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
-    """Whether a step is acceptable: sufficient decrease, and no longer as steep as at the start.
+    """Whether a step is acceptable: sufficient decrease, and no longer as steep downhill as at the start.
 
     Where f0 and f agree to rounding, their difference says nothing, and the slope alone decides.
     """
     floor = 1e-9 * abs(f0)
     decrease = f <= f0 + SUFFICIENT * t * slope0
     decrease = decrease or (f <= f0 + floor and slope <= (2 * SUFFICIENT - 1) * slope0)
-    return bool(decrease and abs(slope) <= CURVATURE * abs(slope0))
+    return bool(decrease and slope >= CURVATURE * slope0)

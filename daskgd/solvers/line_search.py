@@ -1,9 +1,9 @@
 """One line search for every solver that moves along a direction: a generator like a solver's own.
 
 It bets on the trial step, whose gradient the next iteration needs anyway: accepted, as it nearly always is,
-the search costs that one sweep. Refused, cubic interpolation proposes another, asked together with a whole
-line of steps for the case that it fails as well. (A line asked along with every trial would save one sweep in
-a refusal, and cost as much arithmetic as the gradient in every sweep.)
+the search costs that one sweep. Refused, cubic interpolation proposes another, which nearly always will do;
+only then is a whole line of steps asked. (A line asked along with every trial would save a sweep in the rare
+refusal, at the price of as much arithmetic as the gradient in every sweep.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Accept = Callable[[float, float, float], bool]
 Found = tuple[float, float, Array]
 """The step, and objective and gradient there."""
 
-WIDE = 10.0 ** np.arange(-8.0, 5.0)
+WIDE = 100.0 ** np.arange(-4.0, 3.0)
 FACTORS = np.array([1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 2.0, 4.0, 8.0, 16.0])
 
 
@@ -46,24 +46,43 @@ def search(
         None if no step on the line lowers the objective.
     """
     if trial is None:
-        wide = WIDE / np.linalg.norm(d)
-        ((values, slopes),) = yield (Line(w, d, wide),)
-        trial = _best(f, slope, wide, values, slopes, accept)
-        if trial is None:
-            return None
+        trial = yield from _first_trial(w, d, f, slope)
+    if trial is None:
+        return None
     ((new, g),) = yield (Gradient(w + trial * d),)
     if accept(trial, new, float(g @ d)):
         return trial, new, g
     guess = cubic(f, slope, trial, new, float(g @ d))
-    steps = trial * FACTORS
-    (new, g), (values, slopes) = yield Gradient(w + guess * d), Line(w, d, steps)
+    ((new, g),) = yield (Gradient(w + guess * d),)
     if accept(guess, new, float(g @ d)):
         return guess, new, g
+    steps = trial * FACTORS
+    ((values, slopes),) = yield (Line(w, d, steps),)
     t = _best(f, slope, steps, values, slopes, accept)
     if t is None:
         return None
     ((new, g),) = yield (Gradient(w + t * d),)
     return t, new, g
+
+
+def _first_trial(
+    w: Array, d: Array, f: float, slope: float
+) -> Generator[tuple[Query, ...], Sequence[Any], float | None]:
+    """The order of magnitude of the step: look at the whole line, then between the points that bracket."""
+    steps = WIDE / np.linalg.norm(d)
+    ((values, slopes),) = yield (Line(w, d, steps),)
+    lower = np.isfinite(values) & (values < f)
+    if not lower.any():
+        return None
+    j = int(np.argmin(np.where(lower, values, np.inf)))
+    if slopes[j] < 0 and j + 1 < len(steps) and np.isfinite(values[j + 1]) and np.isfinite(slopes[j + 1]):
+        near, far = j, j + 1
+    else:
+        near, far = j - 1, j
+    if near < 0:
+        return float(steps[j])
+    span = float(steps[far] - steps[near])
+    return float(steps[near]) + cubic(values[near], slopes[near], span, values[far], slopes[far])
 
 
 def cubic(f0: float, slope0: float, t: float, f: float, slope: float) -> float:
