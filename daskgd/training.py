@@ -213,16 +213,18 @@ def loop(
         except StopIteration as end:
             return end.value
 
-    def arrive(state: State, iteration: int) -> None:
-        journal.commit(state, iteration)
+    def note() -> None:
         assert journal.best is not None
-        result.w, result.gap, result.n_iter = journal.best.point, stop.relative(journal.best), iteration
+        result.w, result.gap = journal.best.point, stop.relative(journal.best)
+        result.n_iter = journal.iteration
 
     if journal.state is None:
-        arrive((yield from ask(journal.play(solver.start(problem, w)))), 0)
+        journal.commit((yield from ask(journal.play(solver.start(problem, w)))), 0)
+    note()
     while (outcome := stop.outcome(journal.state, journal.iteration, journal.first)) is None:
         state = yield from ask(journal.play(solver.iterate(problem, journal.state)))
-        arrive(state, journal.iteration + 1)
+        journal.commit(state, journal.iteration + 1)
+        note()
         if watch is not None:
             watch(
                 {
@@ -236,10 +238,9 @@ def loop(
                 }
             )
     if outcome == "diverged":
-        assert journal.best is not None
-        result.w, result.gap, result.n_iter = journal.best.point, np.inf, journal.iteration
+        result.gap = np.inf
     else:
-        result.w, result.gap, result.n_iter = journal.state.w, stop.relative(journal.state), journal.iteration
+        result.w, result.gap = journal.state.w, stop.relative(journal.state)
     result.outcome = outcome
     return result
 

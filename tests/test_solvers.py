@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,7 +108,7 @@ def test_searched_descent_looks_far_once_and_bets_afterwards() -> None:
 def test_searched_descent_shortens_a_step_that_is_too_long() -> None:
     """The trial of 10 overshoots; the cubic through both ends of a quadratic is the quadratic."""
     asked, result = script(GradientDescent(step=10.0, line_search=True), quadratic(1.0, 1.0), Stop(0, 1))
-    assert asked == ["Gradient", "Gradient", "Gradient+Line"]
+    assert asked == ["Gradient", "Gradient", "Gradient"]
     assert np.allclose(result.w, 1, rtol=1e-12)
 
 
@@ -129,10 +128,8 @@ def test_lbfgs_pays_more_only_where_the_unit_step_fails() -> None:
     asked, result = script(LBFGS(), exponential, Stop(1e-12, 50), start=(-20.0, 5.0))
     assert result.outcome == "converged"
     assert np.allclose(result.w, 0, atol=1e-5)
-    assert "Gradient+Line" in asked  # a unit step did fail
-    for before, after in pairwise(asked):
-        assert after != "Gradient+Line" or before == "Gradient"
-    assert len(asked) <= 3 + 2 * result.n_iter
+    assert asked.count("Line") > 1  # a unit step did fail, and so did the cubic's
+    assert len(asked) <= 3 + 3 * result.n_iter  # at most: trial, cubic, line, the best of the line
 
 
 def test_a_line_that_nowhere_goes_down_stalls() -> None:
@@ -150,7 +147,7 @@ def test_a_line_that_nowhere_goes_down_stalls() -> None:
 
 
 def test_search_costs_what_its_outcome_does() -> None:
-    """Trial taken: a sweep. Refused: the cubic's proposal and a line. Refused again: the best of the line."""
+    """Trial taken: a sweep. Refused: the cubic's proposal. Refused again: a line, and the best step on it."""
     f, g = quadratic(1.0)(np.zeros(1))
 
     def sweeps(trial: float | None, accept: Callable[[float, float, float], bool]) -> tuple[list[str], Any]:
@@ -171,14 +168,14 @@ def test_search_costs_what_its_outcome_does() -> None:
     assert (asked, t) == (["Gradient"], 0.5)
     assert (value, gradient.tolist()) == (0.125, [-0.5])
     asked, (t, value, gradient) = sweeps(4.0, lower)
-    assert asked == ["Gradient", "Gradient+Line"]
+    assert asked == ["Gradient", "Gradient"]
     assert np.isclose(t, 1.0, rtol=1e-12)
     assert value < 1e-20
     assert np.abs(gradient) < 1e-10
     asked, (t, _, _) = sweeps(4.0, lambda t, value, slope: t == 0.4)
-    assert (asked, t) == (["Gradient", "Gradient+Line", "Gradient"], 0.4)
+    assert (asked, t) == (["Gradient", "Gradient", "Line", "Gradient"], 0.4)
     asked, (t, _, _) = sweeps(4.0, lambda t, value, slope: False)
-    assert (asked, t) == (["Gradient", "Gradient+Line", "Gradient"], 1.0)  # merely the lowest
+    assert (asked, t) == (["Gradient", "Gradient", "Line", "Gradient"], 1.0)  # merely the lowest
     asked, (t, _, _) = sweeps(None, lower)
     assert (asked, t) == (["Line", "Gradient"], 1.0)
 

@@ -82,11 +82,11 @@ def _first_trial(
     if near < 0:
         return float(steps[j])
     span = float(steps[far] - steps[near])
-    return float(steps[near]) + cubic(values[near], slopes[near], span, values[far], slopes[far])
+    return float(steps[near]) + cubic(values[near], slopes[near], span, values[far], slopes[far], 1e-3)
 
 
-def cubic(f0: float, slope0: float, t: float, f: float, slope: float) -> float:
-    """Minimiser of the cubic through both ends (Nocedal & Wright 2006, eq. 3.59), kept within t/20 .. 10 t.
+def cubic(f0: float, slope0: float, t: float, f: float, slope: float, least: float = 0.05) -> float:
+    """Minimiser of the cubic through both ends (Nocedal & Wright 2006, eq. 3.59), within least * t .. 10 t.
 
     >>> cubic(1.0, -2.0, 2.0, 1.0, 2.0)
     1.0
@@ -101,7 +101,7 @@ def cubic(f0: float, slope0: float, t: float, f: float, slope: float) -> float:
     denominator = slope - slope0 + 2 * d2
     if denominator == 0:
         return 0.5 * t
-    return float(np.clip(t - t * (slope + d2 - d1) / denominator, 0.05 * t, 10 * t))
+    return float(np.clip(t - t * (slope + d2 - d1) / denominator, least * t, 10 * t))
 
 
 def _best(f: float, slope: float, steps: Array, values: Array, slopes: Array, accept: Accept) -> float | None:
