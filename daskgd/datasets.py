@@ -27,7 +27,7 @@ from daskgd.columns import (
     setting,
 )
 from daskgd.engines.base import Layout
-from daskgd.store import Column, codec_pipeline, open_store
+from daskgd.store import Column, open_store
 
 Array = NDArray[Any]
 
@@ -241,7 +241,6 @@ class Dataset:
         }
         if isinstance(X, Column):
             facts["chunk_rows"] = X.chunk_rows
-            facts["codec_pipeline"] = codec_pipeline()
         if self.selections:
             facts["selected_from"] = layout.n_rows
         return facts

@@ -23,7 +23,6 @@ import numpy as np
 import zarr
 from dask.array.core import getter, getter_inline, getter_nofancy, slices_from_chunks
 from dask.core import flatten
-from numcodecs import blosc
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
@@ -33,10 +32,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, StorePath
 
-try:
-    from google_crc32c import value as crc32c
-except ImportError:  # earlier releases of zarr bring this one
-    from crc32c import crc32c  # type: ignore[import-not-found, no-redef]
+from daskgd import chunks
 
 FORMAT = 1
 KEY = "daskgd"
@@ -65,11 +61,6 @@ class ChunkError(RuntimeError):
             f"{path}{f', chunk {key}' if key else ''}: rows {start}:{stop} cannot be read: {cause}. Restore "
             "the chunk from a copy, or write the dataset again."
         )
-
-
-def codec_pipeline() -> str:
-    """What decodes the chunks that daskgd wrote: "direct", which is Blosc without zarr's pipeline."""
-    return "direct"
 
 
 # -- reading rows ---------------------------------------------------------------------------------
@@ -144,46 +135,17 @@ class Column:
         for i in range(start // rows, -(-stop // rows)):
             a, b = max(start, i * rows), min(stop, (i + 1) * rows)
             try:
-                _decode(self.array, i, a - i * rows, x[a - start : b - start])
+                chunks.decode(
+                    _object(self.array, i),
+                    int(self.array.chunks[0]),
+                    a - i * rows,
+                    x[a - start : b - start],
+                    per_shard=_per_shard(self.array),
+                    plain=len(self.array.compressors) == 1,
+                )
             except (ValueError, RuntimeError, OSError) as error:
                 raise ChunkError(self.path, a, b, str(error), _key(self.array, i)) from error
         return x.astype(self.dtype, copy=False)
-
-
-# Zarr's pipeline takes twice the processor time for the same chunks: it copies, allocates, changes threads.
-# What daskgd wrote has one of two codecs, little-endian values then crc32c, with or without Blosc between, so
-# its bytes go to Blosc from here. This also checks every checksum and notices every lost chunk whatever
-# pipeline zarr.config names: zarrs 0.2.3 lets flipped bits pass where it decodes part of a chunk.
-
-
-def _decode(array: ZarrArray, i: int, first: int, out: np.ndarray) -> None:
-    """Fill `out` with the rows from `first` on of stored object i, a chunk or a shard of chunks."""
-    stored, rows, stop = _object(array, i), int(array.chunks[0]), first + len(out)
-    index = _index_bytes(array)
-    spans = _index(_sound(stored[-index:])) if index else [(0, len(stored))]
-    for k in range(first // rows, -(-stop // rows)):
-        offset, size = spans[k]
-        body = _sound(stored[offset : offset + size])
-        a, b = max(first, k * rows), min(stop, (k + 1) * rows)
-        part = out[a - first : b - first]
-        # Zarr stores whole chunks: the array's last one, and any that is read in part, needs room of its own.
-        chunk = part if b - a == rows else np.empty((rows, *out.shape[1:]), out.dtype)
-        if len(array.compressors) == 1:
-            chunk.reshape(-1).view(np.uint8)[:] = body
-        elif (found := int.from_bytes(body[4:8].tobytes(), "little")) != chunk.nbytes:  # from Blosc's header
-            raise ValueError(f"the chunk decodes to {found} bytes, expected {chunk.nbytes}")
-        else:
-            blosc.decompress(body, chunk)
-        if chunk is not part:
-            part[...] = chunk[a - k * rows : b - k * rows]
-
-
-def _sound(stored: np.ndarray) -> np.ndarray:
-    """`stored` without the crc32c at its end. Raises ValueError if that does not match."""
-    body = stored[:-4]
-    if len(stored) < 4 or crc32c(body) != int.from_bytes(stored[-4:].tobytes(), "little"):
-        raise ValueError("the checksum does not match: the chunk was truncated or altered")
-    return body
 
 
 class _Scratch(threading.local):
@@ -230,13 +192,9 @@ def _objects(array: ZarrArray) -> int:
     return -(-int(array.shape[0]) // int((array.shards or array.chunks)[0]))
 
 
-def _index_bytes(array: ZarrArray) -> int:
-    """Size of the index that ends a shard: offset and size of each chunk, and a crc32c; 0 if unsharded."""
-    return 16 * (array.shards[0] // array.chunks[0]) + 4 if array.shards else 0
-
-
-def _index(body: np.ndarray) -> list[tuple[int, int]]:
-    return [(offset, size) for offset, size in body.view("<u8").reshape(-1, 2).tolist()]
+def _per_shard(array: ZarrArray) -> int:
+    """Chunks per shard, 0 if unsharded."""
+    return int(array.shards[0] // array.chunks[0]) if array.shards else 0
 
 
 async def _sums(array: ZarrArray, i: int) -> bytes:
@@ -251,10 +209,10 @@ async def _sums(array: ZarrArray, i: int) -> bytes:
             raise StoreError(f"{place}: the chunk is missing or truncated; write the dataset again")
         return buffer.to_bytes()
 
-    size = _index_bytes(array) or 4
+    size = chunks.index_bytes(_per_shard(array)) or 4
     tail = await get(SuffixByteRequest(size), size)
     absent = (2**64 - 1, 2**64 - 1)  # zarr v3, sharding codec
-    spans = [span for span in _index(np.frombuffer(tail[:-4], np.uint8)) if span != absent]
+    spans = [span for span in chunks.index(np.frombuffer(tail[:-4], np.uint8)) if span != absent]
     ends = [offset + size for offset, size in spans]
     return tail[-4:] + b"".join(await asyncio.gather(*(get(RangeByteRequest(e - 4, e), 4) for e in ends)))
 
@@ -267,14 +225,14 @@ def _metadata_digest(arrays: dict[str, ZarrArray], attributes: dict[str, Any]) -
 
 
 def _chunks_digest(arrays: dict[str, ZarrArray]) -> str:
-    async def some(array: ZarrArray, chunks: range) -> list[bytes]:
-        return await asyncio.gather(*(_sums(array, i) for i in chunks))
+    async def some(array: ZarrArray, objects: range) -> list[bytes]:
+        return await asyncio.gather(*(_sums(array, i) for i in objects))
 
     digest = hashlib.sha256()
     for array in arrays.values():
-        chunks = range(_objects(array))
-        for first in chunks[::CONCURRENT_REQUESTS]:
-            digest.update(b"".join(sync(some(array, chunks[first : first + CONCURRENT_REQUESTS]))))
+        objects = range(_objects(array))
+        for first in objects[::CONCURRENT_REQUESTS]:
+            digest.update(b"".join(sync(some(array, objects[first : first + CONCURRENT_REQUESTS]))))
     return digest.hexdigest()[:16]
 
 

@@ -15,8 +15,8 @@ import daskgd
 ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
-losses penalties models sums store
-problems
+losses penalties models sums chunks
+problems store
 queries
 solvers.base solvers.line_search engines.base
 solvers
@@ -47,7 +47,7 @@ MATHS = [
 FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
-    "zarr": {"store", "writing"},
+    "zarr": {"store"},
     "distributed": {"engines.graph", "engines.placement"},
     "sklearn": set(),
 }
