@@ -130,21 +130,29 @@ def test_a_dataset_of_four_times_the_memory_trains_within_it(tmp_path):
         assert [worker.metrics["spilled_bytes"] for worker in workers] == [{"memory": 0, "disk": 0}]
 
 
-def test_what_cannot_fit_is_refused_with_what_would(tmp_path, client):
-    X = np.zeros((40_000, 100), np.float32)
-    daskgd.write_dataset(tmp_path / "one.zarr", X, np.arange(40_000) % 2, chunk_bytes=16_000_000)
-    limits = client.scheduler_info(n_workers=-1)["workers"].values()
-    used = max(worker["metrics"]["memory"] for worker in limits)
-    small = {"memory_limit": int((used + 20_000_000) / 0.75)}
+def test_what_cannot_fit_is_refused_with_what_would(tmp_path):
+    X = np.zeros((160_000, 100), np.float32)
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", **small
+            n_workers=1, threads_per_worker=1, memory_limit=300_000_000, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
     ):
-        cluster.scheduler.workers[next(iter(cluster.scheduler.workers))].metrics["memory"] = used
-        with pytest.raises(ValueError, match="chunk_bytes="):
+        y = np.arange(160_000) % 2
+        daskgd.write_dataset(tmp_path / "one.zarr", X, y, chunk_bytes=64_000_000)
+        with pytest.raises(ValueError, match=r"X: a block takes 61.04 MiB.* chunk_bytes=") as refused:
             daskgd.LogisticRegression().fit(tmp_path / "one.zarr")
+        fits = int(str(refused.value).partition("chunk_bytes=")[2].split()[0])
+        daskgd.write_dataset(tmp_path / "small.zarr", X, y, chunk_bytes=fits)
+        daskgd.LogisticRegression(max_iter=1, tol=0).fit(tmp_path / "small.zarr")
+
+        local = daskgd.LogisticRegression(solver="local_gd", max_iter=1, tol=0)
+        with pytest.raises(
+            ValueError, match=r"partition_bytes: a partition takes .* partition_bytes="
+        ) as refused:
+            local.fit(tmp_path / "small.zarr")
+        fits = int(str(refused.value).rpartition("partition_bytes=")[2].split()[0])
+        local.fit(daskgd.open_dataset(tmp_path / "small.zarr", partition_bytes=fits))
 
 
 # -- interrupts ---------------------------------------------------------------------------------

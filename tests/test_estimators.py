@@ -162,7 +162,7 @@ def test_coefficients_are_scikit_learns(name, weighted):
     assert np.shape(ours.intercept_) == np.shape(theirs.intercept_)
 
 
-@pytest.mark.parametrize("alpha", [2.0, [0.5, 20.0]])
+@pytest.mark.parametrize("alpha", [2.0, np.array([0.5, 20.0])])
 def test_many_targets_at_once(alpha):
     X, _ = standardised(load_diabetes)
     ours = daskgd.Ridge(alpha, **TIGHT).fit(X, TARGET)

@@ -208,11 +208,19 @@ def check_memory(dataset: Dataset, client: distributed.Client | None, whole_part
         )
 
 
+BARE = 180_000_000
+"""Bytes of a worker process that has imported daskgd and read its first block."""
+
+
 def _workers(client: distributed.Client) -> list[tuple[int, int, int]]:
-    """(memory limit, memory in use, threads) of each worker that has a limit."""
+    """(memory limit, memory in use, threads) of each worker that has a limit.
+
+    In use are a bare process and the data held there. What else a process holds by now is mostly memory kept
+    from earlier blocks, which the next ones use again, and before its first task it has not imported us yet.
+    """
     found = client.scheduler_info(n_workers=-1)["workers"].values()
     return [
-        (int(w["memory_limit"]), int(w["metrics"].get("memory", 0)), int(w["nthreads"]))
+        (int(w["memory_limit"]), BARE + int(w["metrics"].get("managed_bytes", 0)), int(w["nthreads"]))
         for w in found
         if w["memory_limit"]
     ]
