@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dask
-import dask.array as da
 import numpy as np
 import yaml
 from dask.utils import parse_bytes
@@ -20,6 +19,9 @@ from numpy.typing import NDArray
 
 from daskgd.engines.base import Layout
 from daskgd.problems import Rows
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 Array = NDArray[Any]
 

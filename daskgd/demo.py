@@ -66,8 +66,8 @@ CHUNK_BYTES = 2_000_000
 """Bytes per chunk, each a block: 256 of them by default, so that workers share them evenly."""
 
 MEMORY_LIMIT = 512_000_000
-"""Bytes per worker. A bare one with daskgd imported takes 175 MB, a training one 190 MB, well below the 60 %
-at which dask begins to spill; two workers have half of the 2.05 GB that the default rows are as float32."""
+"""Bytes per worker. One that trains takes about 110 MB, far below the 60 % at which dask begins to spill; two
+workers have half of the 2.05 GB that the default rows are as float32."""
 
 C = 1.0
 """For the images unexpanded, scikit-learn's default. C weighs the sum over rows, so that it is divided by the

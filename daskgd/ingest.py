@@ -12,11 +12,13 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from dask.array.core import getter, getter_inline, getter_nofancy, slices_from_chunks
+from dask.core import flatten
 from numpy.typing import NDArray
 
 from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn
 from daskgd.datasets import Dataset, open_dataset
-from daskgd.store import Column, zarr_behind
+from daskgd.store import Column
 
 Array = NDArray[Any]
 
@@ -91,7 +93,7 @@ def _array(value: Any, name: str) -> Any:
         with warnings.catch_warnings():  # strings arrive as objects, which is what labels may be
             warnings.filterwarnings("ignore", "Dask currently has limited support", UserWarning)
             return value.to_dask_array()
-    if type(value).__module__.partition(".")[0] == "zarr":
+    if is_zarr(value):
         return value
     if hasattr(value, "dims") and hasattr(value, "data"):  # xarray
         return _array(value.data, name) if isinstance(value.data, da.Array) else np.asarray(value.data)
@@ -154,3 +156,39 @@ def _column(array: Any) -> ColumnLike:
         behind = zarr_behind(array)
         return LazyColumn(array) if behind is None else Column(behind)
     return Column(array)
+
+
+def zarr_behind(x: da.Array) -> Any:
+    """The zarr array that `x` reads whole and unchanged, whatever its dask chunks; None if anything else.
+
+    True of `dask.array.from_zarr(...)` and `dask.array.from_array(zarr_array)` as they come, and of nothing
+    computed from them: those can be read past dask, chunk by chunk.
+
+    >>> import zarr
+    >>> z = zarr.array(np.arange(6.0).reshape(3, 2))
+    >>> zarr_behind(da.from_zarr(z)) is z, zarr_behind(da.from_zarr(z)[:2])
+    (True, None)
+    """
+    graph: Any = getattr(x, "dask", {})
+    # One layer of reads, before it perhaps one that holds the zarr array. Dask does not say so publicly,
+    # hence the names of its functions that read; a graph that is not recognised is only read more slowly.
+    if not 1 <= len(getattr(graph, "layers", ())) <= 2 or np.isnan(x.shape).any():
+        return None
+    source: Any = None
+    for key, region in zip(flatten(x.__dask_keys__()), slices_from_chunks(x.chunks), strict=True):
+        task = graph[key]
+        if getattr(task, "func", None) not in (getter, getter_inline, getter_nofancy):
+            return None
+        held, where = (getattr(argument, "value", argument) for argument in task.args[:2])
+        held = graph.get(getattr(held, "key", None), held)
+        held = getattr(held, "value", held)
+        if where != region or (source is not None and held is not source):
+            return None
+        source = held
+    same = is_zarr(source) and (source.shape, source.dtype) == (x.shape, x.dtype)
+    return source if same else None
+
+
+def is_zarr(value: Any) -> bool:
+    """Whether a value is an array of zarr, told without importing it."""
+    return type(value).__module__.partition(".")[0] == "zarr"

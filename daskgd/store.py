@@ -18,11 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import dask.array as da
 import numpy as np
 import zarr
-from dask.array.core import getter, getter_inline, getter_nofancy, slices_from_chunks
-from dask.core import flatten
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
@@ -468,36 +465,3 @@ def seal(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] 
     said = {"format": FORMAT, "feature_names": feature_names, "classes": classes, "shuffled": False}
     arrays = _arrays(group)
     group.attrs[KEY] = {**said, "complete": _metadata_digest(arrays, said) + _chunks_digest(arrays)}
-
-
-# -- dask arrays that are zarr arrays -------------------------------------------------------------
-
-
-def zarr_behind(x: da.Array) -> ZarrArray | None:
-    """The zarr array that `x` reads whole and unchanged, whatever its dask chunks; None if anything else.
-
-    True of `dask.array.from_zarr(...)` and `dask.array.from_array(zarr_array)` as they come, and of nothing
-    computed from them: those can be read past dask, chunk by chunk.
-
-    >>> z = zarr.array(np.arange(6.0).reshape(3, 2))
-    >>> zarr_behind(da.from_zarr(z)) is z, zarr_behind(da.from_zarr(z)[:2])
-    (True, None)
-    """
-    graph: Any = getattr(x, "dask", {})
-    # One layer of reads, before it perhaps one that holds the zarr array. Dask does not say so publicly,
-    # hence the names of its functions that read; a graph that is not recognised is only read more slowly.
-    if not 1 <= len(getattr(graph, "layers", ())) <= 2 or np.isnan(x.shape).any():
-        return None
-    source: Any = None
-    for key, region in zip(flatten(x.__dask_keys__()), slices_from_chunks(x.chunks), strict=True):
-        task = graph[key]
-        if getattr(task, "func", None) not in (getter, getter_inline, getter_nofancy):
-            return None
-        held, where = (getattr(argument, "value", argument) for argument in task.args[:2])
-        held = graph.get(getattr(held, "key", None), held)
-        held = getattr(held, "value", held)
-        if where != region or (source is not None and held is not source):
-            return None
-        source = held
-    same = isinstance(source, zarr.Array) and (source.shape, source.dtype) == (x.shape, x.dtype)
-    return source if same else None

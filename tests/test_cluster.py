@@ -134,7 +134,7 @@ def test_what_cannot_fit_is_refused_with_what_would(tmp_path):
     X = np.zeros((160_000, 100), np.float32)
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, memory_limit=300_000_000, dashboard_address=":0"
+            n_workers=1, threads_per_worker=1, memory_limit=220_000_000, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
     ):

@@ -19,8 +19,9 @@ import threadpoolctl
 import daskgd
 from daskgd.datasets import Dataset
 from daskgd.engines.base import Layout, Partial, spans, split, tree, walk
-from daskgd.engines.graph import MERGE_WIDTH, Graph, merge, opened
+from daskgd.engines.graph import MERGE_WIDTH, Graph, opened
 from daskgd.engines.serial import Serial
+from daskgd.engines.tasks import merge
 from daskgd.problems import Problem, Rows, Tile
 from daskgd.queries import Ask, Gradient, Query
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver

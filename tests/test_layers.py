@@ -21,7 +21,7 @@ queries
 solvers.base solvers.line_search engines.base
 solvers
 training columns engines.serial writing
-datasets watch
+datasets watch engines.tasks
 engines.placement ingest
 engines.graph
 """
@@ -126,7 +126,7 @@ def test_only_one_room_builds_graphs() -> None:
         for room, path in modules().items()
         if any(name.startswith(("dask._task_spec", "dask.highlevelgraph")) for name in imports(path))
     }
-    assert users <= {"engines.graph", "store", "writing"}  # the store recognises zarr arrays behind dask's
+    assert users == {"engines.graph"}
 
 
 @pytest.mark.parametrize("room", MATHS)
@@ -138,3 +138,12 @@ def test_the_maths_loads_no_dask(room: str) -> None:
     loaded = set(done.stdout.split())
     assert {"numpy", "daskgd"} <= loaded
     assert not loaded & FORBIDDEN
+
+
+def test_a_worker_loads_no_dask_array() -> None:
+    """With what it brings along, pandas and more, that would double the memory of a bare worker."""
+    code = "import sys, distributed, daskgd.engines.tasks, daskgd.store; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True
+    )
+    assert not set(done.stdout.split()) & {"dask.array", "pandas", "sklearn", "daskgd.estimators"}

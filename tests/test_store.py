@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskgd import writing
-from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store, verify_store, zarr_behind
+from daskgd.ingest import zarr_behind
+from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store, verify_store
 from daskgd.writing import write_dataset
 
 N, P = 103, 5

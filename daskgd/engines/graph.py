@@ -7,15 +7,11 @@ client or on any local scheduler of dask; what its tasks compute is :func:`daskg
 
 from __future__ import annotations
 
-import ctypes
-import operator
 import os
-import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -27,9 +23,10 @@ from dask.system import CPU_COUNT
 
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
-from daskgd.engines.base import Memory, Partial, one_blas_thread, spans, tree, walk, wants_partitions
+from daskgd.engines.base import Memory, Partial, one_blas_thread, spans, walk, wants_partitions
 from daskgd.engines.placement import Held, placed
 from daskgd.engines.serial import Serial
+from daskgd.engines.tasks import Questions, Span, merge
 from daskgd.queries import Ask
 from daskgd.training import Engine
 
@@ -103,12 +100,12 @@ class Graph:
         key: Any
         source, held = self._sendable(graph)
         question = ("daskgd-ask-" + self._token, sweep)
-        graph[question] = Task(question, _Questions(question, asks))
+        graph[question] = Task(question, Questions(question, asks))
         keys: list[Any] = []
         for i, (lo, hi) in enumerate(cut):
             key = (f"daskgd-{name}-{self._token}", sweep, i)
             where, refs = held(lo, hi)
-            work = _Span(key, source, (lo, hi), self._memory_of(lo, hi), where, os.getpid())
+            work = Span(key, source, (lo, hi), self._memory_of(lo, hi), where, os.getpid())
             graph[key] = Task(key, work, TaskRef(question), List(*refs))
             keys.append(key)
         level = 0
@@ -145,75 +142,6 @@ class Graph:
             return where, [TaskRef(held[name].key(i)) for name, i in where]
 
         return replace(source, **bare), pieces
-
-
-# -- tasks --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Work:
-    """A callable of a graph. Its key is unique, so dask need not hash what it carries to tell it apart."""
-
-    key: tuple[Any, ...]
-
-    def __dask_tokenize__(self) -> Any:
-        return self.key
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Questions(_Work):
-    """The questions of a sweep as a task, so that they are sent once and recomputed if lost."""
-
-    asks: list[Ask]
-
-    def __call__(self) -> list[Ask]:
-        return self.asks
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Span(_Work):
-    """The work of one span task: walk its blocks, reading them from the source."""
-
-    source: Source
-    blocks: tuple[int, int]
-    memory: Memory
-    where: list[tuple[str, int]]
-    driver: int
-
-    def __call__(self, asks: list[Ask], pieces: list[Any]) -> Partial:
-        if os.getpid() != self.driver:
-            _settle_process()
-        source = self.source
-        if self.where:
-            held: dict[str, dict[int, Any]] = {}
-            for (name, i), piece in zip(self.where, pieces, strict=True):
-                held.setdefault(name, {})[i] = piece
-            columns: dict[str, Any] = {
-                name: replace(getattr(source, name), pieces=found) for name, found in held.items()
-            }
-            source = replace(source, **columns)
-        return walk(source, asks, *self.blocks, self.memory)
-
-
-def merge(partials: list[Partial]) -> Partial:
-    """Merge consecutive nodes in the order of the tree."""
-    return tree(0, len(partials), partials.__getitem__, operator.add)
-
-
-@cache
-def _settle_process() -> None:
-    """Once in a worker process: one BLAS thread for good, and an allocator that keeps the memory of a block.
-
-    Dask's nanny exports a setting that makes glibc map and fault in every large array afresh, thousands of
-    page faults per block. Undone here, a sweep reuses the same few megabytes; what is kept is what one task
-    needed, and up to 256 MB.
-    """
-    one_blas_thread().__enter__()
-    if platform.libc_ver()[0] == "glibc":
-        M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
 
 # -- which engine -------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def check_memory(dataset: Dataset, client: distributed.Client | None, whole_part
     if client is None or not (workers := _workers(client)):
         return
     limit, used, threads = min(workers, key=lambda w: (w[0] - w[1]) / w[2])
-    room = max((0.75 * limit - used) / threads, 1)
+    room = max((0.8 * limit - used) / threads, 1)
     layout, X = dataset.layout, dataset._columns[0]
     row = X.shape[1] * X.dtype.itemsize
     block = layout.block_rows * row
@@ -208,7 +208,7 @@ def check_memory(dataset: Dataset, client: distributed.Client | None, whole_part
         )
 
 
-BARE = 180_000_000
+BARE = 110_000_000
 """Bytes of a worker process that has imported daskgd and read its first block."""
 
 

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import check_engine, opened
-from daskgd.ingest import as_dataset
+from daskgd.ingest import as_dataset, is_zarr
 from daskgd.losses import Loss
 from daskgd.models import Linear
 from daskgd.penalties import L2
@@ -432,9 +432,7 @@ def _in_memory(X: Any) -> bool:
     """Whether X holds its rows in this process: numpy, lists, pandas, numpy-backed xarray, scipy.sparse."""
     if isinstance(X, Dataset | str | os.PathLike | da.Array) or hasattr(X, "to_dask_array"):
         return False
-    return (
-        not isinstance(getattr(X, "data", None), da.Array) and type(X).__module__.partition(".")[0] != "zarr"
-    )
+    return not isinstance(getattr(X, "data", None), da.Array) and not is_zarr(X)
 
 
 def _is_scipy_sparse(X: Any) -> bool:
