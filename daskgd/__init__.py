@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from daskgd.datasets import Dataset, open_dataset
     from daskgd.estimators import LinearRegression, LinearSVC, LogisticRegression, Perceptron, Ridge, together
     from daskgd.ingest import as_dataset
-    from daskgd.solvers import LBFGS, GradientDescent, LocalGD
+    from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Newton
     from daskgd.store import ChunkError, StoreError
     from daskgd.writing import write_dataset
 
@@ -27,7 +27,7 @@ _HOMES = {
         "Ridge",
         "together",
     ),
-    "daskgd.solvers": ("LBFGS", "GradientDescent", "LocalGD"),
+    "daskgd.solvers": ("LBFGS", "GradientDescent", "LocalGD", "Newton"),
     "daskgd.store": ("ChunkError", "StoreError"),
     "daskgd.writing": ("write_dataset",),
 }
@@ -42,6 +42,7 @@ __all__ = [
     "LinearSVC",
     "LocalGD",
     "LogisticRegression",
+    "Newton",
     "Perceptron",
     "Ridge",
     "StoreError",

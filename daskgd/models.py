@@ -88,6 +88,29 @@ class Linear:
             out[-1] = total
         return out.ravel()
 
+    def curvature(self, X: Array, c: Array) -> Array:
+        """``(d, d)`` float64: the Hessian by w of a loss with second derivative `c` by the margins.
+
+        c is ``(n,)``, ``(n, k)`` where outputs do not interact, or ``(n, k, k)``. Features are centred and
+        scaled tile by tile, where products of the raw ones would lose the digits that matter.
+        """
+        k, p = self.outputs, self.n_features
+        A = np.ones((len(X), p + self.intercept), X.dtype)
+        A[:, :p] = X
+        if self.center is not None:
+            A[:, :p] -= self.center.astype(X.dtype)
+        if self.scale is not None:
+            A[:, :p] /= self.scale.astype(X.dtype)
+        H = np.zeros((A.shape[1], k, A.shape[1], k))
+        c = c.reshape(len(X), k, -1)
+        for a in range(k):
+            for b in range(a + 1 if c.shape[2] == k else 1):
+                across = b if c.shape[2] == k and k > 1 else a
+                block = (A * c[:, a, b, None]).T @ A
+                H[:, a, :, across] = block
+                H[:, across, :, a] = block.T
+        return H.reshape(self.size, self.size)
+
     def coefficients(self, w: Array) -> Array:
         """``(k, p)`` in the units of X: W transposed, as scikit-learn's ``coef_``."""
         return self._in_units_of_X(w)[: self.n_features].T.copy()

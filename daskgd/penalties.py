@@ -33,6 +33,10 @@ class Penalty:
         """The gradient at w, ``(d,)``."""
         raise NotImplementedError
 
+    def curve(self, w: Array) -> Array:
+        """The diagonal of the Hessian at w, ``(d,)``; penalties are sums over coefficients."""
+        raise NotImplementedError
+
     def prox(self, w: Array, step: float) -> Array:
         """``argmin_v step * value(v) + |v - w|**2 / 2``, ``(d,)``."""
         raise NotImplementedError
@@ -61,6 +65,9 @@ class L2(Penalty):
     def gradient(self, w: Array) -> Array:
         out: Array = self.strength * w
         return out
+
+    def curve(self, w: Array) -> Array:
+        return np.broadcast_to(np.asarray(self.strength, dtype=float), w.shape)
 
     def prox(self, w: Array, step: float) -> Array:
         out: Array = w / (1 + step * np.asarray(self.strength))

@@ -86,6 +86,11 @@ class Problem:
         mask = self.model.penalised
         return np.where(mask, self.penalty.gradient(np.where(mask, w, 0.0)), 0.0)
 
+    def penalty_curve(self, w: Array) -> Array:
+        """The diagonal of its Hessian, ``(d,)``, zero at intercepts."""
+        mask = self.model.penalised
+        return np.where(mask, self.penalty.curve(np.where(mask, w, 0.0)), 0.0)
+
 
 @dataclass(slots=True)
 class Tile:

@@ -193,7 +193,7 @@ def _weighted(values: Array, s: Array | None) -> Array:
     if s is None:
         return values
     s = s.astype(values.dtype)
-    out: Array = values * (s if values.ndim == 1 else s[:, None])
+    out: Array = values * s.reshape(-1, *[1] * (values.ndim - 1))
     return out
 
 
@@ -227,6 +227,32 @@ class Gradient(Query):
         W = sums["weight"]
         f = float(sums["value"]) / W + problem.penalty_value(self.w)
         return f, sums["gradient"] / W + problem.penalty_gradient(self.w)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curvature(Query):
+    """Objective, gradient and Hessian at `w` ``(d,)``: answers ``(f, g, H)``, H ``(d, d)``."""
+
+    name: ClassVar[str] = "curvature"
+    w: Array
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        y, s = tile.targets(problem)
+        z = problem.model.margins(self.w, tile.X)
+        value, slope = problem.loss.value_and_slope(z, y)
+        curve = problem.loss.curve(z, y)
+        return Sums(
+            value=_total(value, s),
+            gradient=problem.model.adjoint(tile.X, _weighted(slope, s)),
+            curvature=problem.model.curvature(tile.X, _weighted(curve, s)),
+            weight=_mass(tile, s),
+        )
+
+    def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
+        f, g = Gradient(self.w).answer(problem, sums)
+        H = sums["curvature"] / sums["weight"]
+        H[np.diag_indices_from(H)] += problem.penalty_curve(self.w)
+        return f, g, H
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskgd.datasets import Dataset
+from daskgd.engines.base import one_blas_thread
 from daskgd.engines.graph import check_engine, opened
 from daskgd.ingest import as_dataset, is_zarr
 from daskgd.losses import Loss
@@ -27,13 +28,17 @@ from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem, prepare
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
-from daskgd.solvers import LBFGS, NAMES, LocalGD, Solver
+from daskgd.solvers import LBFGS, NAMES, LocalGD, Newton, Solver
 from daskgd.solvers.base import is_count, is_positive
 from daskgd.training import Fit, Meter, Result, Stop, loop
 from daskgd.training import together as advance
 from daskgd.watch import History, Printer
 
 Array = NDArray[Any]
+
+NEWTON_WORK = 100_000
+"""Multiplications a row at which a sweep with the Hessian takes some ten times one without, and so a whole fit
+by Newton, of some eight sweeps, about as long as one by L-BFGS."""
 
 Rule = tuple[Callable[[Any], bool], str]
 """A test of a parameter, and what it expects in words."""
@@ -104,8 +109,11 @@ class LinearEstimator(BaseEstimator):
         """Of L2 in the mean objective, for data of this total weight."""
         raise NotImplementedError
 
-    def _default_solver(self) -> Solver:
-        return LBFGS()
+    def _default_solver(self, model: Linear | None) -> Solver:
+        """Newton where a Hessian costs little beside reading the rows, else L-BFGS."""
+        if model is None or model.n_features**2 * model.outputs * (model.outputs + 1) / 2 > NEWTON_WORK:
+            return LBFGS()
+        return Newton()
 
     # -- fitting ------------------------------------------------------------------------------
 
@@ -148,10 +156,10 @@ class LinearEstimator(BaseEstimator):
         solver.check(Problem(self._loss(2), Linear(1), L2()))
         return solver
 
-    def _chosen_solver(self) -> Solver:
+    def _chosen_solver(self, model: Linear | None = None) -> Solver:
         solver = self.solver
         if isinstance(solver, str) and solver == "auto":
-            solver = self._default_solver()
+            solver = self._default_solver(model)
         elif isinstance(solver, str) and solver in NAMES:
             solver = NAMES[solver]()
         if not isinstance(solver, Solver):
@@ -223,7 +231,7 @@ class LinearEstimator(BaseEstimator):
             for watcher in watchers:
                 watcher(row)
 
-        solver = self._chosen_solver()
+        solver = self._chosen_solver(problem.model)
         return (
             yield from loop(
                 solver, problem, w, stop, run=run.name, meter=run.meter, watch=watch, progress=run.progress
@@ -412,7 +420,11 @@ def _fit(estimators: Sequence[LinearEstimator], dataset: Dataset) -> None:
         run.meter.sweeps = dataset.extra_sweeps
     whole = any(e._chosen_solver().needs_partitions for e in estimators)
     try:
-        with opened(dataset, estimators[0].engine, whole_partitions=whole) as (engine, placed):
+        # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
+        with (
+            opened(dataset, estimators[0].engine, whole_partitions=whole) as (engine, placed),
+            one_blas_thread(),
+        ):
             advance([run.estimator._steps(placed, run) for run in runs], [run.meter for run in runs], engine)
     except BaseException:
         for run in runs:

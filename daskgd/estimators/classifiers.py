@@ -460,5 +460,5 @@ class Perceptron(_Classifier):
     def _strength(self, weight: float, outputs: int) -> Array:
         return np.full(outputs, 0.0 if self.penalty is None else float(self.alpha))
 
-    def _default_solver(self) -> Solver:
+    def _default_solver(self, model: Linear | None) -> Solver:
         return LocalGD(step=float(self.eta0), local_steps=10)

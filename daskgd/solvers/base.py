@@ -9,7 +9,7 @@ Replayed with the same answers it takes the same path, which is what makes check
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -38,6 +38,8 @@ class State:
         Estimate of how far f is above its minimum; infinity while there is none.
     stalled : bool
         Whether no step helped: the precision of the data is reached.
+    trail : (m,)
+        Objectives so far, for solvers whose estimate of the gap looks back.
     """
 
     w: Array
@@ -45,6 +47,7 @@ class State:
     g: Array
     gap: float = np.inf
     stalled: bool = False
+    trail: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def point(self) -> Array:
@@ -134,6 +137,27 @@ def in_unit_interval(value: Any) -> bool:
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def extrapolated_gap(trail: Array) -> float:
+    """Estimated gap from the objectives so far ``(m,)``, by what the latest of them still gained.
+
+    If two windows of equal length, a fifth of the path each, gained d0 and then d1, gains shrink by r = d1 / d0
+    a window, and what is left is the geometric rest ``d1 r / (1 - r)``; never less than d1 / 4, as a plateau
+    looks like an end. Infinity while the windows do not shrink, or are too short to tell. It sees the flat
+    directions that a few pairs of gradients do not.
+    """
+    best = np.minimum.accumulate(trail)
+    window = max(4, len(best) // 5)
+    if len(best) <= 2 * window:
+        window = (len(best) - 1) // 2
+        if window < 2:
+            return np.inf
+    d0 = float(best[-1 - 2 * window] - best[-1 - window])
+    d1 = float(best[-1 - window] - best[-1])
+    if d1 <= 8 * np.finfo(float).eps * abs(best[-1]):
+        return 0.0  # rounding: there is nothing left to see
+    return max(d1 * d1 / (d0 - d1), d1 / 4) if d1 < d0 else np.inf
 
 
 def secant_gap(g: Array, s: Array, y: Array) -> float:

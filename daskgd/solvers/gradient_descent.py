@@ -14,6 +14,7 @@ from daskgd.solvers.base import (
     Solver,
     State,
     Steps,
+    extrapolated_gap,
     in_unit_interval,
     is_positive,
     require,
@@ -29,11 +30,10 @@ MEMORY = 10
 
 @dataclass(frozen=True, slots=True)
 class DescentState(State):
-    """Adds the velocity v ``(d,)`` of momentum, the trial step, and the last objectives ``(<=10,)``."""
+    """Adds the velocity v ``(d,)`` of momentum, and the trial step."""
 
     v: Array = field(default_factory=lambda: np.zeros(0))
     step: float = 0.0
-    recent: Array = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class GradientDescent(Solver):
 
     def start(self, problem: Problem, w: Array) -> Steps:
         ((f, g),) = yield (Gradient(w),)
-        return DescentState(w, f, g, v=np.zeros_like(w), step=self.step or 0.0, recent=np.array([f]))
+        return DescentState(w, f, g, v=np.zeros_like(w), step=self.step or 0.0, trail=np.array([f]))
 
     def iterate(self, problem: Problem, state: DescentState) -> Steps:
         return (yield from (self._search(state) if self.searches else self._fixed(state)))
@@ -114,7 +114,9 @@ class GradientDescent(Solver):
         v = self.momentum * s.v - self.step * s.g
         w = s.w + (self.momentum * v - self.step * s.g if self.nesterov else v)
         ((f, g),) = yield (Gradient(w),)
-        return replace(s, w=w, f=f, g=g, v=v, gap=secant_gap(g, w - s.w, g - s.g))
+        trail = np.append(s.trail, f)
+        gap = max(secant_gap(g, w - s.w, g - s.g), extrapolated_gap(trail)) if g.any() else 0.0
+        return replace(s, w=w, f=f, g=g, v=v, gap=gap, trail=trail)
 
     def _search(self, s: DescentState) -> Steps:
         d = self.momentum * s.v - s.g
@@ -123,7 +125,7 @@ class GradientDescent(Solver):
             d, slope = -s.g, -float(s.g @ s.g)
         if slope == 0:
             return replace(s, gap=0.0)
-        ceiling = s.recent.max()
+        ceiling = s.trail[-MEMORY:].max()
 
         def accept(t: float, f: float, slope_t: float) -> bool:
             return bool(f <= ceiling + ARMIJO * t * slope)
@@ -138,6 +140,7 @@ class GradientDescent(Solver):
         step = float(moved @ moved) / sy if sy > 0 else 4 * t
         if self.step is not None:
             step = self.step
+        trail = np.append(s.trail, f)
         return replace(
             s,
             w=w,
@@ -145,6 +148,6 @@ class GradientDescent(Solver):
             g=g,
             v=moved / t,
             step=step,
-            recent=np.append(s.recent, f)[-MEMORY:],
-            gap=secant_gap(g, moved, turned),
+            trail=trail,
+            gap=max(secant_gap(g, moved, turned), extrapolated_gap(trail)) if g.any() else 0.0,
         )

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
-from daskgd.solvers.base import Solver, State, Steps, is_count, require
-from daskgd.solvers.line_search import search
+from daskgd.solvers.base import Solver, State, Steps, extrapolated_gap, is_count, require
+from daskgd.solvers.line_search import search, wolfe
 
 Array = NDArray[Any]
-
-SUFFICIENT, CURVATURE = 1e-4, 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,8 @@ class LBFGS(Solver):
     def start(self, problem: Problem, w: Array) -> Steps:
         ((f, g),) = yield (Gradient(w),)
         none = np.zeros((0, len(w)))
-        return LBFGSState(w, f, g, S=none, Y=none, gap=np.inf if g.any() else 0.0)
+        gap = np.inf if g.any() else 0.0
+        return LBFGSState(w, f, g, S=none, Y=none, gap=gap, trail=np.array([f]))
 
     def iterate(self, problem: Problem, state: LBFGSState) -> Steps:
         s = state
@@ -78,7 +77,9 @@ class LBFGS(Solver):
         S, Y = remember(s.S, s.Y, w - s.w, g - s.g, self.memory)
         after = float(g @ two_loop(g, S, Y)) / 2
         before = -slope / 2 if known else np.inf
-        return LBFGSState(w, f, g, S=S, Y=Y, gap=max(after, before))
+        trail = np.append(s.trail, f)
+        gap = max(after, before, extrapolated_gap(trail)) if g.any() else 0.0
+        return LBFGSState(w, f, g, S=S, Y=Y, gap=gap, trail=trail)
 
 
 def two_loop(g: Array, S: Array, Y: Array) -> Array:
@@ -102,14 +103,3 @@ def remember(S: Array, Y: Array, s: Array, y: Array, memory: int) -> tuple[Array
     if not s @ y > 1e-10 * np.sqrt((s @ s) * (y @ y)):
         return S, Y
     return np.vstack([S, s])[-memory:], np.vstack([Y, y])[-memory:]
-
-
-def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
-    """Whether a step is acceptable: sufficient decrease, and no longer as steep downhill as at the start.
-
-    Where f0 and f agree to rounding, their difference says nothing, and the slope alone decides.
-    """
-    floor = 1e-9 * abs(f0)
-    decrease = f <= f0 + SUFFICIENT * t * slope0
-    decrease = decrease or (f <= f0 + floor and slope <= (2 * SUFFICIENT - 1) * slope0)
-    return bool(decrease and slope >= CURVATURE * slope0)

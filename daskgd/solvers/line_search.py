@@ -24,6 +24,7 @@ Accept = Callable[[float, float, float], bool]
 Found = tuple[float, float, Array]
 """The step, and objective and gradient there."""
 
+SUFFICIENT, CURVATURE = 1e-4, 0.9
 WIDE = 100.0 ** np.arange(-4.0, 3.0)
 FACTORS = np.array([1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 2.0, 4.0, 8.0, 16.0])
 
@@ -102,6 +103,17 @@ def cubic(f0: float, slope0: float, t: float, f: float, slope: float, least: flo
     if denominator == 0:
         return 0.5 * t
     return float(np.clip(t - t * (slope + d2 - d1) / denominator, least * t, 10 * t))
+
+
+def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
+    """Whether a step is acceptable: sufficient decrease, and no longer as steep downhill as at the start.
+
+    Where f0 and f agree to rounding, their difference says nothing, and the slope alone decides.
+    """
+    floor = 1e-9 * abs(f0)
+    decrease = f <= f0 + SUFFICIENT * t * slope0
+    decrease = decrease or (f <= f0 + floor and slope <= (2 * SUFFICIENT - 1) * slope0)
+    return bool(decrease and slope >= CURVATURE * slope0)
 
 
 def _best(f: float, slope: float, steps: Array, values: Array, slopes: Array, accept: Accept) -> float | None:
