@@ -56,32 +56,10 @@ class ColumnLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MemoryColumn:
-    """Rows of a numpy array in this process."""
+class _ArrayColumn:
+    """What columns of an array at hand have in common."""
 
-    array: Array
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def chunk_rows(self) -> int:
-        return 1
-
-    def read(self, start: int, stop: int) -> Array:
-        return self.array[start:stop]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LazyColumn:
-    """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`."""
-
-    array: da.Array
+    array: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,11 +67,28 @@ class LazyColumn:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
+        return np.dtype(self.array.dtype)
 
     @property
     def chunk_rows(self) -> int:
         return 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryColumn(_ArrayColumn):
+    """Rows of a numpy array in this process."""
+
+    array: Array
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.array[start:stop]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LazyColumn(_ArrayColumn):
+    """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`."""
+
+    array: da.Array
 
     def read(self, start: int, stop: int) -> Array:
         raise RuntimeError("a lazy column is placed before it is read; this is a defect in daskgd")

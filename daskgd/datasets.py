@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
 from dask.utils import format_bytes, parse_bytes
 from numpy.typing import NDArray
 
@@ -27,7 +28,7 @@ from daskgd.columns import (
     setting,
 )
 from daskgd.engines.base import Layout
-from daskgd.store import Column, open_store
+from daskgd.store import NAMES, Column, StoreError, open_store, verify_store
 
 Array = NDArray[Any]
 
@@ -49,6 +50,8 @@ class Dataset:
         Labels for which y holds codes 0..k-1.
     path, fingerprint, codec : str, optional
         Where it is stored, its checksum, and how it is compressed.
+    storage_options : dict, optional
+        With which `path` was opened, if it is a URL.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block and most of a partition, decoded; by default from dask.config.
     """
@@ -64,6 +67,7 @@ class Dataset:
         path: str | None = None,
         fingerprint: str | None = None,
         codec: str | None = None,
+        storage_options: dict[str, Any] | None = None,
         block_bytes: int | str | None = None,
         partition_bytes: int | str | None = None,
         selections: tuple[Selection, ...] = (),
@@ -77,6 +81,7 @@ class Dataset:
         self.path = path
         self.fingerprint = fingerprint
         self.codec = codec
+        self.storage_options = storage_options
         self.block_bytes = _size(block_bytes, "block-bytes")
         self.partition_bytes = _size(partition_bytes, "partition-bytes")
         self.selections = selections
@@ -135,7 +140,7 @@ class Dataset:
         if isinstance(column, LazyColumn):
             array = column.array.rechunk(chunks)
         elif isinstance(column, Column):
-            array = da.from_zarr(column.array, chunks=chunks)
+            array = self._reads(NAMES[which], column, chunks)
         elif isinstance(column, MemoryColumn):
             array = da.from_array(column.array, chunks=chunks)
         else:
@@ -148,6 +153,17 @@ class Dataset:
             dtype=array.dtype,
             chunks=(self._chunk_lengths, *array.chunks[1:]),
             meta=array._meta,
+        )
+
+    def _reads(self, name: str, column: Column, chunks: tuple[int, ...]) -> da.Array:
+        # By the column, not by zarr, which reads a lost chunk as data. The fingerprint is in the name, lest
+        # a cluster that still holds rows of a dataset give them for those of the one written in its place.
+        return da.from_array(
+            column,
+            chunks=chunks,
+            name=f"{name}-{tokenize(column, self.fingerprint, chunks)}",
+            fancy=False,
+            meta=np.empty((0,) * column.ndim, column.dtype),
         )
 
     # -- views --------------------------------------------------------------------------------
@@ -204,12 +220,57 @@ class Dataset:
             "path": self.path,
             "fingerprint": self.fingerprint,
             "codec": self.codec,
+            "storage_options": self.storage_options,
             "block_bytes": self.block_bytes,
             "partition_bytes": self.partition_bytes,
             "selections": self.selections,
             "extra_sweeps": self.extra_sweeps,
         }
         return Dataset(*(columns or self._columns), **{**settings, **changes})
+
+    # -- what is stored -----------------------------------------------------------------------
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read every stored chunk and compare all checksums with those that were written.
+
+        Of a split, all rows that are stored are verified, whichever it selects.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called as ``progress(done, total)`` after each chunk; chunks of all arrays count.
+
+        Raises
+        ------
+        daskgd.ChunkError
+            The first chunk that is missing, truncated or altered, with its array and rows.
+        daskgd.StoreError
+            Every chunk is sound, but not all of them are those that were written, or not those of the
+            dataset that was opened.
+        ValueError
+            The dataset is not stored.
+
+        Examples
+        --------
+        >>> import daskgd, tempfile
+        >>> path = tempfile.mkdtemp() + "/ones.zarr"
+        >>> daskgd.write_dataset(path, np.ones((100, 3)), chunk_bytes=1200)
+        >>> daskgd.open_dataset(path).verify(lambda done, total: print(f"{done}/{total}"))
+        1/2
+        2/2
+        """
+        if self.path is None:
+            raise ValueError(
+                "verify: expected a stored dataset, got one of arrays; write it with daskgd.write_dataset "
+                "and open it with daskgd.open_dataset"
+            )
+        there = open_store(self.path, storage_options=self.storage_options).fingerprint
+        if there != self.fingerprint:
+            raise StoreError(
+                f"{self.path}: expected fingerprint {self.fingerprint}, got {there}: it was written again "
+                "after it was opened; open it again"
+            )
+        verify_store(self.path, progress, storage_options=self.storage_options)
 
     # -- what it says of itself -----------------------------------------------------------------
 
@@ -386,6 +447,7 @@ def open_dataset(
         path=stored.path,
         fingerprint=stored.fingerprint,
         codec=stored.codec,
+        storage_options=storage_options,
         block_bytes=block_bytes,
         partition_bytes=partition_bytes,
     )

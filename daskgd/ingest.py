@@ -9,7 +9,6 @@ import os
 import warnings
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 from dask.array.core import getter, getter_inline, getter_nofancy, slices_from_chunks
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 
 from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn
 from daskgd.datasets import Dataset, open_dataset
-from daskgd.store import Column
+from daskgd.store import Column, column
+from daskgd.writing import known_chunks
 
 Array = NDArray[Any]
 
@@ -134,19 +134,8 @@ def _known_chunks(arrays: dict[str, Any]) -> int:
     }
     if not unknown:
         return 0
-    lengths = dask.compute(
-        {name: [block.shape[0] for block in _row_blocks(a)] for name, a in unknown.items()}
-    )[0]
-    for name, a in unknown.items():
-        known = a.copy()
-        known._chunks = (tuple(int(n) for n in lengths[name]), *a.chunks[1:])
-        arrays[name] = known
+    arrays |= known_chunks(unknown)
     return 1
-
-
-def _row_blocks(a: da.Array) -> list[Any]:
-    flat = a.to_delayed().reshape(a.numblocks[0], -1)[:, 0]
-    return list(flat)
 
 
 def _column(array: Any) -> ColumnLike:
@@ -154,15 +143,17 @@ def _column(array: Any) -> ColumnLike:
         return MemoryColumn(array)
     if isinstance(array, da.Array):
         behind = zarr_behind(array)
-        return LazyColumn(array) if behind is None else Column(behind)
-    return Column(array)
+        if behind is None:
+            return LazyColumn(array)
+        array = behind
+    return array if isinstance(array, Column) else column(array)
 
 
 def zarr_behind(x: da.Array) -> Any:
-    """The zarr array that `x` reads whole and unchanged, whatever its dask chunks; None if anything else.
+    """The zarr array, or Column, that `x` reads whole and unchanged, whatever its dask chunks; else None.
 
-    True of `dask.array.from_zarr(...)` and `dask.array.from_array(zarr_array)` as they come, and of nothing
-    computed from them: those can be read past dask, chunk by chunk.
+    True of `dask.array.from_zarr(...)`, `dask.array.from_array(zarr_array)` and `Dataset.X` as they come, and
+    of nothing computed from them: those can be read past dask, chunk by chunk.
 
     >>> import zarr
     >>> z = zarr.array(np.arange(6.0).reshape(3, 2))
@@ -185,7 +176,8 @@ def zarr_behind(x: da.Array) -> Any:
         if where != region or (source is not None and held is not source):
             return None
         source = held
-    same = is_zarr(source) and (source.shape, source.dtype) == (x.shape, x.dtype)
+    readable = isinstance(source, Column) or is_zarr(source)
+    same = readable and (source.shape, source.dtype) == (x.shape, x.dtype)
     return source if same else None
 
 

@@ -102,7 +102,7 @@ class Linear:
         if self.scale is not None:
             A[:, :p] /= self.scale.astype(X.dtype)
         H = np.zeros((A.shape[1], k, A.shape[1], k))
-        c = c.reshape(len(X), k, -1)
+        c = c.reshape(len(X), k, k if c.ndim == 3 else 1)
         for a in range(k):
             for b in range(a + 1 if c.shape[2] == k else 1):
                 across = b if c.shape[2] == k and k > 1 else a

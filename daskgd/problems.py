@@ -57,6 +57,9 @@ class Problem:
         For classification: the stored labels in sorted order; a label's position is its code.
     class_weight : (k,) or None
         Factor on the weight of the rows of each class.
+    offset : (k,) or None
+        For regression: taken from the targets in float64, before they take the dtype of X; intercepts
+        are relative to it. Targets far from 0 keep the digits that tell them apart.
     """
 
     loss: Loss
@@ -64,6 +67,7 @@ class Problem:
     penalty: Penalty
     labels: Array | None = None
     class_weight: Array | None = None
+    offset: Array | None = None
 
     def codes(self, y: Array) -> Array:
         """Stored labels to codes 0..k-1."""
@@ -131,6 +135,8 @@ class Tile:
             if problem.class_weight is not None:
                 c = problem.class_weight[y]
                 s = c if s is None else s * c
+        elif problem.offset is not None:
+            y = y.reshape(len(y), len(problem.offset)) - problem.offset
         return problem.loss.targets(y, problem.model.outputs, self.X.dtype), s
 
 

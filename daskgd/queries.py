@@ -107,11 +107,10 @@ class Survey(Query):
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
         X, y, s = tile.X, tile.y, tile.sample_weight
-        bad_X = bad_y = bad_s = Bad()
+        bad_X = bad_y = Bad()
         labels = target = None
-        if s is not None:
-            bad_s = Bad.of(~np.isfinite(s) | (s < 0), s, tile.numbers)
-            s = None if bad_s.rows else s
+        bad_s = Bad.weights(s, tile.numbers)
+        s = None if bad_s.rows else s
         moments = Moments.of(X, s)
         # Moments are finite where X is, so that finite data pays nothing for the check. Without any weight
         # there are no moments to go by.
@@ -138,20 +137,7 @@ class Survey(Query):
         )
 
     def answer(self, problem: Problem | None, sums: Sums) -> SurveyAnswer:
-        if sums["n_rows"] == 0:
-            raise ValueError("X: expected at least one row, got 0 (no row passed the selection)")
-        for name in ("X", "y"):
-            bad: Bad = sums[f"bad_{name}"]
-            if bad.first is not None:
-                raise ValueError(_bad_message(name, bad, sums["n_rows"]))
-        if sums["bad_s"].first is not None:
-            row, _, value = sums["bad_s"].first
-            raise ValueError(
-                f"sample_weight: expected finite weights >= 0, got {value} in row {row} "
-                f"({sums['bad_s'].rows} such rows)"
-            )
-        if not sums["weight"] > 0:
-            raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
+        _refuse(sums)
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
 
 
@@ -167,6 +153,24 @@ def _one_column(y: Array) -> Array:
             "multi-label targets are not supported"
         )
     return y.reshape(len(y))
+
+
+def _refuse(sums: Sums) -> None:
+    """Raise ValueError for rows that are none or bad, naming the first."""
+    if sums["n_rows"] == 0:
+        raise ValueError("X: expected at least one row, got 0 (no row passed the selection)")
+    for name in ("X", "y"):
+        bad: Bad = sums[f"bad_{name}"]
+        if bad.first is not None:
+            raise ValueError(_bad_message(name, bad, sums["n_rows"]))
+    if sums["bad_s"].first is not None:
+        row, _, value = sums["bad_s"].first
+        raise ValueError(
+            f"sample_weight: expected finite weights >= 0, got {value} in row {row} "
+            f"({sums['bad_s'].rows} such rows)"
+        )
+    if not sums["weight"] > 0:
+        raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
 
 
 def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
@@ -297,17 +301,24 @@ class Score(Query):
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         assert tile.y is not None
-        s = tile.sample_weight
-        z = problem.model.margins(self.w, tile.X)
+        z, y, s = problem.model.margins(self.w, tile.X), tile.y, tile.sample_weight
+        bad_X = Bad() if np.isfinite(z).all() else Bad.nonfinite(tile.X, tile.numbers)
+        bad_y, bad_s = Bad.nonfinite(y, tile.numbers), Bad.weights(s, tile.numbers)
+        found = {"n_rows": len(z), "bad_X": bad_X, "bad_y": bad_y, "bad_s": bad_s}
+        if bad_s.rows:
+            s = None
         if problem.labels is not None:
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
-            hit = problem.labels[codes.astype(np.intp)] == _one_column(tile.y)
-            return Sums(hit=_total(hit, s), weight=_mass(tile, s))
-        y = _columns(tile.y).astype(np.float64)
+            hit = problem.labels[codes.astype(np.intp)] == _one_column(y)
+            return Sums(hit=_total(hit, s), weight=_mass(tile, s), **found)
+        y = _columns(y).astype(np.float64)
+        if problem.offset is not None:
+            y = y - problem.offset
         miss = (z.reshape(y.shape) - y) ** 2
-        return Sums(miss=_total(miss, s), y=Moments.of(y, s))
+        return Sums(miss=_total(miss, s), y=Moments.of(y, s), weight=_mass(tile, s), **found)
 
     def answer(self, problem: Problem, sums: Sums) -> float:
+        _refuse(sums)
         if "hit" in sums:
             return float(sums["hit"]) / sums["weight"]
         miss, total = sums["miss"], sums["y"].deviation

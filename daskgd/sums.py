@@ -185,6 +185,11 @@ class Bad:
         return cls(int(rows.sum()), Place(int(number), column, value))
 
     @classmethod
+    def weights(cls, s: Array | None, numbers: int | Array) -> Bad:
+        """Sample weights that are negative or not finite."""
+        return cls() if s is None else cls.of(~np.isfinite(s) | (s < 0), s, numbers)
+
+    @classmethod
     def nonfinite(cls, values: Array, numbers: int | Array) -> Bad:
         """NaN and infinity, at the price of one sum where there are none."""
         with np.errstate(invalid="ignore", over="ignore"):  # infinities that cancel; a sum that overflows

@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -22,6 +22,7 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
 
 from daskgd.store import NAMES, ZarrArray, create_array, create_group, locate, occupied, seal
 
@@ -38,7 +39,7 @@ def write_dataset(
     sample_weight: Any = None,
     *,
     feature_names: Iterable[str] | None = None,
-    chunk_bytes: int = 8_000_000,
+    chunk_bytes: int | float | str = 8_000_000,
     codec: str = "lz4",
     shards: int | None = None,
     overwrite: bool = False,
@@ -49,14 +50,17 @@ def write_dataset(
     ----------
     path : local path, or a URL that zarr understands. A local dataset is written beside `path` and renamed at
         the end, so that a failure leaves nothing behind. At a URL it leaves what `open_store` refuses.
-    X : (n, p) numpy, dask or zarr array or pandas DataFrame; or an iterable of blocks of rows, each of them
-        `X_block`, `(X_block, y_block)` or `(X_block, y_block, weight_block)`, which is streamed: memory stays
-        a few chunks. Real numbers of at most 64 bits, stored in their dtype; bool is stored as uint8.
-        Unknown chunk sizes of a dask array are computed first, which reads it once more.
+    X : (n, p) numpy, dask or zarr array, pandas DataFrame or list of rows; or an iterable of blocks of rows,
+        each of them `X_block`, `(X_block, y_block)` or `(X_block, y_block, weight_block)`, which is streamed:
+        memory stays a few chunks. A list or tuple holds blocks if its items are arrays or tuples of them.
+        Real numbers of at most 64 bits, stored in their dtype; bool is stored as uint8. Unknown chunk sizes
+        of dask arrays are computed first, which reads them all once more. Or a :class:`daskgd.Dataset`, or a
+        split of one, by itself: its rows, weights, feature names and classes, streamed.
     y : (n,) or (n, k). Numbers are stored as they are; bool and str, (n,), as int32 codes of sorted classes.
     sample_weight : (n,), finite, >= 0.
     feature_names : p strings; by default the columns of a DataFrame, if they are strings.
-    chunk_bytes : bytes per chunk of X before compression; sets the rows per chunk of all arrays.
+    chunk_bytes : bytes, or a size like "8 MB", per chunk of X before compression; sets the rows per chunk of
+        all arrays.
     codec : "lz4" or "zstd" (Blosc with bitshuffle), or "none". Each chunk ends with a crc32c in any case.
     shards : chunks per stored object, None for one.
     overwrite : replace an existing zarr group, once the new one is complete (at a URL: at once).
@@ -75,21 +79,30 @@ def write_dataset(
     >>> stored.X.shape, stored.y.shape, stored.classes.tolist()
     ((12, 2), (12,), [False, True])
     """
-    cut = _Cut(chunk_bytes, codec, shards)
+    cut = _Cut(int(parse_bytes(chunk_bytes)), codec, shards)
     if isinstance(feature_names, str):
         raise TypeError(f"feature_names: expected a sequence of str, got {feature_names!r:.80}")
     names = None if feature_names is None else list(feature_names)
+    classes: list[Any] | None = None
+    if _is_dataset(X):
+        if y is not None or sample_weight is not None:
+            raise ValueError("y, sample_weight: expected None beside a Dataset, which holds its own")
+        names = list(X.feature_names) if names is None and X.feature_names is not None else names
+        classes = None if X.classes is None else X.classes.tolist()
+        X, y, sample_weight = X.X, X.y, X.sample_weight
+    elif _is_rows(X):
+        X = np.asarray(X)
     given = {name: v for name, v in zip(NAMES, (X, y, sample_weight), strict=True) if v is not None}
     if hasattr(X, "shape"):
         names = _names(X) if names is None else names
-        arrays = {name: _array(name, value) for name, value in given.items()}
+        arrays = _arrays(given)
         _check_shapes(arrays, names)
         with _place(path, overwrite) as group:
             if any(isinstance(array, da.Array) for array in arrays.values()):
-                classes = _write_arrays(group, cut, arrays)
+                found = _write_arrays(group, cut, arrays)
             else:
-                classes = _write_blocks(group, cut, _slices(arrays, cut.rows(arrays["X"])[1]), names)[1]
-            seal(group, names, classes)
+                found = _write_blocks(group, cut, _slices(arrays, cut.rows(arrays["X"])[1]), names)[1]
+            seal(group, names, classes or found)
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
         raise TypeError(
@@ -102,6 +115,19 @@ def write_dataset(
     with _place(path, overwrite) as group:
         names, classes = _write_blocks(group, cut, X, names)
         seal(group, names, classes)
+
+
+def _is_dataset(X: Any) -> bool:
+    """Whether X is a Dataset, told without importing that room, which is above this one."""
+    return not hasattr(X, "shape") and all(hasattr(X, name) for name in (*NAMES, "feature_names", "classes"))
+
+
+def _is_rows(X: Any) -> bool:
+    """Whether X is a list of rows, not of blocks."""
+    if not isinstance(X, list | tuple):
+        return False
+    parts = (part for item in X for part in (item if isinstance(item, tuple) else (item,)))
+    return not any(getattr(part, "ndim", 0) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +176,27 @@ def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
         yield create_group(target)
         return
     parent, name = os.path.split(target)
-    os.makedirs(parent, exist_ok=True)
+    made = _make(parent)
     partial = os.path.join(parent, f".{name}.{uuid.uuid4().hex}.partial")
     try:
         yield create_group(partial)
         _swap(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # not empty: another has put something there
+            for folder in made:
+                os.rmdir(folder)
         raise
+
+
+def _make(folder: str) -> list[str]:
+    """Make a folder and those above it; return which are new, the deepest first."""
+    made, above = [], folder
+    while not os.path.exists(above):
+        made.append(above)
+        above = os.path.dirname(above)
+    os.makedirs(folder, exist_ok=True)
+    return made
 
 
 def _swap(partial: str, target: str) -> None:
@@ -177,6 +216,32 @@ def _swap(partial: str, target: str) -> None:
 # -- dask arrays: one graph -----------------------------------------------------------------------
 
 
+def known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
+    """Copies that know the sizes of their chunks, counted for all arrays in one read.
+
+    The graphs are not optimised, for that would rename, array by array, what they share.
+    """
+    unknown: dict[tuple[str, int], list[Any]] = {}
+    for name, array in arrays.items():
+        blocks = array.to_delayed(optimize_graph=False)
+        for axis in np.flatnonzero(np.isnan(array.shape)).tolist():
+            edge = np.moveaxis(blocks, axis, 0).reshape(blocks.shape[axis], -1)
+            unknown[name, axis] = [block.shape[axis] for block in edge[:, 0]]
+    (counts,) = dask.compute(unknown)
+    known = {name: array.copy() for name, array in arrays.items()}
+    for (name, axis), sizes in counts.items():
+        chunks = list(known[name].chunks)
+        chunks[axis] = tuple(map(int, sizes))
+        known[name]._chunks = tuple(chunks)
+    return known
+
+
+def _arrays(given: dict[str, Any]) -> dict[str, Any]:
+    unknown = {n: v for n, v in given.items() if isinstance(v, da.Array) and np.isnan(v.shape).any()}
+    given = given | (known_chunks(unknown) if unknown else {})
+    return {name: _array(name, value) for name, value in given.items()}
+
+
 def _array(name: str, value: Any) -> np.ndarray | da.Array:
     """An array or frame as a numpy array, or a dask array of known shape. Refuses what cannot be stored."""
     if dask.is_dask_collection(value):
@@ -185,8 +250,6 @@ def _array(name: str, value: Any) -> np.ndarray | da.Array:
                 f"{name}: expected a dask array, got a dask {type(value).__name__}; pass "
                 f"{name}.to_dask_array(lengths=True)"
             )
-        if np.isnan(value.shape).any():
-            value = value.copy().compute_chunk_sizes()  # of a copy, as it changes the array in place
     elif hasattr(value, "chunks"):  # zarr and its like, read piece by piece
         value = da.from_array(value)
     else:

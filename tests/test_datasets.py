@@ -171,6 +171,13 @@ def test_unknown_chunks_are_counted_in_one_read() -> None:
         dataset = as_dataset(kept[:, :3], kept[:, 3])
     assert sum(calls) == N
     assert dataset.extra_sweeps == 1
+    calls.clear()
+    L = da.from_array(X, chunks=(6, 2)).rechunk((6, 3)).map_blocks(load, meta=X[:0])
+    mask = L[:, 0] > 0
+    with dask.config.set(scheduler="threads"):
+        other = as_dataset(L[mask], L[:, 1][mask], abs(L[:, 2])[mask])
+    assert sorted(calls) == [5, 6, 6, 6]
+    assert other.n_rows == (X[:, 0] > 0).sum()
     assert np.array_equal(dataset.y.compute(scheduler="synchronous"), y[X[:, 0] > 0])
 
 
@@ -436,6 +443,106 @@ def test_a_split_is_what_engines_read(tmp_path: Path) -> None:
     assert train.n_rows + test.n_rows == N
     source = pickle.loads(pickle.dumps(train.source))
     assert np.array_equal(source.read(0, N).X, np.asarray(train.X))
+
+
+# -- what is stored -----------------------------------------------------------------------------
+
+
+def lose(chunk: Path) -> None:
+    chunk.unlink()
+
+
+def flip(chunk: Path) -> None:
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+
+
+@pytest.mark.parametrize("fault", [lose, flip])
+def test_a_chunk_that_goes_bad_after_opening_is_never_data(tmp_path: Path, fault: Any) -> None:
+    path, y = on_disk(tmp_path), data()[1] % 2
+    dataset = daskgd.open_dataset(path)
+    foreign = da.from_zarr(str(path), component="X")
+    again = pickle.loads(pickle.dumps(dataset.X))
+    estimator = daskgd.LogisticRegression().fit(dataset, y)
+    assert len(estimator.predict(dataset).compute()) == N
+    fault(path / "X" / "c" / "1" / "0")
+    for read in (
+        lambda: dataset.X.compute(),
+        lambda: again.compute(),
+        lambda: dataset.train_test_split(0.5)[0].X.compute(),
+        lambda: estimator.predict(dataset).compute(),
+        lambda: estimator.fit(dataset.X, y),
+        lambda: estimator.fit(foreign, y),
+        lambda: daskgd.write_dataset(tmp_path / "copy", dataset),
+    ):
+        with pytest.raises(daskgd.ChunkError, match=r"data.zarr.*/X, chunk c/1/0: rows 5:10 cannot be read"):
+            read()
+    assert len(dataset.y.compute()) == N
+
+
+def test_a_fit_on_X_of_a_dataset_reads_in_place(tmp_path: Path) -> None:
+    dataset = daskgd.open_dataset(on_disk(tmp_path))
+    again = as_dataset(dataset.X, dataset.y, dataset.sample_weight)
+    for old, new in zip(dataset._columns, again._columns, strict=True):
+        assert new is old
+    part = dataset.train_test_split()[0]
+    assert isinstance(as_dataset(part.X)._columns[0], LazyColumn)  # not all rows
+    assert dataset.X.name == dataset.X.name
+    first = dataset.X.name
+    daskgd.write_dataset(dataset.path, data()[0] + 1, chunk_bytes=5 * P * 4, overwrite=True)
+    assert daskgd.open_dataset(dataset.path).X.name != first
+
+
+def test_a_dataset_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "named.zarr"
+    X, y, s = data()
+    labels = np.array(["no", "yes", "oh"])[y]
+    daskgd.write_dataset(path, X, labels, s, feature_names=["a", "b", "c"], chunk_bytes=60)
+    dataset = daskgd.open_dataset(path)
+    daskgd.write_dataset(tmp_path / "copy", dataset, chunk_bytes=60)
+    assert daskgd.open_dataset(tmp_path / "copy").fingerprint == dataset.fingerprint
+    train, _ = dataset.train_test_split(0.4)
+    daskgd.write_dataset(tmp_path / "train", train, chunk_bytes=60)
+    copy = daskgd.open_dataset(tmp_path / "train")
+    assert copy.classes.tolist() == ["no", "oh", "yes"]
+    assert copy.feature_names == ("a", "b", "c")
+    for ours, theirs in zip(
+        (copy.X, copy.y, copy.sample_weight), (train.X, train.y, train.sample_weight), strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        assert np.array_equal(ours.compute(), theirs.compute())
+    one = as_dataset(X[:4], ["b", "a", "b", "b"])  # in memory, labels as they are
+    daskgd.write_dataset(tmp_path / "one", one)
+    assert daskgd.open_dataset(tmp_path / "one").classes.tolist() == ["a", "b"]
+    daskgd.write_dataset(path, train, feature_names=["x", "y", "z"], overwrite=True)  # over itself
+    assert daskgd.open_dataset(path).feature_names == ("x", "y", "z")
+    assert daskgd.open_dataset(path).n_rows == train.n_rows
+
+
+def test_verify(tmp_path: Path) -> None:
+    path = on_disk(tmp_path)
+    dataset = daskgd.open_dataset(path)
+    seen: list[tuple[int, int]] = []
+    dataset.train_test_split()[0].verify(lambda *done: seen.append(done))
+    assert seen == [(i + 1, 15) for i in range(15)]
+    keep = (path / "X" / "c" / "1" / "0").read_bytes()
+    (path / "X" / "c" / "1" / "0").write_bytes(
+        (path / "X" / "c" / "2" / "0").read_bytes()
+    )  # sound, elsewhere
+    dataset.X.compute()
+    with pytest.raises(daskgd.StoreError, match="some are not those that were written"):
+        dataset.verify()
+    (path / "X" / "c" / "1" / "0").write_bytes(keep)
+    dataset.verify()
+    flip(path / "y" / "c" / "2")
+    with pytest.raises(daskgd.ChunkError, match="chunk c/2: rows 10:15"):
+        dataset.verify()
+    daskgd.write_dataset(path, data()[0], overwrite=True)
+    with pytest.raises(daskgd.StoreError, match="written again after it was opened"):
+        dataset.verify()
+    with pytest.raises(ValueError, match="verify: expected a stored dataset"):
+        as_dataset(data()[0]).verify()
 
 
 def test_the_row_named_in_an_error_is_the_row_of_the_dataset() -> None:

@@ -16,11 +16,12 @@ import scipy.sparse as sp
 import xarray as xr
 from sklearn import linear_model, svm
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.preprocessing import StandardScaler
 
 import daskgd
+from daskgd.engines.serial import Serial
 
 X4 = [[1, 2], [2, 3], [3, 4], [4, 5]]
 TEXTBOOK = np.array([0.35586883869354, 0.65796218545220, 0.30209334675866])
@@ -186,11 +187,11 @@ def test_standardisation_changes_the_path_and_not_the_minimum(rng):
     y = Z.sum(axis=1) + rng.normal(size=500) > 0
     X = Z * 10.0 ** np.arange(-3, 3) + [0, 100, 0, -5, 0, 0]
     theirs = linear_model.LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(X, y)
-    ours = daskgd.LogisticRegression(**TIGHT).fit(X, y)
+    ours = daskgd.LogisticRegression(solver="lbfgs", **TIGHT).fit(X, y)
     assert relative(ours.coef_, theirs.coef_) < 1e-4
     assert relative(ours.intercept_, theirs.intercept_) < 1e-4
     with pytest.warns(ConvergenceWarning):  # unscaled, the same sweeps get nowhere near
-        plain = daskgd.LogisticRegression(scale=False, max_iter=ours.n_iter_).fit(X, y)
+        plain = daskgd.LogisticRegression(solver="lbfgs", scale=False, max_iter=ours.n_iter_).fit(X, y)
     assert relative(plain.coef_, theirs.coef_) > 1e-4
 
 
@@ -202,6 +203,43 @@ def test_tol_is_the_relative_gap():
         reached = est.history_[-1]["loss"]
         assert (reached - best) / reached < 3 * tol
         assert est.gap_ <= tol
+
+
+@pytest.mark.parametrize("C", [1.0, 1e4])
+@pytest.mark.parametrize("seed", range(4))
+def test_converged_is_true_on_collinear_features_of_any_size(seed, C):
+    """Flat directions, where a gap that knows only the directions walked would call a plateau the end."""
+    X, y = make_classification(600, 25, n_informative=8, n_redundant=12, random_state=seed)
+    X = X * 10 ** np.random.default_rng(seed).uniform(-2, 2, 25)
+
+    def objective(est):
+        margin = est.decision_function(X) * np.where(y == 1, 1, -1)
+        return np.logaddexp(0, -margin).mean() + (est.coef_**2).sum() / (2 * C * len(y))
+
+    best = objective(linear_model.LogisticRegression(C=C, **NEWTON).fit(X, y))
+    est = daskgd.LogisticRegression(C=C).fit(X, y)
+    assert est.n_sweeps_ <= 12
+    assert (objective(est) - best) / best <= 1.2 * est.gap_ + 1e-12
+    assert est.gap_ <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_targets_far_from_zero_keep_their_digits(rng, dtype):
+    X = rng.integers(0, 200, size=(1000, 3)).astype(dtype)
+    y = X @ [1.0, 2.0, 3.0] + 1.7e9 + rng.normal(size=1000)
+    ours = daskgd.LinearRegression().fit(X, y)
+    theirs = linear_model.LinearRegression().fit(X.astype(float), y)
+    assert relative(ours.coef_, theirs.coef_) < 1e-5
+    assert np.abs(ours.predict(X) - theirs.predict(X.astype(float))).max() < 0.01
+    assert ours.score(X, y) == pytest.approx(theirs.score(X.astype(float), y), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [daskgd.LinearRegression, daskgd.Ridge])
+def test_a_constant_target_is_done_at_once(kind):
+    est = kind().fit(XP, np.full(200, 3.3))
+    assert est.outcome_ == "converged"
+    assert est.n_sweeps_ <= 4
+    np.testing.assert_allclose(est.predict(XP), 3.3, rtol=1e-12)
 
 
 def test_tol_zero_runs_exactly_max_iter():
@@ -495,6 +533,50 @@ def test_a_failed_refit_keeps_the_model():
     assert (est.coef_ == before).all()
 
 
+def test_scores_of_bad_rows_are_refused():
+    est = daskgd.Ridge().fit(XP, XP[:, 0])
+    for data, message in (
+        ((XP, spoiled(XP[:, 0], 3, np.nan)), "y contains NaN.* row 3"),
+        ((spoiled(XP, 5, np.nan), XP[:, 0]), "X contains NaN.* row 5"),
+        ((da.from_array(spoiled(XP, 5, np.inf), chunks=9), XP[:, 0]), "X contains infinity.* row 5"),
+        ((XP, XP[:, 0], np.zeros(200)), "all zero"),
+        ((XP, XP[:, 0], -np.ones(200)), "got -1.0 in row 0"),
+        ((XP, XP[:, :2]), "expected 1 targets, as in the fit, got 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            est.score(*data)
+    _, nobody = daskgd.as_dataset(XP, XP[:, 0]).train_test_split(1e-9)
+    with pytest.raises(ValueError, match="at least one row"):
+        est.score(nobody)
+
+
+def test_lazy_predictions_of_bad_rows_are_refused():
+    est = CLASSIFIER().fit(XP, YP)
+    lazy = est.predict(da.from_array(spoiled(XP, 5, np.nan), chunks=50))
+    with pytest.raises(ValueError, match=r"NaN or infinity.* row 5 of a block"):
+        lazy.compute()
+
+
+def test_features_by_other_names_are_refused(tmp_path):
+    est = CLASSIFIER().fit(FRAME, YP)
+    other = FRAME[list("dcba")]
+    daskgd.write_dataset(tmp_path / "other.zarr", other, YP)
+    for data in (other, dd.from_pandas(other, npartitions=2), str(tmp_path / "other.zarr")):
+        with pytest.raises(ValueError, match="feature names should match"):
+            est.predict(data)
+    with pytest.raises(ValueError, match="feature names should match"):
+        est.score(tmp_path / "other.zarr")
+
+
+def test_together_does_not_depend_on_the_order():
+    y = NUMBERS[:, None].astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's advice on column vectors
+        a, _ = daskgd.together([daskgd.Ridge(), CLASSIFIER()], XP, y)
+        _, b = daskgd.together([CLASSIFIER(), daskgd.Ridge()], XP, y)
+    assert a.coef_.shape == b.coef_.shape == (1, 4)
+
+
 def test_sparse_is_refused_until_it_is_supported():
     with pytest.raises(TypeError, match="sparse data is not supported yet"):
         CLASSIFIER().fit(sp.csr_matrix(XP), YP)
@@ -530,8 +612,6 @@ def test_not_converged_says_so_with_the_gap():
 def test_an_interrupt_keeps_the_best_so_far():
     class Interrupted:
         def __init__(self, dataset):
-            from daskgd.engines.serial import Serial
-
             self.inner, self.nbytes, self.sweeps = Serial(dataset.source), 0, 0
 
         def sweep(self, asks):
@@ -540,9 +620,29 @@ def test_an_interrupt_keeps_the_best_so_far():
                 raise KeyboardInterrupt
             return self.inner.sweep(asks)
 
-    est = CLASSIFIER(engine=Interrupted)
+    est = CLASSIFIER(engine=Interrupted, tol=0)
     with pytest.raises(KeyboardInterrupt):
         est.fit(XP, YP)
     assert est.outcome_ == "interrupted"
     assert est.n_iter_ == len(est.history_) > 0
     assert est.score(XP, YP) > 0.7
+
+
+def test_an_early_interrupt_of_a_refit_keeps_the_whole_model():
+    class Interrupted:
+        nbytes = 0
+
+        def __init__(self, dataset):
+            self.inner, self.sweeps = Serial(dataset.source), 0
+
+        def sweep(self, asks):
+            self.sweeps += 1
+            if self.sweeps == 2:
+                raise KeyboardInterrupt
+            return self.inner.sweep(asks)
+
+    est = CLASSIFIER().fit(XP, YP)
+    before = est.predict(XP)
+    with pytest.raises(KeyboardInterrupt):
+        est.set_params(engine=Interrupted).fit(XP, np.where(YP == "yes", "apple", "pear"))
+    assert (est.predict(XP) == before).all()

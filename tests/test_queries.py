@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, r2_score
 
 from daskgd.engines.serial import Serial
-from daskgd.losses import Logistic, Softmax, Squared
+from daskgd.losses import Hinge, Logistic, Softmax, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows
-from daskgd.queries import Ask, Gradient, Line, Query, Score, Survey
+from daskgd.queries import Ask, Curvature, Gradient, Line, Query, Score, Survey
 from daskgd.sums import MAX_LABELS, Bad, Labels, Moments
 from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference
 
@@ -302,3 +302,20 @@ def test_check_notices(defect: str, sentence: str) -> None:
     check_query(Broken(w), problem, rows)
     with pytest.raises(AssertionError, match=sentence):
         check_query(Broken(w, defect), problem, Rows(rows.X.copy(), rows.y, None, 0))
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_curvature_is_the_derivative_of_the_gradient(example, rng: np.random.Generator) -> None:
+    problem, rows = example.problem, example.rows
+    d = problem.model.size
+    w = rng.standard_normal(d)
+    ((f, g, H),) = sweep(rows, (problem, Curvature(w)))
+    ((f0, g0),) = sweep(rows, (problem, Gradient(w)))
+    assert (f, g.tolist()) == (f0, g0.tolist())
+    assert np.allclose(H, H.T)
+    h = 1e-6
+    for v in rng.standard_normal((3, d)):
+        ((_, up),) = sweep(rows, (problem, Gradient(w + h * v)))
+        ((_, down),) = sweep(rows, (problem, Gradient(w - h * v)))
+        kinks = 0.02 if isinstance(problem.loss, Hinge) else 0.0  # a step may cross one
+        np.testing.assert_allclose(H @ v, (up - down) / (2 * h), rtol=1e-4 + kinks, atol=1e-6 + kinks)

@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskgd import writing
-from daskgd.ingest import zarr_behind
+from daskgd.ingest import as_dataset, zarr_behind
 from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store, verify_store
+from daskgd.store import column as store_column
 from daskgd.writing import write_dataset
 
 N, P = 103, 5
@@ -223,15 +224,40 @@ def test_frames(tmp_path: Path) -> None:
     assert open_store(tmp_path / "e").feature_names is None
 
 
+def test_lists_are_rows(tmp_path: Path) -> None:
+    X, y, w = data("f8")
+    write_dataset(tmp_path / "a", X, y.astype(int), w)
+    for i, lists in enumerate([X.tolist(), tuple(map(tuple, X.tolist())), list(map(tuple, X))]):
+        write_dataset(tmp_path / str(i), lists, y.tolist(), w.tolist())
+        assert open_store(tmp_path / str(i)).fingerprint == open_store(tmp_path / "a").fingerprint
+
+
+@pytest.mark.parametrize("size", [float(BYTES), f"{BYTES} B", f"{BYTES / 1000} kB"])
+def test_sizes_in_words(tmp_path: Path, size: Any) -> None:
+    write_dataset(tmp_path / "d", data()[0], chunk_bytes=size)
+    assert open_store(tmp_path / "d").X.chunk_rows == ROWS
+
+
 def test_dask_of_unknown_chunks(tmp_path: Path) -> None:
     X, y, w = data()
+    reads = []
+
+    def load(block: np.ndarray) -> np.ndarray:
+        reads.append(len(block))
+        return block
+
     full = da.from_array(np.column_stack([X, y, w]), chunks=(17, -1))
+    full = full.map_blocks(load, meta=np.empty((0, 0)))
     kept = full[full[:, 0] > 0]
     write_dataset(tmp_path / "d", kept[:, :P], kept[:, P].astype("i4"), kept[:, P + 1], chunk_bytes=BYTES)
     stored = open_store(tmp_path / "d")
     np.testing.assert_array_equal(everything(stored.X), X[X[:, 0] > 0])
     np.testing.assert_array_equal(everything(stored.y), y[X[:, 0] > 0])
     assert np.isnan(kept.shape[0])  # the user's array is left as it was
+    assert sorted(reads) == [1] + [17] * 12  # to count, and to write: the last row is not kept
+    columns = full[:, full[0] != np.inf]
+    write_dataset(tmp_path / "c", columns)
+    np.testing.assert_array_equal(everything(open_store(tmp_path / "c").X), np.column_stack([X, y, w]))
 
 
 def test_dask_graph_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +344,25 @@ def test_column_reads_and_pickles(tmp_path: Path, shards: int | None) -> None:
     for start, stop in [(-1, 3), (3, 2), (0, N + 1)]:
         with pytest.raises(IndexError, match=rf"got {start}:{stop}"):
             column.read(start, stop)
+
+
+def test_a_column_is_indexed_like_numpy(written: Path) -> None:
+    X, column = data()[0], open_store(written).X
+    for where in [
+        *(
+            np.s_[7],
+            np.s_[-1, 2],
+            np.s_[3:25],
+            np.s_[25:3],
+            np.s_[:, 1:3],
+            np.s_[::7, 2],
+            np.s_[60:3:-7, ::-1],
+        ),
+        *(np.s_[-200:200], np.s_[:]),
+    ]:
+        np.testing.assert_array_equal(column[where], X[where])
+    with pytest.raises(IndexError):
+        column[N]
 
 
 def test_reads_do_not_share_memory(written: Path) -> None:
@@ -533,6 +578,9 @@ def test_failure_leaves_nothing(tmp_path: Path, how: str, error: type[BaseExcept
     with pytest.raises(error, match="source broke"), dask.config.set(scheduler=scheduler):
         write_dataset(path, stream() if how == "stream" else lazy, chunk_bytes=99, overwrite=existing)
     assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(ValueError, match="2 dimensions"):
+        write_dataset(tmp_path / "new" / "er" / "d", iter([X[0]]))
+    assert sorted(tmp_path.rglob("*")) == before  # no new folders either
     if existing:
         np.testing.assert_array_equal(everything(open_store(path).X), X)
 
@@ -605,6 +653,10 @@ FRAME = pd.DataFrame(A)
         (([(None, A[:, 0])],), ValueError, "block 0: .* got no X"),
         (([(A, A, A, A)],), ValueError, "block 0: .* got 4 parts"),
         (([A], A[:, 0]), ValueError, "X is an iterable of blocks"),
+        (([],), ValueError, "X: expected 2 dimensions"),
+        (([1.0, 2.0],), ValueError, "X: expected 2 dimensions"),
+        ((as_dataset(A), A[:, 0]), ValueError, "y, sample_weight: expected None beside a Dataset"),
+        ((as_dataset(A), None, A[:, 0]), ValueError, "y, sample_weight: expected None beside a Dataset"),
         (("text",), TypeError, "X: expected a 2-d array"),
         ((None,), TypeError, "X: expected a 2-d array"),
     ],
@@ -622,6 +674,7 @@ def test_refused_data(tmp_path: Path, args: Any, error: type[Exception], message
         ({"feature_names": ["a", 1]}, TypeError, "feature_names: expected a sequence of str"),
         ({"feature_names": "ab"}, TypeError, "feature_names: expected a sequence of str"),
         ({"chunk_bytes": 0}, ValueError, "chunk_bytes: expected 1 to"),
+        ({"chunk_bytes": "many"}, ValueError, "many"),
         ({"chunk_bytes": 2**31}, ValueError, "chunk_bytes: expected 1 to"),
         ({"codec": "gzip"}, ValueError, "codec: expected one of lz4, zstd, none, got 'gzip'"),
         ({"shards": 0}, ValueError, "shards: expected None"),
@@ -654,6 +707,41 @@ def test_zarr_behind_a_read(written: Path, read: Callable[[Any], da.Array]) -> N
     found = zarr_behind(x)
     assert found is not None
     np.testing.assert_array_equal(Column(found).read(0, N), x.compute())
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda place: zarr.open_array(f"{place}/X", mode="r"),
+        lambda place: zarr.open_array(place, path="X"),
+        lambda place: zarr.open_group(place)["X"],
+        lambda place: da.from_zarr(place, component="X"),
+        lambda place: da.from_zarr(f"{place}/X"),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True])
+def test_our_mark_is_seen_from_an_array(tmp_path: Path, read: Callable[[str], Any], remote: bool) -> None:
+    place = f"memory://{tmp_path.name}/d" if remote else str(tmp_path / "d")
+    write_dataset(place, *data("i4"), chunk_bytes=BYTES)
+    (found, *_) = as_dataset(read(place))._columns
+    assert isinstance(found, Column)
+    assert found.complete
+    zarr.open_group(place)["X"].update_attributes({"altered": True})
+    (found, *_) = as_dataset(read(place))._columns
+    assert isinstance(found, Column)
+    assert not found.complete
+
+
+def test_no_mark_no_completeness(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "g", mode="w")
+    X = data()[0]
+    for array in (
+        zarr.array(X),
+        group.create_array("X", data=X),
+        zarr.create_array(tmp_path / "X", data=X),
+        zarr.create_array(tmp_path / "other", data=X),
+    ):
+        assert not store_column(array).complete
 
 
 def test_no_zarr_behind_anything_else(written: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -178,6 +178,9 @@ def opened(
     if engine in (None, "distributed"):
         found = get_scheduler()
         client = getattr(found, "__self__", None)
+        if engine == "distributed" and not isinstance(client, distributed.Client):
+            with suppress(ValueError):  # whatever dask.config's scheduler says
+                client = distributed.default_client()
         if isinstance(client, distributed.Client):
             get = client
         elif engine == "distributed":

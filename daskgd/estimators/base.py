@@ -26,7 +26,7 @@ from daskgd.ingest import as_dataset, is_zarr
 from daskgd.losses import Loss
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem, prepare
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
 from daskgd.solvers import LBFGS, NAMES, LocalGD, Newton, Solver
 from daskgd.solvers.base import is_count, is_positive
@@ -37,8 +37,8 @@ from daskgd.watch import History, Printer
 Array = NDArray[Any]
 
 NEWTON_WORK = 100_000
-"""Multiplications a row at which a sweep with the Hessian takes some ten times one without, and so a whole fit
-by Newton, of some eight sweeps, about as long as one by L-BFGS."""
+"""Multiplications a row at which a sweep with the Hessian takes several times one without, so that a fit by
+Newton, of some eight sweeps, takes about as long as one by L-BFGS, of some fifty."""
 
 Rule = tuple[Callable[[Any], bool], str]
 """A test of a parameter, and what it expects in words."""
@@ -64,7 +64,7 @@ def is_nonnegative(value: Any) -> bool:
 
 @dataclass(slots=True)
 class Run:
-    """One fit in progress: what it has cost, where it is, and what it has seen."""
+    """One fit in progress: what it has cost, where it is, what it has seen, and attributes to set with it."""
 
     estimator: LinearEstimator
     name: str
@@ -72,6 +72,7 @@ class Run:
     history: History = field(default_factory=History)
     progress: Result | None = None
     problem: Problem | None = None
+    fitted: dict[str, Any] = field(default_factory=dict)
 
 
 class LinearEstimator(BaseEstimator):
@@ -174,48 +175,66 @@ class LinearEstimator(BaseEstimator):
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
         """X, y and weights as a Dataset, checked as far as that takes no reading."""
-        if _in_memory(X) and not _is_scipy_sparse(X):
-            X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_2d=True)
-            X = _numeric(X)
+        X = self._validated(X, y, reset=reset)
         if sample_weight is not None and np.isscalar(sample_weight):
             raise ValueError(f"sample_weight: expected an array (n,), got {sample_weight!r}")
         dataset = as_dataset(X, y, sample_weight)
-        if not _in_memory(X) or not hasattr(self, "n_features_in_"):
-            self._remember_features(dataset, reset)
-        y_column = dataset._columns[1]
-        if y_column is None:
-            hint = "pass y" if not isinstance(X, Dataset | str | os.PathLike) else "the dataset holds none"
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None ({hint})"
-            )
-        if self._classification:
-            if len(y_column.shape) == 2 and y_column.shape[1] > 1:
-                raise ValueError(
-                    f"y: expected one label per row, shape (n,), got {y_column.shape}; multi-label targets "
-                    "are not supported"
-                )
-        elif y_column.dtype.kind not in "fiub" or dataset.classes is not None:
-            what = "labels" if dataset.classes is not None else f"dtype {y_column.dtype}"
-            raise ValueError(f"y: expected numbers for {type(self).__name__}, got {what}; use a classifier")
+        self._admit(dataset, X, reset=reset)
         return dataset
 
-    def _remember_features(self, dataset: Dataset, reset: bool) -> None:
+    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
+        """What is in memory, checked in the words of scikit-learn; anything else as it is."""
+        if not _in_memory(X) or _is_scipy_sparse(X):
+            return X
+        return _numeric(
+            validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_2d=True)
+        )
+
+    def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
+        """Check features and target against what this estimator can do, or has seen."""
+        if not _in_memory(X):
+            self._check_features(dataset.n_features, dataset.feature_names, reset=reset)
+        y = dataset._columns[1]
+        name = type(self).__name__
+        if y is None:
+            raise ValueError(
+                f"{name} requires y to be passed, but the target y is None: pass y, or a dataset with one"
+            )
+        if self._classification and len(y.shape) == 2 and y.shape[1] > 1:
+            raise ValueError(
+                f"y: expected one label per row, shape (n,), got {y.shape}; multi-label targets are not "
+                "supported"
+            )
+        if not self._classification and (y.dtype.kind not in "fiub" or dataset.classes is not None):
+            what = "labels" if dataset.classes is not None else f"dtype {y.dtype}"
+            raise ValueError(f"y: expected numbers for {name}, got {what}; use a classifier")
+
+    def _check_features(self, n: int, names: Sequence[str] | None, *, reset: bool) -> None:
+        """Remember number and names of the features, or compare them with those of the fit."""
         if reset:
-            self.n_features_in_ = dataset.n_features
-            if dataset.feature_names is not None:
-                self.feature_names_in_ = np.array(dataset.feature_names, dtype=object)
+            self.n_features_in_ = n
+            if names is not None:
+                self.feature_names_in_ = np.array(names, dtype=object)
             elif hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
-        elif dataset.n_features != self.n_features_in_:
+            return
+        name = type(self).__name__
+        if n != self.n_features_in_:
             raise ValueError(
-                f"X has {dataset.n_features} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
+                f"X has {n} features, but {name} is expecting {self.n_features_in_} features as input"
+            )
+        seen = getattr(self, "feature_names_in_", None)
+        if names is not None and seen is not None and list(names) != list(seen):
+            raise ValueError(
+                f"The feature names should match those that were passed during fit: expected {list(seen)}, "
+                f"got {list(names)}; reorder or rename the columns of X"
             )
 
     def _steps(self, dataset: Dataset, run: Run) -> Fit:
         """The whole fit as a generator of asks: survey, then the loop."""
         (survey,) = yield [Ask(None, Survey(classification=self._classification))]
-        problem = run.problem = self._problem(survey, dataset)
+        problem, run.fitted = self._problem(survey, dataset)
+        run.problem = problem
         w = self._initial(problem)
         run.progress = Result(w)
         stop = Stop(
@@ -238,13 +257,9 @@ class LinearEstimator(BaseEstimator):
             )
         )
 
-    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> Problem:
-        y = dataset._columns[1]
-        assert y is not None
-        self._y_ndim = len(y.shape)
-        outputs = 1 if self._y_ndim == 1 else y.shape[1]
-        model = self._linear(survey, outputs)
-        return Problem(self._loss(0), model, L2(model.per_parameter(self._strength(survey.weight, outputs))))
+    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
+        """The problem, and attributes to set when the fit ends."""
+        raise NotImplementedError
 
     def _linear(self, survey: SurveyAnswer, outputs: int) -> Linear:
         """The model, standardised by the moments of the survey where `scale` says so."""
@@ -269,7 +284,8 @@ class LinearEstimator(BaseEstimator):
                 f"warm_start: expected data like that of the last fit, whose coef_ has shape {coef.shape}, "
                 f"got {model.n_features} features and {model.outputs} outputs; fit with warm_start=False"
             )
-        return model.parameters(coef, np.ravel(self.intercept_))
+        offset = 0.0 if problem.offset is None else problem.offset
+        return model.parameters(coef, np.ravel(self.intercept_) - offset)
 
     # -- results ------------------------------------------------------------------------------
 
@@ -278,7 +294,10 @@ class LinearEstimator(BaseEstimator):
         assert run.problem is not None
         assert run.progress is not None
         model, result = run.problem.model, run.progress
-        self.coef_, self.intercept_ = self._shaped(model.coefficients(result.w), model.intercepts(result.w))
+        for name, value in run.fitted.items():
+            setattr(self, name, value)
+        b = model.intercepts(result.w) + (0.0 if run.problem.offset is None else run.problem.offset)
+        self.coef_, self.intercept_ = self._shaped(model.coefficients(result.w), b)
         self.n_iter_ = result.n_iter
         self.n_sweeps_ = run.meter.sweeps
         self.history_ = run.history
@@ -293,6 +312,8 @@ class LinearEstimator(BaseEstimator):
         if tol == 0 and self.outcome_ == "budget_spent":
             return
         reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
+        if not np.isfinite(self.gap_):
+            reached = f"no estimate of the gap yet, tol={tol:g}"
         if self.outcome_ == "budget_spent":
             text = f"{name} did not converge in max_iter={self.max_iter} iterations: {reached}. "
             text += "Increase max_iter, choose another solver, or standardise the features"
@@ -321,12 +342,8 @@ class LinearEstimator(BaseEstimator):
             if _is_scipy_sparse(X):
                 as_dataset(X)  # refuses, with the sentence
             return function(_numeric(validate_data(self, X, reset=False, dtype=None)))
-        array = _lazy(X)
-        if array.ndim != 2 or array.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {array.shape[1] if array.ndim > 1 else 1} features, but {type(self).__name__} is "
-                f"expecting {self.n_features_in_} features as input"
-            )
+        array, names = _lazy(X)
+        self._check_features(array.shape[1] if array.ndim > 1 else 1, names, reset=False)
         array, name = array.rechunk({1: -1}), "daskgd-predict"
         if columns is None:
             return array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype), token=name)
@@ -338,27 +355,27 @@ class LinearEstimator(BaseEstimator):
             token=name,
         )
 
-    def _margins(self, X: Array) -> Array:
-        model, w = self._model()
-        return model.margins(w, prepare(X))
-
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy for classifiers, R2 for regressors, in one sweep over whatever `fit` takes.
 
         Returns
         -------
         float
+
+        Raises
+        ------
+        ValueError
+            For rows that are none or hold NaN or infinity, as in ``fit``.
         """
-        model, w = self._model()
+        check_is_fitted(self)
         dataset = self._dataset(X, y, sample_weight, reset=False)
         with opened(dataset, self.engine) as (engine, placed):
-            labels = None
-            if self._classification:
-                labels = (
-                    self.classes_ if placed.classes is None else _positions(self.classes_, placed.classes)
-                )
-            problem = Problem(self._loss(model.outputs), model, L2(), labels)
+            problem, w = self._scored(placed)
             return float(engine.sweep([Ask(problem, Score(w))])[0])
+
+    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+        """The problem and parameters by which a dataset is scored."""
+        raise NotImplementedError
 
 
 def together(
@@ -405,8 +422,10 @@ def together(
                 f"together: expected one engine for all, got {estimators[0].engine!r} and "
                 f"{estimator.engine!r}"
             )
-    datasets = [estimator._dataset(X, y, sample_weight) for estimator in estimators]
-    _fit(estimators, datasets[0])
+    dataset = estimators[0]._dataset(X, y, sample_weight)
+    for estimator in estimators[1:]:
+        estimator._admit(dataset, estimator._validated(X, y, reset=True), reset=True)
+    _fit(estimators, dataset)
     return estimators
 
 
@@ -456,16 +475,25 @@ def _numeric(X: Array) -> Array:
     return X if X.dtype.kind in "fiub" else X.astype(np.float64)
 
 
-def _lazy(X: Any) -> da.Array:
+def _lazy(X: Any) -> tuple[da.Array, Sequence[str] | None]:
+    """A dask array of rows, and the names of its features if it has any; nothing is read."""
     if isinstance(X, da.Array):
-        return X
+        return X, None
     if hasattr(X, "to_dask_array"):
-        return X.to_dask_array()
+        return X.to_dask_array(), [str(name) for name in X.columns] if hasattr(X, "columns") else None
     inner = getattr(X, "data", None)  # xarray
-    return inner if isinstance(inner, da.Array) else as_dataset(X).X
+    if isinstance(inner, da.Array):
+        return inner, None
+    dataset = as_dataset(X)
+    return dataset.X, dataset.feature_names
 
 
-def _positions(classes: Array, within: Array) -> Array:
-    """Where each class stands in a dataset's list of classes; -1 where it is missing."""
-    where = {label: i for i, label in enumerate(within.tolist())}
-    return np.array([where.get(label, -1) for label in classes.tolist()])
+def finite_margins(z: Array, X: Array) -> Array:
+    """Margins of a block in float64; ValueError where X is not finite, which they show at no cost."""
+    if not np.isfinite(z).all() and not np.isfinite(X).all():
+        row = int(np.argmin(np.isfinite(X).all(axis=1)))
+        raise ValueError(
+            "Input X contains NaN or infinity: expected finite numbers, got "
+            f"{X[row].tolist()} in row {row} of a block; impute or drop those rows first"
+        )
+    return z.astype(np.float64)

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
-from daskgd.estimators.base import LinearEstimator, Rule, is_nonnegative, is_one_of
+from daskgd.estimators.base import LinearEstimator, Rule, finite_margins, is_nonnegative, is_one_of
 from daskgd.losses import Hinge, Logistic, Loss, Softmax
 from daskgd.losses import Perceptron as PerceptronLoss
 from daskgd.models import Linear
@@ -44,14 +45,14 @@ POSITIVE_C: Rule = (
 class _Classifier(ClassifierMixin, LinearEstimator):
     _classification = True
 
-    def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
+    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
         if isinstance(y, np.ndarray | list | tuple) and reset and not _holds_nonfinite(y):
             check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
             if np.ndim(y) == 2 and np.shape(y)[1] == 1:
-                y = column_or_1d(y, warn=True)
-        return super()._dataset(X, y, sample_weight, reset=reset)
+                column_or_1d(y, warn=True)
+        return super()._validated(X, y, reset=reset)
 
-    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> Problem:
+    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         found = survey.labels
         assert found is not None
         name = type(self).__name__
@@ -71,8 +72,12 @@ class _Classifier(ClassifierMixin, LinearEstimator):
                 f"{name}: expected positive weights in all, got class_weight={self.class_weight!r}"
             )
         strength = model.per_parameter(self._strength(float(weight), model.outputs))
-        self.classes_ = classes
-        return Problem(loss, model, L2(strength), found.values, class_weight)
+        return Problem(loss, model, L2(strength), found.values, class_weight), {"classes_": classes}
+
+    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+        model, w = self._model()
+        labels = self.classes_ if dataset.classes is None else _positions(self.classes_, dataset.classes)
+        return Problem(self._loss(len(self.classes_)), model, L2(), labels), w
 
     def _class_weight(self, classes: Array, weights: Array) -> Array | None:
         """The factor of each class, ``(k,)``; scikit-learn's "balanced" is ``W / (k W_c)``."""
@@ -119,6 +124,12 @@ def _holds_nonfinite(y: Any) -> bool:
     return array.dtype.kind == "f" and not np.isfinite(array).all()
 
 
+def _positions(classes: Array, within: Array) -> Array:
+    """Where each class stands in a dataset's list of classes; -1 where it is missing."""
+    where = {label: i for i, label in enumerate(within.tolist())}
+    return np.array([where.get(label, -1) for label in classes.tolist()])
+
+
 class _Rowwise:
     """A function of the margins of a block; small enough to send to workers."""
 
@@ -126,7 +137,8 @@ class _Rowwise:
         self.model, self.w, self.of_margins, self.classes = model, w, of_margins, classes
 
     def __call__(self, X: Array) -> Array:
-        z = self.model.margins(self.w, prepare(X)).astype(np.float64)
+        X = prepare(X)
+        z = finite_margins(self.model.margins(self.w, X), X)
         out: Array = self.of_margins(z, self.classes)
         return out
 
@@ -144,8 +156,7 @@ def _labels(z: Array, classes: Array) -> Array:
 def _probabilities(z: Array, classes: Array) -> Array:
     """Softmax of the margins; two classes have one margin, the log of the odds."""
     if z.ndim == 1:
-        p = 0.5 * (1 + np.tanh(z / 2))
-        return np.stack([1 - p, p], axis=1)
+        return np.stack([expit(-z), expit(z)], axis=1)  # to the last digit of either tail
     e = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
     out: Array = e / e.sum(axis=1, keepdims=True)
     return out

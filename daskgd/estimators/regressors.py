@@ -7,10 +7,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
+from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
-from daskgd.estimators.base import LinearEstimator, Rule, is_flag, is_nonnegative, is_one_of
+from daskgd.estimators.base import LinearEstimator, Rule, finite_margins, is_flag, is_nonnegative, is_one_of
 from daskgd.losses import Loss, Squared
+from daskgd.models import Linear
+from daskgd.penalties import L2
+from daskgd.problems import Problem, prepare
+from daskgd.queries import SurveyAnswer
 from daskgd.solvers import Solver
 
 Array = NDArray[Any]
@@ -33,6 +39,28 @@ class _Regressor(RegressorMixin, LinearEstimator):
     def _loss(self, n_classes: int) -> Loss:
         return Squared()
 
+    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
+        y = dataset._columns[1]
+        assert y is not None
+        assert survey.y is not None
+        outputs = 1 if len(y.shape) == 1 else y.shape[1]
+        model = self._linear(survey, outputs)
+        penalty = L2(model.per_parameter(self._strength(survey.weight, outputs)))
+        offset = None if model.center is None else survey.y.mean
+        return Problem(self._loss(0), model, penalty, offset=offset), {"_y_ndim": len(y.shape)}
+
+    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+        coef = np.atleast_2d(self.coef_)
+        y = dataset._columns[1]
+        assert y is not None
+        outputs = 1 if len(y.shape) == 1 else y.shape[1]
+        if outputs != len(coef):
+            raise ValueError(f"y: expected {len(coef)} targets, as in the fit, got {outputs}")
+        # The intercept is taken from the targets instead: in float64, whatever the dtype of X.
+        offset = np.zeros(len(coef)) + np.ravel(self.intercept_)
+        model = Linear(coef.shape[1], len(coef), intercept=False)
+        return Problem(self._loss(0), model, L2(), offset=offset), model.parameters(coef, offset)
+
     def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
         if self._y_ndim == 2:
             return coefficients, intercepts if self.fit_intercept else 0.0
@@ -40,21 +68,24 @@ class _Regressor(RegressorMixin, LinearEstimator):
 
     def predict(self, X: Any) -> Any:
         """Predicted targets ``(n,)`` or ``(n, k)``: numpy for numpy, a lazy dask array for anything lazy."""
-        many = np.shape(self.coef_)[0] if np.ndim(getattr(self, "coef_", 0)) == 2 else None
+        check_is_fitted(self)
+        many = np.shape(self.coef_)[0] if np.ndim(self.coef_) == 2 else None
         return self._map_rows(X, _Predict(self, many), np.dtype(float), many)
 
 
 class _Predict:
-    """Margins of the rows of a block, in float64; small enough to send to workers."""
+    """Predictions for a block, the intercept added in float64; small enough to send to workers."""
 
     def __init__(self, estimator: LinearEstimator, many: int | None) -> None:
-        self.model, self.w = estimator._model()
+        coef = np.atleast_2d(estimator.coef_)
+        self.model = Linear(coef.shape[1], len(coef), intercept=False)
+        self.w = self.model.parameters(coef, np.zeros(len(coef)))
+        self.b = estimator.intercept_
         self.many = many
 
     def __call__(self, X: Array) -> Array:
-        from daskgd.problems import prepare
-
-        z = self.model.margins(self.w, prepare(X)).astype(np.float64)
+        X = prepare(X)
+        z = finite_margins(self.model.margins(self.w, X), X) + self.b
         return z if self.many is None else z.reshape(len(X), self.many)
 
 

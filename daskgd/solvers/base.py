@@ -142,10 +142,10 @@ def _is_real(value: Any) -> bool:
 def extrapolated_gap(trail: Array) -> float:
     """Estimated gap from the objectives so far ``(m,)``, by what the latest of them still gained.
 
-    If two windows of equal length, a fifth of the path each, gained d0 and then d1, gains shrink by r = d1 / d0
-    a window, and what is left is the geometric rest ``d1 r / (1 - r)``; never less than d1 / 4, as a plateau
-    looks like an end. Infinity while the windows do not shrink, or are too short to tell. It sees the flat
-    directions that a few pairs of gradients do not.
+    If two windows of equal length, a fifth of the path each, gained d0 and then d1, gains shrink by
+    r = d1 / d0 a window, and what is left is the geometric rest ``d1 r / (1 - r)``; never less than d1 / 4,
+    as a plateau looks like an end. Infinity while gains do not shrink, or the path is too short to tell. It
+    sees the flat directions that a few pairs of gradients do not.
     """
     best = np.minimum.accumulate(trail)
     window = max(4, len(best) // 5)

@@ -15,6 +15,8 @@ from daskgd.solvers.line_search import search, wolfe
 
 Array = NDArray[Any]
 
+ROUNDING = 64 * float(np.finfo(float).eps)
+
 
 @dataclass(frozen=True, slots=True)
 class NewtonState(State):
@@ -28,9 +30,9 @@ class Newton(Solver):
     """Damped Newton: ``w <- w - t H^-1 g`` (Nocedal & Wright 2006, section 3.3).
 
     Each iteration bets on the full step: one sweep answers objective, gradient and Hessian there. Refused,
-    :mod:`~daskgd.solvers.line_search` looks for another, and a sweep more brings its Hessian. Directions of no
-    curvature (softmax's common shift, collinear features) are left alone. The gap is half the squared Newton
-    decrement, ``g' H^-1 g / 2``: exact for quadratics, and near the minimum for everything smooth.
+    :mod:`~daskgd.solvers.line_search` looks for another, and a sweep more brings its Hessian. Directions of
+    no curvature (softmax's common shift, collinear features) are left alone. The gap is half the squared
+    Newton decrement, ``g' H^-1 g / 2``: exact for quadratics, and near the minimum for everything smooth.
 
     Needs d x d numbers, and d^2 operations a row: for some hundreds of parameters.
 
@@ -51,8 +53,11 @@ class Newton(Solver):
         if slope >= 0:
             return replace(s, gap=gap, stalled=gap > 0)
 
+        # Below the rounding of f its values say nothing of a step, and the step is right all the same.
+        unseen = gap <= ROUNDING * abs(s.f)
+
         def accept(t: float, f: float, slope_t: float) -> bool:
-            return wolfe(s.f, slope, t, f, slope_t)
+            return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t)
 
         w = s.w + d
         ((f, g, H),) = yield (Curvature(w),)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from daskgd.engines.serial import Serial
 from daskgd.problems import Problem, Rows
-from daskgd.queries import Ask, Gradient, Line, Local, Query, Score, Survey
+from daskgd.queries import Ask, Curvature, Gradient, Line, Local, Query, Score, Survey
 from daskgd.solvers.local_gd import LocalSteps
 from daskgd.sums import Sums
 from daskgd.testing.laws import ArraySource, close, examples, require, same, take
@@ -27,6 +27,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         rng = np.random.default_rng(3)
         w, d = rng.standard_normal((2, problem.model.size))
         out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
+        out.append((Curvature(w), problem, rows))
         out += [(Score(w), problem, rows), (Survey(classification=problem.labels is not None), None, rows)]
         if "weighted" not in name:
             work = LocalSteps(step=0.1, steps=3, batch_size=None, seed=0, round=0)

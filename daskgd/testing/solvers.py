@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from daskgd.engines.serial import Serial
 from daskgd.problems import Problem, Rows, prepare
 from daskgd.queries import Ask, Gradient
-from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver
+from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Newton, Solver
 from daskgd.testing.laws import ArraySource, Example, examples, require, same
 from daskgd.training import Fit, Journal, Meter, ReplayError, Result, Stop, digest, loop, together
 
@@ -27,6 +27,7 @@ SOLVERS: tuple[Solver, ...] = (
     GradientDescent(step=1.0, line_search=True),
     LBFGS(),
     LBFGS(memory=2),
+    Newton(),
     LocalGD(step=0.2, local_steps=3),
     LocalGD(step=0.05, local_steps=4, batch_size=5, seed=1),
 )
