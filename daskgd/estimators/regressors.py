@@ -102,11 +102,12 @@ class LinearRegression(_Regressor):
         As in scikit-learn; X is never written to, `n_jobs` must be None (threads are the cluster's) and
         `positive` False.
     solver : str or Solver
-        ``"auto"`` (L-BFGS), a name (``"lbfgs"``, ``"gradient_descent"``, ``"local_gd"``) or a solver object.
+        ``"auto"`` (Newton where a Hessian costs little beside reading the rows, else L-BFGS), a name
+        (``"newton"``, ``"lbfgs"``, ``"gradient_descent"``, ``"local_gd"``) or a solver object.
     scale : "auto" or bool
         Whether the solver works on standardised features: algebra on the parameters, no copy of X. Penalty
-        and attributes stay in the units of X, so that only the path changes, not the minimum. "auto" is on
-        unless the solver was given a step.
+        and attributes stay in the units of X, so that only the path changes, not the minimum (where that is
+        not unique: which of them). "auto" is on unless the solver was given a step.
     max_iter : int
         Most iterations of the solver.
     tol : float
@@ -132,7 +133,9 @@ class LinearRegression(_Regressor):
     history_ : History
         A mapping per iteration: loss, gradient norm, gap, seconds, bytes, sweeps.
     gap_ : float
-        Estimated relative gap to the minimum.
+        Estimated relative gap to the minimum: true from Newton, an extrapolation from the others.
+    outcome_ : str
+        ``"converged"``, ``"budget_spent"``, ``"stalled"``, ``"diverged"`` or ``"interrupted"``.
 
     Examples
     --------
