@@ -96,11 +96,13 @@ class Linear:
         """
         k, p = self.outputs, self.n_features
         A = np.ones((len(X), p + self.intercept), X.dtype)
-        A[:, :p] = X
-        if self.center is not None:
-            A[:, :p] -= self.center.astype(X.dtype)
+        features = A[:, :p]
+        np.subtract(X, 0 if self.center is None else self.center.astype(X.dtype), out=features)
         if self.scale is not None:
-            A[:, :p] /= self.scale.astype(X.dtype)
+            features *= (1 / self.scale).astype(X.dtype)
+        if c.ndim == 1 and not (c < 0).any():  # A' C A as a product with itself: half the work
+            A *= np.sqrt(c)[:, None]
+            return (A.T @ A).astype(np.float64)
         H = np.zeros((A.shape[1], k, A.shape[1], k))
         c = c.reshape(len(X), k, k if c.ndim == 3 else 1)
         for a in range(k):
