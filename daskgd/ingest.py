@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import dask.array as da
@@ -82,7 +83,7 @@ def _array(value: Any, name: str) -> Any:
     """A dask, zarr or numpy array of whatever was given."""
     if value is None:
         return None
-    if _is_sparse(value):
+    if is_sparse(value):
         raise TypeError(
             f"{name}: expected a dense array, got scipy.sparse; sparse data is not supported yet: pass "
             f"{name}.toarray() if it fits in memory, or fewer (hashed) columns"
@@ -114,7 +115,7 @@ def _from_objects(array: Array, name: str) -> Array:
         ) from None
 
 
-def _is_sparse(value: Any) -> bool:
+def is_sparse(value: Any) -> bool:
     meta = getattr(value, "_meta", value)
     return any(type(v).__module__.startswith("scipy.sparse") for v in (value, meta))
 
@@ -184,3 +185,28 @@ def zarr_behind(x: da.Array) -> Any:
 def is_zarr(value: Any) -> bool:
     """Whether a value is an array of zarr, told without importing it."""
     return type(value).__module__.partition(".")[0] == "zarr"
+
+
+def in_memory(X: Any) -> bool:
+    """Whether X holds its rows in this process: numpy, lists, pandas, numpy-backed xarray, scipy.sparse."""
+    if isinstance(X, Dataset | str | os.PathLike | da.Array) or hasattr(X, "to_dask_array"):
+        return False
+    return not isinstance(getattr(X, "data", None), da.Array) and not is_zarr(X)
+
+
+def numeric(X: Array) -> Array:
+    """Numbers of a type that kernels know; objects and the like as float64."""
+    return X if X.dtype.kind in "fiub" else X.astype(np.float64)
+
+
+def lazy(X: Any) -> tuple[da.Array, Sequence[str] | None]:
+    """A dask array of rows, and the names of its features if it has any; nothing is read."""
+    if isinstance(X, da.Array):
+        return X, None
+    if hasattr(X, "to_dask_array"):
+        return X.to_dask_array(), [str(name) for name in X.columns] if hasattr(X, "columns") else None
+    inner = getattr(X, "data", None)  # xarray
+    if isinstance(inner, da.Array):
+        return inner, None
+    dataset = as_dataset(X)
+    return dataset.X, dataset.feature_names

@@ -218,8 +218,11 @@ class Gradient(Query):
     w: Array
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
+        return self.at(problem.model.margins(self.w, tile.X), problem, tile)
+
+    def at(self, z: Array, problem: Problem, tile: Tile) -> Sums:
+        """The contribution of a tile whose margins are known."""
         y, s = tile.targets(problem)
-        z = problem.model.margins(self.w, tile.X)
         value, slope = problem.loss.value_and_slope(z, y)
         return Sums(
             value=_total(value, s),
@@ -243,14 +246,9 @@ class Curvature(Query):
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)
         z = problem.model.margins(self.w, tile.X)
-        value, slope = problem.loss.value_and_slope(z, y)
-        curve = problem.loss.curve(z, y)
-        return Sums(
-            value=_total(value, s),
-            gradient=problem.model.adjoint(tile.X, _weighted(slope, s)),
-            curvature=problem.model.curvature(tile.X, _weighted(curve, s)),
-            weight=_mass(tile, s),
-        )
+        curve = _weighted(problem.loss.curve(z, y), s)
+        curvature = problem.model.curvature(tile.X, curve)
+        return Sums(curvature=curvature, **Gradient(self.w).at(z, problem, tile))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
         f, g = Gradient(self.w).answer(problem, sums)

@@ -6,13 +6,11 @@ attributes; there is no maths here and no dask graph.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -22,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from daskgd.datasets import Dataset
 from daskgd.engines.base import one_blas_thread
 from daskgd.engines.graph import check_engine, opened
-from daskgd.ingest import as_dataset, is_zarr
+from daskgd.ingest import as_dataset, in_memory, is_sparse, lazy, numeric
 from daskgd.losses import Loss
 from daskgd.models import Linear
 from daskgd.penalties import L2
@@ -184,15 +182,15 @@ class LinearEstimator(BaseEstimator):
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
         """What is in memory, checked in the words of scikit-learn; anything else as it is."""
-        if not _in_memory(X) or _is_scipy_sparse(X):
+        if not in_memory(X) or is_sparse(X):
             return X
-        return _numeric(
+        return numeric(
             validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_2d=True)
         )
 
     def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
         """Check features and target against what this estimator can do, or has seen."""
-        if not _in_memory(X):
+        if not in_memory(X):
             self._check_features(dataset.n_features, dataset.feature_names, reset=reset)
         y = dataset._columns[1]
         name = type(self).__name__
@@ -338,11 +336,11 @@ class LinearEstimator(BaseEstimator):
     def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
         """`function` of the rows of X: numpy in, numpy out; anything lazy in, a lazy dask array out."""
         check_is_fitted(self)
-        if _in_memory(X):
-            if _is_scipy_sparse(X):
+        if in_memory(X):
+            if is_sparse(X):
                 as_dataset(X)  # refuses, with the sentence
-            return function(_numeric(validate_data(self, X, reset=False, dtype=None)))
-        array, names = _lazy(X)
+            return function(numeric(validate_data(self, X, reset=False, dtype=None)))
+        array, names = lazy(X)
         self._check_features(array.shape[1] if array.ndim > 1 else 1, names, reset=False)
         array, name = array.rechunk({1: -1}), "daskgd-predict"
         if columns is None:
@@ -456,36 +454,7 @@ def _fit(estimators: Sequence[LinearEstimator], dataset: Dataset) -> None:
         run.estimator._warn()
 
 
-# -- what users pass ----------------------------------------------------------------------------
-
-
-def _in_memory(X: Any) -> bool:
-    """Whether X holds its rows in this process: numpy, lists, pandas, numpy-backed xarray, scipy.sparse."""
-    if isinstance(X, Dataset | str | os.PathLike | da.Array) or hasattr(X, "to_dask_array"):
-        return False
-    return not isinstance(getattr(X, "data", None), da.Array) and not is_zarr(X)
-
-
-def _is_scipy_sparse(X: Any) -> bool:
-    return type(X).__module__.startswith("scipy.sparse")
-
-
-def _numeric(X: Array) -> Array:
-    """Numbers of a type that kernels know; objects and the like as float64."""
-    return X if X.dtype.kind in "fiub" else X.astype(np.float64)
-
-
-def _lazy(X: Any) -> tuple[da.Array, Sequence[str] | None]:
-    """A dask array of rows, and the names of its features if it has any; nothing is read."""
-    if isinstance(X, da.Array):
-        return X, None
-    if hasattr(X, "to_dask_array"):
-        return X.to_dask_array(), [str(name) for name in X.columns] if hasattr(X, "columns") else None
-    inner = getattr(X, "data", None)  # xarray
-    if isinstance(inner, da.Array):
-        return inner, None
-    dataset = as_dataset(X)
-    return dataset.X, dataset.feature_names
+# -- rows to margins ----------------------------------------------------------------------------
 
 
 def finite_margins(z: Array, X: Array) -> Array:
