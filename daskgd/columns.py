@@ -56,7 +56,7 @@ class ColumnLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ArrayColumn:
+class ArrayColumn:
     """What columns of an array at hand have in common."""
 
     array: Any
@@ -75,7 +75,7 @@ class _ArrayColumn:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MemoryColumn(_ArrayColumn):
+class MemoryColumn(ArrayColumn):
     """Rows of a numpy array in this process."""
 
     array: Array
@@ -85,7 +85,7 @@ class MemoryColumn(_ArrayColumn):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LazyColumn(_ArrayColumn):
+class LazyColumn(ArrayColumn):
     """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`."""
 
     array: da.Array

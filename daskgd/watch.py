@@ -6,12 +6,11 @@ A watcher is a callable that takes a row of the history, a mapping of plain numb
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, overload
 
-Watcher = Callable[[Mapping[str, Any]], None]
-
 KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
+"""Of every row, in order."""
 
 
 class History(Sequence[Mapping[str, Any]]):

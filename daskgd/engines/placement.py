@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from dask.utils import format_bytes
 
-from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn, PiecesColumn, setting
+from daskgd.columns import ArrayColumn, ColumnLike, LazyColumn, MemoryColumn, PiecesColumn, setting
 from daskgd.datasets import Dataset, open_dataset
 from daskgd.store import Column
 from daskgd.writing import write_dataset
@@ -33,7 +33,7 @@ NAMES = ("X", "y", "sample_weight")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class Held(ArrayColumn):
     """Rows in the memory of workers: a persisted dask array in pieces of whole blocks.
 
     Its pieces are ordinary futures, recomputed by the scheduler when a worker that held them is lost.
@@ -41,18 +41,6 @@ class Held:
 
     array: da.Array
     piece_rows: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(int(n) for n in self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def chunk_rows(self) -> int:
-        return 1
 
     @property
     def graph(self) -> dict[Any, Any]:

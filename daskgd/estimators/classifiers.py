@@ -376,7 +376,8 @@ class Perceptron(_Classifier):
 
     Within a sweep every partition corrects its own mistakes in several passes, and the results are averaged
     (iterative parameter mixing, McDonald, Hall & Mann 2010), which separates separable data, as the plain
-    perceptron does. It stops when no mistake is left, or after `max_iter` sweeps of ten local passes each.
+    perceptron does. It stops when no mistake is left, for any `tol` > 0, or after `max_iter` sweeps of ten
+    local passes each.
     scikit-learn's goes row by row, so that its coefficients, one separating plane of many, are others.
 
     Parameters
