@@ -8,9 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from daskgd.datasets import Dataset, open_dataset
-    from daskgd.estimators import LinearRegression, LinearSVC, LogisticRegression, Perceptron, Ridge, together
+    from daskgd.estimators import (
+        ElasticNet,
+        GammaRegressor,
+        HuberRegressor,
+        Lasso,
+        LinearRegression,
+        LinearSVC,
+        LinearSVR,
+        LogisticRegression,
+        Perceptron,
+        PoissonRegressor,
+        QuantileRegressor,
+        Ridge,
+        TweedieRegressor,
+        together,
+    )
     from daskgd.ingest import as_dataset
-    from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Newton
+    from daskgd.solvers import (
+        FISTA,
+        LBFGS,
+        GradientDescent,
+        Gram,
+        LocalGD,
+        Newton,
+        NewtonCG,
+        ProximalNewton,
+        SubsampledNewton,
+    )
     from daskgd.store import ChunkError, StoreError
     from daskgd.writing import write_dataset
 
@@ -20,32 +45,63 @@ _HOMES = {
     "daskgd.datasets": ("Dataset", "open_dataset"),
     "daskgd.ingest": ("as_dataset",),
     "daskgd.estimators": (
+        "ElasticNet",
+        "GammaRegressor",
+        "HuberRegressor",
+        "Lasso",
         "LinearRegression",
         "LinearSVC",
+        "LinearSVR",
         "LogisticRegression",
         "Perceptron",
+        "PoissonRegressor",
+        "QuantileRegressor",
         "Ridge",
+        "TweedieRegressor",
         "together",
     ),
-    "daskgd.solvers": ("LBFGS", "GradientDescent", "LocalGD", "Newton"),
+    "daskgd.solvers": (
+        "FISTA",
+        "Gram",
+        "LBFGS",
+        "GradientDescent",
+        "LocalGD",
+        "Newton",
+        "NewtonCG",
+        "ProximalNewton",
+        "SubsampledNewton",
+    ),
     "daskgd.store": ("ChunkError", "StoreError"),
     "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "FISTA",
     "LBFGS",
     "ChunkError",
     "Dataset",
+    "ElasticNet",
+    "GammaRegressor",
     "GradientDescent",
+    "Gram",
+    "HuberRegressor",
+    "Lasso",
     "LinearRegression",
     "LinearSVC",
+    "LinearSVR",
     "LocalGD",
     "LogisticRegression",
     "Newton",
+    "NewtonCG",
     "Perceptron",
+    "PoissonRegressor",
+    "ProximalNewton",
+    "QuantileRegressor",
     "Ridge",
     "StoreError",
+    "SubsampledNewton",
+    "TweedieRegressor",
     "as_dataset",
     "open_dataset",
     "together",

@@ -17,6 +17,7 @@ import yaml
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
+from daskgd.draws import SPLIT, row_hash
 from daskgd.engines.base import Layout
 from daskgd.problems import Rows
 
@@ -121,27 +122,6 @@ class PiecesColumn:
 
 # -- selections ---------------------------------------------------------------------------------
 
-_SPLIT = 0x73706C6974  # purpose of the hash: "split", apart from samples and folds
-
-
-def row_hash(start: int, stop: int, seed: int, purpose: int) -> Array:
-    """Uniform numbers in [0, 1), ``(stop - start,)``, a function of (seed, purpose, row) alone.
-
-    The mixing function of SplitMix64 (Steele, Lea & Flood 2014), applied twice.
-    """
-    with np.errstate(over="ignore"):
-        key = _mix(np.array([seed], dtype=np.uint64) ^ _mix(np.array([purpose], dtype=np.uint64)))
-        h = _mix(np.arange(start, stop, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
-        h = _mix(h ^ key)
-    return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mix(x: Array) -> Array:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    out: Array = x ^ (x >> np.uint64(31))
-    return out
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -154,7 +134,7 @@ class Selection:
 
     def mask(self, start: int, stop: int) -> Array:
         """``(stop - start,)`` of bool."""
-        u = row_hash(start, stop, self.seed, _SPLIT + self.depth)
+        u = row_hash(np.arange(start, stop), self.seed, SPLIT + self.depth)
         out: Array = (u >= self.low) & (u < self.high)
         return out
 

@@ -8,12 +8,16 @@ solvers need not know it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+
+FAR = 30.0
+"""Mean over standard deviation of a feature beyond which products with float32 features run in float64."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +40,9 @@ class Linear:
     >>> model.adjoint(np.array([[1.0, 2.0]]), np.array([3.0]))
     array([3., 6., 3.])
     """
+
+    scales: ClassVar[int] = 0
+    """Margins, after those of the outputs, that have no features."""
 
     n_features: int
     outputs: int = 1
@@ -66,19 +73,22 @@ class Linear:
         """Margins of the rows of X ``(n, p)``: ``(n,)`` or ``(n, k)`` in the dtype of X."""
         # Parameters that crossed a network arrive at odd addresses, where BLAS takes another path and
         # gives other bits; here is where the kernel receives them, so here they are aligned.
+        dtype = X.dtype
+        X = self._exact(X)
         W = np.require(self._in_units_of_X(w), dtype=X.dtype, requirements=["C", "A"])
         if self.outputs == 1:
             W = W[:, 0]
         z: Array = X @ W[: self.n_features]
         if self.intercept:
             z += W[-1]
-        return z
+        return z.astype(dtype, copy=False)
 
     def adjoint(self, X: Array, r: Array) -> Array:
         """``(d,)`` float64: the derivative by w of ``sum(r * margins)``."""
         out = np.empty((self.n_features + self.intercept, self.outputs))
         g = out[: self.n_features]
-        g[:] = (X.T @ r).reshape(g.shape)
+        X = self._exact(X)
+        g[:] = (X.T @ r.astype(X.dtype, copy=False)).reshape(g.shape)
         total = np.ones(len(r)) @ r.astype(np.float64)
         if self.center is not None:
             g -= np.outer(self.center, total)
@@ -94,15 +104,9 @@ class Linear:
         c is ``(n,)``, ``(n, k)`` where outputs do not interact, or ``(n, k, k)``. Features are centred and
         scaled tile by tile, where products of the raw ones would lose the digits that matter.
         """
-        k, p = self.outputs, self.n_features
-        A = np.ones((len(X), p + self.intercept), X.dtype)
-        features = A[:, :p]
-        np.subtract(X, 0 if self.center is None else self.center.astype(X.dtype), out=features)
-        if self.scale is not None:
-            features *= (1 / self.scale).astype(X.dtype)
-        if c.ndim == 1 and not (c < 0).any():  # A' C A as a product with itself: half the work
-            A *= np.sqrt(c)[:, None]
-            return (A.T @ A).astype(np.float64)
+        k, A = self.outputs, self._design(X)
+        if c.ndim == 1:
+            return _gram(A, c)
         H = np.zeros((A.shape[1], k, A.shape[1], k))
         c = c.reshape(len(X), k, k if c.ndim == 3 else 1)
         for a in range(k):
@@ -131,12 +135,33 @@ class Linear:
             W = W * self.scale[:, None]
         return np.vstack([W, b]).ravel() if self.intercept else W.ravel().copy()
 
-    def per_parameter(self, strength: Array) -> Array:
-        """A quadratic penalty's strength per output ``(k,)``, on W, as one per parameter ``(d,)``."""
+    def per_parameter(self, strength: Array, power: int = 2) -> Array:
+        """A penalty's strength per output ``(k,)``, on W in the units of X, as one per parameter ``(d,)``.
+
+        `power` 2 is for a penalty of squares, 1 for one of absolute values.
+        """
         rows = np.broadcast_to(strength, (self.n_features, self.outputs))
         if self.scale is not None:
-            rows = rows / self.scale[:, None] ** 2
+            rows = rows / self.scale[:, None] ** power
         return np.vstack([rows, np.zeros((int(self.intercept), self.outputs))]).ravel()
+
+    def _exact(self, X: Array) -> Array:
+        """X, in float64 where a feature lies so far from 0 that float32 would lose what tells rows apart."""
+        if X.dtype == np.float32 and self.center is not None:
+            scale = 1.0 if self.scale is None else self.scale
+            if np.any(np.abs(self.center) > FAR * scale):
+                return X.astype(np.float64)
+        return X
+
+    def _design(self, X: Array) -> Array:
+        """The features as the parameters see them, a column of ones after them: a copy, in float64, as second
+        moments of collinear features are lost in float32."""
+        A = np.ones((len(X), self.n_features + self.intercept))
+        features = A[:, : self.n_features]
+        np.subtract(X, 0 if self.center is None else self.center, out=features)
+        if self.scale is not None:
+            features *= 1 / self.scale
+        return A
 
     def _in_units_of_X(self, w: Array) -> Array:
         """W over b, ``(p + 1, k)`` or without b ``(p, k)``."""
@@ -150,3 +175,79 @@ class Linear:
         if self.center is not None:
             V[-1] -= self.center @ W
         return V
+
+
+def _gram(A: Array, c: Array) -> Array:
+    """``A' diag(c) A`` in float64; A may be overwritten."""
+    if (c < 0).any():
+        out: Array = (A * c[:, None]).T @ A
+    else:  # as a product with itself: half the work
+        A *= np.sqrt(c)[:, None]
+        out = A.T @ A
+    return out.astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearWithScale(Linear):
+    """A linear model of one output, and a scale that is fitted with it and has no features.
+
+    Margins are ``(n, 2)``: ``X w + b``, and the scale, the same for all rows. The flat parameters are those
+    of :class:`Linear`, then the scale, which is never penalised. (`scale` is that of the features, as there.)
+
+    >>> model = LinearWithScale(n_features=2)
+    >>> model.margins(np.array([1.0, 10.0, 0.5, 3.0]), np.array([[1.0, 2.0]]))
+    array([[21.5,  3. ]])
+    >>> model.adjoint(np.array([[1.0, 2.0]]), np.array([[3.0, 7.0]]))
+    array([3., 6., 3., 7.])
+    """
+
+    scales: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        Linear.__post_init__(self)  # super() does not find its way in a dataclass with slots
+        if self.outputs != 1:
+            raise ValueError(f"LinearWithScale: expected outputs=1, got {self.outputs}")
+
+    @property
+    def line(self) -> Linear:
+        """The model of the first margin alone."""
+        return Linear(self.n_features, 1, self.intercept, self.center, self.scale)
+
+    @property
+    def size(self) -> int:
+        return self.n_features + self.intercept + 1
+
+    @property
+    def penalised(self) -> Array:
+        return np.append(self.line.penalised, False)
+
+    def margins(self, w: Array, X: Array) -> Array:
+        z = np.empty((len(X), 2), X.dtype)
+        z[:, 0], z[:, 1] = self.line.margins(w[:-1], X), w[-1]
+        return z
+
+    def adjoint(self, X: Array, r: Array) -> Array:
+        first = np.ascontiguousarray(r[:, 0])
+        return np.append(self.line.adjoint(X, first), np.ones(len(r)) @ r[:, 1].astype(np.float64))
+
+    def curvature(self, X: Array, c: Array) -> Array:
+        """``(d, d)`` float64: the Hessian by w of a loss with second derivative c ``(n, 2, 2)``."""
+        H, A = np.empty((self.size, self.size)), self._design(X)
+        H[:-1, -1] = H[-1, :-1] = A.T @ np.ascontiguousarray(c[:, 0, 1])
+        H[-1, -1] = np.ones(len(c)) @ c[:, 1, 1].astype(np.float64)
+        H[:-1, :-1] = _gram(A, np.ascontiguousarray(c[:, 0, 0]))
+        return H
+
+    def coefficients(self, w: Array) -> Array:
+        return self.line.coefficients(w[:-1])
+
+    def intercepts(self, w: Array) -> Array:
+        return self.line.intercepts(w[:-1])
+
+    def parameters(self, coefficients: Array, intercepts: Array, fitted: float = 1.0) -> Array:
+        """The flat vector of ``(1, p)`` coefficients and an intercept in the units of X, and the scale that
+        was `fitted`."""
+        return np.append(self.line.parameters(coefficients, intercepts), fitted)
+
+    def per_parameter(self, strength: Array, power: int = 2) -> Array:
+        return np.append(self.line.per_parameter(strength, power), 0.0)

@@ -12,7 +12,7 @@ from.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,29 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def tile_rows(n_features: int, dtype: np.dtype[Any]) -> int:
     """Rows per tile: a function of the width and dtype of X only, so that bits depend on nothing else."""
     return max(16, TILE_BYTES // (max(n_features, 1) * compute_dtype(dtype).itemsize))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is known of a dataset before it is read.
+
+    Attributes
+    ----------
+    n_rows, n_features : int
+    itemsize : int
+        Bytes of a number of X, as stored.
+    classification : bool
+        Whether the targets are labels.
+    """
+
+    n_rows: int
+    n_features: int
+    itemsize: int = 8
+    classification: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        return max(self.n_features * self.itemsize, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +104,28 @@ class Problem:
             return y.astype(np.intp)
         return np.searchsorted(labels, y)
 
+    def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
+        """Output j as a problem of its own, and rows that suit it; for losses whose outputs are separate."""
+        at = np.arange(self.model.size).reshape(-1, self.model.outputs)[:, j]
+        model, penalty = replace(self.model, outputs=1), self.penalty.take(at)
+        y, s = rows.y, rows.sample_weight
+        assert y is not None
+        if self.labels is None:
+            offset = None if self.offset is None else self.offset[j : j + 1]
+            return replace(self, model=model, penalty=penalty, offset=offset), replace(rows, y=y[:, j])
+        codes = self.codes(y)
+        if self.class_weight is not None:
+            c = self.class_weight[codes]
+            s = c if s is None else s * c
+        one = Problem(self.loss, model, penalty, np.array([0, 1]))
+        return one, replace(rows, y=(codes == j).astype(np.int8), sample_weight=s)
+
     def penalty_value(self, w: Array) -> float:
         """The penalty of the parameters, intercepts left out."""
         return self.penalty.value(np.where(self.model.penalised, w, 0.0))
 
     def penalty_gradient(self, w: Array) -> Array:
-        """Its gradient, ``(d,)``, zero at intercepts."""
+        """The gradient of its smooth part, ``(d,)``, zero at intercepts."""
         mask = self.model.penalised
         return np.where(mask, self.penalty.gradient(np.where(mask, w, 0.0)), 0.0)
 
@@ -94,6 +133,16 @@ class Problem:
         """The diagonal of its Hessian, ``(d,)``, zero at intercepts."""
         mask = self.model.penalised
         return np.where(mask, self.penalty.curve(np.where(mask, w, 0.0)), 0.0)
+
+    def penalty_l1(self, w: Array) -> Array:
+        """The strength of ``|w_j|`` in it, ``(d,)``, zero at intercepts."""
+        mask = self.model.penalised
+        return np.where(mask, self.penalty.l1(np.where(mask, w, 0.0)), 0.0)
+
+    @property
+    def positive(self) -> Array:
+        """``(d,)`` of bool: which parameters must not be negative."""
+        return self.model.penalised & self.penalty.positive
 
 
 @dataclass(slots=True)
@@ -117,6 +166,16 @@ class Tile:
     sample_weight: Array | None
     numbers: int | Array
     _known: dict[int, tuple[Problem, Array, Array | None]] = field(default_factory=dict, repr=False)
+    _labels: tuple[Array, Array] | None = field(default=None, repr=False)
+
+    @property
+    def labels(self) -> tuple[Array, Array]:
+        """Distinct targets, sorted, and the position of each row's among them; found once per tile."""
+        if self._labels is None:
+            assert self.y is not None
+            values, at = np.unique(self.y.reshape(len(self.y)), return_inverse=True)
+            self._labels = values, at
+        return self._labels
 
     def targets(self, problem: Problem) -> tuple[Array, Array | None]:
         """Targets for the loss, and float64 weights or None; made once per tile and problem."""
@@ -155,7 +214,7 @@ class Rows:
 
     X ``(n, p)``, y ``(n,)`` or ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the number of
     the block's or partition's first row within the dataset, and `kept` ``(n,)`` that of each row here, where
-    a selection leaves some out.
+    a selection leaves some out. Kernels run in `dtype`, by default what suits that of X.
     """
 
     X: Array
@@ -163,13 +222,14 @@ class Rows:
     sample_weight: Array | None
     start: int
     kept: Array | None = None
+    dtype: np.dtype[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.X)
 
     def tiles(self) -> Iterator[Tile]:
         """The rows in order, tile by tile; an empty run is one empty tile."""
-        height = tile_rows(self.X.shape[1], self.X.dtype)
+        height = tile_rows(self.X.shape[1], self.dtype or self.X.dtype)
         for a in range(0, max(len(self.X), 1), height):
             yield self._tile(slice(a, a + height), self.start + a)
 
@@ -180,7 +240,7 @@ class Rows:
     def _tile(self, rows: slice | Array, start: int) -> Tile:
         y, s = self.y, self.sample_weight
         return Tile(
-            prepare(self.X[rows]),
+            prepare(self.X[rows], self.dtype),
             None if y is None else np.require(y[rows], requirements=["C", "A"]),
             None if s is None else np.require(s[rows], np.float64, ["C", "A"]),
             start if self.kept is None else self.kept[rows],

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from daskgd.losses import TargetSummary
 from daskgd.problems import Problem, Rows, Tile
-from daskgd.sums import Bad, Labels, Maybe, Moments, Sums
+from daskgd.sums import CUT, Bad, Comoments, Labels, Maybe, Moments, Sums
 
 Array = NDArray[Any]
 
@@ -36,6 +36,11 @@ class Query:
 
     memory: ClassVar[str | None] = None
     """For partition scope: under which name to keep what `partition` returns, if anything."""
+
+    @property
+    def bulk(self) -> int:
+        """Bytes of the grand total, about, where sums hold rows and grow as they merge; else 0."""
+        return 0
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         """The contribution of some rows."""
@@ -85,13 +90,14 @@ class SurveyAnswer:
     y: Moments | None
     labels: Labels | None
 
-    def target_summary(self, class_weight: Array | None = None) -> TargetSummary:
-        """The target as :meth:`daskgd.losses.Loss.baseline` takes it."""
+    def target_summary(self, class_weight: Array | None = None, offsets: int = 0) -> TargetSummary:
+        """The target as :meth:`daskgd.losses.Loss.baseline` takes it; `offsets` last columns left out."""
         if self.labels is not None:
             weights = self.labels.weights if class_weight is None else self.labels.weights * class_weight
             return TargetSummary(shares=weights / weights.sum())
         assert self.y is not None
-        return TargetSummary(variance=float(self.y.variance.sum()))
+        k = len(self.y.mean) - offsets
+        return TargetSummary(variance=float(self.y.variance[:k].sum()), mean=self.y.mean[:k])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +105,18 @@ class Survey(Query):
     """The first look at the data: rows, weight, moments, labels, and whether all of it is fit to use.
 
     ``answer`` raises ValueError for NaN, infinity, negative weights, weights that are all zero and
-    rows that are none, naming the first offending row (counted from 0) and column.
+    rows that are none, naming the first offending row (counted from 0) and column. Numeric targets (the first
+    of several) must not be below `low`, or not reach it unless `low_included`.
     """
 
     name: ClassVar[str] = "survey"
     classification: bool = False
+    low: float = -np.inf
+    low_included: bool = True
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
         X, y, s = tile.X, tile.y, tile.sample_weight
-        bad_X = bad_y = Bad()
+        bad_X = bad_y = low_y = Bad()
         labels = target = None
         bad_s = Bad.weights(s, tile.numbers)
         s = None if bad_s.rows else s
@@ -121,10 +130,13 @@ class Survey(Query):
             y = _one_column(y)
             if y.dtype.kind == "f":
                 bad_y = Bad.of(~np.isfinite(y) | (y != np.floor(y)), y, tile.numbers)
-            labels = None if bad_y.rows else Labels.of(y, s)
+            labels = None if bad_y.rows else Labels.of(*tile.labels, s)
         elif y is not None:
             bad_y = Bad.nonfinite(y, tile.numbers)
             target = Moments.of(_columns(np.where(np.isfinite(y), y, 0.0)), s)
+            first = _columns(y)[:, 0]
+            wrong = first < self.low if self.low_included else first <= self.low
+            low_y = Bad.of(wrong, first, tile.numbers)
         return Sums(
             n_rows=len(X),
             weight=float(len(X) if s is None else s.sum()),
@@ -133,11 +145,18 @@ class Survey(Query):
             labels=Maybe(labels),
             bad_X=bad_X,
             bad_y=bad_y,
+            low_y=low_y,
             bad_s=bad_s,
         )
 
     def answer(self, problem: Problem | None, sums: Sums) -> SurveyAnswer:
         _refuse(sums)
+        if (first := sums["low_y"].first) is not None:
+            raise ValueError(
+                f"y: expected targets {'>=' if self.low_included else '>'} {self.low:g} for this loss, got "
+                f"{first.value} in row {first.row} ({sums['low_y'].rows} of {sums['n_rows']} rows); use "
+                "another loss, or drop those rows"
+            )
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
 
 
@@ -187,6 +206,92 @@ def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
         f"Input {name} contains {what}: expected finite numbers, got {value} in {where} "
         f"({bad.rows} of {n_rows} rows hold NaN or infinity); impute or drop those rows first"
     )
+
+
+# -- second moments ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SecondMomentsAnswer:
+    """Second moments of the columns ``[X | y]``, q of them.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows read.
+    weight : float
+        Sum of the sample weights W.
+    mean : (q,)
+        Weighted means.
+    matrix : (q, q)
+        ``sum_i s_i (z_i - mean) (z_i - mean)'``, not divided by W.
+    """
+
+    n_rows: int
+    weight: float
+    mean: Array
+    matrix: Array
+
+
+@dataclass(frozen=True, slots=True)
+class SecondMoments(Query):
+    """Means and products of deviations of features and numeric targets, in float64: answers a
+    :class:`SecondMomentsAnswer`.
+
+    Targets are taken as stored. Needs q x q numbers, and q^2 / 2 operations a row. What is not finite, and
+    weights that are negative, it leaves for a :class:`Survey` in the same sweep to refuse.
+    """
+
+    name: ClassVar[str] = "second-moments"
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        return Sums(n_rows=len(tile.X), moments=Comoments.of(tile.X, tile.y, tile.sample_weight))
+
+    def answer(self, problem: Problem | None, sums: Sums) -> SecondMomentsAnswer:
+        moments: Comoments = sums["moments"]
+        return SecondMomentsAnswer(sums["n_rows"], moments.weight, moments.mean, moments.full)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residuals(Query):
+    """Residuals of the targets as stored, in float64: ``r = (x - center) W - (y - target)``.
+
+    Answers ``(mean (k,), square (k,), cross (p, k))``: the weighted means over rows of r, of ``r**2`` and of
+    ``(x - center) r'``. The gradient of least squares, with the digits that float32 kernels lack: X is
+    converted and centred a cut at a time.
+
+    Attributes
+    ----------
+    W : (p, k)
+    center : (p,)
+    target : (k,)
+    """
+
+    name: ClassVar[str] = "residuals"
+    W: Array
+    center: Array
+    target: Array
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        assert tile.y is not None
+        p, k = self.W.shape
+        W = np.require(self.W, np.float64, ["C", "A"])
+        y = tile.y.reshape(len(tile.X), k)
+        total, square, cross = np.zeros(k), np.zeros(k), np.zeros((p, k))
+        height = max(128, CUT // max(p, 1))
+        for a in range(0, len(y), height):
+            cut = slice(a, a + height)
+            D = np.subtract(tile.X[cut], self.center, dtype=np.float64)
+            R = D @ W - (y[cut].astype(np.float64) - self.target)
+            S = R if tile.sample_weight is None else R * tile.sample_weight[cut][:, None]
+            total += np.ones(len(S)) @ S
+            square += np.einsum("ij,ij->j", R, S)
+            cross += D.T @ S
+        return Sums(total=total, square=square, cross=cross, weight=_mass(tile, tile.sample_weight))
+
+    def answer(self, problem: Problem | None, sums: Sums) -> tuple[Array, Array, Array]:
+        weight = sums["weight"]
+        return sums["total"] / weight, sums["square"] / weight, sums["cross"] / weight
 
 
 # -- the objective -------------------------------------------------------------------------------
@@ -258,6 +363,27 @@ class Curvature(Query):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Product(Query):
+    """The Hessian at `w` ``(d,)`` times `v` ``(d,)``, without the Hessian: answers ``(d,)``."""
+
+    name: ClassVar[str] = "product"
+    w: Array
+    v: Array
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        y, s = tile.targets(problem)
+        model = problem.model
+        curve = problem.loss.curve(model.margins(self.w, tile.X), y)
+        dz = model.margins(self.v, tile.X)
+        bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
+        return Sums(product=model.adjoint(tile.X, _weighted(bent, s)), weight=_mass(tile, s))
+
+    def answer(self, problem: Problem, sums: Sums) -> Array:
+        out: Array = sums["product"] / sums["weight"] + problem.penalty_curve(self.w) * self.v
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Line(Query):
     """The objective along ``w + t d`` for all t in `steps` ``(m,)``: a whole line search in one sweep.
 
@@ -292,10 +418,17 @@ class Line(Query):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score(Query):
-    """How good predictions at `w` are: answers the weighted accuracy, or R2 averaged over targets."""
+    """How good predictions at `w` are: answers the weighted accuracy, R2 averaged over targets, or where
+    `deviance` D2, the share of the null model's deviance that is explained.
+
+    The null model predicts the mean target m at every row. As ``value(z, y) - value(0, y)`` is linear in y,
+    its deviance needs no second sweep: ``sum_i s_i value(0, y_i) + W (value(z0, m) - value(0, m))``, z0 the
+    best constant margin.
+    """
 
     name: ClassVar[str] = "score"
     w: Array
+    deviance: bool = False
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         assert tile.y is not None
@@ -310,19 +443,46 @@ class Score(Query):
             hit = problem.labels[codes.astype(np.intp)] == _one_column(y)
             return Sums(hit=_total(hit, s), weight=_mass(tile, s), **found)
         y = _columns(y).astype(np.float64)
-        if problem.offset is not None:
-            y = y - problem.offset
+        offset = 0.0 if problem.offset is None else problem.offset
+        if self.deviance:
+            z = z.reshape(y.shape).astype(np.float64) + offset
+            value, plain = (_deviance(problem, at, y) for at in (z, np.zeros(y.shape)))
+            return Sums(
+                value=_total(value, s),
+                plain=_total(plain, s),
+                y=Moments.of(y, s),
+                weight=_mass(tile, s),
+                **found,
+            )
+        y = y - offset
         miss = (z.reshape(y.shape) - y) ** 2
         return Sums(miss=_total(miss, s), y=Moments.of(y, s), weight=_mass(tile, s), **found)
 
     def answer(self, problem: Problem, sums: Sums) -> float:
         _refuse(sums)
+        weight = float(sums["weight"])
         if "hit" in sums:
-            return float(sums["hit"]) / sums["weight"]
-        miss, total = sums["miss"], sums["y"].deviation
+            return float(sums["hit"]) / weight
         # scikit-learn's convention for a constant target: 1 if predicted perfectly, else 0.
+        if "plain" in sums:
+            mean = sums["y"].mean[None, :]
+            best = problem.loss.constant(TargetSummary(mean=sums["y"].mean))[None, :]
+            gain = _deviance(problem, best, mean) - _deviance(problem, np.zeros(mean.shape), mean)
+            miss, total = sums["value"], sums["plain"] + weight * float(gain[0])
+            rounding = 64 * np.finfo(float).eps * (abs(sums["plain"]) + weight)
+            total, miss = (0.0 if abs(v) <= rounding else v for v in (total, miss))
+        else:
+            miss, total = sums["miss"], sums["y"].deviation
         r2 = np.where(total > 0, 1 - miss / np.where(total > 0, total, 1), np.where(miss > 0, 0.0, 1.0))
         return float(np.mean(r2))
+
+
+def _deviance(problem: Problem, z: Array, y: Array) -> Array:
+    """Half the deviance of each row ``(n,)``, of margins and targets ``(n, k)`` in float64."""
+    k = z.shape[1]
+    y = problem.loss.targets(y, k, np.dtype(float))
+    out: Array = problem.loss.value(z if k > 1 else z[:, 0], y)
+    return out
 
 
 # -- local work ----------------------------------------------------------------------------------
@@ -357,6 +517,11 @@ class Local(Query):
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
         f, g = Gradient(self.w).answer(problem, sums)
         return f, g, sums["w"] / sums["weight"]
+
+
+def on(rows: Rows, problem: Problem, query: Query) -> Any:
+    """The answer of a tile query from rows in memory, here and now: no sweep."""
+    return query.answer(problem, total(query.tile(problem, tile) for tile in rows.tiles()))
 
 
 def total(parts: Iterator[Sums]) -> Sums:

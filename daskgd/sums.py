@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +87,8 @@ class Moments:
             return cls(0.0, zero, zero)
         # About a row of the tile itself, so that the sums are of the size of the spread, and in cuts that
         # stay in the cache while they are converted, summed and squared.
-        shift = X[0].astype(np.float64)
+        # A row of weight 0 may be anything.
+        shift = X[0 if s is None else int(np.argmax(s))].astype(np.float64)
         first = second = np.zeros(X.shape[1])
         height = max(16, CUT // X.shape[1])
         with np.errstate(invalid="ignore", over="ignore"):
@@ -116,6 +118,90 @@ class Moments:
         return self.deviation / self.weight if self.weight else self.deviation
 
 
+@cache
+def _blas() -> Any:
+    """Products that numpy does not offer; loaded when first used, as they cost a worker 18 MB."""
+    from scipy.linalg import blas
+
+    return blas
+
+
+@dataclass(frozen=True, slots=True)
+class Comoments:
+    """Weight, mean ``(q,)`` and sums of products of deviations ``(q, q)``, in float64, of columns Z.
+
+        matrix = sum_i s_i (z_i - mean) (z_i - mean)'
+
+    Two add by the pairwise update of Chan, Golub & LeVeque (1979, eq. 2.1b, for products):
+
+        matrix_a + matrix_b + (W_a W_b / (W_a + W_b)) delta delta',    delta = mean_b - mean_a.
+
+    Only the lower triangle is kept, zeros above, in Fortran order, as BLAS does half the work then: `full` is
+    the symmetric matrix. A column that is constant has exact zeros.
+    """
+
+    weight: float
+    mean: Array
+    matrix: Array
+
+    @classmethod
+    def of(cls, X: Array, y: Array | None, s: Array | None) -> Comoments:
+        """Of the columns of ``[X | y]``: X ``(n, p)``, y ``(n,)`` or ``(n, m)`` or None, weights or None.
+
+        >>> Comoments.of(np.array([[1.0], [3.0]]), np.array([10.0, 20.0]), None).full
+        array([[ 2., 10.],
+               [10., 50.]])
+        """
+        p = X.shape[1]
+        parts = [X] if y is None else [X, y.reshape(len(X), -1 if len(X) else int(np.prod(y.shape[1:])))]
+        q = p if y is None else p + parts[1].shape[1]
+        weight = float(len(X) if s is None else s.sum())
+        matrix = np.zeros((q, q), order="F")
+        if not weight > 0:
+            return cls(0.0, np.zeros(q), matrix)
+        # About a row of the tile itself: with the largest weight none lies further than sqrt(n) standard
+        # deviations from the mean, so that what is taken off at the end costs no digits that matter.
+        at = 0 if s is None else int(np.argmax(s))
+        first = np.zeros(q)
+        height = max(128, CUT // max(q, 1))
+        D = np.empty((min(height, len(X)), q))
+        with np.errstate(invalid="ignore", over="ignore"):
+            shift = np.concatenate([part[at].astype(np.float64) for part in parts])
+            for a in range(0, len(X), height):
+                cut = slice(a, min(a + height, len(X)))
+                D = D[: cut.stop - a]
+                np.subtract(X[cut], shift[:p], out=D[:, :p])
+                if y is not None:
+                    np.subtract(parts[1][cut], shift[p:], out=D[:, p:])
+                if s is None:
+                    first += np.ones(len(D)) @ D
+                else:
+                    first += s[cut] @ D
+                    D *= np.sqrt(s[cut])[:, None]
+                matrix = _blas().dsyrk(1.0, D.T, 1.0, matrix, lower=1, overwrite_c=1)
+            offset = first / weight
+            matrix = _blas().dsyr(-weight, offset, lower=1, a=matrix, overwrite_a=1)
+            return cls(weight, shift + offset, matrix)
+
+    def __add__(self, other: Comoments) -> Comoments:
+        if self.weight == 0 or other.weight == 0:
+            return self if other.weight == 0 else other
+        weight = self.weight + other.weight
+        share = other.weight / weight
+        with np.errstate(invalid="ignore", over="ignore"):
+            delta = other.mean - self.mean
+            matrix = np.asfortranarray(self.matrix + other.matrix)
+            matrix = _blas().dsyr(self.weight * share, delta, lower=1, a=matrix, overwrite_a=1)
+            return Comoments(weight, self.mean + delta * share, matrix)
+
+    @property
+    def full(self) -> Array:
+        """The symmetric matrix, ``(q, q)``."""
+        out = np.tril(self.matrix)
+        out += np.tril(self.matrix, -1).T
+        return out
+
+
 MAX_LABELS = 10_000
 
 
@@ -135,8 +221,9 @@ class Labels:
             )
 
     @classmethod
-    def of(cls, y: Array, s: Array | None) -> Labels:
-        values, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    def of(cls, values: Array, codes: Array, s: Array | None) -> Labels:
+        """From distinct labels, the position of each row's among them ``(n,)``, and weights or None."""
+        counts = np.bincount(codes, minlength=len(values))
         weights = counts.astype(float) if s is None else np.bincount(codes, s, len(values))
         return cls(values, counts, weights)
 

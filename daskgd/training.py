@@ -16,9 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem
+from daskgd.engines.base import Layout
+from daskgd.engines.serial import Serial
+from daskgd.problems import Problem, Rows, Shape
 from daskgd.queries import Ask, Query
-from daskgd.solvers.base import Solver, State, Steps
+from daskgd.solvers.base import Solve, Solved, Solver, State, Steps
 
 Array = NDArray[Any]
 
@@ -101,7 +103,8 @@ def digest(queries: Sequence[Query]) -> str:
         if is_dataclass(value) and not isinstance(value, type):
             h.update(type(value).__name__.encode())
             for f in fields(value):
-                feed(getattr(value, f.name))
+                if f.compare:
+                    feed(getattr(value, f.name))
         elif isinstance(value, np.ndarray):
             h.update(f"{value.dtype}{value.shape}".encode())
             h.update(np.ascontiguousarray(value).tobytes())
@@ -193,11 +196,13 @@ def loop(
     watch: Watch | None = None,
     journal: Journal | None = None,
     progress: Result | None = None,
+    found: Sequence[Any] = (),
 ) -> Fit:
     """Run a solver from parameters `w` until `stop` says so: a generator of asks that returns a Result.
 
-    With a `journal` from an earlier, interrupted run it goes on where that one stopped. `progress`, if
-    given, always holds the best so far, for whoever is interrupted.
+    `found` are the answers to what the solver had ride on the survey. With a `journal` from an earlier,
+    interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so far, for
+    whoever is interrupted.
     """
     solver.check(problem)
     meter = meter or Meter()
@@ -209,7 +214,10 @@ def loop(
         try:
             while True:
                 queries = steps.send(answers)  # type: ignore[arg-type]
-                answers = yield [Ask(problem, query, run) for query in queries]
+                if queries and isinstance(queries[0], Solve):
+                    answers = [solve(queries[0])]
+                else:
+                    answers = yield [Ask(problem, query, run) for query in queries]
         except StopIteration as end:
             return end.value
 
@@ -219,7 +227,7 @@ def loop(
         result.n_iter = journal.iteration
 
     if journal.state is None:
-        journal.commit((yield from ask(journal.play(solver.start(problem, w)))), 0)
+        journal.commit((yield from ask(journal.play(solver.start(problem, w, *found)))), 0)
     note()
     while (outcome := stop.outcome(journal.state, journal.iteration, journal.first)) is None:
         state = yield from ask(journal.play(solver.iterate(problem, journal.state)))
@@ -243,6 +251,48 @@ def loop(
         result.w, result.gap = journal.state.w, stop.relative(journal.state)
     result.outcome = outcome
     return result
+
+
+# -- in memory -----------------------------------------------------------------------------------
+
+
+def in_memory(steps: Steps) -> Any:
+    """Run a generator that asks for nothing but Solves; what it returns."""
+    answers: list[Any] | None = None
+    try:
+        while True:
+            (ask,) = steps.send(answers)  # type: ignore[arg-type]
+            assert isinstance(ask, Solve)
+            answers = [solve(ask)]
+    except StopIteration as end:
+        return end.value
+
+
+def solve(ask: Solve) -> Solved:
+    """Answer a Solve: the whole fit on rows in memory, by the same solvers and the same loop."""
+    rows, problem = ask.rows, ask.problem
+    engine = Serial(_InMemory(rows, Layout(len(rows), max(len(rows), 1), 1)))
+    shape = Shape(len(rows), rows.X.shape[1], rows.X.dtype.itemsize, problem.labels is not None)
+    found = [engine.sweep([Ask(None, query)])[0] for query in ask.solver.rides(shape)]
+    journal = Journal()
+    fit = loop(ask.solver, problem, ask.w, Stop(ask.tol, ask.max_iter), journal=journal, found=found)
+    together([fit], [Meter()], engine)
+    best = journal.best
+    assert best is not None
+    last = journal.state if np.isfinite(journal.state.f) else best
+    state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
+    return Solved(state.point, state.f, state.g, state.gap, journal.first)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InMemory:
+    """A Source over rows at hand, one block."""
+
+    rows: Rows
+    layout: Layout
+
+    def read(self, start: int, stop: int) -> Rows:
+        return self.rows
 
 
 # -- many fits, one sweep -----------------------------------------------------------------------

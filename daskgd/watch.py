@@ -18,7 +18,7 @@ class History(Sequence[Mapping[str, Any]]):
 
     ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read and ``sweeps``.
+    read and ``sweeps``. `solver` is the solver with its settings, and `reason` why it was chosen.
 
     Examples
     --------
@@ -30,6 +30,8 @@ class History(Sequence[Mapping[str, Any]]):
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
+        self.solver = ""
+        self.reason = ""
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         self._rows.append(dict(row))

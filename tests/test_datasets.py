@@ -23,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd.columns import LazyColumn, MemoryColumn, PiecesColumn, Selection, row_hash, setting
+from daskgd.columns import LazyColumn, MemoryColumn, PiecesColumn, Selection, setting
 from daskgd.datasets import Dataset
+from daskgd.draws import row_hash
 from daskgd.engines.graph import opened
 from daskgd.ingest import as_dataset
 from daskgd.queries import Ask, Survey
@@ -357,18 +358,18 @@ def test_pieces_read_across_their_edges() -> None:
 
 def test_row_hashes_are_uniform_and_unrelated() -> None:
     n = 20_000
-    u = row_hash(0, n, 0, 1)
+    u = row_hash(np.arange(0, n), 0, 1)
     assert u.min() >= 0
     assert u.max() < 1
     assert scipy.stats.kstest(u, "uniform").pvalue > 1e-3
     others = {
         "next row": np.roll(u, 1),
         "row number": np.arange(n),
-        "seed": row_hash(0, n, 1, 1),
-        "far seed": row_hash(0, n, 2**62, 1),
-        "purpose": row_hash(0, n, 0, 2),
-        "seed and purpose swapped": row_hash(0, n, 1, 0),
-        "far rows": row_hash(2**40, 2**40 + n, 0, 1),
+        "seed": row_hash(np.arange(0, n), 1, 1),
+        "far seed": row_hash(np.arange(0, n), 2**62, 1),
+        "purpose": row_hash(np.arange(0, n), 0, 2),
+        "seed and purpose swapped": row_hash(np.arange(0, n), 1, 0),
+        "far rows": row_hash(np.arange(2**40, 2**40 + n), 0, 1),
     }
     for name, v in others.items():
         assert abs(np.corrcoef(u, v)[0, 1]) < 5 / np.sqrt(n), name
@@ -380,14 +381,14 @@ def test_row_hashes_are_uniform_and_unrelated() -> None:
 )
 def test_row_hashes_do_not_depend_on_how_they_are_asked(seed: int, cuts: list[int], first: int) -> None:
     edges = [0, *cuts, 300]
-    parts = [row_hash(first + a, first + b, seed, 5) for a, b in pairwise(edges)]
-    assert np.array_equal(np.concatenate(parts), row_hash(first, first + 300, seed, 5))
+    parts = [row_hash(np.arange(first + a, first + b), seed, 5) for a, b in pairwise(edges)]
+    assert np.array_equal(np.concatenate(parts), row_hash(np.arange(first, first + 300), seed, 5))
 
 
 def test_row_hashes_are_frozen() -> None:
     """Splits of stored data must stay what they are from release to release."""
-    assert row_hash(0, 4, 0, 0).tolist() == FROZEN
-    assert row_hash(10**12, 10**12 + 1, 7, 3).tolist() == FROZEN_FAR
+    assert row_hash(np.arange(0, 4), 0, 0).tolist() == FROZEN
+    assert row_hash(np.arange(10**12, 10**12 + 1), 7, 3).tolist() == FROZEN_FAR
 
 
 FROZEN = [0.0, 0.28176129772258496, 0.80255116473696, 0.4815585823555033]

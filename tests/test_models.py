@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
 
-from daskgd.losses import Squared
-from daskgd.models import Linear
+from daskgd.losses import Huber, Softmax, Squared
+from daskgd.models import Linear, LinearWithScale
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows, compute_dtype, prepare, tile_rows
 
@@ -16,6 +17,8 @@ CENTER, SCALE = np.array([1.0, -2.0, 30.0]), np.array([0.5, 2.0, 10.0])
 MODELS = [Linear(3, k, b) for k, b in itertools.product((1, 2), (True, False))]
 MODELS += [Linear(3, k, center=CENTER, scale=SCALE) for k in (1, 2)]
 MODELS += [Linear(3, 2, False, scale=SCALE), Linear(3, 1, True, scale=SCALE)]
+WITH_SCALE = [LinearWithScale(3, 1, b) for b in (True, False)]
+WITH_SCALE += [LinearWithScale(3, center=CENTER, scale=SCALE), LinearWithScale(3, 1, False, scale=SCALE)]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
@@ -64,6 +67,94 @@ def test_float32_stays(model: Linear, rng: np.random.Generator) -> None:
     assert model.adjoint(X, z).dtype == np.float64
     assert model.margins(np.zeros(model.size), X[:0]).shape == z[:0].shape
     assert not model.adjoint(X[:0], z[:0]).any()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("model", MODELS, ids=repr)
+def test_a_penalty_is_of_the_coefficients_in_the_units_of_X(
+    model: Linear, power: int, rng: np.random.Generator
+) -> None:
+    w, strength = rng.standard_normal(model.size), np.array([2.0, 7.0])[: model.outputs]
+    expected = strength @ (np.abs(model.coefficients(w)) ** power).sum(axis=1)
+    assert np.isclose(model.per_parameter(strength, power) @ np.abs(w) ** power, expected, rtol=1e-13)
+    # The default is that of squares.
+    assert np.array_equal(model.per_parameter(strength), model.per_parameter(strength, 2))
+
+
+def hessian(model: Linear, X: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """By definition: a row of derivatives of the margins per row and margin."""
+    k = model.outputs + model.scales
+    J = np.stack([model.margins(e, X).reshape(len(X), k) for e in np.eye(model.size)], axis=2)
+    if c.ndim < 3:
+        c = c.reshape(len(X), k, 1) * np.eye(k)
+    return np.einsum("nad,nab,nbe->de", J, c, J)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("model", MODELS + WITH_SCALE, ids=repr)
+def test_curvature(model: Linear, dtype: str, rng: np.random.Generator) -> None:
+    X = rng.standard_normal((40, 3)).astype(dtype)
+    k = model.outputs + model.scales
+    if model.scales:
+        z = np.stack([rng.standard_normal(40), rng.uniform(0.5, 2, 40)], axis=1)
+        curves = [Huber().curve(z, rng.standard_normal(40))]
+    elif k > 1:
+        curves = [Softmax().curve(rng.standard_normal((40, k)), rng.integers(0, k, 40)), rng.random((40, k))]
+    else:
+        curves = [rng.random(40), rng.standard_normal(40)]  # of losses that are not convex too
+    for c in curves:
+        H = model.curvature(X, c.astype(dtype))
+        expected = hessian(model, X.astype(float), c)
+        assert H.dtype == np.float64
+        assert np.abs(H - expected).max() <= {"f4": 1e-5, "f8": 1e-13}[dtype] * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("model", WITH_SCALE, ids=repr)
+def test_a_scale_is_one_more_parameter(model: LinearWithScale, rng: np.random.Generator) -> None:
+    X, w, r = rng.standard_normal((20, 3)), rng.standard_normal(model.size), rng.standard_normal((20, 2))
+    line = model.line
+    z = model.margins(w, X)
+    assert np.array_equal(z, np.stack([line.margins(w[:-1], X), np.full(20, w[-1])], axis=1))
+    assert np.isclose(np.sum(r * z), model.adjoint(X, r) @ w, rtol=1e-13)
+    assert model.size == len(w) == line.size + 1
+    assert (line.scales, model.scales, model.outputs) == (0, 1, 1)
+    assert np.flatnonzero(model.penalised).tolist() == [0, 1, 2]
+    coef, b = model.coefficients(w), model.intercepts(w)
+    assert coef.shape == (1, 3)
+    assert b.shape == (1,)
+    assert np.allclose(z[:, 0], X @ coef[0] + b, rtol=1e-12)
+    assert np.allclose(model.parameters(coef, b, w[-1]), w, rtol=1e-13)
+    assert model.parameters(coef, b)[-1] == 1
+    for power in (1, 2):
+        strength = model.per_parameter(np.array([2.0]), power)
+        assert np.array_equal(strength, np.append(line.per_parameter(np.array([2.0]), power), 0))
+    single = X.astype(np.float32)
+    assert model.margins(w, single).dtype == np.float32
+    assert model.adjoint(single, r.astype(np.float32)).dtype == np.float64
+    assert model.margins(w, X[:0]).shape == (0, 2)
+    assert not model.adjoint(X[:0], r[:0]).any()
+    assert not model.curvature(X[:0], np.zeros((0, 2, 2))).any()
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.margins(w, X), z)
+
+
+def test_a_model_with_scale_has_one_output() -> None:
+    with pytest.raises(ValueError, match="expected outputs=1, got 2"):
+        LinearWithScale(3, 2)
+    with pytest.raises(ValueError, match="expected center=None without an intercept"):
+        LinearWithScale(3, 1, False, center=CENTER)
+
+
+def test_curvature_keeps_its_digits_far_from_zero(rng: np.random.Generator) -> None:
+    """float32 features with a mean of 1,000 deviations: products of the raw ones would hold no digit."""
+    p, n = 3, 2000
+    X = (rng.standard_normal((n, p)) + 1000).astype("f4")
+    center, scale = X.mean(axis=0, dtype=float), X.std(axis=0, dtype=float)
+    z = np.stack([rng.standard_normal(n), rng.uniform(0.5, 2, n)], axis=1)
+    c = Huber().curve(z, rng.standard_normal(n))
+    plain = LinearWithScale(p).curvature((X - center) / scale, c)
+    got = LinearWithScale(p, center=center, scale=scale).curvature(X, c.astype("f4"))
+    assert np.abs(got - plain).max() <= 1e-4 * np.abs(plain).max()
 
 
 def test_misaligned_arrays_give_the_same_bits(rng: np.random.Generator) -> None:

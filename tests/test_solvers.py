@@ -11,10 +11,21 @@ import pytest
 
 from daskgd.losses import Hinge, Logistic, Squared
 from daskgd.models import Linear
-from daskgd.penalties import L2
+from daskgd.penalties import L1, L2
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Line, Local
-from daskgd.solvers import LBFGS, NAMES, GradientDescent, LocalGD, Solver
+from daskgd.solvers import (
+    FISTA,
+    LBFGS,
+    NAMES,
+    GradientDescent,
+    LocalGD,
+    Newton,
+    NewtonCG,
+    ProximalNewton,
+    Solver,
+    SubsampledNewton,
+)
 from daskgd.solvers.lbfgs import remember, two_loop, wolfe
 from daskgd.solvers.line_search import search
 from daskgd.solvers.local_gd import LocalSteps
@@ -310,13 +321,17 @@ def test_a_refused_setting_changes_nothing() -> None:
 def test_needs_are_declared() -> None:
     hinge = Problem(Hinge(), Linear(1), L2())
     for solver in (LBFGS(), GradientDescent(), GradientDescent(step=1.0, line_search=True)):
-        with pytest.raises(
-            ValueError, match=r"needs a smooth loss and penalty; Hinge.*Use GradientDescent\(step="
-        ):
+        with pytest.raises(ValueError, match=r"needs a smooth loss; Hinge.*Use GradientDescent\(step="):
             next(loop(solver, hinge, np.zeros(2), Stop(0, 1)))
         solver.check(Problem(Logistic(), Linear(1), L2()))
     for solver in (GradientDescent(step=0.1), LocalGD()):
         solver.check(hinge)
+    lasso = Problem(Logistic(), Linear(1), L1(0.1))
+    for refused in (LBFGS(), GradientDescent(step=0.1), SubsampledNewton(), NewtonCG(), LocalGD()):
+        with pytest.raises(ValueError, match=r"needs a smooth penalty; L1 is not. Use ProximalNewton"):
+            refused.check(lasso)
+    for accepted in (ProximalNewton(), FISTA(), Newton()):
+        accepted.check(lasso)
 
 
 # -- the check notices --------------------------------------------------------------------------

@@ -34,6 +34,10 @@ MERGE_WIDTH = 8
 """Partial sums per merge task, a power of two so that each merges a node of the tree."""
 
 
+BULK_BYTES = 4 << 20
+"""Bytes of rows that one task of a sweep may return."""
+
+
 class Graph:
     """Answers asks with one dask graph per sweep.
 
@@ -67,7 +71,9 @@ class Graph:
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         self.n_sweeps += 1
-        cut = spans(self._source.layout, self._most_tasks(), wants_partitions(asks))
+        # Bulky sums are cut small, so that no task holds much of them.
+        most = max(self._most_tasks(), -(-sum(ask.query.bulk for ask in asks) // BULK_BYTES))
+        cut = spans(self._source.layout, most, wants_partitions(asks))
         with one_blas_thread():
             partial = self._run(asks, cut)
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
@@ -81,16 +87,38 @@ class Graph:
         if self.client is None and len(cut) == 1:  # nothing to schedule: spare the scheduler
             self.tasks_per_sweep.append(1)
             return walk(self._source, asks, *cut[0], self._memory)
-        graph, key = self._graph(list(asks), cut)
+        if self.client is not None and any(ask.query.bulk for ask in asks):
+            return self._in_waves(self.client, asks, cut)
+        graph, keys = self._graph(list(asks), cut)
         self.tasks_per_sweep.append(sum(isinstance(task, Task) for task in graph.values()))
         if self.client is None:
-            return self.get(graph, key, num_workers=n_threads(None))  # type: ignore[operator]
+            return merge(self.get(graph, keys, num_workers=n_threads(None)))  # type: ignore[operator]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            return self.client.get(graph, key, retries=int(setting("retries")))
+            return merge(self.client.get(graph, keys, retries=int(setting("retries"))))
 
-    def _graph(self, asks: list[Ask], cut: list[tuple[int, int]]) -> tuple[dict[Any, Any], Any]:
-        """Span tasks, then merge tasks up the tree; the key of the last one.
+    def _in_waves(
+        self, client: distributed.Client, asks: Sequence[Ask], cut: list[tuple[int, int]]
+    ) -> Partial:
+        """Sums that hold rows come to the driver a few tasks at a time: workers never hold many of them."""
+        parts: list[Partial] = []
+        self.tasks_per_sweep.append(0)
+        while len(parts) < len(cut):
+            wave = cut[len(parts) : len(parts) + 2 * max(n_threads(client), 1)]
+            graph, keys = self._graph(list(asks), wave, first=len(parts))
+            self.tasks_per_sweep[-1] += len(graph)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+                parts += client.get(graph, keys, retries=int(setting("retries")))
+        return merge(parts)
+
+    def _graph(
+        self, asks: list[Ask], cut: list[tuple[int, int]], first: int = 0
+    ) -> tuple[dict[Any, Any], list[Any]]:
+        """Span tasks, numbered from `first`, then merge tasks up the tree; the key of the last one.
+
+        Bulky sums, which hold rows, are not merged by tasks, where they would pile up on one worker: the keys
+        of all span tasks.
 
         Keys are tuples of a name with a token of the fit, the sweep, and the place: a key used twice while
         an old future lives would return the old result.
@@ -99,17 +127,17 @@ class Graph:
         graph: dict[Any, Any] = {}
         key: Any
         source, held = self._sendable(graph)
-        question = ("daskgd-ask-" + self._token, sweep)
+        question = ("daskgd-ask-" + self._token, sweep, first)
         graph[question] = Task(question, Questions(question, asks))
         keys: list[Any] = []
-        for i, (lo, hi) in enumerate(cut):
+        for i, (lo, hi) in enumerate(cut, first):
             key = (f"daskgd-{name}-{self._token}", sweep, i)
             where, refs = held(lo, hi)
             work = Span(key, source, (lo, hi), self._memory_of(lo, hi), where, os.getpid())
             graph[key] = Task(key, work, TaskRef(question), List(*refs))
             keys.append(key)
         level = 0
-        while len(keys) > 1:
+        while len(keys) > 1 and not any(ask.query.bulk for ask in asks):
             level += 1
             above = []
             for i in range(0, len(keys), MERGE_WIDTH):
@@ -117,7 +145,7 @@ class Graph:
                 graph[key] = Task(key, merge, List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
                 above.append(key)
             keys = above
-        return graph, keys[0]
+        return graph, keys
 
     def _memory_of(self, lo: int, hi: int) -> Memory:
         if not self._memory:
@@ -160,7 +188,7 @@ def check_engine(engine: Choice) -> None:
 
 @contextmanager
 def opened(
-    dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = False
+    dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = False, bulk: int = 0
 ) -> Iterator[tuple[Engine, Dataset]]:
     """An engine and the dataset it reads, its rows placed; everything is given back at the end.
 
@@ -172,6 +200,8 @@ def opened(
         "distributed" takes the current client. A callable makes an engine of a placed Dataset.
     whole_partitions : bool
         Whether a solver will need whole partitions in memory.
+    bulk : int
+        Bytes of rows that a sweep will return.
     """
     check_engine(engine)
     get: Any = dask.threaded.get
@@ -192,7 +222,7 @@ def opened(
             get = found
     client = get if isinstance(get, distributed.Client) else None
     tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
-    with placed(dataset, get, tasks, whole_partitions=whole_partitions) as ready:
+    with placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk) as ready:
         if engine == "serial":
             yield Serial(ready.source, ready.nbytes), ready
         elif callable(engine):

@@ -60,15 +60,18 @@ class Held(ArrayColumn):
 
 
 @contextmanager
-def placed(dataset: Dataset, get: Any, tasks: int, *, whole_partitions: bool = False) -> Iterator[Dataset]:
+def placed(
+    dataset: Dataset, get: Any, tasks: int, *, whole_partitions: bool = False, bulk: int = 0
+) -> Iterator[Dataset]:
     """The dataset with every column readable where tasks run; at the end nothing of it is left behind.
 
-    `get` is the client or the local scheduler of dask that tasks run on, `tasks` how many there will be.
+    `get` is the client or the local scheduler of dask that tasks run on, `tasks` how many there will be, and
+    `bulk` the bytes of rows that they will return in one sweep.
     Raises ValueError, with the size that would fit, if a block (or a whole partition, where the solver
     needs it) is too much for a worker's memory.
     """
     client = get if isinstance(get, distributed.Client) else None
-    check_memory(dataset, client, whole_partitions)
+    check_memory(dataset, client, whole_partitions, bulk)
     columns: dict[str, Any] = dict(zip(NAMES, dataset._columns, strict=True))
     restless: dict[str, Any] = {name: c for name, c in columns.items() if _must_move(c, client)}
     if not restless:
@@ -169,7 +172,9 @@ def free_memory(client: distributed.Client | None) -> int:
     return sum(max(limit - used, 0) for limit, used, _ in _workers(client))
 
 
-def check_memory(dataset: Dataset, client: distributed.Client | None, whole_partitions: bool) -> None:
+def check_memory(
+    dataset: Dataset, client: distributed.Client | None, whole_partitions: bool, bulk: int = 0
+) -> None:
     """Refuse what one task would need if a worker cannot give it."""
     if client is None or not (workers := _workers(client)):
         return
@@ -179,12 +184,15 @@ def check_memory(dataset: Dataset, client: distributed.Client | None, whole_part
     row = X.shape[1] * X.dtype.itemsize
     block = layout.block_rows * row
     chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
-    if 2 * max(block, chunk) > room:
+    # A task holds a block and what it is decoded from, and of rows that it returns a copy and its message.
+    times = 2 + 2 * min(bulk / max(layout.n_rows * row, 1), 1.0)
+    if times * max(block, chunk) > room:
         raise ValueError(
-            f"X: a block takes {format_bytes(max(block, chunk))} decoded and a task needs twice that, but a "
+            f"X: a block takes {format_bytes(max(block, chunk))} decoded and a task needs {times:.1f} times "
+            "that, but a "
             f"worker has {format_bytes(int(room))} per thread (limit {format_bytes(limit)}, "
-            f"{format_bytes(used)} in use). Write the dataset with chunk_bytes={int(room / 4)} or less, or "
-            "give workers more memory"
+            f"{format_bytes(used)} in use). Write the dataset with chunk_bytes={int(room / 2 / times)} or "
+            "less, or give workers more memory"
         )
     partition = min(layout.partition_blocks * block, layout.n_rows * row)
     if whole_partitions and 1.2 * partition + 2 * block > room:

@@ -1,7 +1,24 @@
 """scikit-learn-style estimators: constructor arguments in, attributes out; no maths."""
 
-from daskgd.estimators.base import together
 from daskgd.estimators.classifiers import LinearSVC, LogisticRegression, Perceptron
-from daskgd.estimators.regressors import LinearRegression, Ridge
+from daskgd.estimators.counts import GammaRegressor, PoissonRegressor, TweedieRegressor
+from daskgd.estimators.grid import together
+from daskgd.estimators.regressors import ElasticNet, Lasso, LinearRegression, Ridge
+from daskgd.estimators.robust import HuberRegressor, LinearSVR, QuantileRegressor
 
-__all__ = ["LinearRegression", "LinearSVC", "LogisticRegression", "Perceptron", "Ridge", "together"]
+__all__ = [
+    "ElasticNet",
+    "GammaRegressor",
+    "HuberRegressor",
+    "Lasso",
+    "LinearRegression",
+    "LinearSVC",
+    "LinearSVR",
+    "LogisticRegression",
+    "Perceptron",
+    "PoissonRegressor",
+    "QuantileRegressor",
+    "Ridge",
+    "TweedieRegressor",
+    "together",
+]

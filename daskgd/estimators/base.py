@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,101 +17,66 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskgd.datasets import Dataset
-from daskgd.engines.base import one_blas_thread
 from daskgd.engines.graph import check_engine, opened
+from daskgd.estimators.callbacks import CallbackSupportMixin, Stopped
+from daskgd.estimators.export import exported
+from daskgd.estimators.fitting import Run, run_fits
+from daskgd.estimators.inference import Stored, Summary, check_summary, summarised
+from daskgd.estimators.parameters import COMMON, Rule, check_parameters
+from daskgd.estimators.planning import Plan, SolverChoice, choose, solver_named
+from daskgd.estimators.smoothing import sharpened
 from daskgd.ingest import as_dataset, in_memory, is_sparse, lazy, numeric
-from daskgd.losses import Loss
+from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Linear
-from daskgd.penalties import L2
-from daskgd.problems import Problem
+from daskgd.penalties import L1, L2, ElasticNet, Penalty
+from daskgd.problems import Problem, Shape, compute_dtype
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
-from daskgd.solvers import LBFGS, NAMES, LocalGD, Newton, Solver
-from daskgd.solvers.base import is_count, is_positive
-from daskgd.training import Fit, Meter, Result, Stop, loop
-from daskgd.training import together as advance
-from daskgd.watch import History, Printer
+from daskgd.solvers import Solver, SubsampledNewton
+from daskgd.training import Fit, Result, Stop, loop
+from daskgd.watch import Printer
 
 Array = NDArray[Any]
 
-NEWTON_WORK = 100_000
-"""Multiplications a row at which a sweep with the Hessian takes several times one without, so that a fit by
-Newton, of some eight sweeps, takes about as long as one by L-BFGS, of some fifty."""
 
-Rule = tuple[Callable[[Any], bool], str]
-"""A test of a parameter, and what it expects in words."""
-
-
-def is_one_of(*values: Any) -> Rule:
-    """One of some plain values."""
-    return (
-        lambda value: any(value is v or (type(value) is type(v) and value == v) for v in values),
-        " or ".join(map(repr, values)),
-    )
-
-
-def is_flag(value: Any) -> bool:
-    """True or False, numpy's included."""
-    return isinstance(value, bool | np.bool_)
-
-
-def is_nonnegative(value: Any) -> bool:
-    """A finite real number >= 0."""
-    return is_positive(value) or (not isinstance(value, bool) and np.isscalar(value) and value == 0)
-
-
-@dataclass(slots=True)
-class Run:
-    """One fit in progress: what it has cost, where it is, what it has seen, and attributes to set with it."""
-
-    estimator: LinearEstimator
-    name: str
-    meter: Meter = field(default_factory=Meter)
-    history: History = field(default_factory=History)
-    progress: Result | None = None
-    problem: Problem | None = None
-    fitted: dict[str, Any] = field(default_factory=dict)
-
-
-class LinearEstimator(BaseEstimator):
+class LinearEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of the estimators with a linear model.
 
     Subclasses say what their parameters may be (`_rules`), which loss they mean (`_loss`), and how strong the
-    penalty is (`_strength`); mixins of scikit-learn make them classifiers or regressors.
+    penalty is (`_strengths`); mixins of scikit-learn make them classifiers or regressors.
     """
 
     _classification: ClassVar[bool] = False
+    _deviance: ClassVar[bool] = False
+    """Whether the score is the share of deviance explained."""
+
     _rules: ClassVar[dict[str, Rule]] = {}
-    _common: ClassVar[dict[str, Rule]] = {
-        "fit_intercept": (is_flag, "True or False"),
-        "scale": (lambda value: value == "auto" or is_flag(value), '"auto", True or False'),
-        "max_iter": (is_count, "a whole number >= 1"),
-        "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
-        "memory": (
-            lambda value: (isinstance(value, str) and value == "auto") or (value == 0 and not is_flag(value)),
-            '"auto" or 0: every sweep streams; keeping rows in memory between sweeps is not available yet',
-        ),
-        "random_state": (
-            lambda value: value is None or is_count(value) or (value == 0 and not is_flag(value)),
-            "None or a whole number >= 0",
-        ),
-        "verbose": (lambda value: value in (0, 1, 2), "0, 1 or 2"),
-        "warm_start": (is_flag, "True or False"),
-    }
 
     # -- what subclasses say ------------------------------------------------------------------
 
     def _loss(self, n_classes: int) -> Loss:
         raise NotImplementedError
 
-    def _strength(self, weight: float, outputs: int) -> Array:
-        """Of L2 in the mean objective, for data of this total weight."""
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        """Of ``|w|`` and of ``|w|**2 / 2`` in the mean objective, for data of this total weight: numbers, or
+        one per output ``(k,)``."""
         raise NotImplementedError
 
-    def _default_solver(self, model: Linear | None) -> Solver:
-        """Newton where a Hessian costs little beside reading the rows, else L-BFGS."""
-        if model is None or model.n_features**2 * model.outputs * (model.outputs + 1) / 2 > NEWTON_WORK:
-            return LBFGS()
-        return Newton()
+    def _has_l1(self) -> bool:
+        """Whether the penalty has an L1 part, or a sign to keep."""
+        return False
+
+    def _auto(self, shape: Shape | None) -> SolverChoice:
+        """What ``solver="auto"`` means for data of this shape."""
+        return choose(self._loss(2).softened(1.0), L1(1.0) if self._has_l1() else L2(), shape)
+
+    def _penalty(self, model: Linear, weight: float) -> Penalty:
+        """The penalty on the parameters of the model, for data of this total weight."""
+        l1, l2 = (np.broadcast_to(s, (model.outputs,)) for s in self._strengths(weight, model.outputs))
+        squares = model.per_parameter(l2)
+        if not self._has_l1():
+            return L2(squares)
+        positive = bool(getattr(self, "positive", False))
+        return ElasticNet(model.per_parameter(l1, power=1), squares, positive)
 
     # -- fitting ------------------------------------------------------------------------------
 
@@ -137,39 +101,51 @@ class LinearEstimator(BaseEstimator):
             For bad parameters before any data is read; for bad data with the row that is bad.
         """
         self._check_parameters()
-        _fit([self], self._dataset(X, y, sample_weight))
+        dataset = self._dataset(X, y, sample_weight)
+        run_fits([self], dataset, (X, y, sample_weight))
+        self._stored = Stored.of(dataset) if y is None and sample_weight is None else None
         return self
 
-    def _check_parameters(self) -> Solver:
-        name = type(self).__name__
-        for parameter, (ok, expected) in {**self._common, **self._rules}.items():
-            value = getattr(self, parameter)
-            try:
-                good = bool(ok(value))
-            except (TypeError, ValueError):
-                good = False
-            if not good:
-                raise ValueError(f"{name}: expected {parameter} to be {expected}, got {value!r}")
+    def _check_parameters(self) -> None:
+        check_parameters(self, {**COMMON, **self._rules})
         check_engine(self.engine)
-        solver = self._chosen_solver()
-        solver.check(Problem(self._loss(2), Linear(1), L2()))
-        return solver
+        choice = self._choice(None)
+        loss = self._loss(2)
+        if isinstance(choice.solver, SubsampledNewton):
+            loss = loss.softened(1.0)
+        choice.solver.check(Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2()))
 
-    def _chosen_solver(self, model: Linear | None = None) -> Solver:
-        solver = self.solver
-        if isinstance(solver, str) and solver == "auto":
-            solver = self._default_solver(model)
-        elif isinstance(solver, str) and solver in NAMES:
-            solver = NAMES[solver]()
-        if not isinstance(solver, Solver):
-            raise ValueError(
-                f"{type(self).__name__}: expected solver to be 'auto', {', '.join(map(repr, NAMES))} or a "
-                f"solver object such as daskgd.GradientDescent(step=0.1), got {solver!r}"
-            )
-        solver = type(solver)(**solver.get_params())
-        if isinstance(solver, LocalGD) and solver.seed is None:
-            solver.set_params(seed=int(self.random_state or 0))
-        return solver
+    def _choice(self, shape: Shape | None) -> SolverChoice:
+        """The solver, ready to use, and why this one; `shape` is None while no data is known."""
+        automatic = isinstance(self.solver, str) and self.solver == "auto"
+        choice = self._auto(shape) if automatic else solver_named(type(self).__name__, self.solver)
+        if "seed" in choice.solver.get_params() and choice.solver.get_params()["seed"] is None:
+            choice.solver.set_params(seed=int(self.random_state or 0))
+        return choice
+
+    def _shape(self, dataset: Dataset) -> Shape:
+        X = dataset._columns[0]
+        return Shape(
+            dataset.n_rows, dataset.n_features, compute_dtype(X.dtype).itemsize, self._classification
+        )
+
+    def plan(self, X: Any, y: Any = None) -> Plan:
+        """What ``fit`` would do with this data: the solver and why, and the sweeps to expect. Reads nothing.
+
+        Parameters
+        ----------
+        X, y :
+            As for ``fit``; y may be left out.
+
+        Returns
+        -------
+        Plan
+            Print it.
+        """
+        self._check_parameters()
+        dataset = as_dataset(X, y)
+        shape = self._shape(dataset)
+        return Plan.of(type(self).__name__, self._choice(shape), shape, dataset.nbytes)
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
         """X, y and weights as a Dataset, checked as far as that takes no reading."""
@@ -230,60 +206,86 @@ class LinearEstimator(BaseEstimator):
 
     def _steps(self, dataset: Dataset, run: Run) -> Fit:
         """The whole fit as a generator of asks: survey, then the loop."""
-        (survey,) = yield [Ask(None, Survey(classification=self._classification))]
+        shape = self._shape(dataset)
+        choice = self._choice(shape)
+        run.history.solver, run.history.reason = repr(choice.solver), choice.reason
+        low = self._loss(2)
+        first = Survey(self._classification, low.low, low.low_included)
+        survey, *found = yield [Ask(None, query) for query in (first, *choice.solver.rides(shape))]
         problem, run.fitted = self._problem(survey, dataset)
+        summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
+        w = self._initial(problem, summary, survey)
+        if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
+            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, float(self.tol))
         run.problem = problem
-        w = self._initial(problem)
         run.progress = Result(w)
-        stop = Stop(
-            float(self.tol),
-            int(self.max_iter),
-            problem.loss.baseline(survey.target_summary(problem.class_weight)),
-        )
+        stop = Stop(float(self.tol), int(self.max_iter), problem.loss.baseline(summary))
         watchers: list[Any] = [run.history]
         if self.verbose:
             watchers.append(Printer(run.name))
+        if run.callbacks is not None:
+            watchers.append(run.callbacks)
 
         def watch(row: Any) -> None:
             for watcher in watchers:
                 watcher(row)
 
-        solver = self._chosen_solver(problem.model)
-        return (
-            yield from loop(
-                solver, problem, w, stop, run=run.name, meter=run.meter, watch=watch, progress=run.progress
-            )
+        steps = loop(
+            choice.solver,
+            problem,
+            w,
+            stop,
+            run=run.name,
+            meter=run.meter,
+            watch=watch,
+            progress=run.progress,
+            found=found,
         )
+        try:
+            return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
+        except Stopped:
+            run.progress.outcome = "stopped"
+            return run.progress
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         """The problem, and attributes to set when the fit ends."""
         raise NotImplementedError
 
-    def _linear(self, survey: SurveyAnswer, outputs: int) -> Linear:
+    def _linear(self, survey: SurveyAnswer, outputs: int, kind: type[Linear] = Linear) -> Linear:
         """The model, standardised by the moments of the survey where `scale` says so."""
         X, intercept = survey.X, bool(self.fit_intercept)
         on = bool(self.scale)
         if isinstance(self.scale, str):  # a step that the user gave is in the units of the data
             on = isinstance(self.solver, str) or not self.solver.fixes_step
         if not on:
-            return Linear(len(X.mean), outputs, intercept)
+            return kind(len(X.mean), outputs, intercept)
         spread = np.sqrt(X.variance + (0.0 if intercept else X.mean**2))
         spread = np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
-        return Linear(len(X.mean), outputs, intercept, X.mean if intercept else None, spread)
+        return kind(len(X.mean), outputs, intercept, X.mean if intercept else None, spread)
 
-    def _initial(self, problem: Problem) -> Array:
-        """Zero, or with `warm_start` the parameters of the last fit."""
-        model = problem.model
-        if not (self.warm_start and hasattr(self, "coef_")):
-            return np.zeros(model.size)
-        coef = np.asarray(self.coef_)
-        if coef.size != model.outputs * model.n_features:
-            raise ValueError(
-                f"warm_start: expected data like that of the last fit, whose coef_ has shape {coef.shape}, "
-                f"got {model.n_features} features and {model.outputs} outputs; fit with warm_start=False"
-            )
-        offset = 0.0 if problem.offset is None else problem.offset
-        return model.parameters(coef, np.ravel(self.intercept_) - offset)
+    def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
+        """The best constant model, or with `warm_start` the last fit's. A solver whose steps the user fixed
+        starts from zero."""
+        model, loss = problem.model, problem.loss
+        k = model.outputs
+        shift = 0.0 if problem.offset is None else problem.offset
+        if self.warm_start and hasattr(self, "coef_"):
+            coef = np.asarray(self.coef_)
+            if coef.size != k * model.n_features:
+                raise ValueError(
+                    "warm_start: expected data like that of the last fit, whose coef_ has shape "
+                    f"{coef.shape}, got {model.n_features} features and {k} outputs; fit with "
+                    "warm_start=False"
+                )
+            fitted = (self.scale_,) if loss.scales else ()
+            return model.parameters(coef, np.ravel(self.intercept_) - shift, *fitted)
+        constant = loss.constant(summary)
+        b, scales = constant[:k] - shift, constant[k:]
+        if loss.offsets and survey.y is not None:  # which rows have on average without the intercept
+            b = b - survey.y.mean[-loss.offsets :].sum()
+        if not model.intercept or (isinstance(self.solver, Solver) and self.solver.fixes_step):
+            b = np.zeros(k)
+        return model.parameters(np.zeros((k, model.n_features)), b, *scales)
 
     # -- results ------------------------------------------------------------------------------
 
@@ -299,8 +301,10 @@ class LinearEstimator(BaseEstimator):
         self.n_iter_ = result.n_iter
         self.n_sweeps_ = run.meter.sweeps
         self.history_ = run.history
-        self.gap_ = result.gap
+        self.gap_ = result.gap + run.excess
         self.outcome_ = result.outcome
+        self._units = model.center, model.scale
+        self._stored, self._shifted = None, False  # `fit` knows better
 
     def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
         return coefficients, intercepts
@@ -354,7 +358,7 @@ class LinearEstimator(BaseEstimator):
         )
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy for classifiers, R2 for regressors, in one sweep over whatever `fit` takes.
+        """Accuracy for classifiers, for regressors R2 or D2, in one sweep over whatever `fit` takes.
 
         Returns
         -------
@@ -369,89 +373,81 @@ class LinearEstimator(BaseEstimator):
         dataset = self._dataset(X, y, sample_weight, reset=False)
         with opened(dataset, self.engine) as (engine, placed):
             problem, w = self._scored(placed)
-            return float(engine.sweep([Ask(problem, Score(w))])[0])
+            asks = [Ask(problem, Score(w, self._deviance))]
+            if self._deviance:  # targets that have none are refused with their row
+                asks.append(Ask(None, Survey(False, problem.loss.low, problem.loss.low_included)))
+            return float(engine.sweep(asks)[0])
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
         """The problem and parameters by which a dataset is scored."""
         raise NotImplementedError
 
+    # -- telling -------------------------------------------------------------------------------
 
-def together(
-    estimators: Sequence[LinearEstimator], X: Any, y: Any = None, sample_weight: Any = None
-) -> list[Any]:
-    """Fit many estimators on the same data, sharing every sweep.
+    def summary(
+        self, X: Any = None, y: Any = None, sample_weight: Any = None, *, confidence: float = 0.95
+    ) -> Summary:
+        """Standard errors, tests and confidence intervals, in one sweep over the rows of the fit.
 
-    While several are unfinished, each read of the data answers what all of them ask next: a grid of penalties
-    or losses costs as many sweeps as its slowest member.
+        For least squares, logistic (two classes), Poisson, gamma and Tweedie regression without a penalty.
+        Sample weights count as frequencies. Parameters that the data do not determine have infinite standard
+        errors, and a warning names them.
 
-    Parameters
-    ----------
-    estimators : sequence of estimators
-        Each with settings of its own; they share one engine, so that `engine` must be equal.
-    X, y, sample_weight :
-        As for ``fit``.
+        Parameters
+        ----------
+        X, y, sample_weight :
+            Those of the fit. May be left out after a fit to a stored dataset alone, which is read again.
+        confidence : float
+            Of the intervals.
 
-    Returns
-    -------
-    list
-        The same estimators, fitted. `n_sweeps_` of each counts the shared sweeps it took part in.
+        Returns
+        -------
+        Summary
+            Print it, or take ``to_pandas()``.
 
-    Examples
-    --------
-    >>> import daskgd
-    >>> X, y = np.arange(20.0).reshape(10, 2) % 7, np.arange(10) % 2
-    >>> a, b = daskgd.together([daskgd.LogisticRegression(C=1.0), daskgd.LogisticRegression(C=0.1)], X, y)
-    >>> bool(np.linalg.norm(a.coef_) > np.linalg.norm(b.coef_))
-    True
-    """
-    estimators = list(estimators)
-    if not estimators:
-        raise ValueError("together: expected at least one estimator, got none")
-    if len({id(e) for e in estimators}) < len(estimators):
-        raise ValueError(
-            "together: expected distinct estimators, got the same object twice; use sklearn.clone"
-        )
-    for estimator in estimators:
-        if not isinstance(estimator, LinearEstimator):
-            raise TypeError(f"together: expected estimators of daskgd, got {type(estimator).__name__}")
-        estimator._check_parameters()
-        if estimator.engine != estimators[0].engine:
-            raise ValueError(
-                f"together: expected one engine for all, got {estimators[0].engine!r} and "
-                f"{estimator.engine!r}"
-            )
-    dataset = estimators[0]._dataset(X, y, sample_weight)
-    for estimator in estimators[1:]:
-        estimator._admit(dataset, estimator._validated(X, y, reset=True), reset=True)
-    _fit(estimators, dataset)
-    return estimators
+        Raises
+        ------
+        ValueError
+            For models with a penalty or of another kind, and where the rows are needed and not given.
 
+        Examples
+        --------
+        >>> import daskgd
+        >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 4.0, 5.0])
+        >>> daskgd.LinearRegression().fit(X, y).summary(X, y)
+                   coefficient  standard error      t    P>|t|  95% from  95% to
+        intercept          0.9          0.2646  3.402  0.07662   -0.2384   2.038
+        x0                 1.4          0.1414  9.899  0.01005    0.7915   2.008
+        total weight 4, degrees of freedom 2, dispersion 0.1
+        """
+        check_is_fitted(self)
+        check_summary(self, confidence)
+        if X is None:
+            stored = getattr(self, "_stored", None)
+            if stored is None:
+                raise ValueError(
+                    f"{type(self).__name__}.summary: expected the rows of the fit, got none; they are not "
+                    "kept: pass X, y and sample_weight again"
+                )
+            X = stored.open()
+        return summarised(self, self._dataset(X, y, sample_weight, reset=False), confidence)
 
-def _fit(estimators: Sequence[LinearEstimator], dataset: Dataset) -> None:
-    """Fit on one engine; interrupted, every estimator keeps the best it had."""
-    several = len(estimators) > 1
-    runs = [
-        Run(e, f"{type(e).__name__}-{i}" if several else type(e).__name__) for i, e in enumerate(estimators)
-    ]
-    for run in runs:
-        run.meter.sweeps = dataset.extra_sweeps
-    whole = any(e._chosen_solver().needs_partitions for e in estimators)
-    try:
-        # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
-        with (
-            opened(dataset, estimators[0].engine, whole_partitions=whole) as (engine, placed),
-            one_blas_thread(),
-        ):
-            advance([run.estimator._steps(placed, run) for run in runs], [run.meter for run in runs], engine)
-    except BaseException:
-        for run in runs:
-            if run.progress is not None and run.progress.n_iter:
-                run.estimator._finish(run)
-        raise
-    for run in runs:
-        run.estimator._finish(run)
-    for run in runs:
-        run.estimator._warn()
+    def to_sklearn(self) -> Any:
+        """A fitted scikit-learn estimator of the same name, which predicts the same and needs no daskgd.
+
+        It has the parameters that both have, and could be fitted again to the same objective.
+
+        Returns
+        -------
+        estimator of scikit-learn
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> daskgd.Ridge(alpha=2.0).fit([[-1.0], [0.0], [1.0]], [-2.0, 0.0, 2.0]).to_sklearn()
+        Ridge(alpha=2.0, max_iter=1000)
+        """
+        return exported(self)
 
 
 # -- rows to margins ----------------------------------------------------------------------------

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d
 
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
-from daskgd.estimators.base import LinearEstimator, Rule, finite_margins, is_nonnegative, is_one_of
+from daskgd.estimators.base import LinearEstimator, finite_margins
+from daskgd.estimators.fitting import run_fits
+from daskgd.estimators.parameters import (
+    CLASS_WEIGHT,
+    INTERCEPT_SCALING,
+    POSITIVE_C,
+    UNIT,
+    Rule,
+    is_nonnegative,
+    is_one_of,
+)
+from daskgd.estimators.planning import SolverChoice
 from daskgd.losses import Hinge, Logistic, Loss, Softmax
 from daskgd.losses import Perceptron as PerceptronLoss
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem, prepare
+from daskgd.problems import Problem, Shape, prepare
 from daskgd.queries import SurveyAnswer
 from daskgd.solvers import LocalGD, Solver
 from daskgd.solvers.base import is_positive
 
 Array = NDArray[Any]
 
-CLASS_WEIGHT: Rule = (
-    lambda value: (
-        value is None or isinstance(value, Mapping) or (isinstance(value, str) and value == "balanced")
-    ),
-    'None, "balanced" or a mapping of labels to weights',
-)
-INTERCEPT_SCALING: Rule = (
-    lambda value: not isinstance(value, bool) and value == 1,
-    "1: the intercept is never penalised, as if intercept_scaling were infinite: there is nothing to scale",
-)
-POSITIVE_C: Rule = (
-    lambda value: is_positive(value) or value == np.inf,
-    "a number > 0 (inf for no penalty)",
-)
-
 
 class _Classifier(ClassifierMixin, LinearEstimator):
     _classification = True
+    _classes: Array | None = None
+    """The labels there are, sorted, where the data need not show them all."""
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
         if isinstance(y, np.ndarray | list | tuple) and reset and not _holds_nonfinite(y):
@@ -56,27 +56,32 @@ class _Classifier(ClassifierMixin, LinearEstimator):
         found = survey.labels
         assert found is not None
         name = type(self).__name__
-        if len(found.values) < 2:
-            label = (found.values if dataset.classes is None else dataset.classes[found.values]).tolist()[0]
+        seen = found.values if dataset.classes is None else dataset.classes[found.values]
+        classes, labels, weights = seen, found.values, found.weights
+        if self._classes is not None:
+            classes, labels = self._classes, _positions(self._classes, dataset.classes)
+            at = _known(classes, seen)
+            weights = np.zeros(len(classes))
+            weights[at] = found.weights
+        elif np.count_nonzero(weights) < 2:
             raise ValueError(
                 f"{name} needs samples of at least 2 classes in the data, but the data contains only one "
-                f"class: {label!r}"
+                f"class{'' if len(seen) == 1 else ' of positive weight'}: {seen[weights > 0].tolist()[0]!r}"
             )
-        classes = found.values if dataset.classes is None else dataset.classes[found.values]
         loss = self._loss(len(classes))
         model = self._linear(survey, loss.outputs(len(classes)))
-        class_weight = self._class_weight(classes, found.weights)
-        weight = found.weights.sum() if class_weight is None else found.weights @ class_weight
+        class_weight = self._class_weight(classes, weights)
+        weight = weights.sum() if class_weight is None else weights @ class_weight
         if not weight > 0:
             raise ValueError(
                 f"{name}: expected positive weights in all, got class_weight={self.class_weight!r}"
             )
-        strength = model.per_parameter(self._strength(float(weight), model.outputs))
-        return Problem(loss, model, L2(strength), found.values, class_weight), {"classes_": classes}
+        penalty = self._penalty(model, float(weight))
+        return Problem(loss, model, penalty, labels, class_weight), {"classes_": classes}
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
         model, w = self._model()
-        labels = self.classes_ if dataset.classes is None else _positions(self.classes_, dataset.classes)
+        labels = _positions(self.classes_, dataset.classes)
         return Problem(self._loss(len(self.classes_)), model, L2(), labels), w
 
     def _class_weight(self, classes: Array, weights: Array) -> Array | None:
@@ -124,10 +129,24 @@ def _holds_nonfinite(y: Any) -> bool:
     return array.dtype.kind == "f" and not np.isfinite(array).all()
 
 
-def _positions(classes: Array, within: Array) -> Array:
-    """Where each class stands in a dataset's list of classes; -1 where it is missing."""
-    where = {label: i for i, label in enumerate(within.tolist())}
-    return np.array([where.get(label, -1) for label in classes.tolist()])
+def _positions(classes: Array, within: Array | None) -> Array:
+    """How a dataset with this list of classes stores each of `classes`, in the order of `classes`, sorted:
+    a class that it has not has a position between the codes."""
+    if within is None:
+        return classes
+    at = np.searchsorted(within, classes)
+    there = np.append(within, within[-1:])[at] == classes
+    there &= at < len(within)
+    return at if there.all() else np.where(there, at, at - 0.5)
+
+
+def _known(classes: Array, seen: Array) -> Array:
+    """Where each label stands among `classes`, sorted; ValueError for one that is not there."""
+    at = np.minimum(np.searchsorted(classes, seen), len(classes) - 1)
+    new = seen[classes[at] != seen]
+    if len(new):
+        raise ValueError(f"y: expected labels among {classes.tolist()}, got {new.tolist()}")
+    return at
 
 
 class _Rowwise:
@@ -173,16 +192,17 @@ def _log_probabilities(z: Array, classes: Array) -> Array:
 class LogisticRegression(_Classifier):
     """Logistic regression, binary and multinomial, on data that need not fit in memory.
 
-    Minimises ``C sum_i s_i log_loss_i + |w|**2 / 2``, as scikit-learn does; the intercept is not penalised.
+    Minimises ``C sum_i s_i log_loss_i + r |w|_1 + (1 - r) |w|**2 / 2``, as scikit-learn does, with r the
+    `l1_ratio`; the intercept is not penalised.
 
     Parameters
     ----------
-    penalty : "deprecated", "l2" or None
-        As in scikit-learn 1.9; None is ``C=inf``.
+    penalty : "deprecated", "l1", "l2", "elasticnet" or None
+        As in scikit-learn 1.9, which deprecates it: `l1_ratio` of 1 is "l1", 0 "l2", and None is ``C=inf``.
     C : float
         Inverse strength of the penalty; inf for none.
-    l1_ratio : float
-        0 or None; L1 is not available yet.
+    l1_ratio : float from 0 to 1
+        Share of L1 in the penalty; None, deprecated, is 0.
     dual, intercept_scaling, n_jobs :
         Must be False, 1 and None: they have no meaning here.
     fit_intercept : bool
@@ -210,12 +230,9 @@ class LogisticRegression(_Classifier):
     """
 
     _rules: ClassVar[dict[str, Rule]] = {
-        "penalty": is_one_of("deprecated", "l2", None),
+        "penalty": is_one_of("deprecated", "l1", "l2", "elasticnet", None),
         "C": POSITIVE_C,
-        "l1_ratio": (
-            lambda value: value is None or (not isinstance(value, bool) and value == 0),
-            "0 or None: L1 and elastic net are not available yet",
-        ),
+        "l1_ratio": (lambda value: value is None or UNIT[0](value), UNIT[1]),
         "dual": is_one_of(False),
         "intercept_scaling": INTERCEPT_SCALING,
         "class_weight": CLASS_WEIGHT,
@@ -264,8 +281,50 @@ class LogisticRegression(_Classifier):
     def _loss(self, n_classes: int) -> Loss:
         return Logistic() if n_classes <= 2 else Softmax()
 
-    def _strength(self, weight: float, outputs: int) -> Array:
-        return np.full(outputs, 0.0 if self.penalty is None else 1 / (float(self.C) * weight))
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.penalty == "elasticnet" and self.l1_ratio is None:
+            raise ValueError(
+                "LogisticRegression: expected l1_ratio from 0 to 1 with penalty='elasticnet', got None"
+            )
+        self._warn_of_deprecations()
+
+    def _warn_of_deprecations(self) -> None:
+        """As scikit-learn does."""
+
+        def warn(text: str, category: type[Warning] = UserWarning) -> None:
+            warnings.warn(f"LogisticRegression: {text}", category, stacklevel=5)
+
+        ratio, share = self.l1_ratio, self._l1_share()
+        if self.penalty == "deprecated":
+            if ratio is None:
+                warn("l1_ratio=None is deprecated, and means 0: pass l1_ratio=0", FutureWarning)
+            return
+        instead = "C=np.inf" if self.penalty is None else f"l1_ratio={share:g}"
+        warn(f"penalty is deprecated: instead of penalty={self.penalty!r} pass {instead}", FutureWarning)
+        if self.penalty is None and self.C != 1:
+            warn(f"penalty=None means no penalty, whatever C={self.C!r} says")
+        if self.penalty in ("l1", "l2") and ratio != share:
+            warn(
+                f"penalty={self.penalty!r} contradicts l1_ratio={ratio!r}, and wins: pass l1_ratio={share:g}"
+            )
+        elif self.penalty is None and ratio is not None and 0 < ratio < 1:
+            warn(f"penalty=None means no penalty, whatever l1_ratio={ratio!r} says")
+
+    def _l1_share(self) -> float:
+        """Of L1 in the penalty."""
+        if self.penalty in ("deprecated", "elasticnet"):
+            return float(self.l1_ratio or 0.0)
+        return float(self.penalty == "l1")
+
+    def _has_l1(self) -> bool:
+        return bool(self.penalty is not None and np.isfinite(self.C) and self._l1_share() > 0)
+
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        if self.penalty is None:
+            return 0.0, 0.0
+        strength, share = 1 / (float(self.C) * weight), self._l1_share()
+        return share * strength, (1 - share) * strength
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""
@@ -289,9 +348,11 @@ class LinearSVC(_Classifier):
 
     Parameters
     ----------
-    penalty : "l2"
+    penalty : "l2" or "l1"
+        "l1", with the squared hinge only, is ``|w|_1`` in place of ``|w|**2 / 2``.
     loss : "squared_hinge" or "hinge"
-        The hinge is not smooth: it needs a solver with a given step.
+        The hinge, ``max(0, 1 - y_i z_i)``, is smoothed until what that adds to the objective is below `tol`,
+        unless the solver is one with a given step, which takes it as it is.
     dual : "auto" or False
         There is no dual solver.
     C : float
@@ -316,7 +377,7 @@ class LinearSVC(_Classifier):
     """
 
     _rules: ClassVar[dict[str, Rule]] = {
-        "penalty": is_one_of("l2"),
+        "penalty": is_one_of("l2", "l1"),
         "loss": is_one_of("squared_hinge", "hinge"),
         "dual": is_one_of("auto", False),
         "C": POSITIVE_C,
@@ -367,8 +428,20 @@ class LinearSVC(_Classifier):
     def _loss(self, n_classes: int) -> Loss:
         return Hinge(squared=self.loss == "squared_hinge")
 
-    def _strength(self, weight: float, outputs: int) -> Array:
-        return np.full(outputs, 1 / (float(self.C) * weight))
+    def _check_parameters(self) -> None:
+        if self.penalty == "l1" and self.loss == "hinge":
+            raise ValueError(
+                "LinearSVC: expected loss='squared_hinge' with penalty='l1', got loss='hinge': kinks in "
+                "both are more than its solvers can do"
+            )
+        super()._check_parameters()
+
+    def _has_l1(self) -> bool:
+        return bool(self.penalty == "l1" and np.isfinite(self.C))
+
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        strength = 1 / (float(self.C) * weight)
+        return (strength, 0.0) if self.penalty == "l1" else (0.0, strength)
 
 
 class Perceptron(_Classifier):
@@ -469,8 +542,73 @@ class Perceptron(_Classifier):
     def _loss(self, n_classes: int) -> Loss:
         return PerceptronLoss()
 
-    def _strength(self, weight: float, outputs: int) -> Array:
-        return np.full(outputs, 0.0 if self.penalty is None else float(self.alpha))
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        return 0.0, 0.0 if self.penalty is None else float(self.alpha)
 
-    def _default_solver(self, model: Linear | None) -> Solver:
-        return LocalGD(step=float(self.eta0), local_steps=10)
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
+        """One more sweep of ``fit`` over these rows, from the present coefficients.
+
+        That is, in every partition `local_steps` passes of the solver (ten), and their average. Features are
+        taken as they are, as `scale` would be by the moments of this call's rows: it must be "auto" or False.
+        The rows are read twice: once to check them.
+
+        Parameters
+        ----------
+        X, y, sample_weight :
+            As for ``fit``.
+        classes : array ``(k,)``
+            All labels there are, of which one call's rows may lack some. Needed at the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For what ``fit`` raises it for, labels that are not among the classes, and
+            ``class_weight="balanced"``, which means the shares of labels in all rows.
+
+        Examples
+        --------
+        >>> est = Perceptron()
+        >>> for x, label in ([2.0], "up"), ([-3.0], "down"), ([1.0], "up"):
+        ...     est = est.partial_fit([x], [label], classes=["down", "up"])
+        >>> est.predict([[4.0], [-4.0]])
+        array(['up', 'down'], dtype='<U4')
+        """
+        self._check_parameters()
+        if self.class_weight == "balanced":
+            raise ValueError(
+                'Perceptron.partial_fit: expected class_weight to be None or a mapping, got "balanced": the '
+                "shares of labels in all rows are not known; compute the weights and pass them as a mapping"
+            )
+        if self.scale is not False and self.scale != "auto":
+            raise ValueError(
+                f'Perceptron.partial_fit: expected scale to be "auto" or False, got {self.scale!r}: the '
+                "moments of all rows are not known; standardise them before"
+            )
+        first = not hasattr(self, "classes_")
+        if first and classes is None:
+            raise ValueError("Perceptron.partial_fit: classes must be passed on the first call")
+        labels = self.classes_ if classes is None else unique_labels(classes)
+        if not first and not np.array_equal(labels, self.classes_):
+            raise ValueError(
+                f"Perceptron.partial_fit: expected classes as at the first call, {self.classes_.tolist()}, "
+                f"got {labels.tolist()}"
+            )
+        if len(labels) < 2:
+            raise ValueError(f"Perceptron.partial_fit: expected at least 2 classes, got {labels.tolist()}")
+        step = copy.copy(self)  # so that nothing is lost where the rows are refused
+        step.set_params(max_iter=1, tol=0, scale=False, warm_start=True)
+        step._classes = labels
+        run_fits([step], step._dataset(X, y, sample_weight, reset=first), (X, y, sample_weight))
+        for name in (n for n in vars(step) if n.endswith("_")):
+            setattr(self, name, getattr(step, name))
+        return self
+
+    def _auto(self, shape: Shape | None) -> SolverChoice:
+        return SolverChoice(
+            LocalGD(step=float(self.eta0), local_steps=10),
+            "the perceptron's rule, in every partition, and averaged: it separates what can be separated",
+        )

@@ -1,19 +1,21 @@
-"""Linear regression, plain and ridge, with scikit-learn's names and objectives."""
+"""Least squares, plain and penalised, with scikit-learn's names and objectives; what all regressors share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
-from daskgd.estimators.base import LinearEstimator, Rule, finite_margins, is_flag, is_nonnegative, is_one_of
-from daskgd.losses import Loss, Squared
-from daskgd.models import Linear
+from daskgd.estimators.base import LinearEstimator, finite_margins
+from daskgd.estimators.parameters import FLAG, NONNEGATIVE, UNIT, Rule, is_flag, is_nonnegative, is_one_of
+from daskgd.losses import Loss, Shifted, Squared
+from daskgd.models import Linear, LinearWithScale
 from daskgd.penalties import L2
 from daskgd.problems import Problem, prepare
 from daskgd.queries import SurveyAnswer
@@ -21,39 +23,59 @@ from daskgd.solvers import Solver
 
 Array = NDArray[Any]
 
-ALONE: dict[str, Rule] = {
-    "copy_X": (is_flag, "True or False (X is never written to, in either case)"),
-    "n_jobs": is_one_of(None),
-    "positive": is_one_of(False),
-}
+COPY_X: Rule = (is_flag, "True or False (X is never written to, in either case)")
+PRECOMPUTE: Rule = (
+    lambda value: value is False,
+    "False: the solver decides what to collect beforehand, such as Gram(), which needs nothing else",
+)
+SELECTION: Rule = (
+    lambda value: isinstance(value, str) and value == "cyclic",
+    "'cyclic': the order of coordinates changes nothing about the answer",
+)
 
 
-class _Regressor(RegressorMixin, LinearEstimator):
+class Regressor(RegressorMixin, LinearEstimator):
+    """Base of the regressors: a loss of numbers, one target or, where `_many_targets`, several."""
+
+    _many_targets: ClassVar[bool] = False
     score = LinearEstimator.score
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = self._many_targets
         return tags
 
-    def _loss(self, n_classes: int) -> Loss:
-        return Squared()
+    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
+        column = isinstance(y, np.ndarray | list | tuple) and np.ndim(y) == 2 and np.shape(y)[1] == 1
+        if column and reset and not self._many_targets:
+            column_or_1d(y, warn=True)  # in the words of scikit-learn
+        return super()._validated(X, y, reset=reset)
+
+    def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
+        super()._admit(dataset, X, reset=reset)
+        k = _targets(dataset)
+        if k > 1 and not self._many_targets:
+            raise ValueError(
+                f"y: expected one target per row for {type(self).__name__}, shape (n,), got {k} columns; fit "
+                "one estimator for each, with daskgd.together to share the sweeps"
+            )
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         y = dataset._columns[1]
         assert y is not None
         assert survey.y is not None
-        outputs = 1 if len(y.shape) == 1 else y.shape[1]
-        model = self._linear(survey, outputs)
-        penalty = L2(model.per_parameter(self._strength(survey.weight, outputs)))
-        offset = None if model.center is None else survey.y.mean
-        return Problem(self._loss(0), model, penalty, offset=offset), {"_y_ndim": len(y.shape)}
+        outputs, loss = _targets(dataset), self._loss(0)
+        if outputs > 1 and not self._many_targets:  # the second is an offset on the margins
+            outputs, loss = 1, Shifted(loss)
+        model = self._linear(survey, outputs, LinearWithScale if loss.scales else Linear)
+        penalty = self._penalty(model, survey.weight)
+        # Losses for which any number may be a target depend on the residual alone: the mean may be taken out.
+        offset = survey.y.mean if model.center is not None and loss.low == -np.inf else None
+        return Problem(loss, model, penalty, offset=offset), {"_y_ndim": len(y.shape)}
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
         coef = np.atleast_2d(self.coef_)
-        y = dataset._columns[1]
-        assert y is not None
-        outputs = 1 if len(y.shape) == 1 else y.shape[1]
+        outputs = _targets(dataset)
         if outputs != len(coef):
             raise ValueError(f"y: expected {len(coef)} targets, as in the fit, got {outputs}")
         # The intercept is taken from the targets instead: in float64, whatever the dtype of X.
@@ -62,34 +84,61 @@ class _Regressor(RegressorMixin, LinearEstimator):
         return Problem(self._loss(0), model, L2(), offset=offset), model.parameters(coef, offset)
 
     def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
-        if self._y_ndim == 2:
+        if self._y_ndim == 2 and self._many_targets:
             return coefficients, intercepts if self.fit_intercept else 0.0
         return coefficients[0], float(intercepts[0])
 
     def predict(self, X: Any) -> Any:
         """Predicted targets ``(n,)`` or ``(n, k)``: numpy for numpy, a lazy dask array for anything lazy."""
         check_is_fitted(self)
+        return self._predicted(X, None)
+
+    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
+        """A function of the margins of the rows of X; None for the margins themselves."""
+        check_is_fitted(self)
         many = np.shape(self.coef_)[0] if np.ndim(self.coef_) == 2 else None
-        return self._map_rows(X, _Predict(self, many), np.dtype(float), many)
+        return self._map_rows(X, _Predict(self, many, of_margins), np.dtype(float), many)
+
+
+def _targets(dataset: Dataset) -> int:
+    """Columns of the target."""
+    y = dataset._columns[1]
+    assert y is not None
+    return 1 if len(y.shape) == 1 else y.shape[1]
 
 
 class _Predict:
     """Predictions for a block, the intercept added in float64; small enough to send to workers."""
 
-    def __init__(self, estimator: LinearEstimator, many: int | None) -> None:
+    def __init__(
+        self, estimator: LinearEstimator, many: int | None, of_margins: Callable[[Array], Array] | None
+    ) -> None:
         coef = np.atleast_2d(estimator.coef_)
         self.model = Linear(coef.shape[1], len(coef), intercept=False)
         self.w = self.model.parameters(coef, np.zeros(len(coef)))
         self.b = estimator.intercept_
         self.many = many
+        self.of_margins = of_margins
 
     def __call__(self, X: Array) -> Array:
         X = prepare(X)
         z = finite_margins(self.model.margins(self.w, X), X) + self.b
-        return z if self.many is None else z.reshape(len(X), self.many)
+        if self.many is not None:
+            z = z.reshape(len(X), self.many)
+        return z if self.of_margins is None else self.of_margins(z)
 
 
-class LinearRegression(_Regressor):
+class _LeastSquares(Regressor):
+    _many_targets = True
+
+    def _loss(self, n_classes: int) -> Loss:
+        return Squared()
+
+    def _has_l1(self) -> bool:
+        return bool(self.positive)
+
+
+class LinearRegression(_LeastSquares):
     """Ordinary least squares on data that need not fit in memory.
 
     Minimises ``(1 / 2W) sum_i s_i (y_i - x_i w - b)**2``, ``W = sum_i s_i``.
@@ -98,12 +147,14 @@ class LinearRegression(_Regressor):
     ----------
     fit_intercept : bool
         Whether to fit b.
-    copy_X, n_jobs, positive :
-        As in scikit-learn; X is never written to, `n_jobs` must be None (threads are the cluster's) and
-        `positive` False.
+    copy_X, n_jobs :
+        X is never written to, and `n_jobs` must be None: threads are the cluster's.
+    positive : bool
+        Whether coefficients must not be negative.
     solver : str or Solver
-        ``"auto"`` (Newton where a Hessian costs little beside reading the rows, else L-BFGS), a name
-        (``"newton"``, ``"lbfgs"``, ``"gradient_descent"``, ``"local_gd"``) or a solver object.
+        ``"auto"`` chooses by loss, penalty and size (``est.plan(X)`` says what, and why); else a name
+        (``"gram"``, ``"subsampled_newton"``, ``"proximal_newton"``, ``"newton"``, ``"lbfgs"``, ...) or a
+        solver object.
     scale : "auto" or bool
         Whether the solver works on standardised features: algebra on the parameters, no copy of X. Penalty
         and attributes stay in the units of X, so that only the path changes, not the minimum (where that is
@@ -145,7 +196,7 @@ class LinearRegression(_Regressor):
     array([9.])
     """
 
-    _rules: ClassVar[dict[str, Rule]] = ALONE
+    _rules: ClassVar[dict[str, Rule]] = {"copy_X": COPY_X, "n_jobs": is_one_of(None), "positive": FLAG}
 
     def __init__(
         self,
@@ -178,11 +229,11 @@ class LinearRegression(_Regressor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def _strength(self, weight: float, outputs: int) -> Array:
-        return np.zeros(outputs)
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        return 0.0, 0.0
 
 
-class Ridge(_Regressor):
+class Ridge(_LeastSquares):
     """Least squares with an L2 penalty, on data that need not fit in memory.
 
     Minimises ``sum_i s_i (y_i - x_i w - b)**2 + alpha |w|**2``, as scikit-learn does; b is not penalised.
@@ -208,7 +259,8 @@ class Ridge(_Regressor):
     """
 
     _rules: ClassVar[dict[str, Rule]] = {
-        **{name: rule for name, rule in ALONE.items() if name != "n_jobs"},
+        "copy_X": COPY_X,
+        "positive": FLAG,
         "alpha": (
             lambda value: all(is_nonnegative(a) for a in np.ravel(value)) and np.ndim(value) <= 1,
             "a number >= 0, or one for each target",
@@ -246,8 +298,174 @@ class Ridge(_Regressor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def _strength(self, weight: float, outputs: int) -> Array:
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         alpha = np.ravel(np.asarray(self.alpha, dtype=float))
         if len(alpha) not in (1, outputs):
             raise ValueError(f"Ridge: expected alpha for each of {outputs} targets, got {len(alpha)} values")
-        return np.broadcast_to(alpha, (outputs,)) / weight
+        return 0.0, np.broadcast_to(alpha, (outputs,)) / weight
+
+
+class Lasso(_LeastSquares):
+    """Least squares with an L1 penalty, on data that need not fit in memory.
+
+    Minimises ``(1 / 2W) sum_i s_i (y_i - x_i w - b)**2 + alpha |w|_1``, ``W = sum_i s_i``, as scikit-learn
+    does; b is not penalised. Several targets are fitted each for itself.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength of the penalty.
+    precompute, selection :
+        Must be False and "cyclic": they change nothing about the answer.
+    fit_intercept, copy_X, positive :
+    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    coef_, intercept_, n_iter_, n_sweeps_, history_, gap_, outcome_ :
+        As in :class:`LinearRegression`. Coefficients that are zero are exactly zero.
+
+    Examples
+    --------
+    >>> X = np.array([[-1.0, 1.0], [0.0, -2.0], [1.0, 1.0]])
+    >>> Lasso(alpha=0.5).fit(X, [-2.0, 0.0, 2.0]).coef_.round(4)
+    array([1.25, 0.  ])
+    """
+
+    _rules: ClassVar[dict[str, Rule]] = {
+        "alpha": NONNEGATIVE,
+        "precompute": PRECOMPUTE,
+        "copy_X": COPY_X,
+        "positive": FLAG,
+        "selection": SELECTION,
+    }
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        precompute: bool = False,
+        copy_X: bool = True,
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        warm_start: bool = False,
+        positive: bool = False,
+        random_state: int | None = None,
+        selection: str = "cyclic",
+        solver: str | Solver = "auto",
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+        verbose: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.precompute = precompute
+        self.copy_X = copy_X
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.positive = positive
+        self.random_state = random_state
+        self.selection = selection
+        self.solver = solver
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+        self.verbose = verbose
+
+    def _has_l1(self) -> bool:
+        return True
+
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        return float(self.alpha), 0.0
+
+    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
+        if len(coefficients) == 1:  # as scikit-learn, of a target (n, 1) too
+            return coefficients[0], float(intercepts[0])
+        return super()._shaped(coefficients, intercepts)
+
+
+class ElasticNet(Lasso):
+    """Least squares with L1 and L2 penalties, on data that need not fit in memory.
+
+    Minimises
+
+        (1 / 2W) sum_i s_i (y_i - x_i w - b)**2 + alpha l1_ratio |w|_1 + alpha (1 - l1_ratio) / 2 |w|**2
+
+    with ``W = sum_i s_i``, as scikit-learn does; b is not penalised. Several targets are fitted each for
+    itself.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength of the penalty.
+    l1_ratio : float
+        Share of L1 in it, from 0 to 1.
+    precompute, selection :
+        As in :class:`Lasso`.
+    fit_intercept, copy_X, positive :
+    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    coef_, intercept_, n_iter_, n_sweeps_, history_, gap_, outcome_ :
+        As in :class:`Lasso`.
+
+    Examples
+    --------
+    >>> X = np.array([[-1.0, 1.0], [0.0, -2.0], [1.0, 1.0]])
+    >>> ElasticNet(alpha=1.0).fit(X, [-2.0, 0.0, 2.0]).coef_.round(4)
+    array([0.7143, 0.    ])
+    """
+
+    _rules: ClassVar[dict[str, Rule]] = {**Lasso._rules, "l1_ratio": UNIT}
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        l1_ratio: float = 0.5,
+        fit_intercept: bool = True,
+        precompute: bool = False,
+        max_iter: int = 1000,
+        copy_X: bool = True,
+        tol: float = 1e-6,
+        warm_start: bool = False,
+        positive: bool = False,
+        random_state: int | None = None,
+        selection: str = "cyclic",
+        solver: str | Solver = "auto",
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            precompute=precompute,
+            copy_X=copy_X,
+            max_iter=max_iter,
+            tol=tol,
+            warm_start=warm_start,
+            positive=positive,
+            random_state=random_state,
+            selection=selection,
+            solver=solver,
+            scale=scale,
+            memory=memory,
+            engine=engine,
+            verbose=verbose,
+        )
+        self.l1_ratio = l1_ratio
+
+    def _has_l1(self) -> bool:
+        return bool(self.positive or (self.alpha > 0 and self.l1_ratio > 0))
+
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        alpha, l1_ratio = float(self.alpha), float(self.l1_ratio)
+        return alpha * l1_ratio, alpha * (1 - l1_ratio)

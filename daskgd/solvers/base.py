@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem
+from daskgd.problems import Problem, Rows, Shape
 from daskgd.queries import Query
 
 Array = NDArray[Any]
@@ -55,6 +55,43 @@ class State:
         return self.w
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Solve(Query):
+    """Not asked of the data: solve the same problem on `rows` in memory, from `w`, with a solver of its own.
+
+    The loop answers it on the driver, with no sweep, as a :class:`Solved`. Asked alone.
+
+    Attributes
+    ----------
+    problem : Problem
+    rows : Rows
+    solver : Solver
+    w : (d,)
+    tol : float
+        Relative gap at which to stop.
+    max_iter : int
+    """
+
+    problem: Problem
+    rows: Rows
+    solver: Solver
+    w: Array
+    tol: float
+    max_iter: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What a :class:`Solve` found: parameters, and objective, gradient and estimated gap there, on its rows;
+    `first` is the objective where it began."""
+
+    w: Array
+    f: float
+    g: Array
+    gap: float
+    first: float
+
+
 class Solver:
     """Base of all solvers. Subclasses are dataclasses; their fields are the settings.
 
@@ -63,7 +100,10 @@ class Solver:
     """
 
     needs_smooth: ClassVar[bool] = True
-    """Whether loss and penalty must be smooth."""
+    """Whether the loss must be smooth."""
+
+    needs_smooth_penalty: ClassVar[bool] = True
+    """Whether the penalty must be smooth."""
 
     needs_partitions: ClassVar[bool] = False
     """Whether it asks for whole partitions in memory."""
@@ -73,18 +113,25 @@ class Solver:
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError, saying what to use instead, if the problem lacks what the solver needs."""
-        if not self.needs_smooth:
-            return
-        for part in (problem.loss, problem.penalty):
-            if not part.smooth:
-                raise ValueError(
-                    f"{type(self).__name__} needs a smooth loss and penalty; {part} is not. Use "
-                    "GradientDescent(step=...) or LocalGD(step=...), which take subgradient steps of "
-                    "given length, or a smooth loss such as the squared hinge"
-                )
+        name = type(self).__name__
+        if self.needs_smooth and not problem.loss.smooth:
+            raise ValueError(
+                f"{name} needs a smooth loss; {problem.loss} is not. Use GradientDescent(step=...) or "
+                "LocalGD(step=...), which take subgradient steps of given length, or a smooth loss such as "
+                "the squared hinge"
+            )
+        if self.needs_smooth_penalty and not problem.penalty.smooth:
+            raise ValueError(
+                f"{name} needs a smooth penalty; {type(problem.penalty).__name__} is not. Use "
+                "ProximalNewton() or FISTA(), or Gram() for squared loss"
+            )
 
-    def start(self, problem: Problem, w: Array) -> Steps:
-        """Queries that lead to the first State, at the parameters w."""
+    def rides(self, shape: Shape) -> tuple[Query, ...]:
+        """Questions about the data alone, asked along with the survey; `start` is given the answers."""
+        return ()
+
+    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+        """Queries that lead to the first State, at the parameters w; `found` answers `rides`."""
         raise NotImplementedError
 
     def iterate(self, problem: Problem, state: Any) -> Steps:

@@ -102,7 +102,7 @@ class GradientDescent(Solver):
     def needs_smooth(self) -> bool:  # type: ignore[override]
         return self.searches
 
-    def start(self, problem: Problem, w: Array) -> Steps:
+    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         ((f, g),) = yield (Gradient(w),)
         return DescentState(w, f, g, v=np.zeros_like(w), step=self.step or 0.0, trail=np.array([f]))
 

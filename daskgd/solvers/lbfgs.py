@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,7 +53,7 @@ class LBFGS(Solver):
     def __post_init__(self) -> None:
         require(is_count(self.memory), self, "memory", "a whole number >= 1", self.memory)
 
-    def start(self, problem: Problem, w: Array) -> Steps:
+    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         ((f, g),) = yield (Gradient(w),)
         none = np.zeros((0, len(w)))
         gap = np.inf if g.any() else 0.0
@@ -82,17 +83,20 @@ class LBFGS(Solver):
         return LBFGSState(w, f, g, S=S, Y=Y, gap=gap, trail=trail)
 
 
-def two_loop(g: Array, S: Array, Y: Array) -> Array:
-    """The inverse Hessian estimate times g (algorithm 7.4), from pairs ``(m, d)``, oldest first."""
+def two_loop(g: Array, S: Array, Y: Array, initial: Callable[[Array], Array] | None = None) -> Array:
+    """The inverse Hessian estimate times g (algorithm 7.4), from pairs ``(m, d)``, oldest first.
+
+    `initial` applies the estimate that the pairs correct; by default the scaled identity of (7.20).
+    """
     q = g.copy()
     if len(S) == 0:
-        return q
+        return q if initial is None else initial(q)
     rho = 1 / np.einsum("ij,ij->i", S, Y)
     alpha = np.zeros(len(S))
     for i in reversed(range(len(S))):
         alpha[i] = rho[i] * (S[i] @ q)
         q -= alpha[i] * Y[i]
-    q *= (S[-1] @ Y[-1]) / (Y[-1] @ Y[-1])  # (7.20)
+    q = q * ((S[-1] @ Y[-1]) / (Y[-1] @ Y[-1])) if initial is None else initial(q)
     for i in range(len(S)):
         q += S[i] * (alpha[i] - rho[i] * (Y[i] @ q))
     return q

@@ -116,6 +116,22 @@ def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
     return bool(decrease and slope >= CURVATURE * slope0)
 
 
+BACK = 10.0 ** np.array([-0.15, -0.3, -0.6, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
+
+
+def backtrack(
+    w: Array, d: Array, f: float, decrease: float
+) -> Generator[tuple[Query, ...], Sequence[Any], float | None]:
+    """A step t < 1 along d with ``f(w + t d) <= f - SUFFICIENT t decrease``: the one of least objective.
+
+    For objectives with kinks, of which `decrease` > 0 bounds the slope by -decrease: no slopes are used.
+    None if there is none. The step itself is not evaluated again.
+    """
+    ((values, _),) = yield (Line(w, d, BACK),)
+    good = np.isfinite(values) & (values <= f - SUFFICIENT * BACK * decrease)
+    return float(BACK[good][np.argmin(values[good])]) if good.any() else None
+
+
 def _best(f: float, slope: float, steps: Array, values: Array, slopes: Array, accept: Accept) -> float | None:
     """The acceptable step of least value; failing that, one that at least lowers the objective."""
     finite = np.isfinite(values) & np.isfinite(slopes)

@@ -130,7 +130,7 @@ class LocalGD(Solver):
             self.seed,
         )
 
-    def start(self, problem: Problem, w: Array) -> Steps:
+    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         return LocalState(w, np.inf, np.zeros_like(w))
         yield ()  # a generator like every other, though it asks nothing
 

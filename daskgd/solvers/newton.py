@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,28 @@ from numpy.typing import NDArray
 from daskgd.problems import Problem
 from daskgd.queries import Curvature
 from daskgd.solvers.base import Solver, State, Steps
-from daskgd.solvers.line_search import search, wolfe
+from daskgd.solvers.line_search import SUFFICIENT, backtrack, search, wolfe
+from daskgd.solvers.quadratic import minimise
 
 Array = NDArray[Any]
 
+FLAT_STEP, FLAT_GAP = 1e-2, 1e-8
+"""Curvature, relative to the largest, that stands for none at all: for the step, and for what it promises."""
+
+LEAST_DAMPING = 1e-3
 ROUNDING = 64 * float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, slots=True)
 class NewtonState(State):
-    """Adds the Hessian H ``(d, d)`` at w."""
+    """Adds the Hessian H ``(d, d)`` at w, and what follows from it: the next step d ``(d,)``, and how steeply
+    the objective falls along it at first; `damping` is what the diagonal was multiplied with for that, less
+    1."""
 
     H: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    d: Array = field(default_factory=lambda: np.zeros(0))
+    decrease: float = 0.0
+    damping: float = 0.0
 
 
 @dataclass(slots=True)
@@ -30,9 +40,16 @@ class Newton(Solver):
     """Damped Newton: ``w <- w - t H^-1 g`` (Nocedal & Wright 2006, section 3.3).
 
     Each iteration bets on the full step: one sweep answers objective, gradient and Hessian there. Refused,
-    :mod:`~daskgd.solvers.line_search` looks for another, and a sweep more brings its Hessian. Directions of
-    no curvature (softmax's common shift, collinear features) are left alone. The gap is half the squared
-    Newton decrement, ``g' H^-1 g / 2``: exact for quadratics, and near the minimum for everything smooth.
+    :mod:`~daskgd.solvers.line_search` looks for another, and a sweep more brings its Hessian. Along
+    directions of no curvature (softmax's common shift, collinear features) steps are modest. The gap is half
+    the squared Newton decrement, ``g' H^-1 g / 2``: exact for quadratics, and near the minimum for everything
+    smooth.
+
+    With L1 in the penalty the step minimises the quadratic model with the L1 norm as it is (proximal Newton:
+    Lee, Sun & Saunders 2014), and the gap is what that model promises.
+
+    A step that had to be shortened makes the next ones damped (Levenberg 1944, Marquardt 1963: the diagonal
+    of H is raised), until full steps are accepted again: models that are nearly flat promise too much.
 
     Needs d x d numbers, and d^2 operations a row: for some hundreds of parameters.
 
@@ -42,36 +59,85 @@ class Newton(Solver):
     Newton()
     """
 
-    def start(self, problem: Problem, w: Array) -> Steps:
+    needs_smooth_penalty: ClassVar[bool] = False
+
+    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         ((f, g, H),) = yield (Curvature(w),)
-        return NewtonState(w, f, g, H=H, gap=decrement(H, g)[1])
+        return self._state(problem, w, f, g, H)
+
+    def _state(
+        self, problem: Problem, w: Array, f: float, g: Array, H: Array, damping: float = 0.0
+    ) -> NewtonState:
+        d, gap, decrease = newton_step(problem, w, g, H)
+        if damping and np.isfinite(H).all():
+            damped = H.copy()
+            damped[np.diag_indices_from(H)] *= 1 + damping
+            d, _, decrease = newton_step(problem, w, g, damped)
+        return NewtonState(w, f, g, H=H, gap=gap, d=d, decrease=decrease, damping=damping)
 
     def iterate(self, problem: Problem, state: NewtonState) -> Steps:
         s = state
-        d, gap = decrement(s.H, s.g)
-        slope = float(s.g @ d)
-        if slope >= 0:
-            return replace(s, gap=gap, stalled=gap > 0)
+        d, decrease = s.d, s.decrease
+        if not decrease > 0:
+            return replace(s, stalled=s.gap > 0)
 
         # Below the rounding of f its values say nothing of a step, and the step is right all the same.
-        unseen = gap <= ROUNDING * abs(s.f)
-
-        def accept(t: float, f: float, slope_t: float) -> bool:
-            return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t)
-
-        w = s.w + d
+        unseen = s.gap <= ROUNDING * abs(s.f)
+        w, t = s.w + d, 1.0
         ((f, g, H),) = yield (Curvature(w),)
-        if not accept(1.0, f, float(g @ d)):
-            found = yield from search(s.w, d, s.f, slope, None, accept)
-            if found is None:
+        if problem.penalty.smooth:
+            slope = float(s.g @ d)
+
+            def accept(t: float, f: float, slope_t: float) -> bool:
+                return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t)
+
+            if not accept(1.0, f, float(g @ d)):
+                found = yield from search(s.w, d, s.f, slope, None, accept)
+                if found is None:
+                    return replace(s, stalled=True)
+                t = found[0]
+                w = s.w + t * d
+                ((f, g, H),) = yield (Curvature(w),)
+        elif not (np.isfinite(f) if unseen else f <= s.f - SUFFICIENT * decrease):
+            shorter = yield from backtrack(s.w, d, s.f, decrease)
+            if shorter is None:
                 return replace(s, stalled=True)
-            w = s.w + found[0] * d
+            t = shorter
+            w = s.w + t * d
             ((f, g, H),) = yield (Curvature(w),)
-        return NewtonState(w, f, g, H=H, gap=decrement(H, g)[1])
+        damping = max(s.damping * 4, LEAST_DAMPING) if t < 0.5 else s.damping / (8 if t == 1 else 1)
+        return self._state(problem, w, f, g, H, damping if damping >= LEAST_DAMPING / 100 else 0.0)
+
+
+def newton_step(problem: Problem, w: Array, g: Array, H: Array) -> tuple[Array, float, float]:
+    """The step d to the minimum of the quadratic model at w, what the model promises of it (the gap), and how
+    steeply the objective falls along it at first.
+
+    The model is ``g'd + d'H d / 2 + |w + d|_1``, the last with the penalty's strengths; g and H are of the
+    smooth part of the objective.
+    """
+    if problem.penalty.smooth:
+        d, gap = decrement(H, g)
+        return d, gap, -float(g @ d)
+    if not np.isfinite(H).all() or not np.isfinite(g).all():
+        return np.zeros_like(g), np.inf, 0.0
+    l1 = problem.penalty_l1(w)
+    if problem.model.outputs > 1 and not problem.loss.separate:
+        # Softmax does not see a common shift of the intercepts, and nothing but rounding says where to go.
+        free = np.flatnonzero(~problem.model.penalised)
+        H = H.copy()
+        H[np.ix_(free, free)] += np.diag(H)[free].mean() if len(free) else 0.0
+    v = minimise(H, H @ w - g, l1, start=w, positive=problem.positive)
+    d = v - w
+    decrease = -float(g @ d) - float(l1 @ (np.abs(v) - np.abs(w)))
+    return d, max(decrease - 0.5 * float(d @ H @ d), 0.0), decrease
 
 
 def decrement(H: Array, g: Array) -> tuple[Array, float]:
-    """The Newton step ``-H^+ g`` of least norm, and half the squared decrement.
+    """The Newton step ``-|H|^-1 g``, and half the squared decrement.
+
+    |H| has the absolute eigenvalues of H, which makes the step one downhill where the objective is not
+    convex.
 
     >>> decrement(np.diag([2.0, 0.0]), np.array([4.0, 0.0]))
     (array([-2., -0.]), 4.0)
@@ -79,7 +145,12 @@ def decrement(H: Array, g: Array) -> tuple[Array, float]:
     if not np.isfinite(H).all() or not np.isfinite(g).all():
         return np.zeros_like(g), np.inf
     values, vectors = np.linalg.eigh(H)
-    keep = values > len(g) * np.finfo(float).eps * max(values[-1], 0.0)
+    values = np.abs(values)
+    top = values.max(initial=0.0)
+    flat = values <= len(g) * np.finfo(float).eps * top
     along = vectors.T @ g
-    scaled = np.where(keep, along / np.where(keep, values, 1.0), 0.0)
-    return -(vectors @ scaled), float(along @ scaled) / 2
+    # Along flat directions the model promises everything or, where the gradient is rounding, nothing: the
+    # step is modest there, and the promise is taken at its word.
+    scaled = along / np.where(flat, FLAT_STEP * top if top > 0 else 1.0, values)
+    promised = along / np.where(flat, FLAT_GAP * top if top > 0 else 1.0, values)
+    return -(vectors @ scaled), float(along @ promised) / 2

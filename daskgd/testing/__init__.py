@@ -10,6 +10,7 @@ Needs numpy and scipy; dask is imported only where an engine is checked.
 """
 
 from daskgd.testing.engines import ENGINES, Calls, Fails, check_engine
+from daskgd.testing.estimators import EXPECTED_FAILURES
 from daskgd.testing.laws import ArraySource, Example, examples, toy_rows
 from daskgd.testing.pointwise import LOSSES, PENALTIES, check_loss, check_penalty
 from daskgd.testing.queries import QUERIES, check_query
@@ -17,6 +18,7 @@ from daskgd.testing.solvers import SOLVERS, check_solver, reference, run
 
 __all__ = [
     "ENGINES",
+    "EXPECTED_FAILURES",
     "LOSSES",
     "PENALTIES",
     "QUERIES",

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.engines.base import Layout
-from daskgd.losses import Hinge, Logistic, Softmax, Squared
-from daskgd.models import Linear
-from daskgd.penalties import L2
+from daskgd.losses import Hinge, Huber, Logistic, Poisson, Softmax, Squared
+from daskgd.models import Linear, LinearWithScale
+from daskgd.penalties import L1, L2, ElasticNet
 from daskgd.problems import Problem, Rows
 
 Array = NDArray[Any]
@@ -129,6 +129,38 @@ def examples(dtype: Any = np.float64) -> list[Example]:
         Example("squared hinge, three classes", Problem(Hinge(squared=True), Linear(3, 3), l2, three), plain),
         Example("hinge", Problem(Hinge(), Linear(3), l2, two), binary),
     ]
+
+
+def hard_examples() -> list[Example]:
+    """More small problems, for solvers: counts, a scale to fit, and penalties with kinks.
+
+    >>> [example.name for example in hard_examples()][:2]
+    ['counts', 'huber']
+    """
+    plain = toy_rows(90)
+    assert plain.y is not None
+    numbers = Rows(plain.X, plain.X @ np.array([1.0, -2.0, 0.5]) + plain.y, None, 0)
+    binary = Rows(plain.X, (plain.y == 1).astype(int), None, 0)
+    two, three, l2 = np.array([0, 1]), np.array([0, 1, 2]), L2(0.1)
+    return [
+        Example("counts", Problem(Poisson(), Linear(3), l2), plain),
+        Example("huber", Problem(Huber(), LinearWithScale(3), l2), numbers),
+        Example("lasso", Problem(Squared(), Linear(3), L1(0.3)), numbers),
+        Example("elastic net, positive", Problem(Squared(), Linear(3), ElasticNet(0.1, 0.1, True)), numbers),
+        Example("logistic, l1", Problem(Logistic(), Linear(3), L1(0.05), two), binary),
+        Example(
+            "softmax, elastic net", Problem(Softmax(), Linear(3, 3), ElasticNet(0.02, 0.1), three), plain
+        ),
+        Example("squared hinge, l1", Problem(Hinge(squared=True), Linear(3, 3), L1(0.05), three), plain),
+    ]
+
+
+def start(problem: Problem) -> Array:
+    """Where to begin: zero, and a scale of 1 where one is fitted."""
+    w = np.zeros(problem.model.size)
+    if problem.model.scales:
+        w[-1] = 1.0
+    return w
 
 
 # -- comparing ----------------------------------------------------------------------------------

@@ -8,16 +8,73 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from daskgd.losses import Hinge, Logistic, Loss, Perceptron, Softmax, Squared, TargetSummary
-from daskgd.penalties import L2, Penalty
+from daskgd.losses import (
+    EpsilonInsensitive,
+    Gamma,
+    Hinge,
+    Huber,
+    Logistic,
+    Loss,
+    Perceptron,
+    Poisson,
+    Quantile,
+    Shifted,
+    Softmax,
+    Squared,
+    TargetSummary,
+    Tweedie,
+)
+from daskgd.penalties import L1, L2, ElasticNet, Penalty
 from daskgd.testing.laws import require
 
 Array = NDArray[Any]
 
-LOSSES: tuple[Loss, ...] = (Squared(), Logistic(), Softmax(), Hinge(), Hinge(squared=True), Perceptron())
+LOSSES: tuple[Loss, ...] = (
+    Squared(),
+    Logistic(),
+    Softmax(),
+    Hinge(),
+    Hinge(squared=True),
+    Hinge(width=0.1),
+    Hinge(width=3.0),
+    Perceptron(),
+    Quantile(),
+    Quantile(0.1),
+    Quantile(0.9, width=0.1),
+    EpsilonInsensitive(),
+    EpsilonInsensitive(0.1, squared=True),
+    EpsilonInsensitive(0.1, width=0.2),
+    Huber(),
+    Poisson(),
+    Gamma(),
+    Tweedie(1.2),
+    Tweedie(1.9),
+    Tweedie(2.5),
+    Tweedie(3.0),
+    Shifted(Squared()),
+    Shifted(Logistic()),
+    Shifted(Poisson()),
+    Shifted(Quantile(0.3, width=0.1)),
+)
 """Every loss of daskgd."""
 
-PENALTIES: tuple[Penalty, ...] = (L2(), L2(2.0), L2(np.array([0.0, 0.5, 1.0, 2.0, 10.0])))
+_FIVE = np.array([0.0, 0.5, 1.0, 2.0, 10.0])
+
+PENALTIES: tuple[Penalty, ...] = (
+    L2(),
+    L2(2.0),
+    L2(_FIVE),
+    L1(),
+    L1(0.3),
+    L1(_FIVE),
+    L1(0.3, positive=True),
+    L1(positive=True),
+    ElasticNet(0.3, 0.5),
+    ElasticNet(0.0, 0.5),
+    ElasticNet(_FIVE, 0.5),
+    ElasticNet(0.3, _FIVE),
+    ElasticNet(_FIVE, _FIVE[::-1].copy(), positive=True),
+)
 """Every penalty of daskgd; those with a strength per coefficient are for five of them."""
 
 STEP = 1e-5
@@ -28,15 +85,17 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
     """Check that a loss keeps its contract.
 
     The slope is a subgradient of the value everywhere, kinks included, and its derivative where there is
-    one; the curve is the derivative of the slope; the value is convex; nothing overflows at margins of
-    +-1e4; float32 stays float32; `value_and_slope` agrees with both; no rows are no trouble; inputs are left
-    alone and not returned; and `baseline` is the least mean loss over constants.
+    one; the curve is the derivative of the slope; the value is convex, where declared so; nothing overflows
+    at margins of +-1e4; float32 stays float32; `value_and_slope` agrees with both; no rows are no trouble;
+    inputs are left alone and not returned; `baseline` is the least mean loss over constants, or within a
+    factor of 10 of it where not declared exact; a deviance is linear in the targets but for a term without
+    margins, and least at `constant`; smoothing kinks adds what `excess` says.
 
     Parameters
     ----------
     loss : Loss
     y : (n,) or (n, k), optional
-        Targets to use, for a regression loss that does not take all numbers.
+        Targets to use; drawn from those that the loss declares it takes if absent.
 
     Examples
     --------
@@ -44,20 +103,12 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
     >>> check_loss(Logistic())
     """
     rng = np.random.default_rng(0)
-    n = 60 if y is None else len(y)
-    cases: list[tuple[Array, int]]
-    if loss.kind == "classification":
-        codes = np.arange(n) * (np.arange(n) % 5 > 0)
-        cases = [(codes % k, outputs) for k in (2, 3) if (outputs := _outputs(loss, k))]
-        require(cases, f"{loss!r}: expected a loss for two classes or more, it refuses both")
-    elif y is None:
-        cases = [(rng.standard_normal(n), 1), (rng.standard_normal((n, 2)), 2)]
-    else:
-        cases = [(y, 1 if y.ndim == 1 else y.shape[1])]
-    for raw, k in cases:
-        z = rng.standard_normal((n, k)) * 3
+    for raw, k in _cases(loss, y, rng):
+        z = rng.standard_normal((len(raw), k)) * 3
         z[:6] = np.array([0.0, 1.0, -1.0, 2.0, -30.0, 30.0])[:, None]
-        if k == 1:
+        if loss.scales:
+            z = np.hstack([z, rng.uniform(0.2, 4, (len(raw), loss.scales))])
+        if z.shape[1] == 1:
             z = z[:, 0]
         name = f"{loss!r} with {k} output{'s' * (k > 1)}"
         targets = loss.targets(raw, k, z.dtype)
@@ -65,6 +116,44 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
         _check_extremes(loss, raw, z, k, name)
         _check_plumbing(loss, raw, z, targets, k, name)
         _check_baseline(loss, raw, k, name)
+        _check_declared(loss, raw, z, k, name)
+
+
+def _cases(loss: Loss, y: Array | None, rng: np.random.Generator) -> list[tuple[Array, int]]:
+    """Targets or codes, and for how many outputs they are."""
+    n = 60 if y is None else len(y)
+    cases: list[tuple[Array, int]]
+    if loss.kind == "classification":
+        codes = np.arange(n) * (np.arange(n) % 5 > 0)
+        cases = [(codes % k, outputs) for k in (2, 3) if (outputs := _outputs(loss, k))]
+        require(cases, f"{loss!r}: expected a loss for two classes or more, it refuses both")
+    elif y is not None:
+        return [(y, 1 if y.ndim == 1 else y.shape[1] - loss.offsets)]
+    else:
+        cases = [(_draw(loss, (n,), rng), 1), (_draw(loss, (n, 2), rng), 2)]
+    if loss.offsets:
+        offsets = rng.standard_normal((n, loss.offsets)) / 2
+        return [(np.column_stack([raw, offsets]), 1) for raw, k in cases if k == 1]
+    return [(raw, k) for raw, k in cases if k == 1 or _takes(loss, raw, k)]
+
+
+def _draw(loss: Loss, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Numbers that the loss declares it takes, the least among them."""
+    if not np.isfinite(loss.low):
+        return rng.standard_normal(shape)
+    y: Array = loss.low + rng.gamma(2.0, 1.0, shape)
+    if loss.low_included:
+        y[::5] = loss.low
+    return y
+
+
+def _takes(loss: Loss, raw: Array, k: int) -> bool:
+    """Whether the loss takes so many outputs."""
+    try:
+        loss.targets(raw, k, np.dtype(float))
+    except ValueError:
+        return False
+    return True
 
 
 def _outputs(loss: Loss, n_classes: int) -> int:
@@ -98,6 +187,8 @@ def _check_slope(loss: Loss, z: Array, y: Array, name: str) -> None:
         right, left = (after - value) / STEP, (value - before) / STEP
         # f(z) - f(z - h) <= h slope(z) <= f(z + h) - f(z): a convex function and its subgradient, no other.
         m, slack = _along(slope, d), 1e-9 * (1 + np.abs(value)) / STEP * 1e-2
+        if not loss.convex:
+            left, right = np.minimum(left, right), np.maximum(left, right)
         require(
             np.all((left <= m + slack) & (m <= right + slack)),
             f"{name}: slope is not the derivative of value, or value is not convex, near "
@@ -105,16 +196,19 @@ def _check_slope(loss: Loss, z: Array, y: Array, name: str) -> None:
         )
         up, down = loss.slope(z + STEP * d, y), loss.slope(z - STEP * d, y)
         if loss.smooth:
-            jump = np.abs(up - down).max(axis=None)
+            jump = (np.abs(up - down) / (1 + np.abs(up) + np.abs(down))).max(axis=None)
             require(jump < 1e-2, f"{name}: declared smooth, but its slope jumps by {jump:.2g}")
         c = curve * d if curve.ndim == z.ndim else curve @ d[0]
         sides = (up - slope) / STEP, (slope - down) / STEP
         low, high = np.minimum(*sides), np.maximum(*sides)
         if not loss.smooth:  # at a kink there is no curve
             high = np.where(high > 1 / STEP / 10, np.inf, high)
+        near = 1e-4 * (1 + np.abs(c) * (np.abs(c) > 1e3))
         require(
-            np.all((low - 1e-4 <= c) & (c <= high + 1e-4)), f"{name}: curve is not the derivative of slope"
+            np.all((low - near <= c) & (c <= high + near)), f"{name}: curve is not the derivative of slope"
         )
+    if not loss.convex:
+        return
     other = np.roll(z, 7, axis=0)
     bound = value + _along(slope, other - z)
     require(
@@ -125,7 +219,9 @@ def _check_slope(loss: Loss, z: Array, y: Array, name: str) -> None:
 def _check_extremes(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None:
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         y = loss.targets(raw, k, dtype)
-        signs = [np.sign(z)] if k == 1 else [np.sign(z), np.ones_like(z), np.eye(k)[np.arange(len(z)) % k]]
+        signs = [np.sign(z)]
+        if z.ndim == 2:
+            signs += [np.ones_like(z), np.eye(z.shape[1])[np.arange(len(z)) % z.shape[1]]]
         for far in [sign * FAR for sign in signs] + [-sign * FAR for sign in signs]:
             try:
                 with np.errstate(over="raise", invalid="raise", divide="raise", under="ignore"):
@@ -134,6 +230,10 @@ def _check_extremes(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
                     found.append(loss.curve(margins, y))
             except FloatingPointError as error:
                 raise AssertionError(f"{name}: {error} in {dtype} at margins of +-{FAR:g}") from None
+            if loss.scales:  # scales are positive: elsewhere values are infinite, slopes are not
+                inside = (far[:, k:] > 0).all(axis=1)
+                require(np.all(found[0][~inside] == np.inf), f"{name}: finite where a scale is not positive")
+                found[0], found[1] = found[0][inside], found[1][inside]
             require(all(np.isfinite(a).all() for a in found), f"{name}: not finite at margins of +-{FAR:g}")
 
 
@@ -167,35 +267,78 @@ def _check_plumbing(loss: Loss, raw: Array, z: Array, y: Array, k: int, name: st
 
 def _check_baseline(loss: Loss, raw: Array, k: int, name: str) -> None:
     s = 0.5 + np.arange(len(raw)) % 4
+    target = raw[:, :-1] if loss.offsets else raw
     if loss.kind == "classification":
-        summary = TargetSummary(shares=np.bincount(raw, s) / s.sum())
+        summary = TargetSummary(shares=np.bincount(target.ravel().astype(int), s) / s.sum())
     else:
-        mean = np.average(raw, axis=0, weights=s)
-        summary = TargetSummary(variance=float(np.sum(np.average((raw - mean) ** 2, axis=0, weights=s))))
+        mean = np.average(target, axis=0, weights=s)
+        variance = float(np.sum(np.average((target - mean) ** 2, axis=0, weights=s)))
+        summary = TargetSummary(variance=variance, mean=mean)
     y = loss.targets(raw, k, np.dtype(float))
 
     def mean_loss(b: Array) -> float:
-        z = np.full(len(raw), b[0]) if k == 1 else np.tile(b, (len(raw), 1))
+        z = np.full(len(raw), b[0]) if len(b) == 1 else np.tile(b, (len(raw), 1))
         return float(s @ loss.value(z, y) / s.sum())
 
-    b, least = np.zeros(k), mean_loss(np.zeros(k))
+    b = np.append(np.zeros(k), np.ones(loss.scales))
+    least = mean_loss(b)
     for _ in range(5):  # a simplex may collapse at a kink: start it again from there
         found = minimize(mean_loss, b, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
         b, least = found.x, min(least, float(found.fun))
-    got = loss.baseline(summary)
+    got, near = loss.baseline(summary), 1e-6 * (1 + least)
     require(
-        abs(got - least) <= 1e-6 * (1 + least),
+        abs(got - least) <= near or (not loss.exact_baseline and least / 10 <= got <= least * 10),
         f"{name}: expected a baseline of {least:.8g}, the least mean loss of a constant, got {got:.8g}",
     )
+    constant = loss.constant(summary)
+    require(
+        constant.shape == b.shape and np.isfinite(constant).all() and np.isfinite(mean_loss(constant)),
+        f"{name}: expected {len(b)} finite margins as constant, got {constant!r}",
+    )
+    if loss.deviance and not loss.offsets:
+        require(
+            mean_loss(constant) <= least + near,
+            f"{name}: expected the constant {b}, of a mean loss of {least:.8g}, got {constant}",
+        )
+
+
+def _check_declared(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None:
+    """Deviances are linear in the targets; smoothing adds what it says."""
+    y = loss.targets(raw, k, z.dtype)
+    if loss.deviance and loss.kind == "regression":
+        w = np.clip(z, -5, 5)
+        t = [a * raw + (1 - a) * raw[::-1] for a in (0.0, 0.3, 1.0)]
+        if loss.offsets:
+            for a in t:
+                a[:, -1] = raw[:, -1]
+        t = [loss.targets(a, k, z.dtype) for a in t]
+        first, at, last = (loss.value(w, a) - loss.value(0 * w, a) for a in t)
+        require(
+            np.allclose(at, 0.3 * last + 0.7 * first, rtol=1e-8, atol=1e-8),
+            f"{name}: declared a deviance, but not linear in the targets",
+        )
+    soft, sharp = loss.softened(0.05), loss.softened(0.0)
+    require(
+        soft.smooth if loss.kinked else soft == loss == sharp,
+        f"{name}: expected softened to smooth kinks, if there are any, got {soft!r}",
+    )
+    added = soft.excess(z, y)
+    require(
+        added.shape == (len(z),) and np.all(added >= 0) and not sharp.excess(z, y).any(),
+        f"{name}: expected an excess >= 0 of shape (n,), and none without smoothing",
+    )
+    difference = soft.value(z, y) - sharp.value(z, y)
+    require(np.allclose(added, difference, rtol=1e-9, atol=1e-12), f"{name}: excess is not what is added")
 
 
 def check_penalty(penalty: Penalty, size: int = 5) -> None:
     """Check that a convex penalty keeps its contract, on vectors of `size` coefficients.
 
-    It is a float >= 0; its gradient, where declared smooth, is its derivative; ``p = prox(w, step)``
-    minimises ``step value(v) + |v - w|**2 / 2``, which has curvature of at least 1, so that every other v is
-    higher by at least ``|v - p|**2 / 2``; the prox is firmly non-expansive; a step of 0 moves nothing; inputs
-    are left alone.
+    It is a float >= 0; less `l1` times ``|w|`` it is smooth, with `gradient` and `curve` as derivatives, and
+    declared smooth if that is all there is; ``p = prox(w, step)`` minimises ``value(v) + |v - w|**2 / (2
+    step)``, so that every other v is higher by at least ``|v - p|**2 / (2 step)``, for one step and for one
+    per coefficient; the prox is firmly non-expansive; a step of 0 moves nothing, but for signs; `gap`
+    is at least how far a point is above the minimum, and 0 there, or infinite; inputs are left alone.
 
     Examples
     --------
@@ -209,25 +352,91 @@ def check_penalty(penalty: Penalty, size: int = 5) -> None:
     for w, other in zip(W, np.roll(W, 1, axis=0), strict=True):
         kept, f = w.copy(), penalty.value(w)
         require(isinstance(f, float) and f >= 0, f"{name}: expected a value that is a float >= 0, got {f!r}")
-        if penalty.smooth:
-            h = 1e-4 * (1 + np.abs(w).max())
-            numeric = [(penalty.value(w + h * e) - penalty.value(w - h * e)) / (2 * h) for e in np.eye(size)]
-            g = penalty.gradient(w)
-            scale = 1e-5 * (1 + np.abs(g).max() + f / np.abs(w).max(initial=1))
-            require(np.allclose(g, numeric, rtol=0, atol=scale), f"{name}: gradient is not that of value")
-        require(np.array_equal(penalty.prox(w, 0.0), w), f"{name}: a prox of step 0 moves the coefficients")
-        for step in (0.1, 1.0, 20.0):
-            p = penalty.prox(w, step)
-            least = step * penalty.value(p) + np.sum((p - w) ** 2) / 2
-            for v in (*(p + t * rng.standard_normal(size) for t in (1e-2, 1.0, 100.0)), w, 0 * w, other):
-                here = step * penalty.value(v) + np.sum((v - w) ** 2) / 2
-                bound = least + np.sum((v - p) ** 2) / 2
-                require(
-                    here >= bound - 1e-10 * (1 + here), f"{name}: prox at step {step} is not the minimiser"
-                )
-            apart = p - penalty.prox(other, step)
-            require(
-                apart @ apart <= apart @ (w - other) * (1 + 1e-9) + 1e-12,
-                f"{name}: prox is not non-expansive",
-            )
+        _check_parts(penalty, w, name)
+        _check_prox(penalty, w, other, rng, name)
         require(np.array_equal(w, kept), f"{name}: changes its input")
+    for trial in range(10):
+        _check_gap(penalty, size, np.random.default_rng(trial), name)
+
+
+def _check_parts(penalty: Penalty, w: Array, name: str) -> None:
+    """The smooth part and its derivatives."""
+    l1, g, curve = penalty.l1(w), penalty.gradient(w), penalty.curve(w)
+    require(
+        l1.shape == g.shape == curve.shape == w.shape,
+        f"{name}: expected l1, gradient and curve of shape {w.shape}, "
+        f"got {l1.shape}, {g.shape} and {curve.shape}",
+    )
+    require(
+        np.all(l1 >= 0) and np.all(curve >= 0), f"{name}: expected l1 and curve >= 0, got {l1} and {curve}"
+    )
+    require(
+        penalty.smooth == (not (penalty.positive or l1.any())),
+        f"{name}: declared smooth={penalty.smooth}, with positive={penalty.positive} and l1 {l1}",
+    )
+
+    def rest(v: Array) -> float:
+        return penalty.value(v) - float(penalty.l1(v) @ np.abs(v))
+
+    h = 1e-4 * (1 + np.abs(w).max())
+    steps = h * np.eye(len(w))
+    slopes = np.array([(rest(w + e) - rest(w - e)) / (2 * h) for e in steps])
+    scale = 1e-5 * (1 + np.abs(g).max() + penalty.value(w) / np.abs(w).max(initial=1))
+    require(
+        np.allclose(g, slopes, rtol=0, atol=scale), f"{name}: gradient is not that of value, less its L1 norm"
+    )
+    H = np.array([(penalty.gradient(w + e) - penalty.gradient(w - e)) / (2 * h) for e in steps])
+    require(
+        np.allclose(np.diag(curve), H, rtol=0, atol=1e-5 * (1 + np.abs(H).max())),
+        f"{name}: curve is not the derivative of gradient",
+    )
+
+
+def _check_prox(penalty: Penalty, w: Array, other: Array, rng: np.random.Generator, name: str) -> None:
+    """The prox minimises, for one step and for one per coefficient, and is non-expansive."""
+    allowed = np.maximum(w, 0.0) if penalty.positive else w
+    require(np.array_equal(penalty.prox(w, 0.0), allowed), f"{name}: a prox of step 0 moves the coefficients")
+    for step in (0.1, 1.0, 20.0, 10.0 ** rng.uniform(-1, 1, len(w))):
+        p = penalty.prox(w, step)
+        require(not penalty.positive or np.all(p >= 0), f"{name}: prox leaves coefficients negative")
+        least = penalty.value(p) + np.sum((p - w) ** 2 / step) / 2
+        for v in (*(p + t * rng.standard_normal(len(w)) for t in (1e-2, 1.0, 100.0)), w, 0 * w, other):
+            v = np.maximum(v, 0.0) if penalty.positive else v
+            here = penalty.value(v) + np.sum((v - w) ** 2 / step) / 2
+            bound = least + np.sum((v - p) ** 2 / step) / 2
+            require(here >= bound - 1e-10 * (1 + here), f"{name}: prox at step {step} is not the minimiser")
+        apart = p - penalty.prox(other, step)
+        require(
+            np.sum(apart * apart / step) <= np.sum(apart * (w - other) / step) * (1 + 1e-9) + 1e-12,
+            f"{name}: prox is not non-expansive",
+        )
+
+
+def _check_gap(penalty: Penalty, size: int, rng: np.random.Generator, name: str) -> None:
+    """The certificate, beside a convex quadratic >= 0 whose minimum with the penalty is found by its prox."""
+    A = rng.standard_normal((3 * size, size)) / np.sqrt(3 * size)
+    H, c = A.T @ A + 0.1 * np.eye(size), 3 * rng.standard_normal(size)
+    step = 1 / np.linalg.eigvalsh(H)[-1]
+
+    def f(w: Array) -> float:
+        return float((w - c) @ H @ (w - c)) / 2 + penalty.value(w)
+
+    best = np.zeros(size)
+    for _ in range(1000):
+        best = penalty.prox(best - step * (H @ (best - c)), step)
+    least = f(best)
+    at_best = penalty.gap(best, H @ (best - c), least)
+    require(
+        isinstance(at_best, float) and (at_best <= 1e-9 * (1 + least) or np.isinf(at_best)),
+        f"{name}: expected a gap of 0 at the minimum, got {at_best!r}",
+    )
+    for scale in (1e-6, 1e-3, 0.1, 1.0, 10.0):
+        for near in (best, np.zeros(size)):
+            w = near + scale * rng.standard_normal(size)
+            w = np.maximum(w, 0.0) if penalty.positive else w
+            gap, true = penalty.gap(w, H @ (w - c), f(w)), f(w) - least
+            require(
+                gap >= 0 and gap >= true - 1e-10 * (1 + f(w)),
+                f"{name}: expected a gap of at least {true:.6g}, how far w={w} is above the minimum, "
+                f"got {gap:.6g}",
+            )

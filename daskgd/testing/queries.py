@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from daskgd.engines.serial import Serial
 from daskgd.problems import Problem, Rows
-from daskgd.queries import Ask, Curvature, Gradient, Line, Local, Query, Score, Survey
+from daskgd.queries import (
+    Ask,
+    Curvature,
+    Gradient,
+    Line,
+    Local,
+    Query,
+    Residuals,
+    Score,
+    SecondMoments,
+    Survey,
+)
 from daskgd.solvers.local_gd import LocalSteps
 from daskgd.sums import Sums
 from daskgd.testing.laws import ArraySource, close, examples, require, same, take
@@ -29,6 +40,11 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
         out.append((Curvature(w), problem, rows))
         out += [(Score(w), problem, rows), (Survey(classification=problem.labels is not None), None, rows)]
+        if problem.loss.kind == "regression":
+            centre = rows.X.mean(axis=0)
+            W = rng.standard_normal((3, problem.model.outputs))
+            residuals = Residuals(W, centre, rng.standard_normal(problem.model.outputs))
+            out += [(SecondMoments(), None, rows), (residuals, None, rows)]
         if "weighted" not in name:
             work = LocalSteps(step=0.1, steps=3, batch_size=None, seed=0, round=0)
             out.append((Local(w, work), problem, rows))

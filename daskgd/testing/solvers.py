@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from daskgd.engines.serial import Serial
-from daskgd.problems import Problem, Rows, prepare
+from daskgd.problems import Problem, Rows, Shape, prepare
 from daskgd.queries import Ask, Gradient
-from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Newton, Solver
-from daskgd.testing.laws import ArraySource, Example, examples, require, same
+from daskgd.solvers import (
+    FISTA,
+    LBFGS,
+    GradientDescent,
+    Gram,
+    LocalGD,
+    Newton,
+    NewtonCG,
+    ProximalNewton,
+    Solver,
+    SubsampledNewton,
+)
+from daskgd.testing.laws import ArraySource, Example, examples, hard_examples, require, same, start
 from daskgd.training import Fit, Journal, Meter, ReplayError, Result, Stop, digest, loop, together
 
 Array = NDArray[Any]
@@ -28,6 +39,13 @@ SOLVERS: tuple[Solver, ...] = (
     LBFGS(),
     LBFGS(memory=2),
     Newton(),
+    NewtonCG(),
+    SubsampledNewton(),
+    SubsampledNewton(rows_per_parameter=8, sample_bytes=1),
+    ProximalNewton(),
+    ProximalNewton(rows_per_parameter=12, sample_bytes=1, seed=3),
+    FISTA(),
+    Gram(),
     LocalGD(step=0.2, local_steps=3),
     LocalGD(step=0.05, local_steps=4, batch_size=5, seed=1),
 )
@@ -50,7 +68,7 @@ def check_solver(solver: Solver, gap: float = 1e-6) -> None:
     """
     name = repr(solver)
     _check_settings(solver)
-    table = [example for example in examples() if _accepts(solver, example.problem)]
+    table = [example for example in (*examples(), *hard_examples()) if _accepts(solver, example.problem)]
     require(table, f"{name}: refuses every problem of the table")
     for example in table:
         _check_minimum(solver, example, gap)
@@ -67,13 +85,24 @@ def run(solver: Solver, example: Example, stop: Stop, blocks: int = 4, **options
     >>> run(LBFGS(), examples()[0], Stop(tol=1e-6, max_iter=50))[0].outcome
     'converged'
     """
-    meter = Meter()
-    fit = loop(solver, example.problem, np.zeros(example.problem.model.size), stop, **options)
-    return together([fit], [meter], _engine(example.rows, blocks))[0], meter.sweeps
+    meter, engine = Meter(), _engine(example.rows, blocks)
+    found = answered(solver, example, engine)
+    fit = loop(solver, example.problem, start(example.problem), stop, found=found, **options)
+    return together([fit], [meter], engine)[0], meter.sweeps
+
+
+def answered(solver: Solver, example: Example, engine: Serial) -> list[Any]:
+    """The answers to what a solver has ride on the survey; `run` does not count that sweep."""
+    X = example.rows.X
+    shape = Shape(len(X), X.shape[1], X.dtype.itemsize, example.problem.labels is not None)
+    queries = solver.rides(shape)
+    return engine.sweep([Ask(None, query) for query in queries]) if queries else []
 
 
 def reference(problem: Problem, rows: Rows) -> tuple[float, Array]:
-    """The minimum ``(f, w)`` of a smooth problem, found with scipy from a formula of its own, in float64."""
+    """The minimum ``(f, w)`` of a problem with a smooth loss, found with scipy in float64.
+
+    From a formula of its own."""
     X, model = prepare(rows.X, np.dtype(float)), problem.model
     X = (X - (0 if model.center is None else model.center)) / (1 if model.scale is None else model.scale)
     y = rows.y if problem.labels is None else np.searchsorted(problem.labels, np.asarray(rows.y))
@@ -83,18 +112,48 @@ def reference(problem: Problem, rows: Rows) -> tuple[float, Array]:
     targets = problem.loss.targets(np.asarray(y), model.outputs, X.dtype)
     A = np.hstack([X, np.ones((len(X), 1))]) if model.intercept else X
 
-    def f(w: Array) -> tuple[float, Array]:
-        W = w.reshape(A.shape[1], model.outputs)
+    def f(w: Array) -> tuple[float, Any]:
+        W = w[: A.shape[1] * model.outputs].reshape(A.shape[1], model.outputs)
         z = A @ (W[:, 0] if model.outputs == 1 else W)
+        if model.scales:
+            z = np.stack([z, np.full(len(z), w[-1])], axis=1)
         value, slope = problem.loss.value(z, targets), problem.loss.slope(z, targets)
-        g = A.T @ (s[:, None] * slope.reshape(len(X), -1)) / s.sum()
+        slope = s[:, None] * slope.reshape(len(X), -1) / s.sum()
+        g = A.T @ slope[:, : model.outputs]
         bare = W.copy()
         bare[X.shape[1] :] = 0
+        smooth = problem.penalty.value(bare.ravel()) - problem.penalty.l1(bare.ravel()) @ np.abs(bare.ravel())
         pull = problem.penalty.gradient(bare.ravel())
-        return float(s @ value / s.sum()) + problem.penalty.value(bare.ravel()), g.ravel() + pull
+        extra = slope[:, model.outputs :].sum(axis=0)
+        return float(s @ value / s.sum() + smooth), np.append(g.ravel() + pull, extra)
 
-    found = minimize(f, np.zeros(model.size), jac=True, method="BFGS", options={"gtol": 1e-9})
-    return float(found.fun), found.x
+    if problem.penalty.smooth:
+        low: list[tuple[float | None, None]] = [(None, None)] * model.size
+        if model.scales:
+            low[-1] = (1e-6, None)
+        found = minimize(
+            f, start(problem), jac=True, bounds=low, method="L-BFGS-B", options={"gtol": 1e-10, "ftol": 1e-16}
+        )
+        return float(found.fun), found.x
+    # Kinks, as differences of two parts that are not negative.
+    kinks = np.zeros(model.size)
+    kinks[model.penalised] = problem.penalty.l1(np.ones(model.size))[model.penalised]
+    negative = (0, 0) if problem.penalty.positive else (0, None)
+    bounds = [(0, None)] * model.size + [negative if p else (0, None) for p in model.penalised]
+
+    def halves(u: Array) -> tuple[float, Array]:
+        value, g = f(u[: model.size] - u[model.size :])
+        return value + float(kinks @ (u[: model.size] + u[model.size :])), np.append(g + kinks, kinks - g)
+
+    found = minimize(
+        halves,
+        np.zeros(2 * model.size),
+        jac=True,
+        bounds=bounds,
+        method="L-BFGS-B",
+        options={"gtol": 1e-10, "ftol": 1e-16, "maxiter": 10**5, "maxfun": 10**6},
+    )
+    return float(found.fun), found.x[: model.size] - found.x[model.size :]
 
 
 def _accepts(solver: Solver, problem: Problem) -> bool:
@@ -133,7 +192,7 @@ def _check_settings(solver: Solver) -> None:
 
 def _check_minimum(solver: Solver, example: Example, gap: float) -> None:
     where = f"{solver!r} on {example.name}"
-    smooth, start = example.problem.loss.smooth, np.zeros(example.problem.model.size)
+    smooth = example.problem.loss.smooth
     approximate = solver.needs_partitions or not smooth
     states: list[Any] = []
     watched = _Watching(solver, states)
@@ -146,7 +205,9 @@ def _check_minimum(solver: Solver, example: Example, gap: float) -> None:
             require(plain, f"{where}: State.{field.name} is a {type(value).__name__}, no array or scalar")
     f = _objective(example, result.w)
     if approximate:
-        require(f < _objective(example, start), f"{where}: ends at {f}, no better than it began")
+        require(
+            f < _objective(example, start(example.problem)), f"{where}: ends at {f}, no better than it began"
+        )
         return
     require(result.outcome == "converged", f"{where}: expected to converge, got {result.outcome}")
     least, _ = reference(example.problem, example.rows)
@@ -169,8 +230,11 @@ class _Watching(Solver):
     def check(self, problem: Problem) -> None:
         self.solver.check(problem)
 
-    def start(self, problem: Problem, w: Array) -> Any:
-        state = yield from self.solver.start(problem, w)
+    def rides(self, shape: Shape) -> tuple[Any, ...]:
+        return self.solver.rides(shape)
+
+    def start(self, problem: Problem, w: Array, *found: Any) -> Any:
+        state = yield from self.solver.start(problem, w, *found)
         self.states.append(state)
         require(
             is_dataclass(state), f"{self.solver!r}: expected a State that is a dataclass, got {state!r:.80}"
@@ -188,10 +252,11 @@ class _Watching(Solver):
 def _check_replay(solver: Solver, example: Example) -> None:
     """Kill before and after every sweep's answer reaches the journal; resume each time."""
     where, problem = f"{solver!r} on {example.name}", example.problem
-    engine, stop, start = _engine(example.rows), Stop(tol=0.0, max_iter=6), np.zeros(problem.model.size)
+    engine, stop = _engine(example.rows), Stop(tol=0.0, max_iter=6)
+    found = answered(solver, example, engine)
 
     def fit(journal: Journal) -> Fit:
-        return loop(_copy(solver), problem, start, stop, journal=journal)
+        return loop(_copy(solver), problem, start(problem), stop, journal=journal, found=found)
 
     whole = Journal()
     expected, sweeps = _drive(fit(whole), engine, whole)
@@ -212,7 +277,9 @@ def _check_replay(solver: Solver, example: Example) -> None:
         if stale.state is None:
             continue
         stale.entries.append(entry)
-        stale.state = replace(stale.state, w=stale.state.w + 1)
+        points = {name: getattr(stale.state, name, None) for name in ("w", "at")}
+        moved = {name: point + 1 for name, point in points.items() if point is not None}
+        stale.state = replace(stale.state, **moved)
         try:
             next(fit(stale))
         except ReplayError:

@@ -1,127 +1,28 @@
-"""Losses, pointwise in margin space.
-
-A loss knows margins and targets and nothing else: no features, no parameters, no penalty, no sums.
-Everything here is element-wise numpy, in the dtype of the margins (float32 stays float32).
-
-Conventions
------------
-z : margins, ``(n,)`` for one output and ``(n, k)`` for several.
-y : targets as :meth:`Loss.targets` made them from labels or numbers; the shape depends on the loss.
-value : ``(n,)``, the loss of each row, summed over outputs.
-slope : the derivative of `value` by z, in the shape of z.
-curve : the second derivative, in the shape of z; ``(n, k, k)`` for :class:`Softmax`, whose outputs
-    interact.
-"""
+"""Losses of labels: logistic, softmax, hinge and the perceptron's."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class TargetSummary:
-    """What a survey of the targets found; enough for the best constant model.
-
-    Attributes
-    ----------
-    shares : (k,) or None
-        Share of the total weight in each class, for classification.
-    variance : float or None
-        Weighted variance of the target, summed over outputs, for regression.
-    """
-
-    shares: Array | None = None
-    variance: float | None = None
+from daskgd.losses.base import Array, Loss, TargetSummary, entropy, logits, rows
+from daskgd.losses.kinks import added, bump, check_width, kink, ramp
 
 
-class Loss:
-    """A pointwise loss. Subclasses are frozen dataclasses; their fields are the loss's settings.
-
-    To add one: subclass, write `targets`, `value`, `slope`, `curve` and `baseline`, and list an
-    instance in ``daskgd.testing.LOSSES``, which tests it.
-    """
-
-    kind: ClassVar[str] = "regression"
-    """``"regression"``, or ``"classification"`` (targets are codes 0..k-1 of sorted labels)."""
-
-    smooth: ClassVar[bool] = True
-    """Whether the slope is continuous, which line searches and quasi-Newton methods need."""
-
-    def outputs(self, n_classes: int) -> int:
-        """Number of margins per row for `n_classes` classes (classification only)."""
-        return 1 if n_classes == 2 else n_classes
-
-    def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
-        """Turn numbers ``(n,)`` or ``(n, k)``, or codes ``(n,)``, into what `value` takes as y."""
-        return np.ascontiguousarray(y.reshape(len(y)) if outputs == 1 else y, dtype=dtype)
-
-    def value(self, z: Array, y: Array) -> Array:
-        """The loss of each row, ``(n,)``."""
-        raise NotImplementedError
-
-    def slope(self, z: Array, y: Array) -> Array:
-        """The derivative by the margins, in the shape of z."""
-        raise NotImplementedError
-
-    def curve(self, z: Array, y: Array) -> Array:
-        """The second derivative by the margins."""
-        raise NotImplementedError
-
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
-        """Both at once; a loss whose halves share work overrides this."""
-        return self.value(z, y), self.slope(z, y)
-
-    def baseline(self, summary: TargetSummary) -> float:
-        """The mean loss of the best constant model: the scale by which progress is judged."""
-        raise NotImplementedError
-
-
-def _rows(values: Array) -> Array:
-    """Sum over outputs, if there are several."""
-    out: Array = values if values.ndim == 1 else values.sum(axis=1)
-    return out
-
-
-def _entropy(shares: Array | None) -> float:
-    shares = np.asarray(shares, dtype=float)
-    shares = shares[shares > 0]
-    return float(-np.sum(shares * np.log(shares)))
-
-
-def _signs(y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
+def signs(y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
     """Codes to -1/+1: ``(n,)`` for two classes, one column per class against the rest otherwise."""
     hit = y == 1 if outputs == 1 else y[:, None] == np.arange(outputs)
     two, one = dtype.type(2), dtype.type(1)
     return hit.astype(dtype) * two - one
 
 
-@dataclass(frozen=True, slots=True)
-class Squared(Loss):
-    """Half the squared residual: ``(z - y)**2 / 2``.
-
-    >>> Squared().value(np.array([3.0]), np.array([1.0]))
-    array([2.])
-    """
-
-    def value(self, z: Array, y: Array) -> Array:
-        r = z - y
-        return _rows(0.5 * r * r)
-
-    def slope(self, z: Array, y: Array) -> Array:
-        return z - y
-
-    def curve(self, z: Array, y: Array) -> Array:
-        return np.ones_like(z)
-
-    def baseline(self, summary: TargetSummary) -> float:
-        assert summary.variance is not None
-        return 0.5 * summary.variance
+def zeros(summary: TargetSummary) -> Array:
+    """Margins of 0, one for two classes, else one for each."""
+    assert summary.shares is not None
+    k = len(summary.shares)
+    return np.zeros(1 if k == 2 else k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +37,7 @@ class Logistic(Loss):
     """
 
     kind: ClassVar[str] = "classification"
+    deviance: ClassVar[bool] = True
 
     def outputs(self, n_classes: int) -> int:
         if n_classes != 2:
@@ -156,8 +58,11 @@ class Logistic(Loss):
         s = _sigmoid(z)
         return s * (1 - s)
 
+    def constant(self, summary: TargetSummary) -> Array:
+        return np.diff(logits(summary.shares))
+
     def baseline(self, summary: TargetSummary) -> float:
-        return _entropy(summary.shares)
+        return entropy(summary.shares)
 
 
 def _sigmoid(z: Array) -> Array:
@@ -176,6 +81,7 @@ class Softmax(Loss):
     """
 
     kind: ClassVar[str] = "classification"
+    separate: ClassVar[bool] = False
 
     def outputs(self, n_classes: int) -> int:
         return n_classes
@@ -203,8 +109,12 @@ class Softmax(Loss):
         out[:, k, k] += e
         return out
 
+    def constant(self, summary: TargetSummary) -> Array:
+        z = logits(summary.shares)
+        return z - z.mean()
+
     def baseline(self, summary: TargetSummary) -> float:
-        return _entropy(summary.shares)
+        return entropy(summary.shares)
 
     @staticmethod
     def _shifted(z: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -223,7 +133,8 @@ class Softmax(Loss):
 class Hinge(Loss):
     """The hinge ``max(0, 1 - y z)`` or, `squared`, its square; y is -1 or +1.
 
-    More than two classes are one against the rest, a column of margins each.
+    More than two classes are one against the rest, a column of margins each. `width` h smooths the kink to a
+    hyperbola: ``(u + sqrt(u**2 + h**2)) / 2`` with ``u = 1 - y z``.
 
     >>> Hinge(squared=True).value(np.array([0.5, 2.0]), np.array([1.0, 1.0]))
     array([0.25, 0.  ])
@@ -231,36 +142,55 @@ class Hinge(Loss):
 
     kind: ClassVar[str] = "classification"
     squared: bool = False
+    width: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_width("Hinge", self.width, self.squared)
+
+    @property
+    def exact_baseline(self) -> bool:  # type: ignore[override]
+        return not self.width
 
     @property
     def smooth(self) -> bool:  # type: ignore[override]
-        return self.squared
+        return self.squared or self.width > 0
+
+    @property
+    def kinked(self) -> bool:  # type: ignore[override]
+        return not self.squared
 
     def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
-        return _signs(y, outputs, dtype)
+        return signs(y, outputs, dtype)
 
     def value(self, z: Array, y: Array) -> Array:
-        h = np.maximum(1 - y * z, 0)
-        return _rows(h * h if self.squared else h)
+        h = kink(1 - y * z, self.width)
+        return rows(h * h if self.squared else h)
 
     def slope(self, z: Array, y: Array) -> Array:
         h = 1 - y * z
         if self.squared:
             return -2 * y * np.maximum(h, 0)
-        return -y * (h > 0)
+        return -y * ramp(h, self.width)
 
     def curve(self, z: Array, y: Array) -> Array:
-        if not self.squared:
-            return np.zeros_like(z)
-        active: Array = ((1 - y * z) > 0).astype(z.dtype)
-        active *= 2
-        return active
+        h = 1 - y * z
+        return 2 * ramp(h, 0) if self.squared else bump(h, self.width)
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return zeros(summary)
 
     def baseline(self, summary: TargetSummary) -> float:
         assert summary.shares is not None
         p = summary.shares[1:] if len(summary.shares) == 2 else summary.shares
-        q = 1 - p
-        return float(np.sum(4 * p * q if self.squared else 2 * np.minimum(p, q)))
+        if self.squared:
+            return float(np.sum(4 * p * (1 - p)))
+        return float(np.sum(2 * np.minimum(p, 1 - p) + self.width * np.sqrt(p * (1 - p))))
+
+    def softened(self, width: float) -> Loss:
+        return self if self.squared else replace(self, width=width)
+
+    def excess(self, z: Array, y: Array) -> Array:
+        return rows(added(1 - y * z, self.width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,16 +208,19 @@ class Perceptron(Loss):
     smooth: ClassVar[bool] = False
 
     def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
-        return _signs(y, outputs, dtype)
+        return signs(y, outputs, dtype)
 
     def value(self, z: Array, y: Array) -> Array:
-        return _rows(np.maximum(-y * z, 0))
+        return rows(np.maximum(-y * z, 0))
 
     def slope(self, z: Array, y: Array) -> Array:
         return -y * (y * z <= 0)
 
     def curve(self, z: Array, y: Array) -> Array:
         return np.zeros_like(z)
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return zeros(summary)
 
     def baseline(self, summary: TargetSummary) -> float:
         return 0.0

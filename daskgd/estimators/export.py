@@ -1,0 +1,79 @@
+"""Fitted estimators of daskgd as fitted estimators of scikit-learn, for wherever only that is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn import linear_model, svm
+from sklearn.utils.validation import check_is_fitted
+
+HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale"}
+"""Parameters that say how to fit here: those of the same name there mean something else, or nothing."""
+
+
+def exported(estimator: Any) -> Any:
+    """A fitted scikit-learn estimator of the same name, with the parameters that both have.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+    """
+    check_is_fitted(estimator)
+    kind = _kind(estimator)
+    known = kind().get_params(deep=False)
+    given = estimator.get_params(deep=False)
+    params = {name: value for name, value in given.items() if name in known and name not in HERE_ALONE}
+    out = kind(**_translated(kind.__name__, params))
+    for name in ("classes_", "n_features_in_", "feature_names_in_"):
+        if hasattr(estimator, name):
+            setattr(out, name, getattr(estimator, name))
+    out.coef_ = np.array(estimator.coef_, dtype=float)
+    out.intercept_ = (
+        np.array(estimator.intercept_, dtype=float)
+        if np.ndim(estimator.intercept_)
+        else float(estimator.intercept_)
+    )
+    _fitted(kind.__name__, estimator, out)
+    return out
+
+
+def _kind(estimator: Any) -> Any:
+    """scikit-learn's class of the estimator's name, or of the nearest of its bases that has one there."""
+    for base in type(estimator).__mro__:
+        for module in (linear_model, svm):
+            if base.__name__ in module.__all__:
+                return getattr(module, base.__name__)
+    raise TypeError(f"to_sklearn: scikit-learn has no estimator named {type(estimator).__name__}")
+
+
+def _translated(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters such that the same objective would be fitted there."""
+    if name == "LogisticRegression":
+        penalty = params.pop("penalty", "deprecated")
+        if penalty is None:
+            params["C"] = np.inf
+        ratio = {"l1": 1.0, "l2": 0.0}.get(penalty, params.get("l1_ratio")) or 0.0
+        params["l1_ratio"] = ratio
+        if ratio:
+            params["solver"] = "saga"  # the others there know no L1
+    if name in ("LinearSVC", "LinearSVR") and params.get("fit_intercept"):
+        params["intercept_scaling"] = 100.0  # the intercept is penalised there, the less the larger this is
+    return params
+
+
+def _fitted(name: str, ours: Any, theirs: Any) -> None:
+    """The attributes that only some have."""
+    n_iter = int(ours.n_iter_)
+    if name == "LogisticRegression":
+        theirs.n_iter_ = np.array([n_iter], dtype=np.int32)
+    elif name == "Ridge":
+        theirs.n_iter_ = None  # as after its direct solvers
+    elif name != "LinearRegression":
+        theirs.n_iter_ = n_iter
+    if name in ("LinearSVC", "LinearSVR"):
+        theirs.intercept_ = np.reshape(theirs.intercept_, -1) if ours.fit_intercept else 0.0
+    if hasattr(ours, "scale_"):
+        theirs.scale_ = float(ours.scale_)
+    if hasattr(theirs, "_get_loss"):
+        theirs._base_loss = theirs._get_loss()

@@ -1,0 +1,60 @@
+"""Many estimators on the same data in the same sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from daskgd.estimators.base import LinearEstimator
+from daskgd.estimators.fitting import run_fits
+
+
+def together(
+    estimators: Sequence[LinearEstimator], X: Any, y: Any = None, sample_weight: Any = None
+) -> list[Any]:
+    """Fit many estimators on the same data, sharing every sweep.
+
+    While several are unfinished, each read of the data answers what all of them ask next: a grid of penalties
+    or losses costs as many sweeps as its slowest member.
+
+    Parameters
+    ----------
+    estimators : sequence of estimators
+        Each with settings of its own; they share one engine, so that `engine` must be equal.
+    X, y, sample_weight :
+        As for ``fit``.
+
+    Returns
+    -------
+    list
+        The same estimators, fitted. `n_sweeps_` of each counts the shared sweeps it took part in.
+
+    Examples
+    --------
+    >>> import daskgd, numpy as np
+    >>> X, y = np.arange(20.0).reshape(10, 2) % 7, np.arange(10) % 2
+    >>> a, b = daskgd.together([daskgd.LogisticRegression(C=1.0), daskgd.LogisticRegression(C=0.1)], X, y)
+    >>> bool(np.linalg.norm(a.coef_) > np.linalg.norm(b.coef_))
+    True
+    """
+    estimators = list(estimators)
+    if not estimators:
+        raise ValueError("together: expected at least one estimator, got none")
+    if len({id(e) for e in estimators}) < len(estimators):
+        raise ValueError(
+            "together: expected distinct estimators, got the same object twice; use sklearn.clone"
+        )
+    for estimator in estimators:
+        if not isinstance(estimator, LinearEstimator):
+            raise TypeError(f"together: expected estimators of daskgd, got {type(estimator).__name__}")
+        estimator._check_parameters()
+        if estimator.engine != estimators[0].engine:
+            raise ValueError(
+                f"together: expected one engine for all, got {estimators[0].engine!r} and "
+                f"{estimator.engine!r}"
+            )
+    dataset = estimators[0]._dataset(X, y, sample_weight)
+    for estimator in estimators[1:]:
+        estimator._admit(dataset, estimator._validated(X, y, reset=True), reset=True)
+    run_fits(estimators, dataset, (X, y, sample_weight))
+    return estimators

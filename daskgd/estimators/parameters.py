@@ -1,0 +1,86 @@
+"""What constructor parameters may be: a test of each, and what it expects in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from daskgd.solvers.base import is_count, is_positive
+
+Rule = tuple[Callable[[Any], bool], str]
+"""A test of a parameter, and what it expects in words."""
+
+
+def is_one_of(*values: Any) -> Rule:
+    """One of some plain values."""
+    return (
+        lambda value: any(value is v or (type(value) is type(v) and value == v) for v in values),
+        " or ".join(map(repr, values)),
+    )
+
+
+def is_flag(value: Any) -> bool:
+    """True or False, numpy's included."""
+    return isinstance(value, bool | np.bool_)
+
+
+def is_nonnegative(value: Any) -> bool:
+    """A finite real number >= 0."""
+    return is_positive(value) or (not isinstance(value, bool) and np.isscalar(value) and value == 0)
+
+
+FLAG: Rule = (is_flag, "True or False")
+NONNEGATIVE: Rule = (is_nonnegative, "a number >= 0")
+POSITIVE: Rule = (is_positive, "a number > 0")
+POSITIVE_C: Rule = (
+    lambda value: is_positive(value) or value == np.inf,
+    "a number > 0 (inf for no penalty)",
+)
+UNIT: Rule = (
+    lambda value: is_nonnegative(value) and value <= 1,
+    "a number from 0 to 1",
+)
+CLASS_WEIGHT: Rule = (
+    lambda value: (
+        value is None or isinstance(value, Mapping) or (isinstance(value, str) and value == "balanced")
+    ),
+    'None, "balanced" or a mapping of labels to weights',
+)
+INTERCEPT_SCALING: Rule = (
+    lambda value: not isinstance(value, bool) and value == 1,
+    "1: the intercept is never penalised, as if intercept_scaling were infinite: there is nothing to scale",
+)
+
+COMMON: dict[str, Rule] = {
+    "fit_intercept": FLAG,
+    "scale": (lambda value: value == "auto" or is_flag(value), '"auto", True or False'),
+    "max_iter": (is_count, "a whole number >= 1"),
+    "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
+    "memory": (
+        lambda value: (isinstance(value, str) and value == "auto") or (value == 0 and not is_flag(value)),
+        '"auto" or 0: every sweep streams; keeping rows in memory between sweeps is not available yet',
+    ),
+    "random_state": (
+        lambda value: value is None or is_count(value) or (value == 0 and not is_flag(value)),
+        "None or a whole number >= 0",
+    ),
+    "verbose": (lambda value: value in (0, 1, 2), "0, 1 or 2"),
+    "warm_start": FLAG,
+}
+"""Of the parameters that every estimator has."""
+
+
+def check_parameters(estimator: Any, rules: Mapping[str, Rule]) -> None:
+    """Raise ValueError for the first parameter that breaks its rule."""
+    for parameter, (ok, expected) in rules.items():
+        value = getattr(estimator, parameter)
+        try:
+            good = bool(ok(value))
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise ValueError(
+                f"{type(estimator).__name__}: expected {parameter} to be {expected}, got {value!r}"
+            )

@@ -1,0 +1,24 @@
+"""Losses, pointwise in margin space, by the kind of target. See :mod:`daskgd.losses.base` for conventions."""
+
+from daskgd.losses.base import Loss, TargetSummary
+from daskgd.losses.classification import Hinge, Logistic, Perceptron, Softmax
+from daskgd.losses.counts import Gamma, Poisson, Shifted, Tweedie, tweedie
+from daskgd.losses.regression import EpsilonInsensitive, Huber, Quantile, Squared
+
+__all__ = [
+    "EpsilonInsensitive",
+    "Gamma",
+    "Hinge",
+    "Huber",
+    "Logistic",
+    "Loss",
+    "Perceptron",
+    "Poisson",
+    "Quantile",
+    "Shifted",
+    "Softmax",
+    "Squared",
+    "TargetSummary",
+    "Tweedie",
+    "tweedie",
+]

@@ -1,0 +1,165 @@
+"""Losses, pointwise in margin space.
+
+A loss knows margins and targets and nothing else: no features, no parameters, no penalty, no sums.
+Everything here is element-wise numpy, in the dtype of the margins (float32 stays float32).
+
+Conventions
+-----------
+z : margins, ``(n,)`` for one output and ``(n, k)`` for several.
+y : targets as :meth:`Loss.targets` made them from labels or numbers; the shape depends on the loss.
+value : ``(n,)``, the loss of each row, summed over outputs.
+slope : the derivative of `value` by z, in the shape of z.
+curve : the second derivative, in the shape of z; ``(n, k, k)`` for :class:`Softmax` and :class:`Huber`,
+    whose margins interact.
+
+Nothing overflows: an exponential beyond ``max**(3/4)`` times the target, max the dtype's largest number (4e28
+in float32, 1e231 in float64), goes on as a straight line, which keeps slopes finite and convex losses convex.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSummary:
+    """What a survey of the targets found; enough for the best constant model.
+
+    Attributes
+    ----------
+    shares : (k,) or None
+        Share of the total weight in each class, for classification.
+    variance : float or None
+        Weighted variance of the target, summed over outputs, for regression.
+    mean : float, (k,) or None
+        Weighted mean of the target, per output, for regression.
+    """
+
+    shares: Array | None = None
+    variance: float | None = None
+    mean: float | Array | None = None
+
+
+class Loss:
+    """A pointwise loss. Subclasses are frozen dataclasses; their fields are the loss's settings.
+
+    To add one: subclass, write `value`, `slope`, `curve`, `constant` and `baseline`, and what else differs
+    from here, and list an instance in ``daskgd.testing.LOSSES``, which tests it.
+    """
+
+    kind: ClassVar[str] = "regression"
+    """``"regression"``, or ``"classification"`` (targets are codes 0..k-1 of sorted labels)."""
+
+    smooth: ClassVar[bool] = True
+    """Whether the slope is continuous, which line searches and quasi-Newton methods need."""
+
+    convex: ClassVar[bool] = True
+    """Whether the value is convex in the margins."""
+
+    separate: ClassVar[bool] = True
+    """Whether several outputs are as many problems of one: the value is a sum over them."""
+
+    kinked: ClassVar[bool] = False
+    """Whether there are kinks that `softened` smooths."""
+
+    deviance: ClassVar[bool] = False
+    """Whether the value is half a deviance of an exponential family: ``value(z, y) - value(0, y)`` is linear
+    in y, and the mean target is all that the best constant depends on."""
+
+    low: ClassVar[float] = -np.inf
+    """Least number that may be a target (regression only)."""
+
+    low_included: ClassVar[bool] = True
+    """Whether `low` itself may be one."""
+
+    scales: ClassVar[int] = 0
+    """Margins, after those of the outputs, that have no features: one number for all rows."""
+
+    offsets: ClassVar[int] = 0
+    """Columns of the targets, after those of the outputs, that are added to the margins."""
+
+    exact_baseline: ClassVar[bool] = True
+    """Whether `baseline` is exact, or an order of magnitude."""
+
+    def outputs(self, n_classes: int) -> int:
+        """Number of margins per row for `n_classes` classes (classification only)."""
+        return 1 if n_classes == 2 else n_classes
+
+    def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
+        """Turn numbers ``(n,)`` or ``(n, k)``, or codes ``(n,)``, into what `value` takes as y."""
+        return np.ascontiguousarray(y.reshape(len(y)) if outputs == 1 else y, dtype=dtype)
+
+    def value(self, z: Array, y: Array) -> Array:
+        """The loss of each row, ``(n,)``."""
+        raise NotImplementedError
+
+    def slope(self, z: Array, y: Array) -> Array:
+        """The derivative by the margins, in the shape of z."""
+        raise NotImplementedError
+
+    def curve(self, z: Array, y: Array) -> Array:
+        """The second derivative by the margins."""
+        raise NotImplementedError
+
+    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+        """Both at once; a loss whose halves share work overrides this."""
+        return self.value(z, y), self.slope(z, y)
+
+    def mean(self, z: Array) -> Array:
+        """The target that margins predict: the inverse link (regression only)."""
+        return z
+
+    def constant(self, summary: TargetSummary) -> Array:
+        """Margins of the best constant model ``(k,)``, or good ones where moments do not tell."""
+        raise NotImplementedError
+
+    def baseline(self, summary: TargetSummary) -> float:
+        """Mean loss of the best constant model, or its order of magnitude where moments do not tell: the
+        scale by which progress is judged."""
+        raise NotImplementedError
+
+    def softened(self, width: float) -> Loss:
+        """The same loss with its kinks smoothed over `width` either side; itself if it has none."""
+        return self
+
+    def excess(self, z: Array, y: Array) -> Array:
+        """What the smoothing of kinks adds to the value of each row, ``(n,)``, at least 0."""
+        return np.zeros(len(z), z.dtype)
+
+
+# -- for subclasses -------------------------------------------------------------------------------
+
+
+def rows(values: Array) -> Array:
+    """Sum over outputs, if there are several."""
+    out: Array = values if values.ndim == 1 else values.sum(axis=1)
+    return out
+
+
+def entropy(shares: Array | None) -> float:
+    shares = np.asarray(shares, dtype=float)
+    shares = shares[shares > 0]
+    return float(-np.sum(shares * np.log(shares)))
+
+
+def logits(shares: Array | None) -> Array:
+    """Logarithms of shares, of empty classes too."""
+    assert shares is not None
+    out: Array = np.log(np.maximum(shares, np.finfo(float).eps))
+    return out
+
+
+def mean_of(summary: TargetSummary) -> Array:
+    assert summary.mean is not None
+    return np.array(summary.mean, dtype=float).reshape(-1)
+
+
+def deviation_of(summary: TargetSummary, outputs: int = 1) -> float:
+    """Standard deviation of one output, as if all had the same."""
+    return 0.0 if summary.variance is None else float(np.sqrt(summary.variance / outputs))

@@ -1,0 +1,439 @@
+"""Newton's method with the Hessian of a sample of rows: the exact model in a handful of sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.draws import row_hash
+from daskgd.problems import Problem, Rows, Shape
+from daskgd.queries import Curvature, Gradient, Product, Query, on
+from daskgd.sampling import Sample, SampleAnswer
+from daskgd.solvers.base import Solve, Solved, Solver, State, Steps, extrapolated_gap, is_count, require
+from daskgd.solvers.lbfgs import remember, two_loop
+from daskgd.solvers.line_search import search, wolfe
+from daskgd.solvers.newton import FLAT_STEP, ROUNDING, Newton
+from daskgd.solvers.newton_cg import NewtonCG
+from daskgd.sums import Moments
+
+Array = NDArray[Any]
+
+DENSE = 1500
+"""Most parameters for which the sample's Hessian is formed and factorised: some seconds on one core."""
+
+HESSIAN_WORK = 3e10
+"""Multiplications that one Hessian in memory may take: some seconds on one core."""
+
+NEWTON_WORK = 4e9
+"""Multiplications for one Hessian up to which every iteration in memory forms a new one."""
+
+EXACT = 600
+"""Most parameters for which the Hessian of all rows is asked when that of the sample misleads."""
+
+FEW = 10
+"""Rows of the sample for each parameter below which its Hessian is not relied on."""
+
+PAIRS = 20
+SCREEN = 1e-4
+PATIENCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SampledState(State):
+    """`w` is where to end if this is the end; f and g were measured at `at`.
+
+    Attributes
+    ----------
+    at : (d,)
+    d : (d,)
+        The next step, from `at`.
+    X, y, s :
+        The sample; ``complete`` if it is all rows.
+    values (d,), vectors (d, d) :
+        Eigenvalues and eigenvectors of the sample's Hessian at ``base``; none where it is not formed.
+    S, Y : (<=20, d)
+        Steps and differences of gradients.
+    doubt : float
+        By which factor the model was wrong along the last step, at least 1; infinity before the first.
+    floor : float
+        The least gap to believe in: one that has shrunk faster than a sample of this size can explain is
+        luck.
+    poor : int
+        Iterations in a row that gained little.
+    exact : bool
+        Whether the Hessian is that of all rows, which was asked because the sample's misled.
+    plain : bool
+        Whether the sample was found to be of no use, and a Hessian of all rows is too much: L-BFGS.
+    """
+
+    at: Array = field(default_factory=lambda: np.zeros(0))
+    d: Array = field(default_factory=lambda: np.zeros(0))
+    X: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    y: Array | None = None
+    s: Array | None = None
+    complete: bool = False
+    values: Array = field(default_factory=lambda: np.zeros(0))
+    vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    base: Array = field(default_factory=lambda: np.zeros(0))
+    S: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    doubt: float = np.inf
+    floor: float = 0.0
+    poor: int = 0
+    exact: bool = False
+    plain: bool = False
+
+    @property
+    def point(self) -> Array:
+        return self.at
+
+    @property
+    def sample(self) -> Rows:
+        """The sample's rows; kernels run on it in float64."""
+        return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))
+
+
+@dataclass(slots=True)
+class SubsampledNewton(Solver):
+    """Sub-sampled Newton with quasi-Newton correction (Byrd, Chin, Neveitt & Nocedal 2011; Roosta-Khorasani &
+    Mahoney 2019).
+
+    A uniform sample of the rows rides on the survey. The problem is solved on it in memory; where the sample
+    is all rows, that is the answer. Then every iteration is one sweep, for the gradient: its direction is
+    that of L-BFGS, started from the inverse of the sample's Hessian (by conjugate gradients where there are
+    more than 1,500 parameters), which leaves to the full data only what the sample got wrong. Unit steps are
+    nearly always right; refused ones are searched for along the line. When steps stay poor the Hessian is
+    taken anew where the fit stands, and if that does not help, not taken at all: plain L-BFGS.
+
+    The gap is half the squared Newton decrement, times the factor by which the last step did better than its
+    own promise. When it is below `tol` the step already computed is taken, and the gap before it reported.
+
+    Parameters
+    ----------
+    rows_per_parameter : int
+        Rows of the sample for each parameter of an output, at least.
+    sample_bytes : int
+        Bytes of X in the sample, at least, where the data has them.
+    most_bytes : int
+        Bytes of X in the sample at most, whatever `rows_per_parameter` asks for.
+    seed : int or None
+        Of the sample; None is 0, or what the estimator's `random_state` says.
+
+    Examples
+    --------
+    >>> SubsampledNewton(rows_per_parameter=500).sample_bytes
+    64000000
+    """
+
+    rows_per_parameter: int = 200
+    sample_bytes: int = 64_000_000
+    most_bytes: int = 512_000_000
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rows_per_parameter", "sample_bytes", "most_bytes"):
+            require(is_count(getattr(self, name)), self, name, "a whole number >= 1", getattr(self, name))
+        seed = self.seed
+        ok = seed is None or (seed == 0 and not isinstance(seed, bool)) or is_count(seed)
+        require(ok, self, "seed", "None or a whole number >= 0", seed)
+
+    # -- the sample -------------------------------------------------------------------------------
+
+    def rides(self, shape: Shape) -> tuple[Query, ...]:
+        width = shape.n_features + 1
+        most = self.most_bytes / shape.row_bytes
+        rows = max(self.sample_bytes / shape.row_bytes, min(self.rows_per_parameter * width, most), width)
+        per_class = int(min(20 * width, rows / 10))
+        return (Sample.of(shape, rows, per_class, self.seed or 0),)
+
+    def start(self, problem: Problem, w: Array, *found: SampleAnswer) -> Steps:
+        yield from ()
+        (sample,) = found
+        rows = sample.rows
+        none = np.zeros((0, len(w)))
+        return SampledState(
+            w,
+            np.inf,
+            np.zeros_like(w),
+            at=w,
+            d=np.zeros_like(w),
+            X=rows.X,
+            y=rows.y,
+            s=rows.sample_weight,
+            complete=sample.complete,
+            S=none,
+            Y=none,
+        )
+
+    def iterate(self, problem: Problem, state: SampledState) -> Steps:
+        if not np.isfinite(state.f):
+            return (yield from self._begin(problem, state))
+        if state.complete:
+            return replace(state, stalled=True)
+        if state.poor >= 2 * PATIENCE and not state.plain:
+            return (yield from self._exact(problem, state))
+        return (yield from self._step(problem, state))
+
+    def _begin(self, problem: Problem, s: SampledState) -> Steps:
+        """Solve on the sample, and look at the full data there."""
+        # On part of the rows, any closer than the sample's own error is in vain.
+        if not len(s.X):  # few rows, and fewer of any weight
+            ((f, g),) = yield (Gradient(s.w),)
+            return self._aimed(problem, replace(s, f=f, g=g, trail=np.array([f]), plain=True))
+        tol = 1e-14 if s.complete else max(1e-3 * len(s.w) / len(s.X), 1e-12)
+        solved = yield from self.solved(problem, s.sample, s.w, tol)
+        if s.complete:
+            return replace(s, w=solved.w, at=solved.w, f=solved.f, g=solved.g, gap=solved.gap)
+        at = solved.w
+        warm = bool(s.w[problem.model.penalised].any())  # a model that was given may be the better one
+        if warm:
+            (f, g), before = yield (Gradient(at), Gradient(s.w))
+        else:
+            ((f, g),) = yield (Gradient(at),)
+            before = None
+        if not f <= (before[0] if before else solved.first):
+            at = s.w
+            if before is None:
+                (before,) = yield (Gradient(at),)
+            f, g = before
+        floor = 0.1 * self._noise(s) * max(solved.first - f, 0.0)
+        new = replace(s, w=at, at=at, f=f, g=g, trail=np.array([f]), floor=floor)
+        if len(s.X) < FEW * len(s.w) <= FEW * EXACT:
+            return replace(new, poor=2 * PATIENCE)
+        return self._aimed(problem, self._curved(problem, new))
+
+    def solved(
+        self, problem: Problem, rows: Rows, w: Array, tol: float
+    ) -> Generator[tuple[Query, ...], Sequence[Any], Solved]:
+        """The problem solved on rows in memory, each output by itself where they are separate."""
+        k = problem.model.outputs
+        if k == 1 or not problem.loss.separate:
+            (answer,) = yield (Solve(problem, rows, self._in_memory(problem, rows), w, tol),)
+            return answer
+        W, G = np.empty((len(w) // k, k)), np.empty((len(w) // k, k))
+        f = gap = first = 0.0
+        for j in range(k):
+            one, its = problem.output(j, rows)
+            start = w.reshape(-1, k)[:, j].copy()
+            (answer,) = yield (Solve(one, its, self._in_memory(one, its), start, tol / k),)
+            W[:, j], G[:, j] = answer.w, answer.g
+            f, gap, first = f + answer.f, gap + answer.gap, first + answer.first
+        return Solved(W.ravel(), f, G.ravel(), gap, first)
+
+    def _in_memory(self, problem: Problem, rows: Rows) -> Solver:
+        """What solves the problem on rows in memory."""
+        model = problem.model
+        if model.size > DENSE:
+            return self._wide()
+        if len(rows) * _hessian_work(problem) <= NEWTON_WORK:
+            return Newton()
+        least = max(rows.X.nbytes // 10, 1)
+        return type(self)(rows_per_parameter=30, sample_bytes=1, most_bytes=least, seed=self.seed)
+
+    def _wide(self) -> Solver:
+        return NewtonCG()
+
+    def _curved(self, problem: Problem, s: SampledState) -> SampledState:
+        """With the Hessian of the sample at `s.at`, as eigenvalues and vectors."""
+        if len(s.w) > DENSE:
+            return replace(s, base=s.at)
+        rows = s.sample
+        most = int(HESSIAN_WORK / _hessian_work(problem))
+        if len(rows) > most:
+            at = np.flatnonzero(row_hash(np.arange(len(rows)), 0, 0) < most / len(rows))
+            y, weights = rows.y, rows.sample_weight
+            rows = Rows(
+                rows.X[at],
+                None if y is None else y[at],
+                None if weights is None else weights[at],
+                0,
+                dtype=rows.dtype,
+            )
+        H = on(rows, problem, Curvature(s.at))[2]
+        H[np.diag_indices_from(H)] += _unseen(problem, rows, H)
+        return self._factorised(s, H)
+
+    @staticmethod
+    def _factorised(s: SampledState, H: Array) -> SampledState:
+        """With H for the Hessian; |H| where it is not convex, modest where it is flat."""
+        if not np.isfinite(H).all():
+            return replace(s, plain=True)
+        values, vectors = np.linalg.eigh(H)
+        values = np.abs(values)
+        top = values.max()
+        if not top > 0:
+            return replace(s, plain=True)
+        values = np.where(values > len(values) * np.finfo(float).eps * top, values, FLAT_STEP * top)
+        return replace(s, values=values, vectors=vectors, base=s.at)
+
+    # -- directions -------------------------------------------------------------------------------
+
+    def _initial(self, problem: Problem, s: SampledState) -> Callable[[Array], Array] | None:
+        """The inverse of the sample's Hessian, as a function of a vector."""
+        if s.plain:
+            return None
+        if not len(s.values):
+            rows = s.sample
+            return lambda q: _solve_cg(lambda v: on(rows, problem, Product(s.base, v)), q)
+        scale = 1.0
+        if len(s.S):
+            along = s.vectors.T @ s.Y[-1]
+            length = float(along @ (along / s.values))
+            ratio = float(s.S[-1] @ s.Y[-1]) / length if length > 0 else 1.0
+            scale = ratio if not 0.5 < ratio < 2 else 1.0
+        return lambda q: s.vectors @ (scale * (s.vectors.T @ q) / s.values)
+
+    def _bend(self, problem: Problem, s: SampledState, v: Array) -> float:
+        """``v' H v`` with the sample's Hessian."""
+        if s.plain:
+            return 0.0
+        if not len(s.values):
+            return float(v @ on(s.sample, problem, Product(s.base, v)))
+        along = s.vectors.T @ v
+        return float(along @ (along * s.values))
+
+    def _aimed(self, problem: Problem, s: SampledState) -> SampledState:
+        """With the next step and the gap, from f and g at `s.at`."""
+        if not np.isfinite(s.g).all():
+            return replace(s, gap=np.inf)
+        d = -two_loop(s.g, s.S, s.Y, self._initial(problem, s))
+        gap = -float(s.g @ d) / 2
+        if not gap > 0:
+            return replace(s, w=s.at, d=np.zeros_like(d), gap=0.0 if not s.g.any() else np.inf)
+        gap = max(gap * (1.0 if np.isinf(s.doubt) else s.doubt), s.floor)
+        if s.plain:
+            gap = max(gap, extrapolated_gap(s.trail)) if len(s.S) else np.inf
+        return replace(s, d=d, gap=gap, w=s.at if np.isinf(s.doubt) or s.plain else s.at + d)
+
+    def _step(self, problem: Problem, s: SampledState) -> Steps:
+        slope = float(s.g @ s.d)
+        if not slope < 0:
+            return self._lost(problem, s)
+        unseen = -slope <= ROUNDING * abs(s.f)
+
+        def accept(t: float, f: float, slope_t: float) -> bool:
+            return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t)
+
+        trial = None if s.plain and not len(s.S) else 1.0
+        found = yield from search(s.at, s.d, s.f, slope, trial, accept)
+        if found is None:
+            return self._lost(problem, s)
+        return self._moved(problem, s, *found, promised=-slope / 2)
+
+    def _moved(
+        self, problem: Problem, s: SampledState, t: float, f: float, g: Array, promised: float
+    ) -> State:
+        """The state after a step of t along s.d, of which `promised` was hoped for."""
+        step, change = t * s.d, g - s.g
+        bend = self._bend(problem, s, step)
+        S, Y = s.S, s.Y
+        if float(step @ change) > SCREEN * bend:
+            S, Y = remember(S, Y, step, change, PAIRS)
+        at = s.at + step
+        doubt = 1.0
+        if promised > ROUNDING * abs(f):
+            expected, met = 2 * promised * t * t, float(step @ change)
+            doubt = max(1.0, (s.f - f) / promised, expected / met if met > 0 else 1.0)
+        floor = self._noise(s) * s.gap if np.isfinite(s.gap) else 0.0
+        new = replace(
+            s,
+            at=at,
+            f=f,
+            g=g,
+            S=S,
+            Y=Y,
+            doubt=doubt,
+            floor=floor,
+            stalled=False,
+            trail=np.append(s.trail, f),
+        )
+        new = self._aimed(problem, new)
+        # The first steps after a Hessian are judged by their gap; later ones, corrected by pairs, by how
+        # fast it falls.
+        poor = s.poor + 1 if new.gap > 0.3 * s.gap else 0
+        if poor == PATIENCE and not new.plain:
+            if new.exact:
+                return replace(new, poor=2 * PATIENCE)
+            new = self._aimed(problem, self._curved(problem, new))
+        return replace(new, poor=poor)
+
+    def _noise(self, s: SampledState) -> float:
+        """By how much a sample of this size lets the gap shrink in one step, about: parameters to rows."""
+        return 0.0 if s.plain or s.exact or not len(s.X) else min(len(s.w) / len(s.X), 0.1)
+
+    def _exact(self, problem: Problem, s: SampledState) -> Steps:
+        """The sample misleads: the Hessian of all rows, in a sweep, or none at all where it is too much."""
+        if len(s.w) > EXACT:
+            return self._aimed(problem, replace(s, plain=True, poor=0))
+        ((f, g, H),) = yield (Curvature(s.at),)
+        new = replace(s, f=f, g=g, S=s.S[:0], Y=s.Y[:0], poor=0, doubt=1.0, floor=0.0, exact=True)
+        return self._aimed(problem, self._factorised(new, H))
+
+    def _lost(self, problem: Problem, s: SampledState) -> State:
+        """No step along this direction helps: forget pairs, then the old Hessian, then the Hessian."""
+        if len(s.S):
+            return self._aimed(problem, replace(s, S=s.S[:0], Y=s.Y[:0]))
+        if s.plain:
+            return replace(s, w=s.at, stalled=True)
+        fresh = np.array_equal(s.base, s.at)
+        if not fresh and not s.exact:
+            return self._aimed(problem, self._curved(problem, s))
+        if not (fresh and s.exact):
+            return replace(s, poor=2 * PATIENCE)
+        return self._aimed(problem, replace(s, plain=True))
+
+
+def _hessian_work(problem: Problem) -> float:
+    """Multiplications a row for the Hessian."""
+    model = problem.model
+    return model.n_features**2 * model.outputs * (model.outputs + 1) / 2 + 1.0
+
+
+def _unseen(problem: Problem, rows: Rows, H: Array) -> Array:
+    """What to add to the diagonal ``(d,)`` for features that vary less in the sample than in the data.
+
+    A column that is nearly always 0 may be so throughout the sample, which then knows nothing of its
+    curvature. In standardised units the data's variance is 1; what the sample lacks of it is filled up at the
+    average curvature. With few rows for each parameter some more is added, in proportion.
+    """
+    model = problem.model
+    diagonal = np.diag(H)
+    out = np.zeros(len(H))
+    few = len(H) / max(len(rows), 1)
+    if few > 0.1:
+        out += 0.1 * few * diagonal
+    if model.scale is None:
+        return out
+    moments = Moments.of(np.zeros((0, model.n_features)), None)
+    for tile in rows.tiles():
+        moments = moments + Moments.of(tile.X, tile.sample_weight)
+    center = 0.0 if model.center is None else model.center
+    seen = (moments.variance + (moments.mean - center) ** 2) / model.scale**2
+    lacking = np.repeat(np.clip(1 - 2 * seen, 0.0, 1.0), model.outputs)
+    typical = float(np.median(diagonal[: len(lacking)]))
+    out[: len(lacking)] += typical * lacking
+    return out
+
+
+def _solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, most: int = 100) -> Array:
+    """``H^-1 q`` by conjugate gradients, to a relative residual `rtol`."""
+    x, r = np.zeros_like(q), q.copy()
+    p, rr = r.copy(), float(q @ q)
+    target = rtol * rtol * rr
+    for _ in range(most):
+        if rr <= target:
+            break
+        Hp = product(p)
+        bend = float(p @ Hp)
+        if not bend > 0:
+            break
+        x += rr / bend * p
+        r -= rr / bend * Hp
+        new = float(r @ r)
+        p = r + new / rr * p
+        rr = new
+    return x if x.any() else q

@@ -1,0 +1,21 @@
+"""What scikit-learn's own checks of estimators may find of daskgd's, and why that is so.
+
+:data:`EXPECTED_FAILURES` is in the form that ``sklearn.utils.estimator_checks.check_estimator`` takes as
+`expected_failed_checks`.
+"""
+
+EXPECTED_FAILURES: dict[str, dict[str, str]] = {
+    "HuberRegressor": {
+        "check_sample_weight_equivalence_on_dense_data": (
+            "it has more features than rows, where the scale goes to 0 with the residuals: the objective has "
+            "no minimum, and where a fit stops is a matter of rounding"
+        ),
+    },
+    "Perceptron": {
+        "check_class_weight_classifiers": (
+            "it sets n_iter_no_change, which is refused unless it has its default: the perceptron here stops "
+            "when no mistake is left, however long the loss stays where it is"
+        ),
+    },
+}
+"""``{estimator: {check: reason}}``."""
