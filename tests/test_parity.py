@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,11 @@ def insensitive(est: Any, z: Any, y: Any) -> Any:
     return beyond**2 if est.loss.startswith("squared") else beyond
 
 
+def floor(y: Any, case: Case) -> float:
+    """Objectives of models that fit every row are rounding up to it."""
+    return 1e-20 * float(np.mean(np.square(y))) if case.loss is half_squares else 0.0
+
+
 def objective(case: Case, est: Any, X: Any, y: Any, s: Any) -> float:
     """The mean loss and, as `case` says of the total weight, the strengths of ``|w|_1`` and ``|w|^2/2``."""
     w = np.atleast_2d(est.coef_)
@@ -109,11 +114,12 @@ class Case:
     minimum: bool = True
     """Whether there is a minimum where a plane separates the classes."""
 
-    ours: dict[str, Any] = field(default_factory=dict)
+    tol: float = 1e-10
+    """Losses with kinks are smoothed by less than 1e-9, which is as close as they get."""
 
     def pair(self) -> tuple[Any, Any]:
         home = svm if self.kind.startswith("LinearSV") else linear_model
-        ours = getattr(daskgd, self.kind)(**{**self.settings, "tol": 1e-10, **self.ours})
+        ours = getattr(daskgd, self.kind)(**self.settings, tol=self.tol)
         return ours, getattr(home, self.kind)(**{**self.settings, **self.theirs})
 
 
@@ -122,7 +128,6 @@ SAGA = {"solver": "saga", "tol": 1e-12, "max_iter": 3000, "random_state": 0}
 LIBLINEAR = {"intercept_scaling": 100, "tol": 1e-12, "max_iter": 3000, "random_state": 0}
 LASSO = {"tol": 1e-14, "max_iter": 100_000}
 LBFGS = {"tol": 1e-12, "max_iter": 20_000}
-TIES = {"unique": False}
 
 CASES = {
     "LinearRegression": Case("LinearRegression", "numbers", half_squares, no_penalty, {}, {}, unique=False),
@@ -155,10 +160,10 @@ CASES = {
         1e-2,
     ),
     "svc, hinge": Case(
-        "LinearSVC", "labels", hinge, inverse_c, {"C": 0.05, "loss": "hinge"}, LIBLINEAR, 1e-8, 1e-2
+        "LinearSVC", "labels", hinge, inverse_c, {"C": 0.05, "loss": "hinge"}, LIBLINEAR, 1e-8, 1e-2, tol=1e-6
     ),
     "svr": Case(
-        "LinearSVR", "outliers", insensitive, inverse_c, {"epsilon": 0.5, "C": 0.1}, LIBLINEAR, 1e-8, 1e-2
+        "LinearSVR", "outliers", insensitive, inverse_c, {"epsilon": 0.5, "C": 0.1}, LIBLINEAR, 1e-8, 1e-2, tol=1e-6
     ),
     "svr, squared": Case(
         "LinearSVR",
@@ -179,7 +184,7 @@ CASES = {
         LBFGS,
         unique=False,
     ),
-    "quantile": Case("QuantileRegressor", "outliers", pinball, mixed, {"alpha": 0.05}, {}, 1e-4, 1e-2),
+    "quantile": Case("QuantileRegressor", "outliers", pinball, mixed, {"alpha": 0.05}, {}, 1e-4, 1e-2, tol=1e-6),
     "poisson": Case(
         "PoissonRegressor", "counts", half_deviance, lambda e, W: (0, e.alpha), {"alpha": 1e-2}, NEWTON
     ),
@@ -232,9 +237,7 @@ def made(trap: str, kind: str) -> tuple[Any, Any, Any]:
     y = target(kind, rng, z)
     if trap == "signs":
         y = np.where(y == "yes", 1, -1)
-    elif trap == "three classes":
-        y = three(rng, z)
-    elif trap == "three classes, weights":
+    elif trap == "three classes" or trap == "three classes, weights":
         y = three(rng, z)
     elif trap == "0.1 % positives":
         y = np.zeros(n)
@@ -261,19 +264,17 @@ def given(trap: str, X: Any, y: Any, s: Any, folder: Path) -> tuple[tuple[Any, .
     if trap == "columns in chunks":
         return (da.from_array(X, chunks=(77, 2)), da.from_array(y, chunks=50)), (X, y, s)
     if trap == "an empty chunk":
-        parts = [da.from_array(X[a:b]) for a, b in ((0, 0), (0, 90), (90, 90), (90, N), (N, N))]
-        lazy = da.concatenate(parts)
-        assert 0 in lazy.chunks[0]
+        lazy = da.from_array(X, chunks=((0, 90, 0, N - 90, 0), (P,)))
         return (lazy, da.from_array(y, chunks=70)), (X, y, s)
     if trap == "sorted on disk":
         daskgd.write_dataset(folder / "d.zarr", X, y, chunk_bytes=800)
         stored = daskgd.open_dataset(folder / "d.zarr", block_bytes=800, partition_bytes=1600)
-        assert len(stored.source.layout) > 8
+        assert len(stored.X.chunks[0]) > 8
         return (stored,), (X, y, s)
     if trap == "an empty block":
-        daskgd.write_dataset(folder / "d.zarr", X, y, chunk_bytes=1)
-        stored = daskgd.open_dataset(folder / "d.zarr", block_bytes=80, partition_bytes=160)
-        train, _ = stored.train_test_split(0.4, random_state=3)
+        daskgd.write_dataset(folder / "d.zarr", X, y, chunk_bytes=160)
+        stored = daskgd.open_dataset(folder / "d.zarr", block_bytes=160, partition_bytes=320)
+        train, _ = stored.train_test_split(0.6, random_state=3)
         rows, labels = np.asarray(train.X), np.asarray(train.y)
         assert 0 in train.X.chunks[0]
         return (train,), (rows, labels if stored.classes is None else stored.classes[labels], s)
@@ -322,11 +323,13 @@ def test_answers_are_scikit_learns(name, trap, tmp_path):
         theirs.fit(X, y, s)
     assert ours.outcome_ == "converged"
     f, reference = (objective(case, est, X, y, s) for est in (ours, theirs))
-    assert f <= reference * (1 + case.value)
+    assert f <= reference * (1 + case.value) + floor(y, case)
     assert np.shape(ours.coef_) == np.shape(theirs.coef_)
-    assert np.shape(ours.intercept_) == np.shape(np.squeeze(theirs.intercept_) if case.target != "labels" else theirs.intercept_)
     if case.target == "labels":
+        assert np.shape(ours.intercept_) == np.shape(theirs.intercept_)
         assert (ours.classes_ == theirs.classes_).all()
+    else:
+        assert np.ndim(ours.intercept_) == 0
     if reference > f * (1 + case.value) or (trap == "n < p" and not case.unique):
         return  # theirs is not converged or penalises its intercept; or many models are as good
     spread = X.std(axis=0)

@@ -31,7 +31,8 @@ from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
 from daskgd.problems import Problem, Shape, compute_dtype
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
-from daskgd.solvers import Solver, SubsampledNewton
+from daskgd.solvers import FISTA, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers.subsampled_newton import DENSE
 from daskgd.training import Fit, Result, Stop, loop
 from daskgd.watch import Printer
 
@@ -217,6 +218,15 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         w = self._initial(problem, summary, survey)
         if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
             problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, float(self.tol))
+        if (
+            self.solver == "auto"
+            and isinstance(choice.solver, ProximalNewton)
+            and problem.model.size > DENSE
+            and not found[0].complete
+        ):
+            reason = f"a penalty with L1, and {problem.model.size} parameters: too many for quadratic models"
+            choice, found = SolverChoice(FISTA(), reason), []
+            run.history.solver, run.history.reason = repr(choice.solver), reason
         run.problem = problem
         run.progress = Result(w)
         stop = Stop(float(self.tol), int(self.max_iter), problem.loss.baseline(summary))
@@ -303,6 +313,9 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         self.history_ = run.history
         self.gap_ = result.gap + run.excess
         self.outcome_ = result.outcome
+        self._excess = run.excess
+        if run.excess > float(self.tol) > 0 and self.outcome_ == "converged":
+            self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
         self._units = model.center, model.scale
         self._stored, self._shifted = None, False  # `fit` knows better
 
@@ -319,6 +332,12 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         if self.outcome_ == "budget_spent":
             text = f"{name} did not converge in max_iter={self.max_iter} iterations: {reached}. "
             text += "Increase max_iter, choose another solver, or standardise the features"
+        elif self.outcome_ == "stalled" and self._excess > tol:
+            text = (
+                f"{name} stopped short of tol: smoothing the kinks of its loss adds up to {self._excess:.1e} "
+            )
+            text += f"of the objective ({reached}). A larger tol is honest; a larger sample goes further: "
+            text += "solver=daskgd.SubsampledNewton(sample_bytes=...), or ProximalNewton with L1"
         elif self.outcome_ == "stalled":
             text = f"{name} stopped short of tol: no step lowers the objective any more ({reached}). "
             text += "The precision of the data is reached: a larger tol is honest, float64 goes further"

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
-from daskgd.solvers.base import Solver, Steps
+from daskgd.solvers.base import Solver, Steps, extrapolated_gap
 from daskgd.solvers.fista import FISTA
 from daskgd.solvers.line_search import SUFFICIENT, backtrack
 from daskgd.solvers.newton import ROUNDING, newton_step
-from daskgd.solvers.subsampled_newton import SampledState, SubsampledNewton
+from daskgd.solvers.subsampled_newton import DENSE, SampledState, SubsampledNewton
 
 Array = NDArray[Any]
 
@@ -34,7 +34,8 @@ class ProximalNewton(SubsampledNewton):
     Parameters
     ----------
     rows_per_parameter, sample_bytes, most_bytes, seed :
-        As there. For up to 1,500 parameters.
+        As there. Beyond 1,500 parameters steps are proximal gradient steps from the sample's solution; then
+        FISTA is better.
 
     Examples
     --------
@@ -49,12 +50,7 @@ class ProximalNewton(SubsampledNewton):
 
     def _model_hessian(self, problem: Problem, s: SampledState) -> Array:
         """The sample's Hessian, corrected by BFGS updates (Nocedal & Wright 2006, eq. 6.19)."""
-        d = len(s.w)
-        if s.plain or len(s.w) > len(s.vectors):
-            y = s.Y[-1] if len(s.S) else None
-            B = np.eye(d) * (float(y @ y) / float(s.S[-1] @ y) if y is not None else 1.0)
-        else:
-            B = (s.vectors * s.values) @ s.vectors.T
+        B = np.eye(len(s.w)) * _steepness(s) if s.plain else (s.vectors * s.values) @ s.vectors.T
         for step, change in zip(s.S, s.Y, strict=True):
             Bs = B @ step
             B += np.outer(change, change) / (step @ change) - np.outer(Bs, Bs) / (step @ Bs)
@@ -63,7 +59,10 @@ class ProximalNewton(SubsampledNewton):
     def _aimed(self, problem: Problem, s: SampledState) -> SampledState:
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
-        d, gap, decrease = newton_step(problem, s.at, s.g, self._model_hessian(problem, s))
+        if len(s.w) > DENSE:
+            d, gap, decrease = _gradient_step(problem, s)
+        else:
+            d, gap, decrease = newton_step(problem, s.at, s.g, self._model_hessian(problem, s))
         certificate = np.inf
         if not problem.model.intercept:
             loss_part = s.g - problem.penalty_gradient(s.at)
@@ -92,3 +91,19 @@ class ProximalNewton(SubsampledNewton):
             t = found
             ((f, g),) = yield (Gradient(s.at + t * s.d),)
         return self._moved(problem, s, t, f, g, promised)
+
+
+def _steepness(s: SampledState) -> float:
+    """The curvature met along the last step; 1, that of standardised features, before there is one."""
+    return float(s.Y[-1] @ s.Y[-1]) / float(s.S[-1] @ s.Y[-1]) if len(s.S) else 1.0
+
+
+def _gradient_step(problem: Problem, s: SampledState) -> tuple[Array, float, float]:
+    """As `newton_step`, with a multiple of the identity for the Hessian; the gap looks back instead."""
+    c, free = _steepness(s), ~problem.model.penalised
+    down = s.at - (s.g - problem.penalty_gradient(s.at)) / c
+    d = np.where(free, down, problem.penalty.prox(np.where(free, 0.0, down), 1 / c)) - s.at
+    l1 = problem.penalty_l1(s.at)
+    decrease = -float(s.g @ d) - float(l1 @ (np.abs(s.at + d) - np.abs(s.at)))
+    promise = max(decrease - 0.5 * c * float(d @ d), 0.0)
+    return d, max(promise, extrapolated_gap(s.trail)), decrease

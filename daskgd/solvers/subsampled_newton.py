@@ -23,7 +23,8 @@ from daskgd.sums import Moments
 Array = NDArray[Any]
 
 DENSE = 1500
-"""Most parameters for which the sample's Hessian is formed and factorised: some seconds on one core."""
+"""Most parameters for which a Hessian is formed and factorised, the sample's or, where that misleads, that of all
+rows: some seconds on one core."""
 
 HESSIAN_WORK = 3e10
 """Multiplications that one Hessian in memory may take: some seconds on one core."""
@@ -31,8 +32,8 @@ HESSIAN_WORK = 3e10
 NEWTON_WORK = 4e9
 """Multiplications for one Hessian up to which every iteration in memory forms a new one."""
 
-EXACT = 600
-"""Most parameters for which the Hessian of all rows is asked when that of the sample misleads."""
+FAR = 1e-2
+"""Gap relative to the objective beyond which the sample's Hessian is taken anew after a step."""
 
 FEW = 10
 """Rows of the sample for each parameter below which its Hessian is not relied on."""
@@ -202,7 +203,7 @@ class SubsampledNewton(Solver):
             f, g = before
         floor = 0.1 * self._noise(s) * max(solved.first - f, 0.0)
         new = replace(s, w=at, at=at, f=f, g=g, trail=np.array([f]), floor=floor)
-        if len(s.X) < FEW * len(s.w) <= FEW * EXACT:
+        if len(s.X) < FEW * len(s.w) <= FEW * DENSE:
             return replace(new, poor=2 * PATIENCE)
         return self._aimed(problem, self._curved(problem, new))
 
@@ -231,8 +232,9 @@ class SubsampledNewton(Solver):
             return self._wide()
         if len(rows) * _hessian_work(problem) <= NEWTON_WORK:
             return Newton()
-        least = max(rows.X.nbytes // 10, 1)
-        return type(self)(rows_per_parameter=30, sample_bytes=1, most_bytes=least, seed=self.seed)
+        each = 30 if problem.loss.separate else 30 * model.outputs
+        part = max(rows.X.nbytes // 4, 1)
+        return type(self)(rows_per_parameter=each, sample_bytes=1, most_bytes=part, seed=self.seed)
 
     def _wide(self) -> Solver:
         return NewtonCG()
@@ -244,15 +246,7 @@ class SubsampledNewton(Solver):
         rows = s.sample
         most = int(HESSIAN_WORK / _hessian_work(problem))
         if len(rows) > most:
-            at = np.flatnonzero(row_hash(np.arange(len(rows)), 0, 0) < most / len(rows))
-            y, weights = rows.y, rows.sample_weight
-            rows = Rows(
-                rows.X[at],
-                None if y is None else y[at],
-                None if weights is None else weights[at],
-                0,
-                dtype=rows.dtype,
-            )
+            rows = _telling(problem, rows, s.at, most)
         H = on(rows, problem, Curvature(s.at))[2]
         H[np.diag_indices_from(H)] += _unseen(problem, rows, H)
         return self._factorised(s, H)
@@ -289,7 +283,7 @@ class SubsampledNewton(Solver):
 
     def _bend(self, problem: Problem, s: SampledState, v: Array) -> float:
         """``v' H v`` with the sample's Hessian."""
-        if s.plain:
+        if s.plain or (len(s.w) > DENSE and problem.penalty.l1(s.w).any()):
             return 0.0
         if not len(s.values):
             return float(v @ on(s.sample, problem, Product(s.base, v)))
@@ -355,6 +349,11 @@ class SubsampledNewton(Solver):
         # The first steps after a Hessian are judged by their gap; later ones, corrected by pairs, by how
         # fast it falls.
         poor = s.poor + 1 if new.gap > 0.3 * s.gap else 0
+        if s.gap > FAR * abs(f) and not (new.plain or new.exact) and poor < PATIENCE:
+            # Still far away, where the curvature changes along a step: as at the new point, then.
+            return replace(
+                self._aimed(problem, self._curved(problem, replace(new, S=S[-1:], Y=Y[-1:]))), poor=poor
+            )
         if poor == PATIENCE and not new.plain:
             if new.exact:
                 return replace(new, poor=2 * PATIENCE)
@@ -367,7 +366,7 @@ class SubsampledNewton(Solver):
 
     def _exact(self, problem: Problem, s: SampledState) -> Steps:
         """The sample misleads: the Hessian of all rows, in a sweep, or none at all where it is too much."""
-        if len(s.w) > EXACT:
+        if len(s.w) > DENSE:
             return self._aimed(problem, replace(s, plain=True, poor=0))
         ((f, g, H),) = yield (Curvature(s.at),)
         new = replace(s, f=f, g=g, S=s.S[:0], Y=s.Y[:0], poor=0, doubt=1.0, floor=0.0, exact=True)
@@ -391,6 +390,33 @@ def _hessian_work(problem: Problem) -> float:
     """Multiplications a row for the Hessian."""
     model = problem.model
     return model.n_features**2 * model.outputs * (model.outputs + 1) / 2 + 1.0
+
+
+def _telling(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
+    """About `most` of the rows, drawn in proportion to the curvature of their loss at w, and weighted to stand
+    for all: rows of which a model is sure say nothing of the Hessian."""
+    model, loss = problem.model, problem.loss
+    parts = []
+    for tile in rows.tiles():
+        y, s = tile.targets(problem)
+        curve = np.abs(loss.curve(model.margins(w, tile.X), y))
+        each = (
+            curve
+            if curve.ndim == 1
+            else curve.trace(axis1=1, axis2=2)
+            if curve.ndim == 3
+            else curve.sum(axis=1)
+        )
+        parts.append(each if s is None else each * s)
+    size = np.concatenate(parts)
+    size += 1e-3 * size.mean() + np.finfo(float).tiny
+    share = np.minimum(size * (most / size.sum()), 1.0)
+    at = np.flatnonzero(row_hash(np.arange(len(rows)), 0, 0) < share)
+    weights = 1 / share[at] if rows.sample_weight is None else rows.sample_weight[at] / share[at]
+    # The mean is over all rows: their weight stands in one row less where the draw was lucky, more where not.
+    total = len(rows) if rows.sample_weight is None else rows.sample_weight.sum()
+    weights *= total / weights.sum()
+    return Rows(rows.X[at], None if rows.y is None else rows.y[at], weights, 0, dtype=rows.dtype)
 
 
 def _unseen(problem: Problem, rows: Rows, H: Array) -> Array:
