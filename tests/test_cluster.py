@@ -51,6 +51,34 @@ def logistic(solver: str, **settings: Any) -> daskgd.LogisticRegression:
     return daskgd.LogisticRegression(solver=SOLVERS[solver], max_iter=6, tol=0, **settings)
 
 
+SMALL_SAMPLE = {"rows_per_parameter": 30, "sample_bytes": 1}
+
+FEW_SWEEPS = {
+    "sampled": lambda: daskgd.LogisticRegression(solver=daskgd.SubsampledNewton(**SMALL_SAMPLE)),
+    "sampled, L1": lambda: daskgd.LogisticRegression(
+        C=0.01, l1_ratio=1.0, solver=daskgd.ProximalNewton(**SMALL_SAMPLE)
+    ),
+    "all rows": lambda: daskgd.LogisticRegression(),
+    "counts": lambda: daskgd.PoissonRegressor(solver=daskgd.SubsampledNewton(**SMALL_SAMPLE)),
+    "gram": lambda: daskgd.Ridge(),
+    "gram, L1": lambda: daskgd.Lasso(alpha=0.01),
+    "fista": lambda: daskgd.LogisticRegression(C=0.01, l1_ratio=0.5, solver="fista"),
+}
+
+
+@pytest.mark.parametrize("name", FEW_SWEEPS)
+def test_few_sweeps_have_the_same_bits_everywhere(name, small, client):
+    fits = [FEW_SWEEPS[name]().set_params(engine=e).fit(small) for e in ("serial", "threads", "distributed")]
+    for other in fits[1:]:
+        assert (parameters(other) == parameters(fits[0])).all()
+        assert (other.gap_, other.n_sweeps_) == (fits[0].gap_, fits[0].n_sweeps_)
+    assert fits[0].outcome_ == "converged"
+    for tasks in (3, 50):
+        engine = lambda dataset, tasks=tasks: Graph(dataset, client, tasks)  # noqa: E731
+        again = FEW_SWEEPS[name]().set_params(engine=engine).fit(small)
+        assert (parameters(again) == parameters(fits[0])).all()
+
+
 # -- the same bits ------------------------------------------------------------------------------
 
 

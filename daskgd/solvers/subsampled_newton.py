@@ -23,8 +23,8 @@ from daskgd.sums import Moments
 Array = NDArray[Any]
 
 DENSE = 1500
-"""Most parameters for which a Hessian is formed and factorised, the sample's or, where that misleads, that of all
-rows: some seconds on one core."""
+"""Most parameters for which a Hessian is formed and factorised, the sample's or, where that misleads, that of
+all rows: some seconds on one core."""
 
 HESSIAN_WORK = 3e10
 """Multiplications that one Hessian in memory may take: some seconds on one core."""
@@ -393,8 +393,8 @@ def _hessian_work(problem: Problem) -> float:
 
 
 def _telling(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
-    """About `most` of the rows, drawn in proportion to the curvature of their loss at w, and weighted to stand
-    for all: rows of which a model is sure say nothing of the Hessian."""
+    """About `most` of the rows, weighted to stand for all, drawn in proportion to the curvature of their loss
+    at w: rows of which a model is sure say nothing of the Hessian."""
     model, loss = problem.model, problem.loss
     parts = []
     for tile in rows.tiles():
