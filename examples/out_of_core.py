@@ -54,7 +54,8 @@ def main(rows=3_000_000):
     for row in model.history_:
         print("iteration {iteration}  sweeps {sweeps}  loss {loss:.8f}  gap {gap:.1e}".format(**row))
     seconds, read = model.history_[-1]["seconds"], model.history_[-1]["bytes"]
-    print(f"{model.n_sweeps_} sweeps in {seconds:.1f} s: {read / seconds / 1e9:.2f} GB/s")
+    rate = read / seconds / 1e9
+    print(f"{model.n_sweeps_} sweeps and the work between them in {seconds:.1f} s: {rate:.2f} GB/s")
     print(f"accuracy {score:.4f} on {test.n_rows:,} rows that were not trained on")
     return model, score
 

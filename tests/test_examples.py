@@ -66,6 +66,24 @@ def test_out_of_core_blocks_repeat():
     np.testing.assert_array_equal(X, again)
 
 
+def test_several_strengths(capsys):
+    models = load("several_strengths").main(rows=40_000)
+    assert {model.n_sweeps_ for model in models} == {1}
+    assert {model.outcome_ for model in models} == {"converged"}
+    used = [int(np.count_nonzero(model.coef_)) for model in models]
+    assert used[:4] == sorted(used[:4], reverse=True)  # the stronger, the fewer
+    assert used[0] > used[3]
+    assert used[4:] == [40] * 4
+    printed = capsys.readouterr().out
+    assert "solver Gram()" in printed
+    assert "sweeps for all 8: 1" in printed
+
+
 def test_every_example_is_tested():
     names = {path.stem for path in FOLDER.glob("*.py")}
-    assert names == {"textbook_linear_regression", "textbook_perceptron", "out_of_core"}
+    assert names == {
+        "out_of_core",
+        "several_strengths",
+        "textbook_linear_regression",
+        "textbook_perceptron",
+    }

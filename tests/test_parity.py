@@ -135,16 +135,28 @@ CASES = {
         "Ridge", "numbers", half_squares, lambda e, W: (0, e.alpha / W), {"alpha": 3.0}, {"solver": "svd"}
     ),
     "Lasso": Case("Lasso", "numbers", half_squares, mixed, {"alpha": 0.3}, LASSO),
-    "ElasticNet": Case(
-        "ElasticNet", "numbers", half_squares, mixed, {"alpha": 0.3, "l1_ratio": 0.7}, LASSO
-    ),
+    "ElasticNet": Case("ElasticNet", "numbers", half_squares, mixed, {"alpha": 0.3, "l1_ratio": 0.7}, LASSO),
     "logistic, l2": Case("LogisticRegression", "labels", log_loss, inverse_c, {"C": 0.5}, NEWTON),
-    "logistic, l1": Case("LogisticRegression", "labels", log_loss, inverse_c, {"C": 0.5, "l1_ratio": 1.0}, SAGA),
+    "logistic, l1": Case(
+        "LogisticRegression",
+        "labels",
+        log_loss,
+        inverse_c,
+        {"C": 0.5, "l1_ratio": 1.0},
+        SAGA,
+    ),
     "logistic, elastic net": Case(
         "LogisticRegression", "labels", log_loss, inverse_c, {"C": 0.5, "l1_ratio": 0.4}, SAGA
     ),
     "logistic, none": Case(
-        "LogisticRegression", "labels", log_loss, inverse_c, {"C": np.inf}, NEWTON, unique=False, minimum=False
+        "LogisticRegression",
+        "labels",
+        log_loss,
+        inverse_c,
+        {"C": np.inf},
+        NEWTON,
+        unique=False,
+        minimum=False,
     ),
     "svc, squared hinge": Case(
         "LinearSVC", "labels", hinge, inverse_c, {"C": 0.05}, {**LIBLINEAR, "dual": False}, 1e-8, 1e-2
@@ -163,7 +175,15 @@ CASES = {
         "LinearSVC", "labels", hinge, inverse_c, {"C": 0.05, "loss": "hinge"}, LIBLINEAR, 1e-8, 1e-2, tol=1e-6
     ),
     "svr": Case(
-        "LinearSVR", "outliers", insensitive, inverse_c, {"epsilon": 0.5, "C": 0.1}, LIBLINEAR, 1e-8, 1e-2, tol=1e-6
+        "LinearSVR",
+        "outliers",
+        insensitive,
+        inverse_c,
+        {"epsilon": 0.5, "C": 0.1},
+        LIBLINEAR,
+        1e-8,
+        1e-2,
+        tol=1e-6,
     ),
     "svr, squared": Case(
         "LinearSVR",
@@ -184,7 +204,17 @@ CASES = {
         LBFGS,
         unique=False,
     ),
-    "quantile": Case("QuantileRegressor", "outliers", pinball, mixed, {"alpha": 0.05}, {}, 1e-4, 1e-2, tol=1e-6),
+    "quantile": Case(
+        "QuantileRegressor",
+        "outliers",
+        pinball,
+        mixed,
+        {"alpha": 0.05},
+        {},
+        1e-4,
+        1e-2,
+        tol=1e-6,
+    ),
     "poisson": Case(
         "PoissonRegressor", "counts", half_deviance, lambda e, W: (0, e.alpha), {"alpha": 1e-2}, NEWTON
     ),

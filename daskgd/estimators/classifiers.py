@@ -351,8 +351,8 @@ class LinearSVC(_Classifier):
     penalty : "l2" or "l1"
         "l1", with the squared hinge only, is ``|w|_1`` in place of ``|w|**2 / 2``.
     loss : "squared_hinge" or "hinge"
-        The hinge, ``max(0, 1 - y_i z_i)``, is smoothed until what that adds to the objective is below `tol`,
-        unless the solver is one with a given step, which takes it as it is.
+        The hinge, ``max(0, 1 - y_i z_i)``, is smoothed as :class:`QuantileRegressor` does it, unless the
+        solver is one with a given step, which takes it as it is.
     dual : "auto" or False
         There is no dual solver.
     C : float

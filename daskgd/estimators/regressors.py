@@ -184,9 +184,12 @@ class LinearRegression(_LeastSquares):
     history_ : History
         A mapping per iteration: loss, gradient norm, gap, seconds, bytes, sweeps.
     gap_ : float
-        Estimated relative gap to the minimum: true from Newton, an extrapolation from the others.
+        Estimated gap to the minimum, relative to the objective. Gram's is what rounding leaves; Newton's
+        methods take half the squared decrement, with the Hessian of a sample and the gradient of all rows;
+        from first-order solvers (LBFGS, FISTA, GradientDescent) it is an extrapolation, and can be too small.
     outcome_ : str
-        ``"converged"``, ``"budget_spent"``, ``"stalled"``, ``"diverged"`` or ``"interrupted"``.
+        ``"converged"``, ``"budget_spent"``, ``"stalled"``, ``"diverged"``, ``"interrupted"`` or, by a
+        callback, ``"stopped"``.
 
     Examples
     --------

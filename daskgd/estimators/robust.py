@@ -106,9 +106,10 @@ class QuantileRegressor(Regressor):
     Minimises ``(1 / W) sum_i s_i pinball(y_i - x_i w - b) + alpha |w|_1``, as scikit-learn does, with
     ``pinball(r) = quantile max(0, r) + (1 - quantile) max(0, -r)`` and ``W = sum_i s_i``; b is not penalised.
 
-    Where the pinball bends, a parabola takes over, so narrow that it adds less than 1e-9 of the objective
-    where all rows fit in the sample of the first sweep. Where they do not, it is no narrower than enough rows
-    lie on it to tell the curvature; `gap_` includes what it adds, measured.
+    Where the pinball bends, a hyperbola takes over, so narrow that it adds less than 1e-9 of the objective
+    where all rows fit in the sample of the first sweep. Where they do not, it adds less than `tol`, unless
+    too few rows of the sample would lie near the kink to tell the curvature; `gap_` includes what it adds,
+    measured on the sample, and may therefore be above `tol` where the fit converged.
 
     Parameters
     ----------

@@ -59,8 +59,7 @@ def sharpened(
 
     The last is relative to the objective.
     From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
-    below `tol` (1e-9, where the sample is all rows), or too few rows of the sample would lie on the
-    parabolas.
+    below `tol` (1e-9, where the sample is all rows), or too few rows of the sample would lie near a kink.
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
     width = spread = _spread(problem, rows)
