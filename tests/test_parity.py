@@ -334,7 +334,8 @@ TABLE = [
     (name, trap)
     for name, case in CASES.items()
     for trap in ANY + (LABELLED if case.target == "labels" else [])
-    if case.minimum or trap not in ("separable", "n < p")
+    if (case.minimum or trap not in ("separable", "n < p"))
+    and (name, trap) != ("huber", "n < p")  # its scale tends to 0: there is no minimum
 ]
 
 
@@ -364,4 +365,6 @@ def test_answers_are_scikit_learns(name, trap, tmp_path):
         return  # theirs is not converged or penalises its intercept; or many models are as good
     spread = X.std(axis=0)
     a, b = ours.coef_ * spread, theirs.coef_ * spread
-    assert np.abs(a - b).max() <= case.coefficients * np.abs(b).max() + 1e-9
+    assert (
+        np.abs(a - b).max() <= case.coefficients * np.abs(b).max() + 1e-8
+    )  # what is 0 there is nearly so here

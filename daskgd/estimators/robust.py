@@ -109,7 +109,7 @@ class QuantileRegressor(Regressor):
     Where the pinball bends, a hyperbola takes over, so narrow that it adds less than 1e-9 of the objective
     where all rows fit in the sample of the first sweep. Where they do not, it adds less than `tol`, unless
     too few rows of the sample would lie near the kink to tell the curvature; `gap_` includes what it adds,
-    measured on the sample, and may therefore be above `tol` where the fit converged.
+    measured on the sample. Where that is above `tol`, the fit ends "stalled", with a warning.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def sharpened(
         if np.isfinite(solved.f):
             w = solved.w
         added, band = on(rows, smooth, Excess(w))
-        share = added / solved.f if solved.f > 0 else 0.0
+        share = added / max(solved.f, 1e-3 * spread)
         few = not sample.complete and band * SHRINK < BAND * len(w)
         if share <= goal or few or width <= NARROWEST * spread:
             return smooth, w, share

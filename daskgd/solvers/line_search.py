@@ -70,7 +70,11 @@ def _first_trial(
     w: Array, d: Array, f: float, slope: float
 ) -> Generator[tuple[Query, ...], Sequence[Any], float | None]:
     """The order of magnitude of the step: look at the whole line, then between the points that bracket."""
-    steps = WIDE / np.linalg.norm(d)
+    size = float(np.linalg.norm(d))
+    if not size > 0:
+        return None
+    # Lengths in the units of the parameters, and multiples of d itself, whose units may be far from them.
+    steps = np.unique(np.concatenate([WIDE / size, 10.0 ** np.arange(-6.0, 3.0)]))
     ((values, slopes),) = yield (Line(w, d, steps),)
     lower = np.isfinite(values) & (values < f)
     if not lower.any():

@@ -38,6 +38,9 @@ FAR = 1e-2
 FEW = 10
 """Rows of the sample for each parameter below which its Hessian is not relied on."""
 
+CONFIDENT = 200
+"""Rows of the sample for each parameter from which its gap is believed before a step has confirmed it."""
+
 PAIRS = 20
 SCREEN = 1e-4
 PATIENCE = 2
@@ -203,9 +206,12 @@ class SubsampledNewton(Solver):
             f, g = before
         floor = 0.1 * self._noise(s) * max(solved.first - f, 0.0)
         new = replace(s, w=at, at=at, f=f, g=g, trail=np.array([f]), floor=floor)
-        if len(s.X) < FEW * len(s.w) <= FEW * DENSE:
+        few = len(s.X) < FEW * len(s.w) or _lacking(problem, s.sample).any()
+        if few and len(s.w) <= DENSE:
             return replace(new, poor=2 * PATIENCE)
-        return self._aimed(problem, self._curved(problem, new))
+        new = self._aimed(problem, self._curved(problem, new))
+        # No step has confirmed the model yet, and a small sample may be a lucky one.
+        return new if len(s.X) >= CONFIDENT * len(s.w) else replace(new, gap=np.inf)
 
     def solved(
         self, problem: Problem, rows: Rows, w: Array, tol: float
@@ -432,14 +438,7 @@ def _unseen(problem: Problem, rows: Rows, H: Array) -> Array:
     few = len(H) / max(len(rows), 1)
     if few > 0.1:
         out += 0.1 * few * diagonal
-    if model.scale is None:
-        return out
-    moments = Moments.of(np.zeros((0, model.n_features)), None)
-    for tile in rows.tiles():
-        moments = moments + Moments.of(tile.X, tile.sample_weight)
-    center = 0.0 if model.center is None else model.center
-    seen = (moments.variance + (moments.mean - center) ** 2) / model.scale**2
-    lacking = np.repeat(np.clip(1 - 2 * seen, 0.0, 1.0), model.outputs)
+    lacking = np.repeat(_lacking(problem, rows), model.outputs)
     typical = float(np.median(diagonal[: len(lacking)]))
     out[: len(lacking)] += typical * lacking
     return out
@@ -463,3 +462,19 @@ def _solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, m
         p = r + new / rr * p
         rr = new
     return x if x.any() else q
+
+
+def _lacking(problem: Problem, rows: Rows) -> Array:
+    """Twice the share ``(p,)`` of each feature's variance that the sample lacks beyond a half; 0 where the
+    data's variance is not known."""
+    model = problem.model
+    if model.scale is None:
+        return np.zeros(model.n_features)
+    moments = Moments.of(np.zeros((0, model.n_features)), None)
+    for tile in rows.tiles():
+        moments = moments + Moments.of(tile.X, tile.sample_weight)
+    center = 0.0 if model.center is None else model.center
+    seen = (moments.variance + (moments.mean - center) ** 2) / model.scale**2
+    seen = np.where(model.scale == 1.0, np.maximum(seen, 1.0), seen)  # constant columns
+    out: Array = np.clip(1 - 2 * seen, 0.0, 1.0)
+    return out
