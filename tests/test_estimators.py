@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from typing import Any
 
@@ -352,6 +353,10 @@ def test_nested_parameters_clone_and_pickle():
     assert est.get_params()["solver__step"] == 0.5
     with pytest.raises(ValueError, match="no setting 'pace'"):
         est.set_params(solver__pace=1)
+    for solver in ("auto", "fista"):
+        with pytest.raises(ValueError, match=rf"expected solver to be an object.* got '{solver}'; pass one"):
+            daskgd.Ridge(solver=solver).set_params(solver__step=0.5)
+    assert daskgd.Ridge().set_params(solver=daskgd.FISTA(), solver__step=0.5).solver.step == 0.5
     twin = clone(est)
     assert twin.solver is not est.solver
     assert twin.solver == est.solver
@@ -457,9 +462,16 @@ def test_bad_parameters_are_named_before_anything_is_read(kind, bad):
 
 def test_a_loss_that_a_solver_cannot_do_is_refused_with_what_can():
     unread = da.from_delayed(dask.delayed(unreadable)(), shape=(10, 2), dtype=float)
-    for est in (daskgd.LinearSVC(loss="hinge", solver="lbfgs"), daskgd.Perceptron(solver="lbfgs")):
-        with pytest.raises(ValueError, match=r"needs a smooth loss.*Use GradientDescent"):
+    for est, what in (
+        (daskgd.LinearSVC(loss="hinge", solver="lbfgs"), r"Hinge\(.* and a smooth penalty"),
+        (daskgd.Perceptron(solver="lbfgs"), r"Perceptron.* and a smooth penalty"),
+        (daskgd.QuantileRegressor(solver="lbfgs"), r"Quantile\(.* and a penalty with L1"),
+        (daskgd.Ridge(solver="lbfgs", positive=True), r"Squared\(\) and positive=True"),
+    ):
+        with pytest.raises(ValueError, match=rf"one for {what}, got LBFGS.*; use 'auto' or ") as caught:
             est.fit(unread, unread[:, 0])
+        for solver in re.findall(r"'(\w+)'", str(caught.value)):
+            est.set_params(solver=solver)._check_parameters()
     est = daskgd.LinearSVC(loss="hinge", solver=daskgd.GradientDescent(step=0.1), max_iter=200, tol=0)
     assert est.fit(XP, YP).score(XP, YP) > 0.8
 
@@ -571,7 +583,8 @@ def test_together_does_not_depend_on_the_order():
         warnings.simplefilter("ignore")  # scikit-learn's advice on column vectors
         a, _ = daskgd.together([daskgd.Ridge(), CLASSIFIER()], XP, y)
         _, b = daskgd.together([CLASSIFIER(), daskgd.Ridge()], XP, y)
-    assert a.coef_.shape == b.coef_.shape == (1, 4)
+    assert a.coef_.shape == b.coef_.shape == (4,)
+    assert np.shape(a.intercept_) == np.shape(b.intercept_) == (1,)
 
 
 def test_sparse_is_refused_until_it_is_supported():

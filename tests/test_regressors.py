@@ -294,6 +294,18 @@ def test_the_score_of_a_constant_target():
     assert daskgd.PoissonRegressor().fit(X, np.arange(10.0)).score(X, np.full(10, 3.0)) == 0.0
 
 
+@pytest.mark.parametrize("name", ["LinearRegression", "Ridge", "Lasso", "ElasticNet"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_shapes_are_scikit_learns(name, intercept):
+    for columns in (1, 2):
+        y = np.column_stack([Y9, Y9[::-1]])[:, :columns]
+        ours, theirs = (
+            getattr(module, name)(fit_intercept=intercept).fit(X9, y) for module in (daskgd, linear_model)
+        )
+        for shape in (lambda est: est.coef_, lambda est: est.intercept_, lambda est: est.predict(X9)):
+            assert np.shape(shape(ours)) == np.shape(shape(theirs))
+
+
 # -- offsets ------------------------------------------------------------------------------------
 
 
@@ -318,6 +330,11 @@ def test_an_offset_is_a_feature_whose_coefficient_is_one(name):
     log = name != "tweedie, 0"
     plain, shifted = est.predict(X), est.predict(X, offset=offset)
     np.testing.assert_allclose(shifted, plain * np.exp(offset) if log else plain + offset, rtol=1e-12)
+
+    # The score is that of these predictions, against the mean target at every row.
+    mean = s @ y / s.sum()
+    miss, total = (s @ case.loss(est, at, y) for at in (z, np.full(len(y), np.log(mean) if log else mean)))
+    assert est.score(X, y, s, offset=offset) == pytest.approx(1 - miss / total, rel=1e-9)
 
 
 def test_offsets_of_any_kind_align(tmp_path):
@@ -358,11 +375,11 @@ REFUSED = [
     (daskgd.Lasso, {"precompute": True}, "precompute to be False"),
     (daskgd.Lasso, {"selection": "random"}, "selection to be 'cyclic'"),
     (daskgd.Lasso, {"alpha": -1}, "alpha"),
-    (daskgd.Lasso, {"solver": "lbfgs"}, "ProximalNewton"),
+    (daskgd.Lasso, {"solver": "lbfgs"}, "'proximal_newton'"),
     (daskgd.ElasticNet, {"l1_ratio": 1.5}, "l1_ratio"),
     (daskgd.LinearRegression, {"positive": "yes"}, "positive"),
     (daskgd.PoissonRegressor, {"solver": "newton-cholesky"}, "'subsampled_newton'"),
-    (daskgd.PoissonRegressor, {"solver": "gram"}, "squared loss"),
+    (daskgd.PoissonRegressor, {"solver": "gram"}, r"one for Poisson\(\).* got Gram\(\)"),
     (daskgd.TweedieRegressor, {"power": 0.5}, "power to be 0 or a number >= 1"),
     (daskgd.TweedieRegressor, {"power": -1}, "power"),
     (daskgd.TweedieRegressor, {"power": 0, "link": "log"}, "link to be 'auto' or 'identity'"),
@@ -396,6 +413,15 @@ def test_targets_that_a_loss_cannot_have_are_named_with_their_row():
     daskgd.PoissonRegressor().fit(X9, Y9 - 1)
 
 
+def test_summaries_of_other_rows_than_the_fits_are_refused():
+    est = daskgd.LinearRegression().fit(X9, Y9)
+    for rows in ((X9[1:], Y9[1:]), (X9, Y9, np.full(9, 2.0))):
+        with pytest.raises(ValueError, match=r"expected the rows of the fit, total weight 9, got (8|18)"):
+            est.summary(*rows)
+    twice = est.fit(X9, Y9, np.arange(9.0)).summary(X9.repeat(range(9), 0), Y9.repeat(range(9)))
+    assert twice.weight == 36
+
+
 def test_bad_offsets_and_targets_are_named():
     est = daskgd.PoissonRegressor()
     with pytest.raises(ValueError, match=r"offset: expected 9 rows.* got 3"):
@@ -407,6 +433,15 @@ def test_bad_offsets_and_targets_are_named():
         est.fit(train, offset=np.ones(9))
     with pytest.raises(ValueError, match=r"offset: expected shape \(9,\)"):
         est.fit(X9, Y9).predict(X9, offset=np.ones(4))
+    bad = np.where(np.arange(9) == 7, np.nan, 0.0)
+    for given in (bad, da.from_array(bad, chunks=3)):
+        for ask in (est.fit, est.score):
+            with pytest.raises(ValueError, match=r"Input offset contains NaN.* got nan in row 7 \("):
+                ask(X9, Y9, offset=given)
+        with pytest.raises(ValueError, match="Input y - offset contains NaN"):
+            daskgd.TweedieRegressor().fit(X9, Y9, offset=given)
+    with pytest.raises(ValueError, match=r"Input y contains NaN.* got nan in row 7 \("):
+        est.fit(X9, Y9 + bad, offset=np.zeros(9))
     for kind in (daskgd.PoissonRegressor, daskgd.HuberRegressor, daskgd.QuantileRegressor, daskgd.LinearSVR):
         with pytest.raises(ValueError, match=rf"one target per row for {kind.__name__}"):
             kind().fit(X9, np.column_stack([Y9, Y9]))

@@ -275,3 +275,12 @@ def test_every_fit_is_converged_or_says_that_it_is_not(spec):
     p = problem(spec)
     outcome = check(p)
     event(f"{outcome}, {p['loss']}, {'sampled' if p['rows'] else 'whole'}")
+
+
+def test_huber_converges_on_targets_that_a_model_meets_exactly():
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    for y in (np.full(200, 5.0), np.zeros(200), X @ [1.0, 2.0, 3.0] + 1):
+        est = daskgd.HuberRegressor().fit(X, y)
+        assert est.outcome_ == "converged"
+        assert est.gap_ <= est.tol
+        np.testing.assert_allclose(est.predict(X), y, atol=1e-9)

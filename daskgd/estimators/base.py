@@ -31,7 +31,7 @@ from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
 from daskgd.problems import Problem, Shape, compute_dtype
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
-from daskgd.solvers import FISTA, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers import FISTA, NAMES, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
 from daskgd.training import Fit, Result, Stop, loop
 from daskgd.watch import Printer
@@ -107,14 +107,52 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         self._stored = Stored.of(dataset) if y is None and sample_weight is None else None
         return self
 
+    def set_params(self, **params: Any) -> Self:
+        """Change parameters, those of a solver object as ``solver__step=0.1``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For names that there are not, and settings of a solver that is given by name.
+        """
+        solver = params.get("solver", self.solver)
+        nested = [name for name in params if name.startswith("solver__")]
+        if nested and not isinstance(solver, Solver):
+            raise ValueError(
+                f"{type(self).__name__}.set_params: expected solver to be an object, for {nested[0]} to be a "
+                f"setting of, got {solver!r}; pass one, as in solver=daskgd.GradientDescent(step=0.1)"
+            )
+        super().set_params(**params)
+        return self
+
     def _check_parameters(self) -> None:
         check_parameters(self, {**COMMON, **self._rules})
         check_engine(self.engine)
-        choice = self._choice(None)
-        loss = self._loss(2)
-        if isinstance(choice.solver, SubsampledNewton):
+        solver, loss = self._choice(None).solver, self._loss(2)
+        cause = self._refusal(solver, loss)
+        if cause is not None:
+            able = ["auto", *(name for name, kind in NAMES.items() if self._refusal(kind(), loss) is None)]
+            penalty = "a penalty with L1" if self._has_l1() else "a smooth penalty"
+            if getattr(self, "positive", False):
+                penalty = "positive=True"
+            raise ValueError(
+                f"{type(self).__name__}: expected solver to be one for {loss} and {penalty}, got {solver!r}; "
+                f"use {' or '.join(map(repr, able))}"
+            ) from cause
+
+    def _refusal(self, solver: Solver, loss: Loss) -> ValueError | None:
+        """Why a solver cannot do this loss with the penalty; None if it can."""
+        if isinstance(solver, SubsampledNewton):
             loss = loss.softened(1.0)
-        choice.solver.check(Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2()))
+        try:
+            solver.check(Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2()))
+        except ValueError as cause:
+            return cause
+        return None
 
     def _choice(self, shape: Shape | None) -> SolverChoice:
         """The solver, ready to use, and why this one; `shape` is None while no data is known."""
@@ -214,6 +252,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         first = Survey(self._classification, low.low, low.low_included)
         survey, *found = yield [Ask(None, query) for query in (first, *choice.solver.rides(shape))]
         problem, run.fitted = self._problem(survey, dataset)
+        run.fitted["_weight"] = survey.weight
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
         w = self._initial(problem, summary, survey)
         if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
@@ -229,7 +268,9 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             run.history.solver, run.history.reason = repr(choice.solver), reason
         run.problem = problem
         run.progress = Result(w)
-        stop = Stop(float(self.tol), int(self.max_iter), problem.loss.baseline(summary))
+        # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
+        baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
+        stop = Stop(float(self.tol), int(self.max_iter), baseline)
         watchers: list[Any] = [run.history]
         if self.verbose:
             watchers.append(Printer(run.name))
@@ -389,7 +430,9 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             For rows that are none or hold NaN or infinity, as in ``fit``.
         """
         check_is_fitted(self)
-        dataset = self._dataset(X, y, sample_weight, reset=False)
+        return self._score(self._dataset(X, y, sample_weight, reset=False))
+
+    def _score(self, dataset: Dataset) -> float:
         with opened(dataset, self.engine) as (engine, placed):
             problem, w = self._scored(placed)
             asks = [Ask(problem, Score(w, self._deviance))]
@@ -427,7 +470,8 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For models with a penalty or of another kind, and where the rows are needed and not given.
+            For models with a penalty or of another kind, where the rows are needed and not given, and for
+            rows of another total weight than those of the fit.
 
         Examples
         --------

@@ -3,6 +3,10 @@ offsets, which those models are fitted with."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import dask.array as da
@@ -16,9 +20,9 @@ from daskgd.engines.graph import Choice
 from daskgd.estimators.fitting import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarised
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
-from daskgd.estimators.regressors import Regressor
+from daskgd.estimators.regressors import Regressor, _targets
 from daskgd.ingest import as_dataset, in_memory, lazy
-from daskgd.losses import Loss, Squared, tweedie
+from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem
@@ -64,10 +68,13 @@ class _Deviance(Regressor):
             among it, with the row that is bad.
         """
         self._check_parameters()
-        dataset = self._dataset(X, y, sample_weight)
-        if offset is not None:
-            dataset = _with_offset(dataset, offset, isinstance(self._loss(0), Squared))
-        run_fits([self], dataset, (X, y, sample_weight))
+        dataset, given = self._dataset(X, y, sample_weight), (X, y, sample_weight)
+        if offset is None:
+            run_fits([self], dataset, given)
+        else:
+            subtract = isinstance(self._loss(0), Squared)
+            with _named(subtract):
+                run_fits([self], _with_offset(dataset, offset, subtract), given)
         self._shifted = offset is not None
         return self
 
@@ -93,9 +100,11 @@ class _Deviance(Regressor):
                 "and offset again"
             )
         dataset = self._dataset(X, y, sample_weight, reset=False)
-        if offset is not None:
-            dataset = _with_offset(dataset, offset, isinstance(self._loss(0), Squared))
-        return summarised(self, dataset, confidence)
+        if offset is None:
+            return summarised(self, dataset, confidence)
+        subtract = isinstance(self._loss(0), Squared)
+        with _named(subtract):
+            return summarised(self, _with_offset(dataset, offset, subtract), confidence)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
         """Predicted means ``(n,)``: numpy for numpy, a lazy dask array for anything lazy.
@@ -115,9 +124,9 @@ class _Deviance(Regressor):
         lazily = isinstance(z, da.Array)
         return da.map_blocks(mean, z, dtype=z.dtype, token="daskgd-predict") if lazily else mean(z)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """D2, the share of the deviance of the mean target that the model explains, as scikit-learn's; in one
-        sweep over whatever `fit` takes, offsets left out.
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
+        """D2, the share of the deviance of the mean target that ``predict(X, offset)`` explains, as
+        scikit-learn's; in one sweep over whatever `fit` takes.
 
         Returns
         -------
@@ -128,11 +137,50 @@ class _Deviance(Regressor):
         ValueError
             For rows that are none or bad, as in ``fit``.
         """
-        return super().score(X, y, sample_weight)
+        check_is_fitted(self)
+        dataset = self._dataset(X, y, sample_weight, reset=False)
+        if offset is None:
+            return self._score(dataset)
+        with _named(False):
+            return self._score(_with_offset(dataset, offset, False))
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
-        problem, w = super()._scored(dataset)
-        return Problem(self._loss(0), Linear(len(w), 1, intercept=False), L2(), offset=problem.offset), w
+        coef, b, loss = np.atleast_2d(self.coef_), np.ravel(self.intercept_), self._loss(0)
+        if _targets(dataset) == 2:  # the second is an offset, and the margin's its factor
+            coef, b, loss = np.append(coef, 0 * coef, axis=0), np.append(b, 1.0), _Offset(loss)
+        model = Linear(coef.shape[1], len(coef), intercept=False)
+        return Problem(loss, model, L2(), offset=b), model.parameters(coef, b)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offset(Loss):
+    """A loss with targets ``(n, 2)``, the target and the offset, and margins ``(n, 2)``, the margin and the
+    factor of the offset: 0 in the null model of the score, which knows of no offsets."""
+
+    loss: Loss
+
+    def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
+        return y.astype(dtype)
+
+    def value(self, z: Array, y: Array) -> Array:
+        return self.loss.value(z[:, 0] + z[:, 1] * y[:, 1], self.loss.targets(y[:, 0], 1, y.dtype))
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return np.append(Shifted(self.loss).constant(summary), 0.0)
+
+
+@contextmanager
+def _named(subtract: bool) -> Iterator[None]:
+    """Numbers that are not finite in what `_with_offset` made of a target and an offset, told as theirs."""
+    try:
+        yield
+    except ValueError as cause:
+        text = str(cause)
+        if not text.startswith("Input y contains"):
+            raise
+        name = "y - offset" if subtract else "offset" if ", column 1 " in text else "y"
+        where = re.sub(r", column [01] ", " ", text.removeprefix("Input y"), count=1)
+        raise ValueError(f"Input {name}{where}") from None
 
 
 def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:

@@ -225,6 +225,12 @@ def summarised(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
     if estimator._classification:
         _check_labels(estimator, survey, dataset)
     W, d = survey.weight, model.size
+    fitted = getattr(estimator, "_weight", W)
+    if not np.isclose(W, fitted, rtol=1e-9, atol=0):
+        raise ValueError(
+            f"{type(estimator).__name__}.summary: expected the rows of the fit, total weight {fitted:.12g}, "
+            f"got {W:.12g}; pass the X, y and sample_weight of the fit"
+        )
     root, null = _inverse(H, 4 * d * np.finfo(compute_dtype(dataset._columns[0].dtype)).eps)
     degrees = W - (d - null.shape[1])
     if degrees <= 0:

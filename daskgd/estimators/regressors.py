@@ -38,6 +38,9 @@ class Regressor(RegressorMixin, LinearEstimator):
     """Base of the regressors: a loss of numbers, one target or, where `_many_targets`, several."""
 
     _many_targets: ClassVar[bool] = False
+    _keeps_column: ClassVar[bool] = False
+    """Whether a target ``(n, 1)`` makes `coef_` ``(1, p)``; else it is ``(p,)``, each as in scikit-learn."""
+
     score = LinearEstimator.score
 
     def __sklearn_tags__(self) -> Any:
@@ -84,9 +87,10 @@ class Regressor(RegressorMixin, LinearEstimator):
         return Problem(self._loss(0), model, L2(), offset=offset), model.parameters(coef, offset)
 
     def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
-        if self._y_ndim == 2 and self._many_targets:
-            return coefficients, intercepts if self.fit_intercept else 0.0
-        return coefficients[0], float(intercepts[0])
+        if self._y_ndim == 1 or not self._many_targets:
+            return coefficients[0], float(intercepts[0])
+        column = len(coefficients) == 1 and not self._keeps_column
+        return coefficients[0] if column else coefficients, intercepts if self.fit_intercept else 0.0
 
     def predict(self, X: Any) -> Any:
         """Predicted targets ``(n,)`` or ``(n, k)``: numpy for numpy, a lazy dask array for anything lazy."""
@@ -199,6 +203,7 @@ class LinearRegression(_LeastSquares):
     array([9.])
     """
 
+    _keeps_column = True
     _rules: ClassVar[dict[str, Rule]] = {"copy_X": COPY_X, "n_jobs": is_one_of(None), "positive": FLAG}
 
     def __init__(
@@ -252,7 +257,7 @@ class Ridge(_LeastSquares):
     Attributes
     ----------
     coef_, intercept_, n_iter_, n_sweeps_, history_, gap_ :
-        As in :class:`LinearRegression`.
+        As in :class:`LinearRegression`; of a target ``(n, 1)``, `coef_` is ``(p,)``, as scikit-learn's is.
 
     Examples
     --------
@@ -384,11 +389,6 @@ class Lasso(_LeastSquares):
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         return float(self.alpha), 0.0
-
-    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
-        if len(coefficients) == 1:  # as scikit-learn, of a target (n, 1) too
-            return coefficients[0], float(intercepts[0])
-        return super()._shaped(coefficients, intercepts)
 
 
 class ElasticNet(Lasso):
