@@ -7,7 +7,7 @@ solvers need not know it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,12 +49,16 @@ class Linear:
     intercept: bool = True
     center: Array | None = None
     scale: Array | None = None
+    _far: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.center is not None and not self.intercept:
             raise ValueError(
                 "Linear: expected center=None without an intercept, which would take up the shift"
             )
+        if self.center is not None:
+            scale = 1.0 if self.scale is None else self.scale
+            object.__setattr__(self, "_far", bool(np.any(np.abs(self.center) > FAR * scale)))
 
     @property
     def size(self) -> int:
@@ -89,9 +93,9 @@ class Linear:
         g = out[: self.n_features]
         X = self._exact(X)
         g[:] = (X.T @ r.astype(X.dtype, copy=False)).reshape(g.shape)
-        total = np.ones(len(r)) @ r.astype(np.float64)
+        total = _sum(r)
         if self.center is not None:
-            g -= np.outer(self.center, total)
+            g -= self.center[:, None] * total
         if self.scale is not None:
             g /= self.scale[:, None]
         if self.intercept:
@@ -147,11 +151,7 @@ class Linear:
 
     def _exact(self, X: Array) -> Array:
         """X, in float64 where a feature lies so far from 0 that float32 would lose what tells rows apart."""
-        if X.dtype == np.float32 and self.center is not None:
-            scale = 1.0 if self.scale is None else self.scale
-            if np.any(np.abs(self.center) > FAR * scale):
-                return X.astype(np.float64)
-        return X
+        return X.astype(np.float64) if self._far and X.dtype == np.float32 else X
 
     def _design(self, X: Array) -> Array:
         """The features as the parameters see them, a column of ones after them: a copy, in float64, as second
@@ -175,6 +175,14 @@ class Linear:
         if self.center is not None:
             V[-1] -= self.center @ W
         return V
+
+
+def _sum(r: Array) -> Array:
+    """The sum over rows of ``(n,)`` or ``(n, k)``, in float64."""
+    if r.ndim == 1:
+        return np.add.reduce(r, dtype=np.float64)
+    out: Array = np.ones(len(r)) @ r.astype(np.float64)
+    return out
 
 
 def _gram(A: Array, c: Array) -> Array:
@@ -228,13 +236,13 @@ class LinearWithScale(Linear):
 
     def adjoint(self, X: Array, r: Array) -> Array:
         first = np.ascontiguousarray(r[:, 0])
-        return np.append(self.line.adjoint(X, first), np.ones(len(r)) @ r[:, 1].astype(np.float64))
+        return np.append(self.line.adjoint(X, first), _sum(r[:, 1]))
 
     def curvature(self, X: Array, c: Array) -> Array:
         """``(d, d)`` float64: the Hessian by w of a loss with second derivative c ``(n, 2, 2)``."""
         H, A = np.empty((self.size, self.size)), self._design(X)
         H[:-1, -1] = H[-1, :-1] = A.T @ np.ascontiguousarray(c[:, 0, 1])
-        H[-1, -1] = np.ones(len(c)) @ c[:, 1, 1].astype(np.float64)
+        H[-1, -1] = _sum(c[:, 1, 1])
         H[:-1, :-1] = _gram(A, np.ascontiguousarray(c[:, 0, 0]))
         return H
 

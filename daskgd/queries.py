@@ -14,7 +14,7 @@ To add a query: write both halves and list it in ``daskgd.testing.QUERIES``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -41,6 +41,11 @@ class Query:
     def bulk(self) -> int:
         """Bytes of the grand total, about, where sums hold rows and grow as they merge; else 0."""
         return 0
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        """Bytes of its sums, about, for X of so many features; leaving rows out."""
+        arrays = (np.size(getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        return 8 * max(8 * n_features, *arrays, 0)
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         """The contribution of some rows."""
@@ -244,6 +249,9 @@ class SecondMoments(Query):
 
     name: ClassVar[str] = "second-moments"
 
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * n_features**2
+
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
         return Sums(n_rows=len(tile.X), moments=Comoments.of(tile.X, tile.y, tile.sample_weight))
 
@@ -308,7 +316,9 @@ def _weighted(values: Array, s: Array | None) -> Array:
 
 def _total(values: Array, s: Array | None) -> Any:
     """Weighted sum over rows, in float64."""
-    return (np.ones(len(values)) if s is None else s) @ values.astype(np.float64)
+    if s is not None:
+        return s @ values.astype(np.float64)
+    return np.add.reduce(values, axis=0, dtype=np.float64)
 
 
 def _mass(tile: Tile, s: Array | None) -> float:
@@ -347,6 +357,9 @@ class Curvature(Query):
 
     name: ClassVar[str] = "curvature"
     w: Array
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.w) ** 2
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)

@@ -18,10 +18,11 @@ import threadpoolctl
 
 import daskgd
 from daskgd.datasets import Dataset
-from daskgd.engines.base import Layout, Partial, spans, split, tree, walk
+from daskgd.engines.base import Layout, Partial, cover, spans, split, tree, walk
 from daskgd.engines.graph import MERGE_WIDTH, Graph, opened
+from daskgd.engines.residency import tidy
 from daskgd.engines.serial import Serial
-from daskgd.engines.tasks import merge
+from daskgd.engines.tasks import Merge
 from daskgd.problems import Problem, Rows, Tile
 from daskgd.queries import Ask, Gradient, Query
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver
@@ -146,18 +147,28 @@ class Term(str):
         return Term(f"({self!s}{other!s})")
 
 
-def test_the_tree_does_not_depend_on_spans() -> None:
-    """Walking spans, then merging them eight at a time, level by level, writes the same term as one walk."""
+def test_the_tree_does_not_depend_on_who_walks_what() -> None:
+    """Any blocks to any task, merged by eight or in another order, write the same term as one walk."""
+    rng = np.random.default_rng(0)
+
+    def term(lo: int, hi: int) -> Any:
+        return tree(lo, hi, lambda i: Term(f"{i},"), operator.add)
+
     for n in range(1, 201):
-        whole = tree(0, n, lambda i: Term(f"{i},"), operator.add)
-        layout = Layout(n, 1, 4)
-        for most in (1, 2, 3, 7, 16, 64, 200):
-            parts: list[Any] = [
-                tree(lo, hi, lambda i: Term(f"{i},"), operator.add) for lo, hi in spans(layout, most, False)
-            ]
+        for tasks in (1, 2, 3, 7, 16, 64):
+            owners = np.sort(rng.integers(tasks, size=n)) if tasks % 2 else rng.integers(tasks, size=n)
+            lots = [tidy([(int(i), int(i) + 1) for i in np.flatnonzero(owners == t)]) for t in range(tasks)]
+            parts = [{node: term(*node) for node in cover(runs, n)} for runs in lots]
+            for runs, part in zip(lots, parts, strict=True):
+                assert set(part) <= nodes(n)
+                assert tidy(list(part)) == runs
             while len(parts) > 1:
-                parts = [merge(parts[i : i + MERGE_WIDTH]) for i in range(0, len(parts), MERGE_WIDTH)]
-            assert parts[0] == whole, (n, most)
+                rng.shuffle(parts)
+                parts = [
+                    Merge((), n)(parts[i : i + MERGE_WIDTH])  # type: ignore[arg-type]
+                    for i in range(0, len(parts), MERGE_WIDTH)
+                ]
+            assert parts[0] == {(0, n): term(0, n)}, (n, tasks)
 
 
 def test_the_tree_is_flat_and_its_split_a_power_of_two() -> None:
@@ -336,7 +347,7 @@ def test_fits_have_the_same_bits_on_every_engine(
         assert_same(fit(solver, dataset, engine=engine), expected)
     last = [graph.tasks_per_sweep[-1] for graph in made]
     assert last[0] == 1
-    assert last[2] == 2  # the questions and a span
+    assert last[2] == 1
     assert 18 < last[4] < 90  # 18 partitions or 70 blocks, and merges: not one span after all
 
 

@@ -431,7 +431,7 @@ REFUSED_PARAMETERS = [
     (CLASSIFIER, {"max_iter": 0}),
     (CLASSIFIER, {"max_iter": 1.5}),
     (CLASSIFIER, {"solver": "saga"}),
-    (CLASSIFIER, {"memory": 0.5}),
+    (CLASSIFIER, {"memory": 1.5}),
     (CLASSIFIER, {"engine": "spark"}),
     (CLASSIFIER, {"random_state": "a"}),
     (CLASSIFIER, {"verbose": 7}),

@@ -21,8 +21,10 @@ queries
 sampling engines.base
 solvers columns engines.serial writing
 training
+engines.shelves
 datasets watch engines.tasks
 engines.placement ingest
+engines.residency
 engines.graph
 """
 """The rooms below the top, lowest first: each imports only from lines above its own. ``losses`` and
@@ -51,7 +53,7 @@ FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
     "zarr": {"store"},
-    "distributed": {"engines.graph", "engines.placement"},
+    "distributed": {"engines.graph", "engines.placement", "engines.residency"},
     "sklearn": set(),
 }
 """Who alone may import what; rooms on top may import what they like, but zarr."""

@@ -196,7 +196,7 @@ def test_compute_dtypes() -> None:
 
 
 def test_tiles_cover_the_rows_once_at_a_height_of_width_and_dtype_only() -> None:
-    assert tile_rows(100, np.dtype("f4")) == 2 * tile_rows(100, np.dtype("f8"))
+    assert tile_rows(128, np.dtype("f4")) == 2 * tile_rows(128, np.dtype("f8"))
     assert tile_rows(100, np.dtype("f4")) == tile_rows(100, np.dtype("u1"))
     assert tile_rows(10**9, np.dtype("f8")) > 0
     p = 2**17  # 16 rows to a tile

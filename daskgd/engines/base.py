@@ -7,7 +7,8 @@ rests on this file: which rows are a block, in which order sums merge, and that 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -106,6 +107,60 @@ def spans(layout: Layout, most: int, whole_partitions: bool) -> list[tuple[int, 
     while -(-n // size) > max(most, 1):
         size *= 2
     return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
+
+
+Node = tuple[int, int]
+"""A node of the merge tree, by the blocks under it: from `lo` to `hi`, excluded."""
+
+
+def cover(runs: Sequence[Node], n: int) -> list[Node]:
+    """The fewest nodes of the tree over `n` leaves that make up some runs of leaves.
+
+    >>> cover([(1, 6)], 8)
+    [(1, 2), (2, 4), (4, 6)]
+    """
+    out: list[Node] = []
+
+    def within(a: int, b: int, lo: int, hi: int) -> None:
+        if lo <= a and b <= hi:
+            out.append((a, b))
+        elif lo < b and a < hi:
+            middle = a + split(b - a)
+            within(a, middle, lo, hi)
+            within(middle, b, lo, hi)
+
+    for lo, hi in runs:
+        within(0, n, lo, hi)
+    return out
+
+
+def join(parts: Mapping[Node, T], n: int, merge: Callable[[T, T], T] = operator.add) -> dict[Node, T]:
+    """Merge what are children of one node of the tree over `n` leaves, as far as that goes.
+
+    >>> join({(0, 2): "ab", (2, 3): "c", (4, 5): "e"}, 5)
+    {(0, 2): 'ab', (2, 3): 'c', (4, 5): 'e'}
+    >>> join({(0, 2): "ab", (2, 3): "c", (3, 4): "d", (4, 5): "e"}, 5)
+    {(0, 5): 'abcde'}
+    """
+    out: dict[Node, T] = {}
+    starts = sorted(lo for lo, _ in parts)
+
+    def whole(a: int, b: int) -> bool:
+        """Whether node (a, b) is made of parts; the largest such nodes below it go to `out`."""
+        if (a, b) in parts:
+            out[a, b] = parts[a, b]
+            return True
+        at = bisect_left(starts, a)
+        if b - a == 1 or at == len(starts) or starts[at] >= b:
+            return False
+        middle = a + split(b - a)
+        left, right = whole(a, middle), whole(middle, b)
+        if left and right:
+            out[a, b] = merge(out.pop((a, middle)), out.pop((middle, b)))
+        return left and right
+
+    whole(0, n)
+    return out
 
 
 # -- walking a span -----------------------------------------------------------------------------

@@ -7,11 +7,14 @@ client or on any local scheduler of dask; what its tasks compute is :func:`daskg
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 from uuid import uuid4
 
@@ -20,22 +23,39 @@ import distributed
 from dask._task_spec import List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
+from distributed.protocol.pickle import dumps
 
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
-from daskgd.engines.base import Memory, Partial, one_blas_thread, spans, walk, wants_partitions
+from daskgd.engines.base import Memory, Node, Partial, cover, join, one_blas_thread, spans, wants_partitions
+from daskgd.engines.base import Source as BlockSource
 from daskgd.engines.placement import Held, placed
+from daskgd.engines.residency import HERE, Residents, length, slices, without
+from daskgd.engines.residency import Memory as Budget
 from daskgd.engines.serial import Serial
-from daskgd.engines.tasks import Questions, Span, merge
+from daskgd.engines.shelves import Kept
+from daskgd.engines.tasks import Merge, Questions, Span
 from daskgd.queries import Ask
+from daskgd.store import Column
 from daskgd.training import Engine
 
 MERGE_WIDTH = 8
-"""Partial sums per merge task, a power of two so that each merges a node of the tree."""
-
+"""Parts per merge task; the driver merges as many."""
 
 BULK_BYTES = 4 << 20
 """Bytes of rows that one task of a sweep may return."""
+
+LIGHT_BYTES = 32 << 10
+"""Bytes of sums that may come to the driver in several parts."""
+
+HEAVY_BYTES = 1 << 20
+"""Bytes of sums of which a task returns no more than one node of the tree."""
+
+QUESTION_BYTES = 64 << 10
+"""Bytes of asks that every task may carry; beyond, they are a task of their own."""
+
+Lot = tuple[str, list[Node]]
+"""What one task walks: the home of its blocks, "" where they have none, and the nodes of the tree."""
 
 
 class Graph:
@@ -48,7 +68,12 @@ class Graph:
     get : callable or distributed.Client
         What runs graphs: a scheduler of dask on this machine, threads by default, or a client.
     tasks : int, optional
-        Most span tasks per sweep; by default ``daskgd.tasks-per-thread`` times the number of threads.
+        Most tasks per sweep for rows that are streamed; by default ``daskgd.tasks-per-thread`` times the
+        number of threads.
+    memory : "auto", float or int
+        Rows to keep between sweeps: see :mod:`daskgd.engines.residency`.
+    whole_partitions : bool
+        Whether they are kept by whole partitions.
     """
 
     def __init__(
@@ -56,6 +81,8 @@ class Graph:
         dataset: Dataset,
         get: Callable[..., Any] | distributed.Client = dask.threaded.get,
         tasks: int | None = None,
+        memory: Budget = 0,
+        whole_partitions: bool = False,
     ) -> None:
         self.dataset = dataset
         self.client = get if isinstance(get, distributed.Client) else None
@@ -67,94 +94,140 @@ class Graph:
         self._source = dataset.source
         self._token = uuid4().hex[:8]
         self._memory: Memory = {}
+        self._unit = self._source.layout.partition_blocks if whole_partitions else 1
+        self.residents: Residents | None = None
+        if memory != 0 and _can_keep(dataset, get):
+            layout, client = self._source.layout, self.client
+            block_bytes = -(-dataset.nbytes // max(layout.n_blocks, 1))
+            self.residents = Residents(client, self._token, layout.n_blocks, block_bytes, memory, self._unit)
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         self.n_sweeps += 1
-        # Bulky sums are cut small, so that no task holds much of them.
-        most = max(self._most_tasks(), -(-sum(ask.query.bulk for ask in asks) // BULK_BYTES))
-        cut = spans(self._source.layout, most, wants_partitions(asks))
+        layout = self._source.layout
+        cut = self.lots(wants_partitions(asks), sum(ask.query.bulk for ask in asks), self._heft(asks))
         with one_blas_thread():
-            partial = self._run(asks, cut)
+            (partial,) = join(self._run(list(asks), cut), layout.n_blocks).values()
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
         self._memory.update(partial.memory)
         return answers
 
-    def _most_tasks(self) -> int:
-        return self.tasks or int(setting("tasks-per-thread")) * n_threads(self.client)
+    def close(self) -> None:
+        """Give back what was kept in memory."""
+        if self.residents is not None:
+            self.residents.close()
 
-    def _run(self, asks: Sequence[Ask], cut: list[tuple[int, int]]) -> Partial:
+    def lots(self, whole_partitions: bool = False, bulk: int = 0, heft: int = 0) -> list[Lot]:
+        """What each task of a sweep walks: the kept blocks where they are, the others in equal lots, several
+        for each thread so that a slow one can leave its share to others."""
+        threads = threads_of(self.client)
+        layout, T = self._source.layout, max(sum(threads.values()), 1)
+        n, unit = layout.n_blocks, layout.partition_blocks if whole_partitions else 1
+        most = self.tasks or int(setting("tasks-per-thread")) * T
+        small = -(-bulk // BULK_BYTES)  # bulky sums are cut small, so that no task holds much of them
+        kept = self.residents.settled(threads) if self.residents and unit <= self._unit else {}
+        if not kept and heft > HEAVY_BYTES:
+            return [("", [node]) for node in spans(layout, max(most, small), whole_partitions)]
+        out: list[list[Lot]] = []
+        for home, runs in [*kept.items(), ("", without(n, kept.values()))]:
+            share = length(runs) / n
+            parts = threads.get(home, 0) or max(math.ceil(most * share), min(T, most))
+            lots = [
+                cover([(lo * unit, min(hi * unit, n)) for lo, hi in lot], n)
+                for lot in slices(
+                    tuple((lo // unit, -(-hi // unit)) for lo, hi in runs),
+                    max(parts, math.ceil(small * share)),
+                )
+            ]
+            if heft > HEAVY_BYTES:
+                lots = [[node] for nodes in lots for node in nodes]
+            out.append([(home, nodes) for nodes in lots])
+        # One of each home in turn, so that all of them have work from the start.
+        in_turn = [lot for group in zip_longest(*out[:-1]) for lot in group if lot is not None]
+        return in_turn + out[-1]
+
+    def _run(self, asks: list[Ask], cut: list[Lot]) -> dict[Node, Partial]:
+        n_blocks = self._source.layout.n_blocks
         if self.client is None and len(cut) == 1:  # nothing to schedule: spare the scheduler
             self.tasks_per_sweep.append(1)
-            return walk(self._source, asks, *cut[0], self._memory)
-        if self.client is not None and any(ask.query.bulk for ask in asks):
-            return self._in_waves(self.client, asks, cut)
-        graph, keys = self._graph(list(asks), cut)
-        self.tasks_per_sweep.append(sum(isinstance(task, Task) for task in graph.values()))
-        if self.client is None:
-            return merge(self.get(graph, keys, num_workers=n_threads(None)))  # type: ignore[operator]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            return merge(self.client.get(graph, keys, retries=int(setting("retries"))))
-
-    def _in_waves(
-        self, client: distributed.Client, asks: Sequence[Ask], cut: list[tuple[int, int]]
-    ) -> Partial:
-        """Sums that hold rows come to the driver a few tasks at a time: workers never hold many of them."""
-        parts: list[Partial] = []
+            home, nodes = cut[0]
+            key = ("daskgd-here", self.n_sweeps)
+            return Span(key, self._source, nodes, self._memory, [], os.getpid(), asks, self._shelf(home))()
+        merge = Merge(("daskgd-merge",), n_blocks)
         self.tasks_per_sweep.append(0)
-        while len(parts) < len(cut):
-            wave = cut[len(parts) : len(parts) + 2 * max(n_threads(client), 1)]
-            graph, keys = self._graph(list(asks), wave, first=len(parts))
-            self.tasks_per_sweep[-1] += len(graph)
-            with warnings.catch_warnings():
+        if self.client is None:
+            graph, keys, _ = self._graph(asks, cut)
+            return merge(list(self.get(graph, keys, num_workers=n_threads(None))))  # type: ignore[operator]
+        # Sums that hold rows come to the driver a few tasks at a time: workers never hold many of them.
+        bulky = any(ask.query.bulk for ask in asks)
+        wave = 2 * max(n_threads(self.client), 1) if bulky else len(cut)
+        parts: list[dict[Node, Partial]] = []
+        for first in range(0, len(cut), wave):
+            graph, keys, homes = self._graph(asks, cut[first : first + wave], first, bulky)
+            where = {"workers": homes.__getitem__, "allow_other_workers": True} if homes else {}
+            with warnings.catch_warnings(), dask.annotate(**where):
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-                parts += client.get(graph, keys, retries=int(setting("retries")))
+                parts += self.client.get(graph, keys, retries=int(setting("retries")))
         return merge(parts)
 
     def _graph(
-        self, asks: list[Ask], cut: list[tuple[int, int]], first: int = 0
-    ) -> tuple[dict[Any, Any], list[Any]]:
-        """Span tasks, numbered from `first`, then merge tasks up the tree; the key of the last one.
+        self, asks: list[Ask], cut: list[Lot], first: int = 0, bulky: bool = False
+    ) -> tuple[dict[Any, Any], list[Any], Mapping[Any, list[str]]]:
+        """Span tasks, numbered from `first`, and merge tasks; the keys that the driver wants; homes by key.
 
-        Bulky sums, which hold rows, are not merged by tasks, where they would pile up on one worker: the keys
-        of all span tasks.
+        Light sums come to the driver in up to eight parts, as a merge task would cost more than it spares.
+        Bulky sums, which hold rows, are not merged by tasks, where they would pile up on one worker.
 
         Keys are tuples of a name with a token of the fit, the sweep, and the place: a key used twice while
         an old future lives would return the old result.
         """
-        name, sweep = asks[0].query.name, self.n_sweeps
+        name, sweep, n_blocks = asks[0].query.name, self.n_sweeps, self._source.layout.n_blocks
         graph: dict[Any, Any] = {}
+        homes: defaultdict[Any, list[str]] = defaultdict(list)
         key: Any
         source, held = self._sendable(graph)
+        carried: tuple[list[Ask] | None, Any] = (asks, None)
         question = ("daskgd-ask-" + self._token, sweep, first)
-        graph[question] = Task(question, Questions(question, asks))
+        if self.client is not None and len(dumps(asks)) > QUESTION_BYTES:
+            graph[question] = Task(question, Questions(question, asks))
+            carried = (None, TaskRef(question))
         keys: list[Any] = []
-        for i, (lo, hi) in enumerate(cut, first):
+        for i, (home, nodes) in enumerate(cut, first):
             key = (f"daskgd-{name}-{self._token}", sweep, i)
-            where, refs = held(lo, hi)
-            work = Span(key, source, (lo, hi), self._memory_of(lo, hi), where, os.getpid())
-            graph[key] = Task(key, work, TaskRef(question), List(*refs))
+            where, refs = held(nodes)
+            memory, on = self._memory_of(nodes), self._shelf(home)
+            work = Span(key, source, nodes, memory, where, os.getpid(), carried[0], on)
+            graph[key] = Task(key, work, carried[1], List(*refs))
             keys.append(key)
-        level = 0
-        while len(keys) > 1 and not any(ask.query.bulk for ask in asks):
+            if home and self.client is not None:
+                homes[key] = [home]
+        most, level = MERGE_WIDTH if self._heft(asks) <= LIGHT_BYTES else 1, 0
+        while not bulky and len(keys) > most:
             level += 1
             above = []
             for i in range(0, len(keys), MERGE_WIDTH):
                 key = (f"daskgd-merge-{self._token}", sweep, level, i // MERGE_WIDTH)
-                graph[key] = Task(key, merge, List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
+                graph[key] = Task(key, Merge(key, n_blocks), List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
                 above.append(key)
             keys = above
-        return graph, keys
+        self.tasks_per_sweep[-1] += sum(isinstance(task, Task) for task in graph.values())
+        return graph, keys, homes
 
-    def _memory_of(self, lo: int, hi: int) -> Memory:
+    def _heft(self, asks: Sequence[Ask]) -> int:
+        return sum(ask.query.heft(ask.problem, self.dataset.n_features) for ask in asks)
+
+    def _shelf(self, home: str) -> tuple[str, str] | None:
+        return (self._token, home) if home else None
+
+    def _memory_of(self, nodes: list[Node]) -> Memory:
         if not self._memory:
             return {}
         size = self._source.layout.partition_blocks
-        return {key: value for key, value in self._memory.items() if lo <= key[2] * size < hi}
+        mine = {index for lo, hi in nodes for index in range(lo // size, -(-hi // size))}
+        return {key: value for key, value in self._memory.items() if key[2] in mine}
 
-    def _sendable(self, graph: dict[Any, Any]) -> tuple[Source, Callable[[int, int], Any]]:
-        """The source without what lies in the memory of workers, and for a span the pieces it covers."""
+    def _sendable(self, graph: dict[Any, Any]) -> tuple[Source, Callable[[list[Node]], Any]]:
+        """The source without what lies in the memory of workers, and for nodes the pieces they cover."""
         source = self._source
         columns = {name: getattr(source, name) for name in ("X", "y", "sample_weight")}
         held = {name: c for name, c in columns.items() if isinstance(c, Held)}
@@ -164,9 +237,12 @@ class Graph:
             name: PiecesColumn(c.shape, c.dtype, c.piece_rows, {}) for name, c in held.items()
         }
 
-        def pieces(lo: int, hi: int) -> tuple[list[tuple[str, int]], list[TaskRef]]:
-            start, stop = source.layout.rows(lo, hi)
-            where = [(name, i) for name, c in held.items() for i in c.covering(start, stop)]
+        def pieces(nodes: list[Node]) -> tuple[list[tuple[str, int]], list[TaskRef]]:
+            rows = [source.layout.rows(*node) for node in nodes]
+            # A piece once, though two nodes may share it.
+            where = list(
+                dict.fromkeys((name, i) for name, c in held.items() for r in rows for i in c.covering(*r))
+            )
             return where, [TaskRef(held[name].key(i)) for name, i in where]
 
         return replace(source, **bare), pieces
@@ -188,7 +264,12 @@ def check_engine(engine: Choice) -> None:
 
 @contextmanager
 def opened(
-    dataset: Dataset, engine: Choice = None, *, whole_partitions: bool = False, bulk: int = 0
+    dataset: Dataset,
+    engine: Choice = None,
+    *,
+    whole_partitions: bool = False,
+    bulk: int = 0,
+    memory: Budget = 0,
 ) -> Iterator[tuple[Engine, Dataset]]:
     """An engine and the dataset it reads, its rows placed; everything is given back at the end.
 
@@ -202,6 +283,8 @@ def opened(
         Whether a solver will need whole partitions in memory.
     bulk : int
         Bytes of rows that a sweep will return.
+    memory : "auto", float or int
+        Rows to keep between sweeps: see :mod:`daskgd.engines.residency`.
     """
     check_engine(engine)
     get: Any = dask.threaded.get
@@ -224,15 +307,45 @@ def opened(
     tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
     with placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk) as ready:
         if engine == "serial":
-            yield Serial(ready.source, ready.nbytes), ready
+            yield Serial(_kept_here(ready, memory, whole_partitions), ready.nbytes), ready
         elif callable(engine):
             yield engine(ready), ready
         else:
-            yield Graph(ready, get), ready
+            graph = Graph(ready, get, memory=memory, whole_partitions=whole_partitions)
+            try:
+                yield graph, ready
+            finally:
+                graph.close()
+
+
+def _kept_here(dataset: Dataset, memory: Budget, whole_partitions: bool) -> BlockSource:
+    """The source of a dataset, which keeps rows in this process."""
+    graph = Graph(dataset, dask.threaded.get, memory=memory, whole_partitions=whole_partitions)
+    if graph.residents is None:
+        return dataset.source
+    graph.residents.settled({HERE: 1})
+    on = graph.residents.shelves.get(HERE)
+    return dataset.source if on is None else Kept(dataset.source, on)
 
 
 def n_threads(client: distributed.Client | None) -> int:
     """Threads that compute at this moment."""
+    return sum(threads_of(client).values())
+
+
+def threads_of(client: distributed.Client | None) -> dict[str, int]:
+    """Those of each worker, by address; of this process under the name of its home."""
     if client is None:
-        return int(dask.config.get("num_workers", None) or CPU_COUNT)
-    return sum(client.nthreads().values())
+        return {HERE: int(dask.config.get("num_workers", None) or CPU_COUNT)}
+    return dict(client.nthreads())
+
+
+def _can_keep(dataset: Dataset, get: Any) -> bool:
+    """Whether rows are read from a store, by tasks that end in a process that goes on."""
+    lasting = isinstance(get, distributed.Client) or get in (dask.threaded.get, dask.local.get_sync)
+    columns = [c for c in dataset._columns if c is not None]
+    return (
+        lasting
+        and any(isinstance(c, Column) for c in columns)
+        and not any(isinstance(c, Held) for c in columns)
+    )

@@ -208,15 +208,31 @@ BARE = 110_000_000
 """Bytes of a worker process that has imported daskgd and read its first block."""
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Bytes of memory that a worker may use, bytes of data that dask holds there, and threads."""
+
+    limit: int
+    managed: int
+    threads: int
+
+
+def workers_of(client: distributed.Client) -> dict[str, Worker]:
+    """The workers by address; one without a limit may use its share of this machine's memory."""
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    machine = psutil.virtual_memory().total // max(len(found), 1)
+    return {
+        address: Worker(
+            int(w["memory_limit"] or machine), int(w["metrics"].get("managed_bytes", 0)), int(w["nthreads"])
+        )
+        for address, w in found.items()
+    }
+
+
 def _workers(client: distributed.Client) -> list[tuple[int, int, int]]:
-    """(memory limit, memory in use, threads) of each worker that has a limit.
+    """(memory limit, memory in use, threads) of each worker.
 
     In use are a bare process and the data held there. What else a process holds by now is mostly memory kept
     from earlier blocks, which the next ones use again, and before its first task it has not imported us yet.
     """
-    found = client.scheduler_info(n_workers=-1)["workers"].values()
-    return [
-        (int(w["memory_limit"]), BARE + int(w["metrics"].get("managed_bytes", 0)), int(w["nthreads"]))
-        for w in found
-        if w["memory_limit"]
-    ]
+    return [(w.limit, BARE + w.managed, w.threads) for w in workers_of(client).values()]

@@ -7,15 +7,17 @@ that would double its memory before the first row.
 from __future__ import annotations
 
 import ctypes
-import operator
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from daskgd.columns import Source
-from daskgd.engines.base import Memory, Partial, one_blas_thread, tree, walk
+from daskgd.engines.base import Memory, Node, Partial, join, one_blas_thread, walk
+from daskgd.engines.base import Source as BlockSource
+from daskgd.engines.shelves import Kept, ReadAhead, shelf
 from daskgd.queries import Ask
 
 
@@ -41,18 +43,25 @@ class Questions(Work):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span(Work):
-    """The work of one span task: walk its blocks, reading them from the source."""
+    """The work of one span task: walk the blocks of some nodes of the merge tree.
+
+    `asks` are None where they come as a task; `shelf` is the name of the one that may have the rows.
+    """
 
     source: Source
-    blocks: tuple[int, int]
+    nodes: list[Node]
     memory: Memory
     where: list[tuple[str, int]]
     driver: int
+    asks: list[Ask] | None
+    shelf: tuple[str, str] | None
 
-    def __call__(self, asks: list[Ask], pieces: list[Any]) -> Partial:
+    def __call__(self, asks: list[Ask] | None = None, pieces: Sequence[Any] = ()) -> dict[Node, Partial]:
+        asks = asks or self.asks
+        assert asks is not None
         if os.getpid() != self.driver:
             settle_process()
-        source = self.source
+        source: BlockSource = self.source
         if self.where:
             held: dict[str, dict[int, Any]] = {}
             for (name, i), piece in zip(self.where, pieces, strict=True):
@@ -60,13 +69,22 @@ class Span(Work):
             columns: dict[str, Any] = {
                 name: replace(getattr(source, name), pieces=found) for name, found in held.items()
             }
-            source = replace(source, **columns)
-        return walk(source, asks, *self.blocks, self.memory)
+            source = replace(self.source, **columns)
+        on = shelf(*self.shelf) if self.shelf else None
+        blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if on is None or b not in on.rows]
+        with ReadAhead(source, blocks) as ahead:
+            source = ahead if on is None else Kept(ahead, on)
+            return {node: walk(source, asks, *node, self.memory) for node in self.nodes}
 
 
-def merge(partials: list[Partial]) -> Partial:
-    """Merge consecutive nodes in the order of the tree."""
-    return tree(0, len(partials), partials.__getitem__, operator.add)
+@dataclass(frozen=True, slots=True, eq=False)
+class Merge(Work):
+    """Merge what tasks found, as far as their nodes of the tree over `n_blocks` leaves are neighbours."""
+
+    n_blocks: int
+
+    def __call__(self, parts: list[dict[Node, Partial]]) -> dict[Node, Partial]:
+        return join({node: partial for part in parts for node, partial in part.items()}, self.n_blocks)
 
 
 @cache

@@ -10,7 +10,7 @@ from daskgd.datasets import Dataset
 from daskgd.engines.base import one_blas_thread
 from daskgd.engines.graph import opened
 from daskgd.estimators.callbacks import Callbacks, managed
-from daskgd.estimators.planning import SolverChoice
+from daskgd.estimators.planning import SolverChoice, sweeps_of
 from daskgd.problems import Problem, Shape
 from daskgd.training import Fit, Meter, Result
 from daskgd.training import together as advance
@@ -21,6 +21,7 @@ class Fittable(Protocol):
     """What a fit asks of an estimator."""
 
     engine: Any
+    memory: Any
 
     def _shape(self, dataset: Dataset) -> Shape: ...
     def _choice(self, shape: Shape | None) -> SolverChoice: ...
@@ -67,11 +68,16 @@ def _run_fits(estimators: Sequence[Fittable], dataset: Dataset, given: tuple[Any
     shape = estimators[0]._shape(dataset)
     solvers = [e._choice(e._shape(dataset)).solver for e in estimators]
     whole = any(solver.needs_partitions for solver in solvers)
+    once = all(sweeps_of(solver, shape) == "1" for solver in solvers)
+    memory = 0 if once else estimators[0].memory  # what is read once is not worth keeping
     bulk = max(sum(query.bulk for query in solver.rides(shape)) for solver in solvers)
     try:
         # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
         with (
-            opened(dataset, estimators[0].engine, whole_partitions=whole, bulk=bulk) as (engine, placed),
+            opened(dataset, estimators[0].engine, whole_partitions=whole, bulk=bulk, memory=memory) as (
+                engine,
+                placed,
+            ),
             one_blas_thread(),
         ):
             advance([run.estimator._steps(placed, run) for run in runs], [run.meter for run in runs], engine)

@@ -20,7 +20,8 @@ def together(
     Parameters
     ----------
     estimators : sequence of estimators
-        Each with settings of its own; they share one engine, so that `engine` must be equal.
+        Each with settings of its own; they share one engine, so that `engine` and `memory`
+        must be equal.
     X, y, sample_weight :
         As for ``fit``.
 
@@ -52,6 +53,11 @@ def together(
             raise ValueError(
                 f"together: expected one engine for all, got {estimators[0].engine!r} and "
                 f"{estimator.engine!r}"
+            )
+        if estimator.memory != estimators[0].memory:
+            raise ValueError(
+                f"together: expected one memory for all, got {estimators[0].memory!r} and "
+                f"{estimator.memory!r}"
             )
     dataset = estimators[0]._dataset(X, y, sample_weight)
     for estimator in estimators[1:]:

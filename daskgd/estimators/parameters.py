@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from daskgd.engines.residency import is_memory
 from daskgd.solvers.base import is_count, is_positive
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -59,8 +60,8 @@ COMMON: dict[str, Rule] = {
     "max_iter": (is_count, "a whole number >= 1"),
     "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
     "memory": (
-        lambda value: (isinstance(value, str) and value == "auto") or (value == 0 and not is_flag(value)),
-        '"auto" or 0: every sweep streams; keeping rows in memory between sweeps is not available yet',
+        is_memory,
+        '"auto", 0, a share of memory such as 0.3, or bytes such as 2_000_000_000 or "2 GB"',
     ),
     "random_state": (
         lambda value: value is None or is_count(value) or (value == 0 and not is_flag(value)),

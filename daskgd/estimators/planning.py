@@ -52,6 +52,22 @@ def solver_named(estimator: str, solver: Any) -> SolverChoice:
     return SolverChoice(type(solver)(**solver.get_params()), "as given")
 
 
+def sweeps_of(solver: Solver, shape: Shape) -> str:
+    """Reads of the data to expect."""
+    if isinstance(solver, Gram) or _share(solver, shape) >= 1:
+        return "1"
+    if isinstance(solver, SubsampledNewton):
+        return "3 to 5"
+    if isinstance(solver, FISTA | LBFGS):
+        return "tens to hundreds"
+    return "up to max_iter" if isinstance(solver, LocalGD) else "depends on the data"
+
+
+def _share(solver: Solver, shape: Shape) -> float:
+    """The share of the rows in the sample that rides on the survey."""
+    return max([q.share for q in solver.rides(shape) if isinstance(q, Sample)], default=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a fit is going to do.
@@ -85,17 +101,8 @@ class Plan:
     def of(cls, estimator: str, choice: SolverChoice, shape: Shape, sweep_bytes: int) -> Plan:
         """The plan for a choice and data of a shape."""
         solver = choice.solver
-        share = max([q.share for q in solver.rides(shape) if isinstance(q, Sample)], default=0.0)
-        if isinstance(solver, Gram) or share >= 1:
-            sweeps = "1"
-        elif isinstance(solver, SubsampledNewton):
-            sweeps = "3 to 5"
-        elif isinstance(solver, FISTA | LBFGS):
-            sweeps = "tens to hundreds"
-        elif isinstance(solver, LocalGD):
-            sweeps = "up to max_iter"
-        else:
-            sweeps = "depends on the data"
+        share = _share(solver, shape)
+        sweeps = sweeps_of(solver, shape)
         rows = round(share * shape.n_rows)
         return cls(
             estimator, solver, choice.reason, shape.n_rows, shape.n_features, sweep_bytes, rows, sweeps

@@ -168,8 +168,10 @@ class LinearRegression(_LeastSquares):
     tol : float
         Estimated gap to the minimum at which to stop, relative to the objective; 0 runs exactly `max_iter`
         iterations.
-    memory : "auto" or 0
-        Rows kept in memory between sweeps; for now none are, in either case.
+    memory : "auto", float, int or str
+        Rows of a stored dataset kept decoded in memory between sweeps, by the workers or by this process; the
+        others are read every time. "auto" keeps what never makes a worker spill, a float is a share of each
+        worker's memory limit, an int or "2 GB" is bytes in all, 0 keeps none. The result is the same.
     engine : None, "serial", "threads", "distributed" or callable
         What reads the data: None takes dask's configured scheduler, the current client, or threads.
     random_state : int, optional
