@@ -1,113 +1,135 @@
-"""How close a sweep comes to the storage: ``python -m benchmarks.sweep [--rows N] [--features P]``.
+"""How close a sweep comes to the storage, and to the memory: ``python -m benchmarks sweep``.
 
-Writes float32 rows to a scratch dataset, then measures in one run, on two single-threaded worker processes
-and a warm page cache, as medians over repeats:
+One sweep of a logistic gradient over float32 rows, on two single-threaded workers and a warm page cache,
+as medians over repeats of one run:
 
 * floor: two bare processes read the files of all chunks into one reused buffer each and ``blosc.decompress``
   them into one reused array, nothing else;
 * dask: ``dask.array.from_zarr`` of the same store with a task per chunk that touches it, on the cluster;
-* gradient: a fit with ``GradientDescent(step=...)``, one pure gradient of logistic loss per sweep.
+* streamed: a fit with ``memory=0`` and ``GradientDescent(step=...)``, one pure gradient per sweep;
+* resident: the same with ``memory="auto"``, the rows in the memory of the workers;
+* kernel: two bare processes walk rows in their own memory with the same query, tile by tile;
+* bandwidth: two bare processes read those rows once, by a dot product of each block with itself.
 
-Machines are noisy: the ratios to the floor of the same run are the figures, GB/s (decoded) their context.
+Faults are minor page faults of the workers in streamed sweeps, per block, once they have settled.
 """
 
 from __future__ import annotations
 
-import statistics
-import tempfile
+import resource
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 import dask.array as da
 import numpy as np
-from distributed import Client, LocalCluster
-from numcodecs import blosc
-from rich.console import Console
-from rich.table import Table
 
 import daskgd
+from benchmarks.common import (
+    PROCESSES,
+    Bench,
+    bars,
+    cluster,
+    command,
+    descent,
+    floor,
+    processes,
+    sweep_seconds,
+)
+from daskgd.columns import MemoryColumn, Source
+from daskgd.engines.base import Layout, one_blas_thread, walk
+from daskgd.losses import Logistic
+from daskgd.models import Linear
+from daskgd.penalties import L2
+from daskgd.problems import Problem
+from daskgd.queries import Ask, Gradient
 
-PROCESSES = 2
+HELD: dict[str, Source] = {}
+"""Of this process: the rows that it keeps in memory."""
 
 
-def rows_of(n_rows: int, n_features: int, block: int = 40_000) -> Iterator[tuple[Any, Any]]:
-    """Blocks of normal features rounded to two decimals, as measured data often is, and noisy labels."""
-    rng = np.random.default_rng(0)
-    w = rng.standard_normal(n_features, dtype=np.float32)
-    for start in range(0, n_rows, block):
-        X = np.round(rng.standard_normal((min(block, n_rows - start), n_features), dtype=np.float32), 2)
-        yield X, (X @ w + 3 * rng.standard_normal(len(X)) > 0).astype(np.int8)
+def hold(path: str, which: int, n: int) -> None:
+    """Keep the `which`-th of n shares of the rows, whole blocks, in this process."""
+    one_blas_thread().__enter__()
+    whole = daskgd.open_dataset(path).source
+    blocks, size = whole.layout.n_blocks, whole.layout.block_rows
+    start, stop = (min(blocks * i // n * size, whole.layout.n_rows) for i in (which, which + 1))
+    X = np.empty((stop - start, whole.X.shape[1]), whole.X.dtype)
+    y = np.empty(stop - start, np.int8)
+    for a in range(start, stop, size):
+        rows = whole.read(a, min(a + size, stop))
+        X[a - start : a - start + len(rows)], y[a - start : a - start + len(rows)] = rows.X, rows.y
+    HELD["rows"] = Source(Layout(stop - start, size, 1), MemoryColumn(X), MemoryColumn(y), None)
 
 
-def decode_all(files: list[str], chunk_bytes: int) -> None:
-    """Read and decompress chunk files into two reused buffers: the floor."""
-    stored, decoded = bytearray(2 * chunk_bytes), bytearray(chunk_bytes)
-    for name in files:
-        with open(name, "rb") as file:
-            size = file.readinto(stored)
-        blosc.decompress(memoryview(stored)[: size - 4], decoded)  # the last four bytes are the checksum
+def kernel() -> None:
+    """The gradient of the rows that are held."""
+    source = HELD["rows"]
+    model = Linear(source.X.shape[1])
+    problem = Problem(Logistic(), model, L2(1e-6), labels=np.array([0, 1]))
+    ask = Ask(problem, Gradient(np.full(model.size, 0.01)))
+    walk(source, [ask], 0, source.layout.n_blocks, {})
 
 
-def seconds_of(work: Callable[[], Any], repeats: int) -> float:
-    """Median seconds, after one run to warm up."""
-    times = []
-    for _ in range(repeats + 1):
+def read_once() -> float:
+    """Every number of the rows that are held, used once."""
+    source, total = HELD["rows"], 0.0
+    for i in range(source.layout.n_blocks):
+        x = source.X.read(*source.layout.rows(i, i + 1)).ravel()
+        total += float(x @ x)
+    return total
+
+
+def faults() -> int:
+    """Minor page faults of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def faults_per_block(client: Any, dataset: Any, sweeps: int = 5) -> float:
+    """In the workers, in a streamed fit; they have streamed before."""
+    before = sum(client.run(faults).values())
+    n = descent(sweeps).fit(dataset).n_sweeps_
+    return (sum(client.run(faults).values()) - before) / (n * dataset.source.layout.n_blocks)
+
+
+@command
+@click.option("--rows", default=20_000_000, show_default=True, help="Before --scale.")
+@click.option("--features", default=50, show_default=True)
+def main(bench: Bench, rows: int, features: int) -> None:
+    """A gradient sweep against the bare read of the same chunks, and against the same rows in memory."""
+    dataset = bench.store("rounded", bench.rows(rows), features)
+    path, seconds = str(dataset.path), {"floor": floor(bench, dataset)}
+    with cluster() as client:
+        chunk_rows = dataset.info()["chunk_rows"]
+        X = da.from_zarr(Path(path, "X"), chunks=(chunk_rows, features))
+        touched = X.map_blocks(lambda block: block[:1, :1], chunks=((1,) * X.numblocks[0], (1,)))
+        seconds["dask"] = bench.seconds(touched.compute)
+        seconds["streamed"] = bench.median(lambda: sweep_seconds(dataset))
+        per_block = faults_per_block(client, dataset)
         began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
-
-
-@click.command()
-@click.option("--rows", type=click.IntRange(min=10_000), default=10_000_000, show_default=True)
-@click.option("--features", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-def main(rows: int, features: int, repeats: int) -> None:
-    """Measure a sweep against the bare read of the same chunks."""
-    with tempfile.TemporaryDirectory(prefix="daskgd-benchmark-") as folder:
-        path = Path(folder) / "rows.zarr"
-        daskgd.write_dataset(path, rows_of(rows, features))
-        dataset = daskgd.open_dataset(path)
-        chunk_bytes = int(dataset.info()["chunk_rows"]) * features * 4
-        files = [str(file) for file in sorted((path / "X" / "c").rglob("*")) if file.is_file()]
-        X_bytes = rows * features * 4
-
-        with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-
-            def floor() -> None:
-                shares = [files[i::PROCESSES] for i in range(PROCESSES)]
-                list(pool.map(decode_all, shares, [chunk_bytes] * PROCESSES))
-
-            found = {"floor": seconds_of(floor, repeats)}
-
-        with (
-            LocalCluster(n_workers=PROCESSES, threads_per_worker=1, dashboard_address=":0") as cluster,
-            Client(cluster),
-        ):
-            X = da.from_zarr(path / "X", chunks=(dataset.info()["chunk_rows"], features))
-            touched = X.map_blocks(lambda block: block[:1, :1], chunks=((1,) * X.numblocks[0], (1,)))
-            found["dask"] = seconds_of(touched.compute, repeats)
-            sweeps = 5
-            solver = daskgd.GradientDescent(step=0.1)
-            est = daskgd.LogisticRegression(solver=solver, max_iter=sweeps + 1, tol=0)
-
-            def sweep() -> float:
-                at = est.fit(dataset).history_.column("seconds")
-                return (at[-1] - at[0]) / sweeps
-
-            found["gradient"] = statistics.median(sweep() for _ in range(repeats))
-
-        table = Table("", "seconds", "GB/s decoded", "of the floor", title=repr(dataset))
-        for name, seconds in found.items():
-            rate = f"{X_bytes / seconds / 1e9:.2f}"
-            table.add_row(name, f"{seconds:.3f}", rate, f"{found['floor'] / seconds:.0%}")
-        Console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+        descent(0, "auto").fit(dataset)
+        loaded = time.perf_counter() - began
+        seconds["resident"] = bench.median(lambda: sweep_seconds(dataset, 20, "auto"))
+    with processes() as each:
+        each(hold, [(path, i, PROCESSES) for i in range(PROCESSES)])
+        seconds["kernel"] = bench.seconds(lambda: each(kernel, [()] * PROCESSES))
+        seconds["bandwidth"] = bench.seconds(lambda: each(read_once, [()] * PROCESSES))
+    of = {"dask": "floor", "streamed": "floor", "resident": "kernel", "kernel": "bandwidth"}
+    table = [
+        {
+            "what": name,
+            "seconds": s,
+            "GB/s decoded": dataset.n_rows * features * 4 / s / 1e9,
+            "share of": f"{seconds[of[name]] / s:.0%} of the {of[name]}" if name in of else None,
+            "faults per block": per_block if name == "streamed" else None,
+        }
+        for name, s in seconds.items()
+    ]
+    about = (
+        f"One sweep of a logistic gradient over {dataset.n_rows:,} x {features} float32, two "
+        "single-threaded workers, warm page cache. *floor*: two bare processes only read and decompress the "
+        "chunks. *kernel*: two bare processes ask the same of rows in their own memory. *bandwidth*: they "
+        f'read those once. A fit of two sweeps with memory="auto", loading included, took {loaded:.2f} s.'
+    )
+    bench.publish("sweep", about, {"": table}, lambda axes: bars(axes, table, "what", "GB/s decoded"))

@@ -1,4 +1,4 @@
-"""How many reads of the data a fit takes: ``python -m benchmarks.sweeps [--scale S] [--case NAME]...``.
+"""How many reads of the data a fit takes: ``python -m benchmarks sweeps [--scale S] [--case NAME]...``.
 
 Each case is written once to a scratch dataset of float32 rows, in blocks, and fitted with default settings on
 two single-threaded workers. Sweeps are counted by the engine, the survey included; the relative gap is not
@@ -10,49 +10,18 @@ survey sweep alone is not it, see ``benchmarks.sweep``.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from distributed import Client, LocalCluster
-from rich.console import Console
-from rich.table import Table
 from scipy.special import expit, log_softmax, softmax
 from sklearn.datasets import load_digits
 
 import daskgd
-
-BLOCK = 50_000
-
-
-def correlated(
-    n: int, p: int, condition: float, share: float = 0.5, used: float = 1.0, noise: bool = False
-) -> Iterator[tuple[Any, Any]]:
-    """Rows with singular values from 1 down to 1 / condition, and labels of a logistic model of which a share
-    is positive; or, with `noise`, a linear target."""
-    rng = np.random.default_rng(0)
-    left, right = (np.linalg.qr(rng.standard_normal((p, p)))[0] for _ in range(2))
-    A = (left * np.geomspace(1, 1 / condition, p)) @ right * np.sqrt(p)
-    w = rng.standard_normal(p) * (rng.random(p) < used)
-    pilot = rng.standard_normal((100_000, p)) @ A @ w
-    w *= 2 / pilot.std()
-    pilot *= 2 / pilot.std()
-    low, high = -30.0, 30.0
-    for _ in range(60):  # the intercept that gives the share
-        b = (low + high) / 2
-        low, high = (low, b) if expit(pilot + b).mean() > share else (b, high)
-    for start in range(0, n, BLOCK):
-        X = (rng.standard_normal((min(BLOCK, n - start), p)) @ A).astype(np.float32)
-        z = X @ w + b
-        if noise:
-            yield X, z + rng.standard_normal(len(X))
-        else:
-            yield X, (rng.random(len(X)) < expit(z)).astype(np.int8)
+from benchmarks.common import BLOCK, Bench, bars, cluster, command, correlated
 
 
 def digits(n: int) -> Iterator[tuple[Any, Any]]:
@@ -158,8 +127,8 @@ def objective(est: Any, dataset: Any, W: Any, curvature: bool = False) -> tuple[
     return f, G, H
 
 
-def gap(est: Any, dataset: Any, tight: Callable[[], Any]) -> float:
-    """How far the fit is above the minimum, relative to it."""
+def minimum(est: Any, dataset: Any, tight: Callable[[], Any]) -> tuple[float, float]:
+    """The objective at the fit, and the least: two Newton steps from there or, with L1, at a tighter fit."""
     W = parameters(est)
     f, G, H = objective(est, dataset, W, curvature=True)
     if float(np.max(est._strengths(1.0, 1)[0])) > 0:
@@ -168,24 +137,19 @@ def gap(est: Any, dataset: Any, tight: Callable[[], Any]) -> float:
         for _ in range(2):
             W = W - (np.linalg.lstsq(H, G.ravel(), rcond=1e-13)[0]).reshape(W.shape)
             best, G, _ = objective(est, dataset, W)
-    return (f - min(best, f)) / best
+    return f, min(best, f)
 
 
-@click.command()
-@click.option("--scale", default=1.0, show_default=True, help="Of the rows of every case.")
+@command
 @click.option("--case", "names", multiple=True, type=click.Choice(list(CASES)), help="Only these.")
-def main(scale: float, names: tuple[str, ...]) -> None:
-    """Print a table of sweeps and measured gaps, one line a case."""
-    table = Table("case", "rows", "solver", "sweeps", "may take", "true gap", "gap_", "seconds")
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
+def main(bench: Bench, names: tuple[str, ...]) -> None:
+    """Sweeps and true gaps of fits with default settings, one line a case."""
+    table = []
+    with cluster():
         for name in names or CASES:
             case = CASES[name]
-            n = int(case.rows * scale)
-            path = Path(scratch, "case.zarr")
+            n = bench.rows(case.rows)
+            path = bench.scratch / "case.zarr"
             daskgd.write_dataset(path, case.blocks(n), overwrite=True)
             dataset = daskgd.open_dataset(path)
             began = time.perf_counter()
@@ -195,13 +159,21 @@ def main(scale: float, names: tuple[str, ...]) -> None:
             def tight(case: Case = case, n: int = n, dataset: Any = dataset) -> Any:
                 return case.estimator(n).set_params(tol=1e-10).fit(dataset)
 
-            true = gap(est, dataset, tight)
-            solver = est.history_.solver.partition("(")[0]
-            cells = (f"{n:,}", solver, est.n_sweeps_, case.most, f"{true:.0e}", f"{est.gap_:.0e}")
-            table.add_row(name, *map(str, cells), f"{seconds:.1f}")
-            print(name, *cells, f"{seconds:.1f} s", flush=True)
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+            f, best = minimum(est, dataset, tight)
+            row = {
+                "case": name,
+                "rows": n,
+                "solver": est.history_.solver.partition("(")[0],
+                "sweeps": est.n_sweeps_,
+                "may take": case.most,
+                "true gap": f"{(f - best) / best:.0e}",
+                "gap_": f"{est.gap_:.0e}",
+                "seconds": seconds,
+            }
+            click.echo("  ".join(map(str, row.values())))
+            table.append(row)
+    about = (
+        "Reads of the data by a fit with default settings, the survey included, and how far its objective, "
+        "evaluated in float64, is above the minimum."
+    )
+    bench.publish("sweeps", about, {"": table}, lambda axes: bars(axes, table, "case", "sweeps"))
