@@ -30,7 +30,7 @@ def main(rows=200_000):
         path = f"{folder}/rows.zarr"
         daskgd.write_dataset(path, blocks(rows))
         train, test = daskgd.open_dataset(path).train_test_split(0.2)
-        print(daskgd.Lasso().plan(train))  # reads nothing
+        print(daskgd.Lasso().plan(train))  # a short look
 
         lassos = [daskgd.Lasso(alpha=alpha) for alpha in STRENGTHS]
         ridges = [daskgd.Ridge(alpha=alpha * train.n_rows) for alpha in STRENGTHS]  # the penalty on the sum

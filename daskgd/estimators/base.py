@@ -169,7 +169,10 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:
-        """What ``fit`` would do with this data: the solver and why, and the sweeps to expect. Reads nothing.
+        """What ``fit`` would do with this data now: solver, sweeps, where it runs, tasks, memory, seconds.
+
+        Reads some stored blocks for a fraction of a second, here or on every worker of the current cluster,
+        to see how fast that goes; trains nothing and keeps nothing.
 
         Parameters
         ----------
@@ -179,12 +182,28 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         Plan
-            Print it.
+            Print it; its numbers are attributes.
+
+        Raises
+        ------
+        ValueError
+            For what ``fit`` would refuse before its first sweep: bad parameters, shapes and types, and blocks
+            that do not fit into a worker's memory, with the size that would.
         """
         self._check_parameters()
         dataset = as_dataset(X, y)
+        if dataset._columns[1] is not None:  # a stand-in, as a fit that is there stays as it is
+            type(self)(**self.get_params(deep=False))._admit(dataset, X, reset=True)
         shape = self._shape(dataset)
-        return Plan.of(type(self).__name__, self._choice(shape), shape, dataset.nbytes)
+        return Plan.of(
+            type(self).__name__,
+            self._choice(shape),
+            shape,
+            dataset,
+            loss=self._loss(2),
+            engine=self.engine,
+            memory=self.memory,
+        )
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
         """X, y and weights as a Dataset, checked as far as that takes no reading."""

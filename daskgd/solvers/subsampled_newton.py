@@ -30,7 +30,14 @@ HESSIAN_WORK = 3e10
 """Multiplications that one Hessian in memory may take: some seconds on one core."""
 
 NEWTON_WORK = 4e9
-"""Multiplications for one Hessian up to which every iteration in memory forms a new one."""
+"""Multiplications for one Hessian up to which every iteration in memory forms a new one, where all rows are
+there and the answer is the end."""
+
+START_WORK = 1e8
+"""The same where the answer is where to start: beyond it, the sample is sampled in its turn."""
+
+FINAL_TOL = 1e-14
+"""Relative gap to which the problem is solved where all rows are in memory."""
 
 FAR = 1e-2
 """Gap relative to the objective beyond which the sample's Hessian is taken anew after a step."""
@@ -188,7 +195,7 @@ class SubsampledNewton(Solver):
         if not len(s.X):  # few rows, and fewer of any weight
             ((f, g),) = yield (Gradient(s.w),)
             return self._aimed(problem, replace(s, f=f, g=g, trail=np.array([f]), plain=True))
-        tol = 1e-14 if s.complete else max(1e-3 * len(s.w) / len(s.X), 1e-12)
+        tol = FINAL_TOL if s.complete else max(1e-3 * len(s.w) / len(s.X), 1e-12)
         solved = yield from self.solved(problem, s.sample, s.w, tol)
         if s.complete:
             return replace(s, w=solved.w, at=solved.w, f=solved.f, g=solved.g, gap=solved.gap)
@@ -219,26 +226,26 @@ class SubsampledNewton(Solver):
         """The problem solved on rows in memory, each output by itself where they are separate."""
         k = problem.model.outputs
         if k == 1 or not problem.loss.separate:
-            (answer,) = yield (Solve(problem, rows, self._in_memory(problem, rows), w, tol),)
+            (answer,) = yield (Solve(problem, rows, self._in_memory(problem, rows, tol), w, tol),)
             return answer
         W, G = np.empty((len(w) // k, k)), np.empty((len(w) // k, k))
         f = gap = first = 0.0
         for j in range(k):
             one, its = problem.output(j, rows)
             start = w.reshape(-1, k)[:, j].copy()
-            (answer,) = yield (Solve(one, its, self._in_memory(one, its), start, tol / k),)
+            (answer,) = yield (Solve(one, its, self._in_memory(one, its, tol), start, tol / k),)
             W[:, j], G[:, j] = answer.w, answer.g
             f, gap, first = f + answer.f, gap + answer.gap, first + answer.first
         return Solved(W.ravel(), f, G.ravel(), gap, first)
 
-    def _in_memory(self, problem: Problem, rows: Rows) -> Solver:
-        """What solves the problem on rows in memory."""
+    def _in_memory(self, problem: Problem, rows: Rows, tol: float) -> Solver:
+        """What solves the problem on rows in memory, to a relative gap of `tol`."""
         model = problem.model
         if model.size > DENSE:
             return self._wide()
-        if len(rows) * _hessian_work(problem) <= NEWTON_WORK:
+        if len(rows) * _hessian_work(problem) <= (NEWTON_WORK if tol <= FINAL_TOL else START_WORK):
             return Newton()
-        each = 30 if problem.loss.separate else 30 * model.outputs
+        each = 200 if problem.loss.separate else 30 * model.outputs
         part = max(rows.X.nbytes // 4, 1)
         return type(self)(rows_per_parameter=each, sample_bytes=1, most_bytes=part, seed=self.seed)
 
