@@ -302,6 +302,7 @@ class Dataset:
         }
         if isinstance(X, Column):
             facts["chunk_rows"] = X.chunk_rows
+            facts["reader"] = X.reader
         if self.selections:
             facts["selected_from"] = layout.n_rows
         return facts

@@ -107,6 +107,13 @@ class Column:
         return int((self.array.shards or self.array.chunks)[0])
 
     @property
+    def reader(self) -> str:
+        """What turns stored bytes into rows: daskgd, or zarr's codec pipeline, by its name."""
+        if self.complete:
+            return "daskgd"
+        return type(self.array.async_array.codec_pipeline).__name__
+
+    @property
     def path(self) -> str:
         """Where the array is, for messages."""
         place = self.array.store_path

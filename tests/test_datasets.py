@@ -575,6 +575,7 @@ def test_info_and_repr(tmp_path: Path) -> None:
         "dtype": "float32",
         "nbytes": N * P * 4 + N * 8 + N * 8,
         "chunk_rows": 5,
+        "reader": "daskgd",
         "block_rows": 5,
         "n_blocks": 5,
         "n_partitions": 1,
@@ -590,6 +591,11 @@ def test_info_and_repr(tmp_path: Path) -> None:
     assert "of 23 rows" in repr(split)
     assert split.info()["selected_from"] == N
     assert "1 block," in repr(as_dataset(*data()))
+
+
+def test_info_names_the_pipeline_that_reads_foreign_arrays(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "foreign.zarr", mode="w").create_array("X", data=np.ones((4, 2)))
+    assert daskgd.open_dataset(tmp_path / "foreign.zarr").info()["reader"] == "BatchedCodecPipeline"
 
 
 def test_html_is_escaped() -> None:
