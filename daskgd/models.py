@@ -73,13 +73,23 @@ class Linear:
             mask[-self.outputs :] = False
         return mask
 
+    @property
+    def far(self) -> bool:
+        """Whether a feature lies so far from 0 that float32 would lose what tells rows apart."""
+        return self._far
+
+    @property
+    def one_column(self) -> bool:
+        """Whether margins are one column of ``X W + b`` and nothing else."""
+        return self.outputs == 1
+
     def margins(self, w: Array, X: Array) -> Array:
         """Margins of the rows of X ``(n, p)``: ``(n,)`` or ``(n, k)`` in the dtype of X."""
         # Parameters that crossed a network arrive at odd addresses, where BLAS takes another path and
         # gives other bits; here is where the kernel receives them, so here they are aligned.
         dtype = X.dtype
         X = self._exact(X)
-        W = np.require(self._in_units_of_X(w), dtype=X.dtype, requirements=["C", "A"])
+        W = np.require(self.in_units_of_X(w), dtype=X.dtype, requirements=["C", "A"])
         if self.outputs == 1:
             W = W[:, 0]
         z: Array = X @ W[: self.n_features]
@@ -89,11 +99,15 @@ class Linear:
 
     def adjoint(self, X: Array, r: Array) -> Array:
         """``(d,)`` float64: the derivative by w of ``sum(r * margins)``."""
+        X = self._exact(X)
+        cross = X.T @ r.astype(X.dtype, copy=False)
+        return self.from_units_of_X(cross.reshape(self.n_features, self.outputs), _sum(r))
+
+    def from_units_of_X(self, cross: Array, total: Any) -> Array:
+        """The adjoint ``(d,)``, from ``X' r`` ``(p, k)`` and the sum of r over rows ``(k,)``."""
         out = np.empty((self.n_features + self.intercept, self.outputs))
         g = out[: self.n_features]
-        X = self._exact(X)
-        g[:] = (X.T @ r.astype(X.dtype, copy=False)).reshape(g.shape)
-        total = _sum(r)
+        g[:] = cross
         if self.center is not None:
             g -= self.center[:, None] * total
         if self.scale is not None:
@@ -123,11 +137,11 @@ class Linear:
 
     def coefficients(self, w: Array) -> Array:
         """``(k, p)`` in the units of X: W transposed, as scikit-learn's ``coef_``."""
-        return self._in_units_of_X(w)[: self.n_features].T.copy()
+        return self.in_units_of_X(w)[: self.n_features].T.copy()
 
     def intercepts(self, w: Array) -> Array:
         """``(k,)`` in the units of X, zeros without intercept."""
-        return self._in_units_of_X(w)[-1].copy() if self.intercept else np.zeros(self.outputs)
+        return self.in_units_of_X(w)[-1].copy() if self.intercept else np.zeros(self.outputs)
 
     def parameters(self, coefficients: Array, intercepts: Array) -> Array:
         """The flat vector of ``(k, p)`` coefficients and ``(k,)`` intercepts in the units of X."""
@@ -150,7 +164,7 @@ class Linear:
         return np.vstack([rows, np.zeros((int(self.intercept), self.outputs))]).ravel()
 
     def _exact(self, X: Array) -> Array:
-        """X, in float64 where a feature lies so far from 0 that float32 would lose what tells rows apart."""
+        """X, in float64 where `far`."""
         return X.astype(np.float64) if self._far and X.dtype == np.float32 else X
 
     def _design(self, X: Array) -> Array:
@@ -163,8 +177,8 @@ class Linear:
             features *= 1 / self.scale
         return A
 
-    def _in_units_of_X(self, w: Array) -> Array:
-        """W over b, ``(p + 1, k)`` or without b ``(p, k)``."""
+    def in_units_of_X(self, w: Array) -> Array:
+        """W over b as they multiply X itself, ``(p + 1, k)`` or without b ``(p, k)``."""
         V = w.reshape(-1, self.outputs)
         if self.scale is None and self.center is None:
             return V
@@ -215,6 +229,10 @@ class LinearWithScale(Linear):
         Linear.__post_init__(self)  # super() does not find its way in a dataclass with slots
         if self.outputs != 1:
             raise ValueError(f"LinearWithScale: expected outputs=1, got {self.outputs}")
+
+    @property
+    def one_column(self) -> bool:
+        return False
 
     @property
     def line(self) -> Linear:

@@ -92,6 +92,16 @@ class Problem:
     class_weight: Array | None = None
     offset: Array | None = None
 
+    def looks_alike(self, other: Problem) -> bool:
+        """Whether both make the same targets and weights of the rows, for the same loss."""
+        same = (
+            np.array_equal(getattr(self, name), getattr(other, name))
+            if getattr(self, name) is not None and getattr(other, name) is not None
+            else getattr(self, name) is getattr(other, name)
+            for name in ("labels", "class_weight", "offset")
+        )
+        return self.loss == other.loss and self.model.outputs == other.model.outputs and all(same)
+
     def codes(self, y: Array) -> Array:
         """Stored labels to codes 0..k-1."""
         labels = self.labels

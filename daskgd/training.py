@@ -8,8 +8,10 @@ no data; an engine is whatever answers asks.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
 
@@ -19,8 +21,8 @@ from numpy.typing import NDArray
 from daskgd.engines.base import Layout
 from daskgd.engines.serial import Serial
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Ask, Query
-from daskgd.solvers.base import Solve, Solved, Solver, State, Steps
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Query, on
+from daskgd.solvers.base import Aside, Solve, Solved, Solver, State, Steps
 
 Array = NDArray[Any]
 
@@ -108,6 +110,10 @@ def digest(queries: Sequence[Query]) -> str:
         elif isinstance(value, np.ndarray):
             h.update(f"{value.dtype}{value.shape}".encode())
             h.update(np.ascontiguousarray(value).tobytes())
+        elif isinstance(value, tuple):
+            h.update(f"{len(value)}".encode())
+            for item in value:
+                feed(item)
         else:
             h.update(repr(value).encode())
 
@@ -214,10 +220,7 @@ def loop(
         try:
             while True:
                 queries = steps.send(answers)  # type: ignore[arg-type]
-                if queries and isinstance(queries[0], Solve):
-                    answers = [solve(queries[0])]
-                else:
-                    answers = yield [Ask(problem, query, run) for query in queries]
+                answers = yield [Ask(problem, query, run) for query in queries]
         except StopIteration as end:
             return end.value
 
@@ -253,58 +256,27 @@ def loop(
     return result
 
 
-# -- in memory -----------------------------------------------------------------------------------
-
-
-def in_memory(steps: Steps) -> Any:
-    """Run a generator that asks for nothing but Solves; what it returns."""
-    answers: list[Any] | None = None
-    try:
-        while True:
-            (ask,) = steps.send(answers)  # type: ignore[arg-type]
-            assert isinstance(ask, Solve)
-            answers = [solve(ask)]
-    except StopIteration as end:
-        return end.value
-
-
-def solve(ask: Solve) -> Solved:
-    """Answer a Solve: the whole fit on rows in memory, by the same solvers and the same loop."""
-    rows, problem = ask.rows, ask.problem
-    engine = Serial(_InMemory(rows, Layout(len(rows), max(len(rows), 1), 1)))
-    shape = Shape(len(rows), rows.X.shape[1], rows.X.dtype.itemsize, problem.labels is not None)
-    found = [engine.sweep([Ask(None, query)])[0] for query in ask.solver.rides(shape)]
-    journal = Journal()
-    fit = loop(ask.solver, problem, ask.w, Stop(ask.tol, ask.max_iter), journal=journal, found=found)
-    together([fit], [Meter()], engine)
-    best = journal.best
-    assert best is not None
-    last = journal.state if np.isfinite(journal.state.f) else best
-    state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
-    return Solved(state.point, state.f, state.g, state.gap, journal.first)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _InMemory:
-    """A Source over rows at hand, one block."""
-
-    rows: Rows
-    layout: Layout
-
-    def read(self, start: int, stop: int) -> Rows:
-        return self.rows
-
-
 # -- many fits, one sweep -----------------------------------------------------------------------
 
 
-def together(fits: Sequence[Fit], meters: Sequence[Meter], engine: Engine) -> list[Any]:
+def together(
+    fits: Sequence[Fit],
+    meters: Sequence[Meter],
+    engine: Engine,
+    lanes: Sequence[int | None] | None = None,
+    threads: int = 0,
+) -> list[Any]:
     """Advance all fits in step, one sweep answering what each of them asks next; their return values.
 
-    Equal questions about the data alone (surveys) are asked once. A fit that fails ends the others.
+    Equal questions about the data alone (surveys) are asked once, gradients as one product with X, in which
+    each fit has a lane of its own (:class:`~daskgd.queries.Gradients`): by default its position, and none
+    where there is but one fit. What is asked aside is worked on in `threads`, by default one for each core.
+    A fit that fails ends the others.
     """
     results: list[Any] = [None] * len(fits)
     pending: dict[int, list[Ask]] = {}
+    if lanes is None:
+        lanes = range(len(fits)) if len(fits) > 1 else [None] * len(fits)
 
     def advance(i: int, answers: list[Any] | None) -> None:
         while True:
@@ -324,24 +296,148 @@ def together(fits: Sequence[Fit], meters: Sequence[Meter], engine: Engine) -> li
             for i in range(len(fits)):
                 advance(i, None)
             while pending:
-                distinct: list[Ask] = []
-                places: dict[int, list[int]] = {}
-                for i, asks in pending.items():
-                    places[i] = [_place(ask, distinct) for ask in asks]
-                answers = engine.sweep(distinct)
+                asides = {i: asks for i, asks in pending.items() if isinstance(asks[0].query, Aside)}
+                if asides:
+                    found = aside([(lanes[i], asks) for i, asks in asides.items()], threads)
+                    for i, answers in zip(asides, found, strict=True):
+                        advance(i, answers)
+                    continue
+                asked = _Sweep()
+                places = {i: asked.places(asks, lanes[i]) for i, asks in pending.items()}
+                answers = engine.sweep(asked.asks())
                 for i, where in places.items():
                     meters[i].sweeps += 1
                     meters[i].bytes += engine.nbytes
-                    advance(i, [answers[j] for j in where])
+                    advance(i, [pick(answers) for pick in where])
     finally:
         for fit in fits:
             fit.close()
     return results
 
 
-def _place(ask: Ask, distinct: list[Ask]) -> int:
-    """Position of the ask among the distinct ones, appended if it is new."""
-    if ask.problem is None and ask in distinct:
-        return distinct.index(ask)
-    distinct.append(ask)
-    return len(distinct) - 1
+class _Sweep:
+    """What to ask in one sweep, of many fits, and where each finds its answers."""
+
+    def __init__(self) -> None:
+        self.distinct: list[Ask] = []
+        self.stacks: dict[tuple[int, bool], dict[int, tuple[Problem, Gradient]]] = {}
+
+    def places(self, asks: Sequence[Ask], lane: int | None) -> list[Callable[[list[Any]], Any]]:
+        """Take in what a fit asks; how to find each answer among those of the sweep."""
+        return [self._stacked(ask, lane) or self._apart(ask) for ask in asks]
+
+    def asks(self) -> list[Ask]:
+        """All that is to be asked: first what is alone, then the stacks."""
+        return self.distinct + [Ask(None, Gradients.of(stack)) for stack in self.stacks.values()]
+
+    def _apart(self, ask: Ask) -> Callable[[list[Any]], Any]:
+        if ask.problem is None and ask in self.distinct:
+            at = self.distinct.index(ask)
+        else:
+            at = len(self.distinct)
+            self.distinct.append(ask)
+        return lambda answers: answers[at]
+
+    def _stacked(self, ask: Ask, lane: int | None) -> Callable[[list[Any]], Any] | None:
+        """The same in a stack; None where the ask does not go there."""
+        if lane is None or type(ask.query) is not Gradient or not ask.problem.model.one_column:
+            return None
+        key = lane // LANES, ask.problem.model.far
+        stack = self.stacks.setdefault(key, {})
+        if lane % LANES in stack:  # the second of one fit
+            return None
+        at = len(stack)
+        stack[lane % LANES] = ask.problem, ask.query
+        return lambda answers: answers[len(self.distinct) + list(self.stacks).index(key)][at]
+
+
+# -- aside ---------------------------------------------------------------------------------------
+
+
+def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -> list[list[Any]]:
+    """Answers to what fits ask aside, given with the lane of each: on this machine, in some threads.
+
+    Solves on the same rows, of fits with lanes, go together as their sweeps do.
+    """
+    answers: list[list[Any]] = [[None] * len(asks) for _, asks in asked]
+    groups: dict[Any, list[tuple[int, int]]] = {}
+    for i, (lane, asks) in enumerate(asked):
+        for j, ask in enumerate(asks):
+            assert isinstance(ask.query, Aside)
+            rows = ask.query.rows
+            key: Any = (i, j)
+            if lane is not None and isinstance(ask.query, Solve):
+                key = (j, lane // LANES, rows.dtype, *map(id, (rows.X, rows.y, rows.sample_weight)))
+            groups.setdefault(key, []).append((i, j))
+
+    def work(places: list[tuple[int, int]]) -> None:
+        queries: list[Any] = [asked[i][1][j].query for i, j in places]
+        if isinstance(queries[0], Solve):
+            found = solve(queries, [asked[i][0] for i, _ in places])
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = [on(q.rows, q.problem, q.query) for q in queries]
+        for (i, j), answer in zip(places, found, strict=True):
+            answers[i][j] = answer
+
+    threads = min(threads or cores(), len(groups))
+    if threads == 1:
+        for places in groups.values():
+            work(places)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, groups.values()))
+    return answers
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_memory(steps: Steps) -> Any:
+    """Run a generator that asks for nothing of the data; what it returns."""
+    answers: list[Any] | None = None
+    try:
+        while True:
+            queries = steps.send(answers)  # type: ignore[arg-type]
+            (answers,) = aside([(None, [Ask(None, query) for query in queries])])
+    except StopIteration as end:
+        return end.value
+
+
+def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,)) -> list[Solved]:
+    """Answer Solves on the same rows: whole fits in memory, by the same solvers and the same loop."""
+    rows = asked[0].rows
+    engine = Serial(_InMemory(rows, Layout(len(rows), max(len(rows), 1), 1)))
+    journals = [Journal() for _ in asked]
+
+    def fit(one: Solve, journal: Journal) -> Fit:
+        labels = one.problem.labels is not None
+        rides = one.solver.rides(Shape(len(rows), rows.X.shape[1], rows.X.dtype.itemsize, labels))
+        found = (yield [Ask(None, query) for query in rides]) if rides else []
+        yield from loop(
+            one.solver, one.problem, one.w, Stop(one.tol, one.max_iter), journal=journal, found=found
+        )
+
+    fits = [fit(one, journal) for one, journal in zip(asked, journals, strict=True)]
+    together(fits, [Meter() for _ in asked], engine, lanes, threads=1)
+    out = []
+    for journal in journals:
+        best = journal.best
+        assert best is not None
+        last = journal.state if np.isfinite(journal.state.f) else best
+        state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
+        out.append(Solved(state.point, state.f, state.g, state.gap, journal.first))
+    return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InMemory:
+    """A Source over rows at hand, one block."""
+
+    rows: Rows
+    layout: Layout
+
+    def read(self, start: int, stop: int) -> Rows:
+        return self.rows

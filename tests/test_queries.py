@@ -19,7 +19,7 @@ from daskgd.losses import Hinge, Logistic, Softmax, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows
-from daskgd.queries import Ask, Curvature, Gradient, Line, Query, Score, Survey
+from daskgd.queries import LANES, Ask, Curvature, Gradient, Gradients, Line, Query, Score, Survey
 from daskgd.sums import MAX_LABELS, Bad, Labels, Moments
 from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference
 
@@ -71,6 +71,35 @@ def test_gradient_vanishes_at_scipys_minimum(example: Any) -> None:
     ((value, g),) = sweep(example.rows, (example.problem, Gradient(w)))
     assert np.isclose(value, f, rtol=1e-12)
     assert np.abs(g).max() < 1e-7
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_gradient_in_a_stack_is_the_gradient(weights: bool, dtype: str, rng: np.random.Generator) -> None:
+    """Problems of unlike targets, centres and penalties; and its bits know nothing of the others'."""
+    n, p = 333, 5
+    X, y = rng.standard_normal((n, p)).astype(dtype), rng.integers(0, 2, n)
+    rows = Rows(X, y, rng.random(n) if weights else None, 0)
+    centred = Linear(p, center=rng.standard_normal(p), scale=rng.random(p) + 1)
+    asked = {}
+    for lane in map(int, rng.permutation(LANES)[:11]):
+        model = centred if lane % 2 else Linear(p, intercept=False)
+        heavy = np.array([1.0, 3.0]) if lane % 3 else None
+        problem = Problem(
+            Logistic(), model, L2(float(rng.random())), labels=np.array([0, 1]), class_weight=heavy
+        )
+        asked[lane] = problem, Gradient(rng.standard_normal(model.size))
+    (stack,) = sweep(rows, (None, Gradients.of(asked)), block_rows=100)
+    tight = 1e-12 if dtype == "f8" else 2e-6
+    for (problem, query), (f, g) in zip(asked.values(), stack, strict=True):
+        ((alone_f, alone_g),) = sweep(rows, (problem, query), block_rows=100)
+        assert np.isclose(f, alone_f, rtol=tight)
+        np.testing.assert_allclose(g, alone_g, rtol=tight, atol=tight)
+    few = dict(list(asked.items())[4:7])
+    (part,) = sweep(rows, (None, Gradients.of(few)), block_rows=100)
+    for (f, g), (few_f, few_g) in zip(stack[4:7], part, strict=True):
+        assert f == few_f
+        assert np.array_equal(g, few_g)
 
 
 @pytest.mark.parametrize("weights", [False, True])

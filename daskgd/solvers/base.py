@@ -56,15 +56,34 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Solve(Query):
-    """Not asked of the data: solve the same problem on `rows` in memory, from `w`, with a solver of its own.
+class Aside(Query):
+    """Not asked of the data: work on rows in memory, which the loop has done on the driver, with no sweep.
 
-    The loop answers it on the driver, with no sweep, as a :class:`Solved`. Asked alone.
+    Those of many fits are done side by side. Never asked with a question to the data.
 
     Attributes
     ----------
     problem : Problem
     rows : Rows
+    """
+
+    problem: Problem
+    rows: Rows = field(compare=False)  # known by where they come from; digests need not read them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Here(Aside):
+    """The answer of a tile query from `rows`."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solve(Aside):
+    """The same problem solved on `rows`, from `w`, with a solver of its own; answered as a :class:`Solved`.
+
+    Attributes
+    ----------
     solver : Solver
     w : (d,)
     tol : float
@@ -72,8 +91,6 @@ class Solve(Query):
     max_iter : int
     """
 
-    problem: Problem
-    rows: Rows
     solver: Solver
     w: Array
     tol: float

@@ -78,7 +78,7 @@ class ProximalNewton(SubsampledNewton):
         l1 = problem.penalty_l1(s.at)
         decrease = -float(s.g @ s.d) - float(l1 @ (np.abs(s.at + s.d) - np.abs(s.at)))
         if not decrease > 0:
-            return self._lost(problem, s)
+            return (yield from self._lost(problem, s))
         # A step of the model's minimum promises at least half of the decrease.
         promised = max(decrease - 0.5 * self._bend(problem, s, s.d), decrease / 2)
         unseen = promised <= ROUNDING * abs(s.f)
@@ -87,10 +87,10 @@ class ProximalNewton(SubsampledNewton):
         if not (np.isfinite(f) if unseen else f <= s.f - SUFFICIENT * decrease):
             found = yield from backtrack(s.at, s.d, s.f, decrease)
             if found is None:
-                return self._lost(problem, s)
+                return (yield from self._lost(problem, s))
             t = found
             ((f, g),) = yield (Gradient(s.at + t * s.d),)
-        return self._moved(problem, s, t, f, g, promised)
+        return (yield from self._moved(problem, s, t, f, g, promised))
 
 
 def _steepness(s: SampledState) -> float:

@@ -13,7 +13,7 @@ from daskgd.draws import row_hash
 from daskgd.problems import Problem, Rows, Shape
 from daskgd.queries import Curvature, Gradient, Product, Query, on
 from daskgd.sampling import Sample, SampleAnswer
-from daskgd.solvers.base import Solve, Solved, Solver, State, Steps, extrapolated_gap, is_count, require
+from daskgd.solvers.base import Here, Solve, Solved, Solver, State, Steps, extrapolated_gap, is_count, require
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.newton import FLAT_STEP, ROUNDING, Newton
@@ -216,7 +216,7 @@ class SubsampledNewton(Solver):
         few = len(s.X) < FEW * len(s.w) or _lacking(problem, s.sample).any()
         if few and len(s.w) <= DENSE:
             return replace(new, poor=2 * PATIENCE)
-        new = self._aimed(problem, self._curved(problem, new))
+        new = self._aimed(problem, (yield from self._curved(problem, new)))
         # No step has confirmed the model yet, and a small sample may be a lucky one.
         return new if len(s.X) >= CONFIDENT * len(s.w) else replace(new, gap=np.inf)
 
@@ -228,15 +228,15 @@ class SubsampledNewton(Solver):
         if k == 1 or not problem.loss.separate:
             (answer,) = yield (Solve(problem, rows, self._in_memory(problem, rows, tol), w, tol),)
             return answer
-        W, G = np.empty((len(w) // k, k)), np.empty((len(w) // k, k))
-        f = gap = first = 0.0
-        for j in range(k):
-            one, its = problem.output(j, rows)
-            start = w.reshape(-1, k)[:, j].copy()
-            (answer,) = yield (Solve(one, its, self._in_memory(one, its, tol), start, tol / k),)
-            W[:, j], G[:, j] = answer.w, answer.g
-            f, gap, first = f + answer.f, gap + answer.gap, first + answer.first
-        return Solved(W.ravel(), f, G.ravel(), gap, first)
+        starts = w.reshape(-1, k).T.copy()
+        parts = [problem.output(j, rows) for j in range(k)]
+        answers = yield tuple(
+            Solve(one, its, self._in_memory(one, its, tol), start, tol / k)
+            for (one, its), start in zip(parts, starts, strict=True)
+        )
+        f, gap, first = (sum(getattr(a, name) for a in answers) for name in ("f", "gap", "first"))
+        W, G = (np.stack([getattr(a, name) for a in answers], axis=1).ravel() for name in ("w", "g"))
+        return Solved(W, f, G, gap, first)
 
     def _in_memory(self, problem: Problem, rows: Rows, tol: float) -> Solver:
         """What solves the problem on rows in memory, to a relative gap of `tol`."""
@@ -252,7 +252,7 @@ class SubsampledNewton(Solver):
     def _wide(self) -> Solver:
         return NewtonCG()
 
-    def _curved(self, problem: Problem, s: SampledState) -> SampledState:
+    def _curved(self, problem: Problem, s: SampledState) -> Steps:
         """With the Hessian of the sample at `s.at`, as eigenvalues and vectors."""
         if len(s.w) > DENSE:
             return replace(s, base=s.at)
@@ -260,7 +260,7 @@ class SubsampledNewton(Solver):
         most = int(HESSIAN_WORK / _hessian_work(problem))
         if len(rows) > most:
             rows = _telling(problem, rows, s.at, most)
-        H = on(rows, problem, Curvature(s.at))[2]
+        ((_, _, H),) = yield (Here(problem, rows, Curvature(s.at)),)
         H[np.diag_indices_from(H)] += _unseen(problem, rows, H)
         return self._factorised(s, H)
 
@@ -319,7 +319,7 @@ class SubsampledNewton(Solver):
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         slope = float(s.g @ s.d)
         if not slope < 0:
-            return self._lost(problem, s)
+            return (yield from self._lost(problem, s))
         unseen = -slope <= ROUNDING * abs(s.f)
 
         def accept(t: float, f: float, slope_t: float) -> bool:
@@ -328,12 +328,12 @@ class SubsampledNewton(Solver):
         trial = None if s.plain and not len(s.S) else 1.0
         found = yield from search(s.at, s.d, s.f, slope, trial, accept)
         if found is None:
-            return self._lost(problem, s)
-        return self._moved(problem, s, *found, promised=-slope / 2)
+            return (yield from self._lost(problem, s))
+        return (yield from self._moved(problem, s, *found, promised=-slope / 2))
 
     def _moved(
         self, problem: Problem, s: SampledState, t: float, f: float, g: Array, promised: float
-    ) -> State:
+    ) -> Steps:
         """The state after a step of t along s.d, of which `promised` was hoped for."""
         step, change = t * s.d, g - s.g
         bend = self._bend(problem, s, step)
@@ -364,13 +364,12 @@ class SubsampledNewton(Solver):
         poor = s.poor + 1 if new.gap > 0.3 * s.gap else 0
         if s.gap > FAR * abs(f) and not (new.plain or new.exact) and poor < PATIENCE:
             # Still far away, where the curvature changes along a step: as at the new point, then.
-            return replace(
-                self._aimed(problem, self._curved(problem, replace(new, S=S[-1:], Y=Y[-1:]))), poor=poor
-            )
+            new = yield from self._curved(problem, replace(new, S=S[-1:], Y=Y[-1:]))
+            return replace(self._aimed(problem, new), poor=poor)
         if poor == PATIENCE and not new.plain:
             if new.exact:
                 return replace(new, poor=2 * PATIENCE)
-            new = self._aimed(problem, self._curved(problem, new))
+            new = self._aimed(problem, (yield from self._curved(problem, new)))
         return replace(new, poor=poor)
 
     def _noise(self, s: SampledState) -> float:
@@ -385,7 +384,7 @@ class SubsampledNewton(Solver):
         new = replace(s, f=f, g=g, S=s.S[:0], Y=s.Y[:0], poor=0, doubt=1.0, floor=0.0, exact=True)
         return self._aimed(problem, self._factorised(new, H))
 
-    def _lost(self, problem: Problem, s: SampledState) -> State:
+    def _lost(self, problem: Problem, s: SampledState) -> Steps:
         """No step along this direction helps: forget pairs, then the old Hessian, then the Hessian."""
         if len(s.S):
             return self._aimed(problem, replace(s, S=s.S[:0], Y=s.Y[:0]))
@@ -393,7 +392,7 @@ class SubsampledNewton(Solver):
             return replace(s, w=s.at, stalled=True)
         fresh = np.array_equal(s.base, s.at)
         if not fresh and not s.exact:
-            return self._aimed(problem, self._curved(problem, s))
+            return self._aimed(problem, (yield from self._curved(problem, s)))
         if not (fresh and s.exact):
             return replace(s, poor=2 * PATIENCE)
         return self._aimed(problem, replace(s, plain=True))

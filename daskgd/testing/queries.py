@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.engines.serial import Serial
+from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows
 from daskgd.queries import (
     Ask,
     Curvature,
     Gradient,
+    Gradients,
     Line,
     Local,
     Query,
@@ -48,6 +51,10 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         if "weighted" not in name:
             work = LocalSteps(step=0.1, steps=3, batch_size=None, seed=0, round=0)
             out.append((Local(w, work), problem, rows))
+        if problem.model.one_column:
+            other = replace(problem, penalty=L2(0.3))
+            stack = {11: (problem, Gradient(w)), 2: (other, Gradient(d)), 3: (problem, Gradient(-w))}
+            out.append((Gradients.of(stack), None, rows))
     return tuple(out)
 
 

@@ -25,8 +25,9 @@ from daskgd.solvers import (
     Solver,
     SubsampledNewton,
 )
+from daskgd.solvers.base import Aside
 from daskgd.testing.laws import ArraySource, Example, examples, hard_examples, require, same, start
-from daskgd.training import Fit, Journal, Meter, ReplayError, Result, Stop, digest, loop, together
+from daskgd.training import Fit, Journal, Meter, ReplayError, Result, Stop, aside, digest, loop, together
 
 Array = NDArray[Any]
 
@@ -300,7 +301,8 @@ def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Swe
         except StopIteration as end:
             return end.value, sweeps
         saved = pickle.dumps(journal)
-        answers = engine.sweep(asks)
+        apart = isinstance(asks[0].query, Aside)
+        answers = aside([(None, asks)])[0] if apart else engine.sweep(asks)
         sweeps.append((saved, (digest([ask.query for ask in asks]), answers)))
 
 
