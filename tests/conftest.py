@@ -9,7 +9,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import distributed
 import numpy as np
@@ -49,3 +50,14 @@ def client(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
     """A client of the cluster, current while the test runs."""
     with distributed.Client(cluster) as client:
         yield client
+
+
+@pytest.fixture
+def high_water() -> Callable[[], int]:
+    """A function to run on workers: most bytes of memory that a process ever had (Linux)."""
+
+    def measure() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+    return measure

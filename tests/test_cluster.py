@@ -126,17 +126,9 @@ def test_a_worker_killed_in_mid_sweep_changes_nothing(small, client, solver):
 # -- memory -------------------------------------------------------------------------------------
 
 
-def high_water() -> int:
-    """Most bytes of memory this process ever had."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmHWM in /proc/self/status")
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.timeout(300)
-def test_a_dataset_of_four_times_the_memory_trains_within_it(tmp_path):
+def test_a_dataset_of_four_times_the_memory_trains_within_it(tmp_path, high_water):
     limit = 320_000_000
     n_rows = 4 * limit // (100 * 4)
     daskgd.write_dataset(tmp_path / "large.zarr", blocks(n_rows, 100))

@@ -20,9 +20,9 @@ from daskgd.cli import main
 from daskgd.columns import Source
 from daskgd.engines import graph
 from daskgd.engines.base import Layout
+from daskgd.engines.tasks import read_speed
 from daskgd.estimators import planning
-from daskgd.estimators.planning import sweeps_of
-from daskgd.gauge import read_speed
+from daskgd.estimators.choosing import sweeps_of
 from daskgd.losses import Logistic, Quantile
 from daskgd.problems import Rows, Shape
 from daskgd.store import Column

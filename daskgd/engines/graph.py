@@ -52,10 +52,16 @@ HEAVY_BYTES = 1 << 20
 """Bytes of sums of which a task returns no more than one node of the tree."""
 
 QUESTION_BYTES = 64 << 10
-"""Bytes of asks that every task may carry; beyond, they are a task of their own."""
+"""Bytes of asks that a task may carry; beyond, they are a task of their own, fetched once by each worker."""
+
+QUESTIONS_BYTES = 16 << 20
+"""The same for all tasks together: what they carry passes through the scheduler."""
 
 Lot = tuple[str, list[Node]]
 """What one task walks: the home of its blocks, "" where they have none, and the nodes of the tree."""
+
+TaskGraph = tuple[dict[Any, Any], list[Any], Mapping[Any, list[str]]]
+"""Tasks by key, the keys that the driver wants, and homes by key."""
 
 
 class Graph:
@@ -93,7 +99,7 @@ class Graph:
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
         self._token = uuid4().hex[:8]
-        self._memory: Memory = {}
+        self._memory: defaultdict[int, Memory] = defaultdict(dict)  # by partition
         self._unit = self._source.layout.partition_blocks if whole_partitions else 1
         self.residents: Residents | None = None
         if memory != 0 and _can_keep(dataset, get):
@@ -104,12 +110,12 @@ class Graph:
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         self.n_sweeps += 1
-        layout = self._source.layout
-        cut = self.lots(wants_partitions(asks), sum(ask.query.bulk for ask in asks), self._heft(asks))
+        cut = self.lots(asks, wants_partitions(asks))
         with one_blas_thread():
-            (partial,) = join(self._run(list(asks), cut), layout.n_blocks).values()
+            (partial,) = join(self._run(list(asks), cut), self._source.layout.n_blocks).values()
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
-        self._memory.update(partial.memory)
+        for key, value in partial.memory.items():
+            self._memory[key[2]][key] = value
         return answers
 
     def close(self) -> None:
@@ -117,12 +123,20 @@ class Graph:
         if self.residents is not None:
             self.residents.close()
 
-    def lots(self, whole_partitions: bool = False, bulk: int = 0, heft: int = 0) -> list[Lot]:
+    def count(self, asks: Sequence[Ask], whole_partitions: bool = False) -> tuple[int, int]:
+        """Tasks that read, and all tasks, of a sweep that asks this."""
+        cut = self.lots(asks, whole_partitions)
+        if self._is_one_call(cut):
+            return 1, 1
+        return len(cut), sum(map(_n_tasks, (graph for graph, _, _ in self._graphs(list(asks), cut))))
+
+    def lots(self, asks: Sequence[Ask], whole_partitions: bool = False) -> list[Lot]:
         """What each task of a sweep walks: the kept blocks where they are, the others in equal lots, several
         for each thread so that a slow one can leave its share to others."""
         threads = threads_of(self.client)
         layout, T = self._source.layout, max(sum(threads.values()), 1)
         n, unit = layout.n_blocks, layout.partition_blocks if whole_partitions else 1
+        bulk, heft = sum(ask.query.bulk for ask in asks), self._heft(asks)
         most = self.tasks or int(setting("tasks-per-thread")) * T
         small = -(-bulk // BULK_BYTES)  # bulky sums are cut small, so that no task holds much of them
         kept = self.residents.settled(threads) if self.residents and unit <= self._unit else {}
@@ -148,31 +162,38 @@ class Graph:
 
     def _run(self, asks: list[Ask], cut: list[Lot]) -> dict[Node, Partial]:
         n_blocks = self._source.layout.n_blocks
-        if self.client is None and len(cut) == 1:  # nothing to schedule: spare the scheduler
+        if self._is_one_call(cut):
             self.tasks_per_sweep.append(1)
             home, nodes = cut[0]
             key = ("daskgd-here", self.n_sweeps)
-            return Span(key, self._source, nodes, self._memory, [], os.getpid(), asks, self._shelf(home))()
-        merge = Merge(("daskgd-merge",), n_blocks)
+            memory, on = self._memory_of(nodes), self._shelf(home)
+            return Span(key, self._source, nodes, memory, [], os.getpid(), asks, on)()
         self.tasks_per_sweep.append(0)
-        if self.client is None:
-            graph, keys, _ = self._graph(asks, cut)
-            return merge(list(self.get(graph, keys, num_workers=n_threads(None))))  # type: ignore[operator]
-        # Sums that hold rows come to the driver a few tasks at a time: workers never hold many of them.
-        bulky = any(ask.query.bulk for ask in asks)
-        wave = 2 * max(n_threads(self.client), 1) if bulky else len(cut)
         parts: list[dict[Node, Partial]] = []
-        for first in range(0, len(cut), wave):
-            graph, keys, homes = self._graph(asks, cut[first : first + wave], first, bulky)
+        for graph, keys, homes in self._graphs(asks, cut):
+            self.tasks_per_sweep[-1] += _n_tasks(graph)
+            if self.client is None:
+                parts += self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
+                continue
             where = {"workers": homes.__getitem__, "allow_other_workers": True} if homes else {}
             with warnings.catch_warnings(), dask.annotate(**where):
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
                 parts += self.client.get(graph, keys, retries=int(setting("retries")))
-        return merge(parts)
+        return Merge(("daskgd-merge",), n_blocks)(parts)
 
-    def _graph(
-        self, asks: list[Ask], cut: list[Lot], first: int = 0, bulky: bool = False
-    ) -> tuple[dict[Any, Any], list[Any], Mapping[Any, list[str]]]:
+    def _is_one_call(self, cut: list[Lot]) -> bool:
+        """Whether there is nothing to schedule."""
+        return self.client is None and len(cut) == 1
+
+    def _graphs(self, asks: list[Ask], cut: list[Lot]) -> Iterator[TaskGraph]:
+        """The graph of a sweep; several, one after the other, where sums hold rows: these come to the driver
+        from a few tasks at a time, so that workers never hold many of them."""
+        bulky = any(ask.query.bulk for ask in asks)
+        wave = 2 * max(n_threads(self.client), 1) if bulky and self.client is not None else len(cut)
+        for first in range(0, len(cut), wave):
+            yield self._graph(asks, cut[first : first + wave], first, bulky)
+
+    def _graph(self, asks: list[Ask], cut: list[Lot], first: int = 0, bulky: bool = False) -> TaskGraph:
         """Span tasks, numbered from `first`, and merge tasks; the keys that the driver wants; homes by key.
 
         Light sums come to the driver in up to eight parts, as a merge task would cost more than it spares.
@@ -188,7 +209,8 @@ class Graph:
         source, held = self._sendable(graph)
         carried: tuple[list[Ask] | None, Any] = (asks, None)
         question = ("daskgd-ask-" + self._token, sweep, first)
-        if self.client is not None and len(dumps(asks)) > QUESTION_BYTES:
+        carried_bytes = min(QUESTION_BYTES, QUESTIONS_BYTES // max(len(cut), 1))
+        if self.client is not None and len(dumps(asks)) > carried_bytes:
             graph[question] = Task(question, Questions(question, asks))
             carried = (None, TaskRef(question))
         keys: list[Any] = []
@@ -210,7 +232,6 @@ class Graph:
                 graph[key] = Task(key, Merge(key, n_blocks), List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
                 above.append(key)
             keys = above
-        self.tasks_per_sweep[-1] += sum(isinstance(task, Task) for task in graph.values())
         return graph, keys, homes
 
     def _heft(self, asks: Sequence[Ask]) -> int:
@@ -224,7 +245,8 @@ class Graph:
             return {}
         size = self._source.layout.partition_blocks
         mine = {index for lo, hi in nodes for index in range(lo // size, -(-hi // size))}
-        return {key: value for key, value in self._memory.items() if key[2] in mine}
+        found = (self._memory[index] for index in sorted(mine) if index in self._memory)
+        return {key: value for memory in found for key, value in memory.items()}
 
     def _sendable(self, graph: dict[Any, Any]) -> tuple[Source, Callable[[list[Node]], Any]]:
         """The source without what lies in the memory of workers, and for nodes the pieces they cover."""
@@ -262,6 +284,26 @@ def check_engine(engine: Choice) -> None:
         )
 
 
+def scheduler_of(engine: Choice) -> Any:
+    """The client, or the scheduler of dask on this machine, that a choice of engine comes to."""
+    check_engine(engine)
+    if engine not in (None, "distributed"):
+        return dask.threaded.get
+    found = get_scheduler()
+    client = getattr(found, "__self__", None)
+    if engine == "distributed" and not isinstance(client, distributed.Client):
+        with suppress(ValueError):  # whatever dask.config's scheduler says
+            client = distributed.default_client()
+    if isinstance(client, distributed.Client):
+        return client
+    if engine == "distributed":
+        raise ValueError(
+            'engine="distributed": expected a current client, found none; '
+            "make one with distributed.Client(...)"
+        )
+    return found or dask.threaded.get
+
+
 @contextmanager
 def opened(
     dataset: Dataset,
@@ -286,23 +328,7 @@ def opened(
     memory : "auto", float or int
         Rows to keep between sweeps: see :mod:`daskgd.engines.residency`.
     """
-    check_engine(engine)
-    get: Any = dask.threaded.get
-    if engine in (None, "distributed"):
-        found = get_scheduler()
-        client = getattr(found, "__self__", None)
-        if engine == "distributed" and not isinstance(client, distributed.Client):
-            with suppress(ValueError):  # whatever dask.config's scheduler says
-                client = distributed.default_client()
-        if isinstance(client, distributed.Client):
-            get = client
-        elif engine == "distributed":
-            raise ValueError(
-                'engine="distributed": expected a current client, found none; '
-                "make one with distributed.Client(...)"
-            )
-        elif found is not None:
-            get = found
+    get = scheduler_of(engine)
     client = get if isinstance(get, distributed.Client) else None
     tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
     with placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk) as ready:
@@ -338,6 +364,10 @@ def threads_of(client: distributed.Client | None) -> dict[str, int]:
     if client is None:
         return {HERE: int(dask.config.get("num_workers", None) or CPU_COUNT)}
     return dict(client.nthreads())
+
+
+def _n_tasks(graph: Mapping[Any, Any]) -> int:
+    return sum(isinstance(task, Task) for task in graph.values())
 
 
 def _can_keep(dataset: Dataset, get: Any) -> bool:

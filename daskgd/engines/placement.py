@@ -73,17 +73,14 @@ def placed(
     client = get if isinstance(get, distributed.Client) else None
     check_memory(dataset, client, whole_partitions, bulk)
     columns: dict[str, Any] = dict(zip(NAMES, dataset._columns, strict=True))
-    restless: dict[str, Any] = {name: c for name, c in columns.items() if _must_move(c, client)}
+    restless, hold = restless_columns(dataset, client)
     if not restless:
         yield dataset
         return
-    size = sum([_nbytes(c) for c in restless.values()])
-    travels = client is not None and all(isinstance(c, MemoryColumn) for c in restless.values())
-    room = setting("travel-bytes") if travels else setting("hold-fraction") * free_memory(client)
     scratch: str | None = None
     classes = dataset.classes
     try:
-        if size <= room:
+        if hold:
             pieces = _piece_rows(dataset, tasks)
             columns |= _hold(restless, pieces, get)
         else:
@@ -93,7 +90,7 @@ def placed(
                 "%s (%s) cannot stay in memory: spooled once to the temporary store %s, removed after the "
                 "fit. Write the data with daskgd.write_dataset to spare this.",
                 " and ".join(restless),
-                format_bytes(size),
+                format_bytes(sum(map(nbytes, restless.values()))),
                 scratch,
             )
             spooled, classes = _spool(dataset, restless, f"{scratch}/spool.zarr")
@@ -105,11 +102,22 @@ def placed(
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _must_move(column: ColumnLike | None, client: distributed.Client | None) -> bool:
-    return isinstance(column, LazyColumn) or (client is not None and isinstance(column, MemoryColumn))
+def restless_columns(
+    dataset: Dataset, client: distributed.Client | None
+) -> tuple[dict[str, ColumnLike], bool]:
+    """The columns that tasks cannot read in place, by name, and whether they can be held in memory."""
+    restless: dict[str, ColumnLike] = {
+        name: c
+        for name, c in zip(NAMES, dataset._columns, strict=True)
+        if isinstance(c, LazyColumn) or (client is not None and isinstance(c, MemoryColumn))
+    }
+    travels = client is not None and all(isinstance(c, MemoryColumn) for c in restless.values())
+    room = setting("travel-bytes") if travels else setting("hold-fraction") * free_memory(client)
+    return restless, bool(sum(map(nbytes, restless.values())) <= room)
 
 
-def _nbytes(column: ColumnLike) -> int:
+def nbytes(column: ColumnLike) -> int:
+    """Decoded bytes of a column."""
     return int(np.prod(column.shape)) * column.dtype.itemsize
 
 
@@ -169,39 +177,93 @@ def free_memory(client: distributed.Client | None) -> int:
     """Bytes of memory free for data: of all workers together, or of this machine."""
     if client is None:
         return int(psutil.virtual_memory().available)
-    return sum(max(limit - used, 0) for limit, used, _ in _workers(client))
+    return sum(max(w.limit - w.managed - BARE, 0) for w in workers_of(client).values())
 
 
 def check_memory(
     dataset: Dataset, client: distributed.Client | None, whole_partitions: bool, bulk: int = 0
 ) -> None:
     """Refuse what one task would need if a worker cannot give it."""
-    if client is None or not (workers := _workers(client)):
+    if client is None or (room := task_room(client)) is None:
         return
-    limit, used, threads = min(workers, key=lambda w: (w[0] - w[1]) / w[2])
-    room = max((0.8 * limit - used) / threads, 1)
-    layout, X = dataset.layout, dataset._columns[0]
-    row = X.shape[1] * X.dtype.itemsize
-    block = layout.block_rows * row
-    chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
-    # A task holds a block and what it is decoded from, and of rows that it returns a copy and its message.
-    times = 2 + 2 * min(bulk / max(layout.n_rows * row, 1), 1.0)
-    if times * max(block, chunk) > room:
+    need = Need.of(dataset, whole_partitions, bulk)
+    has = (
+        f"a worker has {format_bytes(room.each)} per thread (limit {format_bytes(room.limit)}, "
+        f"{format_bytes(room.used)} in use)"
+    )
+    if need.times * need.block > room.each:
         raise ValueError(
-            f"X: a block takes {format_bytes(max(block, chunk))} decoded and a task needs {times:.1f} times "
-            "that, but a "
-            f"worker has {format_bytes(int(room))} per thread (limit {format_bytes(limit)}, "
-            f"{format_bytes(used)} in use). Write the dataset with chunk_bytes={int(room / 2 / times)} or "
+            f"X: a block takes {format_bytes(need.block)} decoded and a task needs {need.times:.1f} times "
+            f"that, but {has}. Write the dataset with chunk_bytes={int(room.each / 2 / need.times)} or "
             "less, or give workers more memory"
         )
-    partition = min(layout.partition_blocks * block, layout.n_rows * row)
-    if whole_partitions and 1.2 * partition + 2 * block > room:
+    if need.total > room.each:
         raise ValueError(
-            f"partition_bytes: a partition takes {format_bytes(partition)} decoded, beside blocks of "
-            f"{format_bytes(block)}, but a worker has {format_bytes(int(room))} per thread (limit "
-            f"{format_bytes(limit)}, {format_bytes(used)} in use). Open the dataset with "
-            f"partition_bytes={max(int(room / 2) - block, 1)} or less"
+            f"partition_bytes: a partition takes {format_bytes(need.partition)} decoded, beside blocks of "
+            f"{format_bytes(need.read)}, but {has}. Open the dataset with "
+            f"partition_bytes={max(int(room.each / 2) - need.read, 1)} or less"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one task holds at once.
+
+    Attributes
+    ----------
+    read : int
+        Bytes of X in a block.
+    block : int
+        The same, or of the chunk that holds it where that is larger.
+    times : float
+        How many of them: a block, what it is decoded from, and of rows to return a copy and its message.
+    partition : int
+        Bytes of X in a partition, where whole ones are needed; else 0.
+    """
+
+    read: int
+    block: int
+    times: float
+    partition: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, whole_partitions: bool, bulk: int = 0) -> Need:
+        """For a dataset of which a sweep returns `bulk` bytes of rows."""
+        layout, X = dataset.layout, dataset._columns[0]
+        row = X.shape[1] * X.dtype.itemsize
+        block = layout.block_rows * row
+        chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
+        times = 2 + 2 * min(bulk / max(layout.n_rows * row, 1), 1.0)
+        partition = min(layout.partition_blocks * block, layout.n_rows * row) if whole_partitions else 0
+        return cls(block, max(block, chunk), times, partition)
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        whole = round(1.2 * self.partition) + 2 * self.read if self.partition else 0
+        return max(round(self.times * self.block), whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that a thread of the tightest worker may fill; the limit of that worker, and what is in use.
+
+    In use are a bare process and the data held there. What else a process holds by now is mostly memory kept
+    from earlier blocks, which the next ones use again, and before its first task it has not imported us yet.
+    """
+
+    each: int
+    limit: int
+    used: int
+
+
+def task_room(client: distributed.Client) -> Room | None:
+    """The room that a task has on the tightest worker of a cluster; None where there are no workers."""
+    rooms = [
+        Room(max(round((0.8 * w.limit - w.managed - BARE) / max(w.threads, 1)), 1), w.limit, w.managed + BARE)
+        for w in workers_of(client).values()
+    ]
+    return min(rooms, key=lambda room: room.each, default=None)
 
 
 BARE = 110_000_000
@@ -227,12 +289,3 @@ def workers_of(client: distributed.Client) -> dict[str, Worker]:
         )
         for address, w in found.items()
     }
-
-
-def _workers(client: distributed.Client) -> list[tuple[int, int, int]]:
-    """(memory limit, memory in use, threads) of each worker.
-
-    In use are a bare process and the data held there. What else a process holds by now is mostly memory kept
-    from earlier blocks, which the next ones use again, and before its first task it has not imported us yet.
-    """
-    return [(w.limit, BARE + w.managed, w.threads) for w in workers_of(client).values()]

@@ -1,4 +1,4 @@
-"""What runs inside the tasks of a sweep's graph: the questions, a span, a merge; and how a worker settles.
+"""What runs on workers: questions, spans and merges of a sweep; how a worker settles, how fast it reads.
 
 A worker process imports this room and what it reads with, but not dask.array, scikit-learn or the estimators:
 that would double its memory before the first row.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from daskgd.columns import Source
 from daskgd.engines.base import Memory, Node, Partial, join, one_blas_thread, walk
@@ -101,3 +105,37 @@ def settle_process() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
+
+
+GAUGE_SECONDS = 0.25
+"""About how long to read for; a block that was begun is read to its end."""
+
+
+def read_speed(source: Source, blocks: Sequence[int], threads: int, seconds: float = GAUGE_SECONDS) -> float:
+    """Decoded bytes per second at which so many threads of this process read `blocks` of a source.
+
+    The first block opens what has to be opened and is left out, unless it takes all of the time. Each thread
+    reads blocks of its own, so that none comes from a cache that this filled.
+    """
+    columns = [c for c in (source.X, source.y, source.sample_weight) if c is not None]
+    row_bytes = sum(int(np.prod(c.shape[1:])) * c.dtype.itemsize for c in columns)
+
+    def read(mine: Sequence[int]) -> float:
+        began, n_rows = time.perf_counter(), 0
+        for block in mine:
+            start, stop = source.layout.rows(block, block + 1)
+            source.read(start, stop)
+            n_rows += stop - start
+            if time.perf_counter() - began > seconds - spent:
+                break
+        return n_rows * row_bytes / max(time.perf_counter() - began, 1e-9)
+
+    spent, began = 0.0, time.perf_counter()
+    speed = read(blocks[:1])
+    spent = time.perf_counter() - began
+    rest = [blocks[1:][i::threads] for i in range(threads)]
+    rest = [mine for mine in rest if mine]
+    if not rest or spent > seconds:
+        return speed
+    with ThreadPoolExecutor(len(rest), "daskgd-gauge") as pool:
+        return sum(pool.map(read, rest))

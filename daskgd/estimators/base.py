@@ -19,11 +19,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import check_engine, opened
 from daskgd.estimators.callbacks import CallbackSupportMixin, Stopped
+from daskgd.estimators.choosing import SolverChoice, choose, solver_named
 from daskgd.estimators.export import exported
 from daskgd.estimators.fitting import Run, run_fits
 from daskgd.estimators.inference import Stored, Summary, check_summary, summarised
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
-from daskgd.estimators.planning import Plan, SolverChoice, choose, solver_named
+from daskgd.estimators.planning import Plan
 from daskgd.estimators.smoothing import sharpened
 from daskgd.ingest import as_dataset, in_memory, is_sparse, lazy, numeric
 from daskgd.losses import Loss, TargetSummary

@@ -17,6 +17,7 @@ from sklearn.utils.validation import column_or_1d
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
 from daskgd.estimators.base import LinearEstimator, finite_margins
+from daskgd.estimators.choosing import SolverChoice
 from daskgd.estimators.fitting import run_fits
 from daskgd.estimators.parameters import (
     CLASS_WEIGHT,
@@ -27,7 +28,6 @@ from daskgd.estimators.parameters import (
     is_nonnegative,
     is_one_of,
 )
-from daskgd.estimators.planning import SolverChoice
 from daskgd.losses import Hinge, Logistic, Loss, Softmax
 from daskgd.losses import Perceptron as PerceptronLoss
 from daskgd.models import Linear

@@ -10,7 +10,7 @@ from daskgd.datasets import Dataset
 from daskgd.engines.base import one_blas_thread
 from daskgd.engines.graph import opened
 from daskgd.estimators.callbacks import Callbacks, managed
-from daskgd.estimators.planning import SolverChoice, sweeps_of
+from daskgd.estimators.choosing import SolverChoice, sweeps_of
 from daskgd.problems import Problem, Shape
 from daskgd.training import Fit, Meter, Result
 from daskgd.training import together as advance

@@ -1,4 +1,4 @@
-"""Which solver a fit takes, and why, and what the fit will cost: decided before it reads a row.
+"""What a fit will cost, told before it.
 
 A :class:`Plan` follows the policies of the engines without submitting a sweep; all that it reads is a few
 blocks, to see how fast that goes.
@@ -13,112 +13,30 @@ from typing import Any
 import dask
 import distributed
 import numpy as np
-from dask.base import get_scheduler
 from dask.utils import format_bytes
-from distributed.protocol.pickle import dumps
 
-from daskgd.columns import LazyColumn, MemoryColumn, Source, setting
+from daskgd.columns import Source
 from daskgd.datasets import Dataset
 from daskgd.engines.base import Layout
-from daskgd.engines.graph import (
-    LIGHT_BYTES,
-    MERGE_WIDTH,
-    QUESTION_BYTES,
-    Choice,
-    Graph,
-    check_engine,
-    threads_of,
-)
-from daskgd.engines.placement import BARE, check_memory, free_memory, workers_of
+from daskgd.engines.graph import Choice, Graph, check_engine, scheduler_of, threads_of
+from daskgd.engines.placement import Need, check_memory, free_memory, nbytes, restless_columns, task_room
 from daskgd.engines.residency import HERE, Residents, length
 from daskgd.engines.residency import Memory as Budget
 from daskgd.engines.shelves import Runs
-from daskgd.gauge import read_speed
-from daskgd.losses import Loss, Squared
+from daskgd.engines.tasks import read_speed
+from daskgd.estimators.choosing import SolverChoice, sample_share, settled, sweeps_of
+from daskgd.losses import Loss
 from daskgd.models import Linear
-from daskgd.penalties import L2, Penalty
+from daskgd.penalties import L2
 from daskgd.problems import Problem, Shape
 from daskgd.queries import Ask, Gradient, Survey
-from daskgd.sampling import Sample
-from daskgd.solvers import FISTA, LBFGS, NAMES, Gram, LocalGD, ProximalNewton, Solver, SubsampledNewton
-from daskgd.solvers.subsampled_newton import DENSE
+from daskgd.solvers import Solver
 from daskgd.store import Column
-
-GRAM_FEATURES = 2000
-"""Most features for which second moments are collected: 32 MB of sums at each level of the merge tree."""
-
-WIDE = 1000
-"""Parameters beyond which sub-sampled Newton needs more sweeps: a sample says less of each direction."""
-
-THIN = 100
-"""Rows of the sample per parameter below which the same is so."""
 
 WAIT = 3.0
 """Seconds to wait for workers to say how fast they read; who is busy for longer does not count."""
 
-GIVEN = "as given"
-"""The reason for a solver that the user chose."""
-
 READ, HELD, SPOOLED = "read in place", "held in memory", "spooled to a temporary store"
-
-
-@dataclass(frozen=True, slots=True)
-class SolverChoice:
-    """A solver, and why it."""
-
-    solver: Solver
-    reason: str
-
-
-def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
-    """What ``solver="auto"`` means for a loss, a penalty (of any strength) and data of a shape."""
-    p = 0 if shape is None else shape.n_features
-    if isinstance(loss, Squared) and p <= GRAM_FEATURES:
-        return SolverChoice(Gram(), f"squared loss, {p} features: second moments from one sweep are exact")
-    if not penalty.smooth:
-        return SolverChoice(
-            ProximalNewton(), "a penalty with L1: quadratic models from a sample, checked on all rows"
-        )
-    kind = "convex" if loss.convex else "smooth"
-    return SolverChoice(
-        SubsampledNewton(), f"{kind} loss, smooth penalty: Newton steps from a sample, checked on all rows"
-    )
-
-
-def solver_named(estimator: str, solver: Any) -> SolverChoice:
-    """The solver that a user gave, by name or as an object; ValueError for anything else."""
-    if isinstance(solver, str) and solver in NAMES:
-        return SolverChoice(NAMES[solver](), GIVEN)
-    if not isinstance(solver, Solver):
-        raise ValueError(
-            f"{estimator}: expected solver to be 'auto', {', '.join(map(repr, NAMES))} or a solver object "
-            f"such as daskgd.GradientDescent(step=0.1), got {solver!r}"
-        )
-    return SolverChoice(type(solver)(**solver.get_params()), GIVEN)
-
-
-# -- how many sweeps ----------------------------------------------------------------------------
-
-
-def sweeps_of(
-    solver: Solver, shape: Shape, *, loss: Loss | None = None, parameters: int | None = None
-) -> str:
-    """Reads of the data to expect; of a wide or kinked problem more, where these are given."""
-    if isinstance(solver, Gram) or _share(solver, shape) >= 1:
-        return "1"
-    if isinstance(solver, SubsampledNewton):
-        if loss is not None and loss.kinked:
-            return "3 to 10"
-        d = parameters or 0
-        return "4 to 8" if d > WIDE or _share(solver, shape) * shape.n_rows < THIN * d else "3 to 5"
-    if isinstance(solver, FISTA | LBFGS):
-        return "tens to hundreds"
-    return "up to max_iter" if isinstance(solver, LocalGD) else "depends on the data"
-
-
-def _share(solver: Solver, shape: Shape) -> float:
-    """The share of the rows in the sample that rides on the survey."""
-    return max([q.share for q in solver.rides(shape) if isinstance(q, Sample)], default=0.0)
 
 
 # -- where it will run --------------------------------------------------------------------------
@@ -149,26 +67,15 @@ class Place:
             return cls("serial", "one thread of this process", threads={HERE: 1})
         if callable(engine):
             return cls("custom", f"the engine given, {engine!r}")
-        found = client = None
-        if engine in (None, "distributed"):
-            found = get_scheduler()
-            client = getattr(found, "__self__", None)
-            if engine == "distributed" and not isinstance(client, distributed.Client):
-                with suppress(ValueError):
-                    client = distributed.default_client()
-        if isinstance(client, distributed.Client):
-            threads = threads_of(client)
-            where = f"{_counted(len(threads), 'worker')}, {_counted(sum(threads.values()), 'thread')}"
-            address = client.scheduler_info()["address"]
-            return cls("distributed", f"the cluster at {address}: {where}", client, threads)
-        if engine == "distributed":
-            raise ValueError(
-                'engine="distributed": expected a current client, found none; '
-                "make one with distributed.Client(...)"
-            )
-        if found is None or found is dask.threaded.get:
+        get = scheduler_of(engine)
+        if isinstance(get, distributed.Client):
+            threads = threads_of(get)
+            size = f"{_counted(len(threads), 'worker')}, {_counted(sum(threads.values()), 'thread')}"
+            where = f"the cluster at {get.scheduler_info()['address']}: {size}"
+            return cls("distributed", where, get, threads)
+        if get is dask.threaded.get:
             return cls("threads", f"{_counted(sum(threads_of(None).values()), 'thread')} of this process")
-        return cls("local", f"a local scheduler of dask, {found.__module__}", found)
+        return cls("local", f"a local scheduler of dask, {get.__module__}", get)
 
 
 class _Intended(Residents):
@@ -188,37 +95,10 @@ def _kept_blocks(place: Place, layout: Layout, nbytes: int, memory: Budget, unit
 
 def _placement(dataset: Dataset, place: Place) -> str:
     """READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.placed`."""
-    columns = [c for c in dataset._columns if c is not None]
-    client = place.client
-    moving = [
-        c
-        for c in columns
-        if isinstance(c, LazyColumn) or (client is not None and isinstance(c, MemoryColumn))
-    ]
-    if not moving:
-        return READ if any(isinstance(c, Column) for c in columns) else HELD
-    travels = client is not None and all(isinstance(c, MemoryColumn) for c in moving)
-    room = setting("travel-bytes") if travels else setting("hold-fraction") * free_memory(client)
-    return HELD if sum(map(_nbytes, moving)) <= room else SPOOLED
-
-
-def _nbytes(column: Any) -> int:
-    return int(np.prod(column.shape)) * column.dtype.itemsize
-
-
-def _tasks_of(place: Place, lots: int, asks: list[Ask], heft: int) -> int:
-    """Tasks of the graph, or graphs, of a sweep in so many lots: see :class:`daskgd.engines.graph.Graph`."""
-    if place.client is None and lots == 1:
-        return 1
-    bulky = any(ask.query.bulk for ask in asks)
-    wave = min(2 * max(place.n_threads, 1), lots) if bulky and place.client is not None else max(lots, 1)
-    questions = place.client is not None and len(dumps(asks)) > QUESTION_BYTES
-    tasks = lots + (-(-lots // wave) if questions else 0)
-    most = MERGE_WIDTH if heft <= LIGHT_BYTES else 1
-    while not bulky and lots > most:
-        lots = -(-lots // MERGE_WIDTH)
-        tasks += lots
-    return tasks
+    restless, hold = restless_columns(dataset, place.client)
+    if restless:
+        return HELD if hold else SPOOLED
+    return READ if any(isinstance(c, Column) for c in dataset._columns) else HELD
 
 
 # -- how fast -----------------------------------------------------------------------------------
@@ -364,8 +244,8 @@ class Plan:
         model = Linear(shape.n_features, _outputs(dataset, shape))
         # The sample is asked for before the number of parameters is known.
         whole, rides = choice.solver.needs_partitions, choice.solver.rides(shape)
-        share = _share(choice.solver, shape)
-        choice = _settled(choice, shape, model.size)
+        share = sample_share(choice.solver, shape)
+        choice = settled(choice, shape, model.size)
         solver = choice.solver
         bulk = sum(query.bulk for query in rides)
         check_memory(dataset, place.client, whole, bulk)
@@ -382,7 +262,7 @@ class Plan:
             unit = layout.partition_blocks if whole else 1
             residents = _kept_blocks(place, layout, dataset.nbytes, memory, unit)
         kept = sum(length(runs) for runs in residents.runs.values()) if residents else 0
-        from_store = dataset.nbytes if placement == SPOOLED else sum(map(_nbytes, stored))
+        from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
         rows = min(kept * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
@@ -499,28 +379,17 @@ def _cut(
         return int(place.kind == "serial"), 0
     graph = Graph(dataset, place.get, whole_partitions=partitions)
     graph.residents = residents
-    heft = sum(ask.query.heft(ask.problem, dataset.n_features) for ask in asks)
-    lots = len(graph.lots(partitions, sum(ask.query.bulk for ask in asks), heft))
-    return lots, _tasks_of(place, lots, asks, heft)
+    return graph.count(asks, partitions)
 
 
 def _task(dataset: Dataset, place: Place, whole: bool, bulk: int) -> tuple[int, int, int]:
-    """Bytes that a task holds, bytes that it may, and the limit of its process: see `check_memory`."""
-    layout, X = dataset.layout, dataset._columns[0]
-    row = X.shape[1] * X.dtype.itemsize
-    block = layout.block_rows * row
-    chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
-    needed = round((2 + 2 * min(bulk / (layout.n_rows * row), 1.0)) * max(block, chunk))
-    if whole:
-        partition = min(layout.partition_blocks * block, layout.n_rows * row)
-        needed = max(needed, round(1.2 * partition) + 2 * block)
-    workers = list(workers_of(place.client).values()) if place.client is not None else []
+    """Bytes that a task holds, bytes that it may, and the limit of its process."""
+    needed = Need.of(dataset, whole, bulk).total
     if place.client is None:
         free = free_memory(None)
         return needed, free // max(place.n_threads, 1), free
-    rooms = [(round((0.8 * w.limit - w.managed - BARE) / max(w.threads, 1)), w.limit) for w in workers]
-    room, limit = min(rooms, default=(0, 0))
-    return needed, room, limit
+    room = task_room(place.client)
+    return (needed, 0, 0) if room is None else (needed, room.each, room.limit)
 
 
 def _outputs(dataset: Dataset, shape: Shape) -> int:
@@ -530,16 +399,6 @@ def _outputs(dataset: Dataset, shape: Shape) -> int:
         n = 2 if dataset.classes is None else len(dataset.classes)
         return n if n > 2 else 1
     return 1 if y is None or len(y.shape) == 1 else max(int(y.shape[1]), 1)
-
-
-def _settled(choice: SolverChoice, shape: Shape, parameters: int) -> SolverChoice:
-    """What becomes of a choice once the number of parameters is known."""
-    wide = isinstance(choice.solver, ProximalNewton) and parameters > DENSE
-    if wide and choice.reason != GIVEN and _share(choice.solver, shape) < 1:
-        return SolverChoice(
-            FISTA(), f"a penalty with L1, and {parameters} parameters: too many for quadratic models"
-        )
-    return choice
 
 
 def _range(sweeps: str) -> tuple[int, int] | None:
