@@ -15,6 +15,7 @@ Array = NDArray[Any]
 
 SPLIT = 0x73706C6974
 SAMPLE = 0x73616D706C65
+PROBE = 0x70726F6265
 
 
 def row_hash(rows: Array, seed: int, purpose: int) -> Array:
@@ -26,14 +27,27 @@ def row_hash(rows: Array, seed: int, purpose: int) -> Array:
     array([0.028, 0.093, 0.213])
     """
     with np.errstate(over="ignore"):
-        key = _mix(np.array([seed], dtype=np.uint64) ^ _mix(np.array([purpose], dtype=np.uint64)))
-        h = _mix(rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key)
-        h = _mix(h ^ key)
-    return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        key = np.array([purpose], dtype=np.uint64)
+        _mix(key)
+        key ^= np.uint64(seed)
+        _mix(key)
+        h = rows.astype(np.uint64)
+        h *= np.uint64(0x9E3779B97F4A7C15)
+        h += key
+        _mix(h)
+        h ^= key
+        _mix(h)
+        h >>= np.uint64(11)
+    u = h.astype(np.float64)
+    u *= 2.0**-53
+    return u
 
 
-def _mix(x: Array) -> Array:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    out: Array = x ^ (x >> np.uint64(31))
-    return out
+def _mix(x: Array) -> None:
+    """In place."""
+    half = np.empty_like(x)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None)):
+        np.right_shift(x, np.uint64(shift), out=half)
+        x ^= half
+        if factor is not None:
+            x *= np.uint64(factor)

@@ -37,6 +37,9 @@ class Query:
     memory: ClassVar[str | None] = None
     """For partition scope: under which name to keep what `partition` returns, if anything."""
 
+    heavy: ClassVar[bool] = False
+    """Whether a tile takes as many multiplications for each number of X as there are features."""
+
     @property
     def bulk(self) -> int:
         """Bytes of the grand total, about, where sums hold rows and grow as they merge; else 0."""
@@ -449,6 +452,7 @@ class Curvature(Query):
     """Objective, gradient and Hessian at `w` ``(d,)``: answers ``(f, g, H)``, H ``(d, d)``."""
 
     name: ClassVar[str] = "curvature"
+    heavy: ClassVar[bool] = True
     w: Array
 
     def heft(self, problem: Problem | None, n_features: int) -> int:

@@ -50,6 +50,7 @@ class Picked:
     @staticmethod
     def joined(parts: tuple[Picked, ...]) -> Picked:
         """One after the other."""
+        parts = tuple(part for part in parts if len(part.u)) or parts[:1]
         if len(parts) == 1:
             return parts[0]
 
@@ -118,12 +119,14 @@ class Drawn:
         strata = dict(self.strata)
         labels = None if self.extra.y is None else self.extra.y.reshape(len(keep))
         for label, stratum in strata.items():
-            mine = np.flatnonzero(labels == label)
+            mine = np.flatnonzero(labels == label) if len(keep) else np.zeros(0, np.intp)
             u, level = self.extra.u[mine], stratum.level
             while 0.5**level > self.share and stratum.rows + np.sum(u < 0.5**level) > 2 * self.per_class:
                 level += 1
-            keep[mine] = u < 0.5**level
-            strata[label] = Stratum(stratum.rows, stratum.weight, level)
+            if len(mine):
+                keep[mine] = u < 0.5**level
+            if level > stratum.level:
+                strata[label] = Stratum(stratum.rows, stratum.weight, level)
         extra = self.extra if keep.all() else self.extra.take(keep)
         return Drawn(self.share, self.per_class, self.base, extra, strata)
 
@@ -230,7 +233,8 @@ class Sample(Query):
     def answer(self, problem: Any, sums: Sums) -> SampleAnswer:
         drawn: Drawn = sums["drawn"]
         rows = Picked.joined((*drawn.base, drawn.extra))
-        rows = rows.take(np.argsort(rows.numbers, kind="stable"))
+        if len(drawn.extra.u):  # where there are none, all are in order
+            rows = rows.take(np.argsort(rows.numbers, kind="stable"))
         s = rows.s
         if self.share < 1:
             s = np.ones(len(rows.u)) if s is None else s

@@ -85,19 +85,15 @@ class Moments:
         if not weight > 0:
             zero = np.zeros(X.shape[1])
             return cls(0.0, zero, zero)
-        # About a row of the tile itself, so that the sums are of the size of the spread, and in cuts that
-        # stay in the cache while they are converted, summed and squared.
-        # A row of weight 0 may be anything.
-        shift = X[0 if s is None else int(np.argmax(s))].astype(np.float64)
-        first = second = np.zeros(X.shape[1])
-        height = max(16, CUT // X.shape[1])
         with np.errstate(invalid="ignore", over="ignore"):
-            for a in range(0, len(X), height):
-                D = X[a : a + height] - shift
-                v = np.ones(len(D)) if s is None else s[a : a + height]
-                first = first + v @ D
-                D *= D
-                second = second + v @ D
+            first, second = _two_sums(X, s, None)
+            deviation = second - first * first / weight
+            if (second <= FAR * deviation).all():
+                return cls(weight, first / weight, deviation)
+            # About a row of the tile itself, so that the sums are of the size of the spread. A row of weight
+            # 0 may be anything.
+            shift = X[0 if s is None else int(np.argmax(s))].astype(np.float64)
+            first, second = _two_sums(X, s, shift)
             offset = first / weight
             return cls(weight, shift + offset, np.maximum(second - offset * first, 0.0))
 
@@ -116,6 +112,31 @@ class Moments:
     def variance(self) -> Array:
         """Population variance per column, ``(p,)``."""
         return self.deviation / self.weight if self.weight else self.deviation
+
+
+FAR = 1e3
+"""Mean square of a column, in its variances, beyond which it is summed about one of its values: three of
+sixteen digits are given away at most."""
+
+
+def _two_sums(X: Array, s: Array | None, shift: Array | None) -> tuple[Array, Array]:
+    """Weighted sums ``(p,)`` of the columns of X less `shift`, and of their squares, in cuts that stay in the
+    cache while they are converted, summed and squared."""
+    height = max(16, CUT // X.shape[1])
+    D = np.empty((min(height, len(X)), X.shape[1]))
+    ones = np.ones(len(D))
+    first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for a in range(0, len(X), height):
+        cut = X[a : a + height]
+        D = D[: len(cut)]
+        np.copyto(D, cut)
+        if shift is not None:
+            D -= shift
+        v = ones[: len(cut)] if s is None else s[a : a + height]
+        first += v @ D
+        np.multiply(D, D, out=D)
+        second += v @ D
+    return first, second
 
 
 @cache

@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.engines.base import Layout
-from daskgd.engines.serial import Serial
+from daskgd.engines.serial import Threaded
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import LANES, Ask, Gradient, Gradients, Query, on
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Query
 from daskgd.solvers.base import Aside, Solve, Solved, Solver, State, Steps
 
 Array = NDArray[Any]
@@ -320,7 +321,7 @@ class _Sweep:
 
     def __init__(self) -> None:
         self.distinct: list[Ask] = []
-        self.stacks: dict[tuple[int, bool], dict[int, tuple[Problem, Gradient]]] = {}
+        self.stacks: dict[tuple[int, bool, int], dict[int, tuple[Problem, Gradient]]] = {}
 
     def places(self, asks: Sequence[Ask], lane: int | None) -> list[Callable[[list[Any]], Any]]:
         """Take in what a fit asks; how to find each answer among those of the sweep."""
@@ -342,10 +343,11 @@ class _Sweep:
         """The same in a stack; None where the ask does not go there."""
         if lane is None or type(ask.query) is not Gradient or not ask.problem.model.one_column:
             return None
-        key = lane // LANES, ask.problem.model.far
-        stack = self.stacks.setdefault(key, {})
-        if lane % LANES in stack:  # the second of one fit
-            return None
+        for nth in count():  # a fit that asks for several has a lane in as many stacks
+            key = lane // LANES, ask.problem.model.far, nth
+            stack = self.stacks.setdefault(key, {})
+            if lane % LANES not in stack:
+                break
         at = len(stack)
         stack[lane % LANES] = ask.problem, ask.query
         return lambda answers: answers[len(self.distinct) + list(self.stacks).index(key)][at]
@@ -373,14 +375,14 @@ def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -
     def work(places: list[tuple[int, int]]) -> None:
         queries: list[Any] = [asked[i][1][j].query for i, j in places]
         if isinstance(queries[0], Solve):
-            found = solve(queries, [asked[i][0] for i, _ in places])
+            found = solve(queries, [asked[i][0] for i, _ in places], each)
         else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                found = [on(q.rows, q.problem, q.query) for q in queries]
+            found = [_in_memory(q.rows, each).sweep([Ask(q.problem, q.query)])[0] for q in queries]
         for (i, j), answer in zip(places, found, strict=True):
             answers[i][j] = answer
 
-    threads = min(threads or cores(), len(groups))
+    threads = threads or cores()
+    each, threads = max(threads // len(groups), 1), min(threads, len(groups))
     if threads == 1:
         for places in groups.values():
             work(places)
@@ -406,10 +408,9 @@ def in_memory(steps: Steps) -> Any:
         return end.value
 
 
-def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,)) -> list[Solved]:
+def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,), threads: int = 1) -> list[Solved]:
     """Answer Solves on the same rows: whole fits in memory, by the same solvers and the same loop."""
     rows = asked[0].rows
-    engine = Serial(_InMemory(rows, Layout(len(rows), max(len(rows), 1), 1)))
     journals = [Journal() for _ in asked]
 
     def fit(one: Solve, journal: Journal) -> Fit:
@@ -421,7 +422,7 @@ def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,)) -> list
         )
 
     fits = [fit(one, journal) for one, journal in zip(asked, journals, strict=True)]
-    together(fits, [Meter() for _ in asked], engine, lanes, threads=1)
+    together(fits, [Meter() for _ in asked], _in_memory(rows, threads), lanes, threads)
     out = []
     for journal in journals:
         best = journal.best
@@ -432,12 +433,22 @@ def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,)) -> list
     return out
 
 
+ASIDE_BYTES = 8 << 20
+"""Bytes of a block of rows in memory, as they are there: what a thread works on at a time."""
+
+
+def _in_memory(rows: Rows, threads: int) -> Threaded:
+    """An engine over rows at hand."""
+    block = max(ASIDE_BYTES // max(rows.X[:1].nbytes, 1), 1)
+    return Threaded(_InMemory(rows, Layout(max(len(rows), 1), block, 1)), threads)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _InMemory:
-    """A Source over rows at hand, one block."""
+    """A Source over rows at hand."""
 
     rows: Rows
     layout: Layout
 
     def read(self, start: int, stop: int) -> Rows:
-        return self.rows
+        return self.rows.part(start, stop)

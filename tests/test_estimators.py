@@ -224,6 +224,30 @@ def test_converged_is_true_on_collinear_features_of_any_size(seed, C):
     assert est.gap_ <= 1e-6
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [0.0, 3e-4, 1e-3])
+def test_a_step_that_no_sweep_has_confirmed_is_judged_on_all_rows(share, seed):
+    """Two sweeps where the sample is like the data; where a few rows of another kind, 30 times as large,
+    hold what the sample does not know, as many as it takes."""
+    rng = np.random.default_rng(seed)
+    n = 60_000
+    X = rng.standard_normal((n, 4))
+    other = rng.random(n) < share
+    X[other] *= 30
+    w = np.where(other[:, None], -1 / 30, 1) * rng.standard_normal(4)
+    y = (rng.random(n) < 1 / (1 + np.exp(-np.sum(X * w, axis=1)))).astype(int)
+
+    def objective(est):
+        margin = est.decision_function(X) * np.where(y == 1, 1, -1)
+        return np.logaddexp(0, -margin).mean() + (est.coef_**2).sum() / (2 * est.C * n)
+
+    best = objective(daskgd.LogisticRegression(C=1e6 / n, tol=1e-12).fit(X, y))
+    sampled = daskgd.SubsampledNewton(sample_bytes=1, rows_per_parameter=600)
+    est = daskgd.LogisticRegression(C=1e6 / n, tol=2e-4, solver=sampled).fit(X, y)
+    assert (objective(est) - best) / best <= est.gap_ <= 2e-4
+    assert share or est.n_sweeps_ == 2
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_targets_far_from_zero_keep_their_digits(rng, dtype):
     X = rng.integers(0, 200, size=(1000, 3)).astype(dtype)

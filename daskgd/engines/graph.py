@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,6 +24,7 @@ from dask._task_spec import List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 from distributed.protocol.pickle import dumps
+from distributed.worker import thread_state
 
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
@@ -170,16 +171,32 @@ class Graph:
             return Span(key, self._source, nodes, memory, [], os.getpid(), asks, on)()
         self.tasks_per_sweep.append(0)
         parts: list[dict[Node, Partial]] = []
-        for graph, keys, homes in self._graphs(asks, cut):
+        graphs = self._graphs(asks, cut)
+        for found in self._here(graphs) if self.client is None else self._there(self.client, graphs):
+            parts += found
+        return Merge(("daskgd-merge",), n_blocks)(parts)
+
+    def _here(self, graphs: Iterator[TaskGraph]) -> Iterator[list[Any]]:
+        """What each graph finds, run by a scheduler of dask on this machine."""
+        for graph, keys, _ in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
-            if self.client is None:
-                parts += self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
-                continue
+            yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
+
+    def _there(self, client: distributed.Client, graphs: Iterator[TaskGraph]) -> Iterator[list[Any]]:
+        """The same on a cluster, where the next graph runs while the results of one come here."""
+        running: deque[Any] = deque()
+        for graph, keys, homes in graphs:
+            self.tasks_per_sweep[-1] += _n_tasks(graph)
             where = {"workers": homes.__getitem__, "allow_other_workers": True} if homes else {}
             with warnings.catch_warnings(), dask.annotate(**where):
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-                parts += self.client.get(graph, keys, retries=int(setting("retries")))
-        return Merge(("daskgd-merge",), n_blocks)(parts)
+                # A fit that is a task itself may hold the only thread: then get() gives it up, and waits.
+                wait = getattr(thread_state, "key", False)
+                running.append(client.get(graph, keys, retries=int(setting("retries")), sync=bool(wait)))
+            if wait or len(running) > 1:
+                yield client.gather(running.popleft())
+        while running:
+            yield client.gather(running.popleft())
 
     def _is_one_call(self, cut: list[Lot]) -> bool:
         """Whether there is nothing to schedule."""
@@ -189,7 +206,7 @@ class Graph:
         """The graph of a sweep; several, one after the other, where sums hold rows: these come to the driver
         from a few tasks at a time, so that workers never hold many of them."""
         bulky = any(ask.query.bulk for ask in asks)
-        wave = 2 * max(n_threads(self.client), 1) if bulky and self.client is not None else len(cut)
+        wave = max(n_threads(self.client), 1) if bulky and self.client is not None else len(cut)
         for first in range(0, len(cut), wave):
             yield self._graph(asks, cut[first : first + wave], first, bulky)
 

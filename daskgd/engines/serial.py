@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from daskgd.engines.base import Memory, Source, one_blas_thread, walk
+from daskgd.engines.base import Memory, Node, Partial, Source, join, one_blas_thread, spans, walk
 from daskgd.queries import Ask
 
 
@@ -32,3 +33,40 @@ class Serial:
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
         self._memory.update(partial.memory)
         return answers
+
+
+class Threaded:
+    """Answers asks about rows in memory: in some threads where that is worth it, without a graph.
+
+    Small operations only wait for one another there (the interpreter's lock), so one of the queries has to be
+    :attr:`~daskgd.queries.Query.heavy`.
+
+    Parameters
+    ----------
+    source :
+        Where rows come from.
+    threads : int
+    """
+
+    def __init__(self, source: Source, threads: int) -> None:
+        self.source = source
+        self.threads = threads
+        self.nbytes = 0
+
+    def sweep(self, asks: Sequence[Ask]) -> list[Any]:
+        """One read of the data; the answers in the order of the asks."""
+        layout = self.source.layout
+        threads = self.threads if any(ask.query.heavy for ask in asks) else 1
+        nodes = spans(layout, 2 * threads if threads > 1 else 1, False)
+
+        def work(node: Node) -> Partial:
+            return walk(self.source, asks, *node, {})
+
+        with one_blas_thread():
+            if len(nodes) == 1:
+                partial = work(nodes[0])
+            else:
+                with ThreadPoolExecutor(threads, "daskgd-aside") as pool:
+                    parts = dict(zip(nodes, pool.map(work, nodes), strict=True))
+                (partial,) = join(parts, layout.n_blocks).values()
+        return [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]

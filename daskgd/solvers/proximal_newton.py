@@ -69,10 +69,10 @@ class ProximalNewton(SubsampledNewton):
             certificate = problem.penalty.gap(s.at, loss_part, s.f)
         if not decrease > 0:
             d, gap = np.zeros_like(d), min(gap, certificate)
-            return replace(s, w=s.at, d=d, gap=gap)
+            return replace(s, w=s.at, d=d, gap=gap, here=gap)
         doubted = np.isinf(s.doubt)
         gap = min(max(gap * (1.0 if doubted else s.doubt), s.floor), certificate)
-        return replace(s, d=d, gap=gap, w=s.at if doubted or s.plain else s.at + d)
+        return replace(s, d=d, gap=gap, here=gap, w=s.at if doubted or s.plain else s.at + d)
 
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         l1 = problem.penalty_l1(s.at)

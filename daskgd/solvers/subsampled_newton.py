@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.draws import row_hash
+from daskgd.draws import PROBE, row_hash
 from daskgd.problems import Problem, Rows, Shape
 from daskgd.queries import Curvature, Gradient, Product, Query, on
 from daskgd.sampling import Sample, SampleAnswer
@@ -48,6 +48,12 @@ FEW = 10
 CONFIDENT = 200
 """Rows of the sample for each parameter from which its gap is believed before a step has confirmed it."""
 
+SAFETY = 10.0
+"""Times as large as measured is what the model's error is taken for, where no step has confirmed it."""
+
+PROBED = 10_000
+"""Rows of the sample on which a step is tried, for what is not quadratic about it."""
+
 PAIRS = 20
 SCREEN = 1e-4
 PATIENCE = 2
@@ -62,8 +68,14 @@ class SampledState(State):
     at : (d,)
     d : (d,)
         The next step, from `at`.
+    here : float
+        The gap at `at`; `gap` is that at `w`, or `here` where the model is not trusted so far.
+    error : float
+        By which factor a step of the model shrinks the gap, at worst; 1 where it is not to be trusted.
     X, y, s :
         The sample; ``complete`` if it is all rows.
+    lacking : (p,)
+        By how much each feature varies less in the sample than in the data.
     values (d,), vectors (d, d) :
         Eigenvalues and eigenvectors of the sample's Hessian at ``base``; none where it is not formed.
     S, Y : (<=20, d)
@@ -83,10 +95,13 @@ class SampledState(State):
 
     at: Array = field(default_factory=lambda: np.zeros(0))
     d: Array = field(default_factory=lambda: np.zeros(0))
+    here: float = np.inf
+    error: float = 1.0
     X: Array = field(default_factory=lambda: np.zeros((0, 0)))
     y: Array | None = None
     s: Array | None = None
     complete: bool = False
+    lacking: Array = field(default_factory=lambda: np.zeros(0))
     values: Array = field(default_factory=lambda: np.zeros(0))
     vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))
     base: Array = field(default_factory=lambda: np.zeros(0))
@@ -101,6 +116,13 @@ class SampledState(State):
     @property
     def point(self) -> Array:
         return self.at
+
+    def ending(self, error: float) -> SampledState:
+        """To end after the next step, which leaves this factor of the gap, where that is less than 1."""
+        error = min(error, 1.0)
+        if error == 1.0:
+            return replace(self, error=error)
+        return replace(self, w=self.at + self.d, gap=self.here * error, error=error)
 
     @property
     def sample(self) -> Rows:
@@ -199,26 +221,68 @@ class SubsampledNewton(Solver):
         solved = yield from self.solved(problem, s.sample, s.w, tol)
         if s.complete:
             return replace(s, w=solved.w, at=solved.w, f=solved.f, g=solved.g, gap=solved.gap)
-        at = solved.w
+        s = replace(s, lacking=_lacking(problem, s.sample))
+        few = len(s.X) < FEW * len(s.w) or s.lacking.any()
+        confident = len(s.X) >= CONFIDENT * len(s.w)
+        at, probe = solved.w, np.zeros(0)
+        asked = [Gradient(at)]
+        if confident and not few and len(at) <= DENSE:
+            s = yield from self._curved(problem, replace(s, at=at))
+            probe = self._probe(s, max(solved.f, 1e-3 * solved.first, 0.0))
+        if probe.any():
+            asked.append(Gradient(at + probe))
         warm = bool(s.w[problem.model.penalised].any())  # a model that was given may be the better one
         if warm:
-            (f, g), before = yield (Gradient(at), Gradient(s.w))
-        else:
-            ((f, g),) = yield (Gradient(at),)
-            before = None
-        if not f <= (before[0] if before else solved.first):
-            at = s.w
-            if before is None:
-                (before,) = yield (Gradient(at),)
-            f, g = before
+            asked.append(Gradient(s.w))
+        others: Sequence[Any]
+        (f, g), *others = yield tuple(asked)
+        if not f <= (others[-1][0] if warm else solved.first):
+            if not warm:
+                others = yield (Gradient(s.w),)
+            at, (f, g) = s.w, others[-1]
         floor = 0.1 * self._noise(s) * max(solved.first - f, 0.0)
         new = replace(s, w=at, at=at, f=f, g=g, trail=np.array([f]), floor=floor)
-        few = len(s.X) < FEW * len(s.w) or _lacking(problem, s.sample).any()
         if few and len(s.w) <= DENSE:
             return replace(new, poor=2 * PATIENCE)
-        new = self._aimed(problem, (yield from self._curved(problem, new)))
-        # No step has confirmed the model yet, and a small sample may be a lucky one.
-        return new if len(s.X) >= CONFIDENT * len(s.w) else replace(new, gap=np.inf)
+        if not probe.any() or at is s.w:
+            new = self._aimed(problem, (yield from self._curved(problem, new)))
+            # No step has confirmed the model yet, and a small sample may be a lucky one.
+            return new if confident else replace(new, gap=np.inf)
+        return (yield from self._judged(problem, self._aimed(problem, new), probe, others[0][1]))
+
+    # -- how far to trust the model before any step -----------------------------------------------
+
+    def _probe(self, s: SampledState, f: float) -> Array:
+        """A step ``(d,)`` to nowhere in particular, about as long as that to the minimum: in the coordinates
+        in which the sample's Hessian is the identity, the same distance along every axis."""
+        signs = np.where(row_hash(np.arange(len(s.w)), self.seed or 0, PROBE) < 0.5, -1.0, 1.0)
+        return s.vectors @ (np.sqrt(f / len(s.X)) * signs / np.sqrt(s.values)) if len(s.values) else signs[:0]
+
+    def _judged(self, problem: Problem, s: SampledState, probe: Array, beyond: Array) -> Steps:
+        """What the model is worth before any step, from the gradient `beyond` the probe.
+
+        With H the Hessian of all rows, B the sample's, and a = B^(1/2) probe, the probe's gradients differ by
+        H probe, and
+
+            error^2 = |B^(-1/2) H B^(-1/2) a - a|^2 / |a|^2
+
+        is that of the model on all rows, averaged over directions (Hutchinson 1990): a step shrinks the gap
+        by as much. What is not quadratic about the step itself shows on a part of the sample.
+        """
+        if not (s.d.any() and s.here < np.inf):
+            return s
+        root = np.sqrt(s.values)
+        along = (s.vectors.T @ probe) * root
+        miss = (s.vectors.T @ (beyond - s.g)) / root - along
+        error = max(float(miss @ miss) / float(along @ along), len(s.w) / len(s.X))
+        part = _every(s.sample, PROBED)
+        (_, before), (_, after), bent = yield (
+            Here(problem, part, Gradient(s.at)),
+            Here(problem, part, Gradient(s.at + s.d)),
+            Here(problem, part, Product(s.at, s.d)),
+        )
+        rest = (s.vectors.T @ (after - before - bent)) / root
+        return s.ending(SAFETY * (error + float(rest @ rest) / (2 * s.here)))
 
     def solved(
         self, problem: Problem, rows: Rows, w: Array, tol: float
@@ -261,7 +325,7 @@ class SubsampledNewton(Solver):
         if len(rows) > most:
             rows = _telling(problem, rows, s.at, most)
         ((_, _, H),) = yield (Here(problem, rows, Curvature(s.at)),)
-        H[np.diag_indices_from(H)] += _unseen(problem, rows, H)
+        H[np.diag_indices_from(H)] += _unseen(problem, s, len(rows), H)
         return self._factorised(s, H)
 
     @staticmethod
@@ -310,11 +374,12 @@ class SubsampledNewton(Solver):
         d = -two_loop(s.g, s.S, s.Y, self._initial(problem, s))
         gap = -float(s.g @ d) / 2
         if not gap > 0:
-            return replace(s, w=s.at, d=np.zeros_like(d), gap=0.0 if not s.g.any() else np.inf)
+            gap = 0.0 if not s.g.any() else np.inf
+            return replace(s, w=s.at, d=np.zeros_like(d), gap=gap, here=gap)
         gap = max(gap * (1.0 if np.isinf(s.doubt) else s.doubt), s.floor)
         if s.plain:
             gap = max(gap, extrapolated_gap(s.trail)) if len(s.S) else np.inf
-        return replace(s, d=d, gap=gap, w=s.at if np.isinf(s.doubt) or s.plain else s.at + d)
+        return replace(s, d=d, gap=gap, here=gap, w=s.at if np.isinf(s.doubt) or s.plain else s.at + d)
 
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         slope = float(s.g @ s.d)
@@ -345,7 +410,7 @@ class SubsampledNewton(Solver):
         if promised > ROUNDING * abs(f):
             expected, met = 2 * promised * t * t, float(step @ change)
             doubt = max(1.0, (s.f - f) / promised, expected / met if met > 0 else 1.0)
-        floor = self._noise(s) * s.gap if np.isfinite(s.gap) else 0.0
+        floor = self._noise(s) * s.here if np.isfinite(s.here) else 0.0
         new = replace(
             s,
             at=at,
@@ -359,10 +424,12 @@ class SubsampledNewton(Solver):
             trail=np.append(s.trail, f),
         )
         new = self._aimed(problem, new)
+        if s.error < 1 and s.here > 0:  # the next step gains about as much as the last
+            new = new.ending(SAFETY * max(new.here / s.here, self._noise(s)))
         # The first steps after a Hessian are judged by their gap; later ones, corrected by pairs, by how
         # fast it falls.
-        poor = s.poor + 1 if new.gap > 0.3 * s.gap else 0
-        if s.gap > FAR * abs(f) and not (new.plain or new.exact) and poor < PATIENCE:
+        poor = s.poor + 1 if new.here > 0.3 * s.here else 0
+        if s.here > FAR * abs(f) and not (new.plain or new.exact) and poor < PATIENCE:
             # Still far away, where the curvature changes along a step: as at the new point, then.
             new = yield from self._curved(problem, replace(new, S=S[-1:], Y=Y[-1:]))
             return replace(self._aimed(problem, new), poor=poor)
@@ -398,6 +465,13 @@ class SubsampledNewton(Solver):
         return self._aimed(problem, replace(s, plain=True))
 
 
+def _every(rows: Rows, most: int) -> Rows:
+    """At most about so many of the rows, evenly spread."""
+    k = max(len(rows) // most, 1)
+    y, s = (None if c is None else c[::k] for c in (rows.y, rows.sample_weight))
+    return Rows(np.ascontiguousarray(rows.X[::k]), y, s, 0, dtype=rows.dtype)
+
+
 def _hessian_work(problem: Problem) -> float:
     """Multiplications a row for the Hessian."""
     model = problem.model
@@ -431,7 +505,7 @@ def _telling(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
     return Rows(rows.X[at], None if rows.y is None else rows.y[at], weights, 0, dtype=rows.dtype)
 
 
-def _unseen(problem: Problem, rows: Rows, H: Array) -> Array:
+def _unseen(problem: Problem, s: SampledState, n_rows: int, H: Array) -> Array:
     """What to add to the diagonal ``(d,)`` for features that vary less in the sample than in the data.
 
     A column that is nearly always 0 may be so throughout the sample, which then knows nothing of its
@@ -441,10 +515,10 @@ def _unseen(problem: Problem, rows: Rows, H: Array) -> Array:
     model = problem.model
     diagonal = np.diag(H)
     out = np.zeros(len(H))
-    few = len(H) / max(len(rows), 1)
+    few = len(H) / max(n_rows, 1)
     if few > 0.1:
         out += 0.1 * few * diagonal
-    lacking = np.repeat(_lacking(problem, rows), model.outputs)
+    lacking = np.repeat(s.lacking, model.outputs)
     typical = float(np.median(diagonal[: len(lacking)]))
     out[: len(lacking)] += typical * lacking
     return out
