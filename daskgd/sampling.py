@@ -6,7 +6,9 @@ the same on any engine. Knows no problem and no solver.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from daskgd.draws import SAMPLE, row_hash
 from daskgd.problems import Rows, Shape, Tile
 from daskgd.queries import Query
-from daskgd.sums import Sums
+from daskgd.sums import Moments, Sums
 
 Array = NDArray[Any]
 
@@ -133,10 +135,12 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """A sample: its rows, weighted so that they stand for all, and whether they are all."""
+    """A sample: its rows, weighted so that they stand for all, whether they are all, and if not, the moments
+    of their features."""
 
     rows: Rows
     complete: bool
+    moments: Moments | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +252,8 @@ class Sample(Query):
                     if total > 0:
                         probability[mine] *= total / stratum.weight
             s = s / probability
-        return SampleAnswer(Rows(rows.X, rows.y, s, 0, rows.numbers), self.share >= 1)
+        sample, moments = Rows(rows.X, rows.y, s, 0, rows.numbers), None
+        if self.share < 1:
+            each = (Moments.of(tile.X, tile.sample_weight) for tile in sample.tiles())
+            moments = reduce(operator.add, each)
+        return SampleAnswer(sample, self.share >= 1, moments)

@@ -359,7 +359,8 @@ class _Sweep:
 def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -> list[list[Any]]:
     """Answers to what fits ask aside, given with the lane of each: on this machine, in some threads.
 
-    Solves on the same rows, of fits with lanes, go together as their sweeps do.
+    Solves on the same rows, of fits with lanes, go together as their sweeps do, and all else on the same rows
+    is answered in one walk over them.
     """
     answers: list[list[Any]] = [[None] * len(asks) for _, asks in asked]
     groups: dict[Any, list[tuple[int, int]]] = {}
@@ -367,9 +368,9 @@ def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -
         for j, ask in enumerate(asks):
             assert isinstance(ask.query, Aside)
             rows = ask.query.rows
-            key: Any = (i, j)
-            if lane is not None and isinstance(ask.query, Solve):
-                key = (j, lane // LANES, rows.dtype, *map(id, (rows.X, rows.y, rows.sample_weight)))
+            key: Any = (rows.dtype, *map(id, (rows.X, rows.y, rows.sample_weight)))
+            if isinstance(ask.query, Solve):
+                key = (i, j) if lane is None else (j, lane // LANES, *key)
             groups.setdefault(key, []).append((i, j))
 
     def work(places: list[tuple[int, int]]) -> None:
@@ -377,7 +378,7 @@ def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -
         if isinstance(queries[0], Solve):
             found = solve(queries, [asked[i][0] for i, _ in places], each)
         else:
-            found = [_in_memory(q.rows, each).sweep([Ask(q.problem, q.query)])[0] for q in queries]
+            found = _in_memory(queries[0].rows, each).sweep([Ask(q.problem, q.query) for q in queries])
         for (i, j), answer in zip(places, found, strict=True):
             answers[i][j] = answer
 

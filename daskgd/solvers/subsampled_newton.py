@@ -198,6 +198,7 @@ class SubsampledNewton(Solver):
             y=rows.y,
             s=rows.sample_weight,
             complete=sample.complete,
+            lacking=_lacking(problem, sample.moments),
             S=none,
             Y=none,
         )
@@ -221,7 +222,6 @@ class SubsampledNewton(Solver):
         solved = yield from self.solved(problem, s.sample, s.w, tol)
         if s.complete:
             return replace(s, w=solved.w, at=solved.w, f=solved.f, g=solved.g, gap=solved.gap)
-        s = replace(s, lacking=_lacking(problem, s.sample))
         few = len(s.X) < FEW * len(s.w) or s.lacking.any()
         confident = len(s.X) >= CONFIDENT * len(s.w)
         at, probe = solved.w, np.zeros(0)
@@ -544,15 +544,12 @@ def _solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, m
     return x if x.any() else q
 
 
-def _lacking(problem: Problem, rows: Rows) -> Array:
-    """Twice the share ``(p,)`` of each feature's variance that the sample lacks beyond a half; 0 where the
-    data's variance is not known."""
+def _lacking(problem: Problem, moments: Moments | None) -> Array:
+    """Twice the share ``(p,)`` of each feature's variance that a sample with these moments lacks beyond a
+    half; 0 where the data's variance is not known."""
     model = problem.model
-    if model.scale is None:
+    if model.scale is None or moments is None:
         return np.zeros(model.n_features)
-    moments = Moments.of(np.zeros((0, model.n_features)), None)
-    for tile in rows.tiles():
-        moments = moments + Moments.of(tile.X, tile.sample_weight)
     center = 0.0 if model.center is None else model.center
     seen = (moments.variance + (moments.mean - center) ** 2) / model.scale**2
     seen = np.where(model.scale == 1.0, np.maximum(seen, 1.0), seen)  # constant columns
