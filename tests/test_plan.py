@@ -224,8 +224,8 @@ def test_what_is_computed_first_is_held_or_spooled(small):
 
 def test_sweeps_are_honest_about_wide_and_kinked_data():
     shape, solver = Shape(10**8, 100, 4, True), daskgd.SubsampledNewton()
-    assert sweeps_of(solver, shape) == "3 to 5"
-    assert sweeps_of(solver, shape, loss=Logistic(), parameters=1000) == "3 to 5"
+    assert sweeps_of(solver, shape) == "2 to 5"
+    assert sweeps_of(solver, shape, loss=Logistic(), parameters=1000) == "2 to 5"
     assert sweeps_of(solver, shape, loss=Logistic(), parameters=1001) == "4 to 8"
     assert sweeps_of(solver, shape, loss=Quantile(0.5), parameters=5000) == "3 to 10"
     assert sweeps_of(solver, Shape(100, 100), loss=Quantile(0.5), parameters=5000) == "1"

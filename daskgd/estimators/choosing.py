@@ -70,7 +70,7 @@ def sweeps_of(
         if loss is not None and loss.kinked:
             return "3 to 10"
         d = parameters or 0
-        return "4 to 8" if d > WIDE or sample_share(solver, shape) * shape.n_rows < THIN * d else "3 to 5"
+        return "4 to 8" if d > WIDE or sample_share(solver, shape) * shape.n_rows < THIN * d else "2 to 5"
     if isinstance(solver, FISTA | LBFGS):
         return "tens to hundreds"
     return "up to max_iter" if isinstance(solver, LocalGD) else "depends on the data"
