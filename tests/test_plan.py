@@ -169,7 +169,7 @@ def test_seconds_follow_from_the_speed(small, monkeypatch):
     monkeypatch.setattr(planning, "read_speed", lambda *_: 1e6)
     plan = logistic(SAMPLED).plan(small)
     assert plan.seconds_per_sweep == plan.streamed_bytes / 1e6
-    assert plan.fit_seconds == pytest.approx((3 * plan.sweep_bytes / 1e6, 5 * plan.sweep_bytes / 1e6))
+    assert plan.fit_seconds == pytest.approx((2 * plan.sweep_bytes / 1e6, 5 * plan.sweep_bytes / 1e6))
     plan = logistic("auto").plan(small)
     assert plan.fit_seconds == (plan.sweep_bytes / 1e6, plan.sweep_bytes / 1e6)
     plan = logistic(LOCAL).plan(small)
