@@ -184,15 +184,27 @@ def test_an_interrupt_leaves_the_cluster_clean(small, client):
     main = threading.main_thread().ident
     assert main is not None
 
+    heard = threading.Event()
+
+    def press() -> None:
+        """A Ctrl-C, and one a second after while it went unheard, as one that meets a destructor does."""
+        pause = 0.02
+        while not heard.wait(pause):
+            signal.pthread_kill(main, signal.SIGINT)
+            pause = 1.0
+
     class Interrupting(Graph):
-        """Sends the interrupt of a Ctrl-C while the sixth sweep is on its way."""
+        """Meets a Ctrl-C while the sixth sweep is on its way."""
 
         def _run(self, asks: Any, cut: Any) -> Any:
             if self.n_sweeps == 6:
-                threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGINT)).start()
-                while True:  # until the interrupt comes, whatever the machine's speed
-                    super()._run(asks, cut)
-                    self.n_sweeps += 1
+                threading.Thread(target=press, daemon=True).start()
+                try:
+                    while True:  # until the interrupt comes, whatever the machine's speed
+                        super()._run(asks, cut)
+                        self.n_sweeps += 1
+                finally:
+                    heard.set()
             return super()._run(asks, cut)
 
     est = daskgd.LogisticRegression(solver="lbfgs", engine=lambda dataset: Interrupting(dataset, client))
