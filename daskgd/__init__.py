@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from daskgd.checkpoint import Checkpoint, CheckpointError
     from daskgd.datasets import Dataset, open_dataset
     from daskgd.estimators import (
         ElasticNet,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         TweedieRegressor,
         together,
     )
+    from daskgd.estimators.files import ModelError, load_model
     from daskgd.ingest import as_dataset
     from daskgd.solvers import (
         FISTA,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "daskgd.checkpoint": ("Checkpoint", "CheckpointError"),
     "daskgd.datasets": ("Dataset", "open_dataset"),
     "daskgd.ingest": ("as_dataset",),
     "daskgd.estimators": (
@@ -60,6 +63,7 @@ _HOMES = {
         "TweedieRegressor",
         "together",
     ),
+    "daskgd.estimators.files": ("ModelError", "load_model"),
     "daskgd.solvers": (
         "FISTA",
         "Gram",
@@ -79,6 +83,8 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "FISTA",
     "LBFGS",
+    "Checkpoint",
+    "CheckpointError",
     "ChunkError",
     "Dataset",
     "ElasticNet",
@@ -92,6 +98,7 @@ __all__ = [
     "LinearSVR",
     "LocalGD",
     "LogisticRegression",
+    "ModelError",
     "Newton",
     "NewtonCG",
     "Perceptron",
@@ -103,6 +110,7 @@ __all__ = [
     "SubsampledNewton",
     "TweedieRegressor",
     "as_dataset",
+    "load_model",
     "open_dataset",
     "together",
     "write_dataset",

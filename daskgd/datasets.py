@@ -7,6 +7,7 @@ store; no solvers, no engines.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from daskgd.columns import (
     setting,
 )
 from daskgd.engines.base import Layout
-from daskgd.store import NAMES, Column, StoreError, open_store, verify_store
+from daskgd.store import NAMES, Column, StoreError, digest, open_store, verify_store
 
 Array = NDArray[Any]
 
@@ -271,6 +272,43 @@ class Dataset:
                 "after it was opened; open it again"
             )
         verify_store(self.path, progress, storage_options=self.storage_options)
+
+    def identity(self) -> dict[str, str]:
+        """What tells this data from other data: its columns, its blocks, and which rows are selected.
+
+        A stored dataset is known by its fingerprint, arrays in memory by a digest of their content, lazy
+        dask arrays by their names, and zarr arrays that daskgd did not write by their metadata alone.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> a, b = (daskgd.as_dataset(np.full((2, 2), i)).identity() for i in (0, 1))
+        >>> sorted(name for name in a if a[name] != b[name])
+        ['X']
+        """
+        out = {"rows": f"{self.layout.n_rows} x {self.n_features}"}
+        for name, column in zip(NAMES, self._columns, strict=True):
+            if column is not None:
+                out[name] = self._column_identity(name, column)
+        layout = self.layout
+        out["blocks"] = f"{layout.block_rows} rows, {layout.partition_blocks} blocks a partition"
+        if self.selections:
+            out["selection"] = "; ".join(map(str, self.selections))
+        return out
+
+    def _column_identity(self, name: str, column: ColumnLike) -> str:
+        if isinstance(column, Column):
+            mine = self.path is not None and column.path == f"{self.path}/{name}"
+            return f"fingerprint {self.fingerprint}" if mine and self.fingerprint else digest(column)
+        if isinstance(column, LazyColumn):
+            return f"{column.array.name}"
+        assert isinstance(column, MemoryColumn)
+        values = column.array
+        if values.dtype == object:
+            values = values.astype(str)
+        sha = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
+        sha.update(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+        return f"digest {sha.hexdigest()[:16]}"
 
     # -- what it says of itself -----------------------------------------------------------------
 

@@ -249,6 +249,13 @@ def _chunks_digest(arrays: dict[str, ZarrArray]) -> str:
     return digest.hexdigest()[:16]
 
 
+def digest(column: Column) -> str:
+    """What tells an array from others: of what daskgd wrote, metadata and the checksums of all chunks, which
+    are read for it; of others, the metadata alone."""
+    sha = hashlib.sha256(_get(column.array.store_path / "zarr.json")).hexdigest()[:16]
+    return f"digest {sha}{_chunks_digest({'': column.array})}" if column.complete else f"metadata {sha}"
+
+
 # -- opening --------------------------------------------------------------------------------------
 
 

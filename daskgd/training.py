@@ -12,14 +12,14 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.engines.base import Layout
+from daskgd.engines.base import Layout, Memory
 from daskgd.engines.serial import Threaded
 from daskgd.problems import Problem, Rows, Shape
 from daskgd.queries import LANES, Ask, Gradient, Gradients, Query
@@ -39,6 +39,9 @@ class Engine(Protocol):
 
     nbytes: int
     """Bytes one sweep reads, decoded."""
+
+    memory: Memory
+    """What partition queries remember; set where a fit is resumed."""
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
@@ -91,11 +94,23 @@ class Journal:
 
     def commit(self, state: State, iteration: int) -> None:
         """An iteration is complete: forget the answers that led to it."""
+        state = _contiguous(state)
         self.state, self.iteration, self.entries = state, iteration, []
         if not np.isfinite(self.first):
             self.first = state.f
         if self.best is None or state.f <= self.best.f:
             self.best = state
+
+
+def _contiguous(state: State) -> State:
+    """The same, without arrays that are strided views: read back they would not be, and give other bits."""
+    strided: dict[str, Any] = {
+        f.name: np.ascontiguousarray(value)
+        for f in fields(state)
+        if isinstance(value := getattr(state, f.name), np.ndarray)
+        and not (value.flags.c_contiguous or value.flags.f_contiguous)
+    }
+    return replace(state, **strided) if strided else state
 
 
 def digest(queries: Sequence[Query]) -> str:
@@ -181,15 +196,17 @@ class Result:
 
 @dataclass(slots=True)
 class Meter:
-    """What a fit has cost so far: sweeps and decoded bytes of the data, seconds since it began."""
+    """What a fit has cost so far: sweeps and decoded bytes of the data, seconds since it began; `before` are
+    those of earlier processes, where it is resumed."""
 
     sweeps: int = 0
     bytes: int = 0
+    before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.began
+        return self.before + time.perf_counter() - self.began
 
 
 def loop(
@@ -266,13 +283,15 @@ def together(
     engine: Engine,
     lanes: Sequence[int | None] | None = None,
     threads: int = 0,
+    after: Callable[[], None] | None = None,
 ) -> list[Any]:
     """Advance all fits in step, one sweep answering what each of them asks next; their return values.
 
     Equal questions about the data alone (surveys) are asked once, gradients as one product with X, in which
     each fit has a lane of its own (:class:`~daskgd.queries.Gradients`): by default its position, and none
     where there is but one fit. What is asked aside is worked on in `threads`, by default one for each core.
-    A fit that fails ends the others.
+    A fit that fails ends the others. `after` is called when all fits have taken in the answers of a sweep:
+    they are then at one point, from which all of them can be resumed.
     """
     results: list[Any] = [None] * len(fits)
     pending: dict[int, list[Ask]] = {}
@@ -310,6 +329,8 @@ def together(
                     meters[i].sweeps += 1
                     meters[i].bytes += engine.nbytes
                     advance(i, [pick(answers) for pick in where])
+                if after is not None:
+                    after()
     finally:
         for fit in fits:
             fit.close()

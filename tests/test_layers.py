@@ -15,7 +15,7 @@ import daskgd
 ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
-losses penalties models sums chunks draws
+losses penalties models sums chunks draws records folders
 problems store
 queries
 sampling engines.base
@@ -40,6 +40,7 @@ MATHS = [
     "penalties",
     "models",
     "sums",
+    "records",
     "problems",
     "queries",
     "sampling",

@@ -3,6 +3,7 @@ offsets, which those models are fitted with."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from daskgd.checkpoint import Checkpoint
 from daskgd.columns import LazyColumn, MemoryColumn
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
@@ -44,7 +46,16 @@ class _Deviance(Regressor):
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         return 0.0, float(self.alpha)
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -56,6 +67,8 @@ class _Deviance(Regressor):
             A weight of 2 is a row twice, a weight of 0 a row absent.
         offset : array of the same kinds, ``(n,)``, optional
             Added to ``x_i w + b``; the logarithm of an exposure, for rates of counts.
+        checkpoint, every :
+            As in :class:`LinearRegression`.
 
         Returns
         -------
@@ -67,14 +80,15 @@ class _Deviance(Regressor):
             For bad parameters before any data is read; for bad data, targets that the model cannot have
             among it, with the row that is bad.
         """
+        kept = Checkpoint.of(checkpoint, every)
         self._check_parameters()
         dataset, given = self._dataset(X, y, sample_weight), (X, y, sample_weight)
         if offset is None:
-            run_fits([self], dataset, given)
+            run_fits([self], dataset, given, kept)
         else:
             subtract = isinstance(self._loss(0), Squared)
             with _named(subtract):
-                run_fits([self], _with_offset(dataset, offset, subtract), given)
+                run_fits([self], _with_offset(dataset, offset, subtract), given, kept)
         self._shifted = offset is not None
         return self
 
