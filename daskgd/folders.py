@@ -7,10 +7,10 @@ Knows nothing of what is in them.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -45,9 +45,9 @@ class Folder:
             self.fs.pipe_file(f"{self.root}/{name}", data)
             return
         os.makedirs(self.root, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(prefix=UNFINISHED[0], suffix=UNFINISHED[1], dir=self.root)
+        unfinished = f"{self.root}/{UNFINISHED[0]}{uuid4().hex}{UNFINISHED[1]}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(unfinished, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
@@ -27,16 +28,12 @@ def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Op
     check_is_fitted(estimator)
     name = type(estimator).__name__
     if getattr(daskgd, name, None) is not type(estimator):
-        raise TypeError(
-            f"save: expected an estimator of daskgd, got {type(estimator).__qualname__}; pickle it"
-        )
+        raise TypeError(f"save: expected one of daskgd's own estimators, got {name}; pickle it")
     parameters = estimator.get_params(deep=False)
     attributes = {
         key: value
         for key, value in vars(estimator).items()
-        if key not in parameters
-        and key not in LEFT_OUT
-        and not key.startswith(("_skl", "_sklearn", "_parent"))
+        if key not in parameters and key not in LEFT_OUT and not key.startswith(("_sk", "_parent"))
     }
     history = attributes.pop("history_")
     said = {
@@ -119,12 +116,12 @@ def _model(said: Any) -> Any:
         if not key.isidentifier() or key.startswith("__") or hasattr(kind, key):
             raise RecordError(f"it sets an attribute {key!r:.80}, which is not one of a fit")
         setattr(estimator, key, value)
+    check_is_fitted(estimator, "coef_")
     history = History()
     for row in said["history"]["rows"]:
         history(row)
     history.solver, history.reason = str(said["history"]["solver"]), str(said["history"]["reason"])
     estimator.history_ = history
-    check_is_fitted(estimator)
     return estimator
 
 
