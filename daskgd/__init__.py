@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         SubsampledNewton,
     )
     from daskgd.store import ChunkError, StoreError
+    from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, ProgressBar
     from daskgd.writing import write_dataset
 
 __version__ = "0.1.0"
@@ -76,6 +77,7 @@ _HOMES = {
         "SubsampledNewton",
     ),
     "daskgd.store": ("ChunkError", "StoreError"),
+    "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "ProgressBar"),
     "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -83,19 +85,23 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "FISTA",
     "LBFGS",
+    "CSVLog",
     "Checkpoint",
     "CheckpointError",
     "ChunkError",
     "Dataset",
+    "EarlyStopping",
     "ElasticNet",
     "GammaRegressor",
     "GradientDescent",
     "Gram",
     "HuberRegressor",
+    "JSONLines",
     "Lasso",
     "LinearRegression",
     "LinearSVC",
     "LinearSVR",
+    "Lines",
     "LocalGD",
     "LogisticRegression",
     "ModelError",
@@ -103,6 +109,7 @@ __all__ = [
     "NewtonCG",
     "Perceptron",
     "PoissonRegressor",
+    "ProgressBar",
     "ProximalNewton",
     "QuantileRegressor",
     "Ridge",

@@ -125,6 +125,8 @@ class Progress:
         Of its history.
     sweeps, bytes, seconds :
         Of its :class:`~daskgd.training.Meter`.
+    watchers : list
+        What each of its watchers remembers, None where that is nothing.
     """
 
     found: list[Any] | None
@@ -139,6 +141,7 @@ class Progress:
     sweeps: int
     bytes: int
     seconds: float
+    watchers: list[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from daskgd.queries import LANES, Ask, Gradient, Gradients, Line, Query, Survey
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver, State
 from daskgd.testing import ArraySource, examples, run
 from daskgd.training import Journal, Meter, ReplayError, Result, Stop, digest, loop, together
-from daskgd.watch import KEYS, History, Printer
+from daskgd.watch import KEYS, History
 
 PROBLEM = Problem(Squared(), Linear(1), L2())
 RIDGE = examples()[0]
@@ -143,13 +143,6 @@ def test_history_has_a_row_per_iteration_and_counts_what_was_read() -> None:
     assert sorted(history.column("seconds")) == history.column("seconds")
     assert all(type(value) in (int, float) for row in history for value in row.values())
     assert "3 iterations, loss 0.2, 4 sweeps" in repr(history)
-
-
-def test_printer_prints_a_line_per_iteration(capsys: pytest.CaptureFixture[str]) -> None:
-    run(GradientDescent(step=0.1), RIDGE, Stop(0, 3), watch=Printer("Ridge"))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert all(line.startswith(f"Ridge: iteration    {i}") for i, line in enumerate(lines, 1))
 
 
 def test_progress_holds_the_best_for_whoever_is_interrupted() -> None:

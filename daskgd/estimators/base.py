@@ -38,7 +38,7 @@ from daskgd.queries import Ask, Score, Survey, SurveyAnswer
 from daskgd.solvers import FISTA, NAMES, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
 from daskgd.training import Fit, Result, Stop, loop
-from daskgd.watch import Printer
+from daskgd.watch import Iterated, Watcher, watchers_of
 
 Array = NDArray[Any]
 
@@ -93,6 +93,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         *,
         checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
         every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
     ) -> Self:
         """Fit the model.
 
@@ -109,6 +110,9 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             `max_iter`, `tol`, `memory`, `engine`, `verbose` and `warm_start` may be others than before.
         every : int or str
             Sweeps between two checkpoints, or seconds, such as "30 s".
+        watch : callable or sequence of them, optional
+            Told what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
+            :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.watch`).
 
         Returns
         -------
@@ -121,10 +125,10 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         daskgd.CheckpointError
             For a checkpoint of another fit or other data, with what differs.
         """
-        kept = Checkpoint.of(checkpoint, every)
+        kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
         dataset = self._dataset(X, y, sample_weight)
-        run_fits([self], dataset, (X, y, sample_weight), kept)
+        run_fits([self], dataset, (X, y, sample_weight), kept, watchers)
         self._stored = Stored.of(dataset) if y is None and sample_weight is None else None
         return self
 
@@ -315,15 +319,16 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
         stop = Stop(float(self.tol), int(self.max_iter), baseline)
-        watchers: list[Any] = [run.history]
-        if self.verbose:
-            watchers.append(Printer(run.name))
-        if run.callbacks is not None:
-            watchers.append(run.callbacks)
 
         def watch(row: Any) -> None:
-            for watcher in watchers:
-                watcher(row)
+            assert run.progress is not None
+            row = dict(row)
+            stop = run.tell(Iterated(run.name, row, run.progress.w, run.model))
+            run.history(row)
+            if run.callbacks is not None:
+                run.callbacks(row)
+            if stop:
+                raise Stopped(stop if isinstance(stop, Iterated) else None)
 
         steps = loop(
             choice.solver,
@@ -337,11 +342,15 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             progress=run.progress,
             found=found,
         )
+        stopped = run.stop
         try:
-            return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
-        except Stopped:
-            run.progress.outcome = "stopped"
-            return run.progress
+            if not stopped:
+                return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
+        except Stopped as stop:
+            stopped = stop.at or True
+        run.settle(stopped)
+        run.progress.outcome = "stopped"
+        return run.progress
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         """The problem, and attributes to set when the fit ends."""

@@ -9,6 +9,7 @@ from typing import Any
 from daskgd.checkpoint import Checkpoint
 from daskgd.estimators.base import LinearEstimator
 from daskgd.estimators.fitting import run_fits
+from daskgd.watch import Watcher, watchers_of
 
 
 def together(
@@ -19,6 +20,7 @@ def together(
     *,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     every: int | str = 1,
+    watch: Watcher | Sequence[Watcher] | None = None,
 ) -> list[Any]:
     """Fit many estimators on the same data, sharing every sweep.
 
@@ -34,6 +36,8 @@ def together(
         As for ``fit``.
     checkpoint, every :
         As for ``fit``: one checkpoint for all of them, which are resumed together.
+    watch :
+        As for ``fit``: told what happens to each of them, by names such as ``"Ridge-0"``.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def together(
     >>> bool(np.linalg.norm(a.coef_) > np.linalg.norm(b.coef_))
     True
     """
-    kept = Checkpoint.of(checkpoint, every)
+    kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
     estimators = list(estimators)
     if not estimators:
         raise ValueError("together: expected at least one estimator, got none")
@@ -73,5 +77,5 @@ def together(
     dataset = estimators[0]._dataset(X, y, sample_weight)
     for estimator in estimators[1:]:
         estimator._admit(dataset, estimator._validated(X, y, reset=True), reset=True)
-    run_fits(estimators, dataset, (X, y, sample_weight), kept)
+    run_fits(estimators, dataset, (X, y, sample_weight), kept, watchers)
     return estimators
