@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from daskgd.estimators.files import ModelError, load_model
     from daskgd.ingest import as_dataset
+    from daskgd.readers import ingest
     from daskgd.solvers import (
         FISTA,
         LBFGS,
@@ -65,6 +66,7 @@ _HOMES = {
         "together",
     ),
     "daskgd.estimators.files": ("ModelError", "load_model"),
+    "daskgd.readers": ("ingest",),
     "daskgd.solvers": (
         "FISTA",
         "Gram",
@@ -117,6 +119,7 @@ __all__ = [
     "SubsampledNewton",
     "TweedieRegressor",
     "as_dataset",
+    "ingest",
     "load_model",
     "open_dataset",
     "together",
