@@ -5,7 +5,8 @@ Worker processes that dask spawns import the main module again, so that nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,57 @@ def plan(
     except click.ClickException:
         raise
     except Exception as cause:  # whatever storage and workers raise
-        raise Refusal(f"{data}: {_line(cause)}", DATAERR) from cause
+        raise Refusal(_about(data, cause), DATAERR) from None
     click.echo(text)
+
+
+@main.command(epilog="Example: daskgd verify clicks.zarr")
+@click.argument("path")
+def verify(path: str) -> None:
+    """Read every chunk of the dataset at PATH, a path or URL, and compare all checksums.
+
+    Exits with 0 if all are those that were written, else with 65 and one line that names the array, the chunk
+    and the rows.
+    """
+    from daskgd import open_dataset
+
+    try:
+        dataset = open_dataset(path)
+        with _bar("verifying") as progress:
+            dataset.verify(progress)
+        facts = dataset.info()
+    except Exception as cause:  # whatever storage raises
+        raise Refusal(_about(path, cause), DATAERR) from None
+    if dataset.fingerprint is None:
+        said = "every chunk that is stored can be read, but there is no mark of daskgd's to compare it with"
+    else:
+        said = f"every chunk is as it was written, fingerprint {dataset.fingerprint}"
+    click.echo(f"{facts['path']}: {facts['n_rows']:,} rows, {facts['nbytes']:,} bytes decoded: {said}")
+
+
+@main.command(epilog="Example: daskgd info clicks.zarr --json")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def info(path: str, as_json: bool) -> None:
+    """Say what the dataset at PATH, a path or URL, holds; only metadata are read.
+
+    Exits with 65 for data that is bad.
+    """
+    from daskgd import open_dataset
+
+    try:
+        facts = open_dataset(path).info()
+    except Exception as cause:  # whatever storage raises
+        raise Refusal(_about(path, cause), DATAERR) from None
+    if as_json:
+        import json
+
+        click.echo(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if value is not None:
+            click.echo(f"{name:<{width}} {_fact(value)}")
 
 
 # -- names, values, clusters --------------------------------------------------------------------
@@ -112,6 +162,41 @@ class Refusal(click.ClickException):
 def _line(cause: BaseException) -> str:
     """An exception in one line."""
     return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _about(path: str, cause: BaseException) -> str:
+    """What is wrong with the data at a path or URL, in one line, without secrets; the place is named once."""
+    from daskgd.store import redacted
+
+    path, line = redacted(path), redacted(_line(cause))
+    return line if path in line else f"{path}: {line}"
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A function to call with (done, total), drawn on standard error if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("chunks"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _estimator(name: str, settings: tuple[str, ...]) -> Any:

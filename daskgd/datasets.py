@@ -28,7 +28,7 @@ from daskgd.columns import (
     setting,
 )
 from daskgd.engines.base import Layout
-from daskgd.store import NAMES, Column, StoreError, open_store, verify_store
+from daskgd.store import NAMES, Column, StoreError, open_store, redacted, verify_store
 
 Array = NDArray[Any]
 
@@ -51,7 +51,8 @@ class Dataset:
     path, fingerprint, codec : str, optional
         Where it is stored, its checksum, and how it is compressed.
     storage_options : dict, optional
-        With which `path` was opened, if it is a URL.
+        With which `path` was opened, if it is a URL. They are shown nowhere, nor is what a URL holds of
+        passwords and signatures.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block and most of a partition, decoded; by default from dask.config.
     """
@@ -231,7 +232,7 @@ class Dataset:
     # -- what is stored -----------------------------------------------------------------------
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read every stored chunk and compare all checksums with those that were written.
+        """Read every stored chunk, on a few threads, and compare all checksums with those that were written.
 
         Of a split, all rows that are stored are verified, whichever it selects.
 
@@ -286,7 +287,7 @@ class Dataset:
         X, y, s = self._columns
         layout = self.layout
         facts: dict[str, Any] = {
-            "path": self.path,
+            "path": None if self.path is None else redacted(self.path),
             "n_rows": self.n_rows,
             "n_features": self.n_features,
             "dtype": str(X.dtype),
@@ -322,7 +323,7 @@ class Dataset:
             parts.append("weighted")
         if self.selections:
             parts.append(f"of {self.layout.n_rows:,} rows")
-        where = f" at {self.path}" if self.path else ""
+        where = f" at {redacted(self.path)}" if self.path else ""
         return f"<Dataset: {', '.join(parts)}{where}>"
 
     def _repr_html_(self) -> str:
@@ -415,7 +416,8 @@ def open_dataset(
     Parameters
     ----------
     path : str or PathLike
-        A directory, or a URL that fsspec knows, with `storage_options`.
+        A directory, or a URL that fsspec knows, with `storage_options`. A zarr group that daskgd did not
+        write is taken as it is; a warning is logged where chunks are not stored and read as a number.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block, the unit of reading and merging, and most bytes of a partition, the unit of
         local training; decoded. Results depend on them, to rounding for the first. Default: dask.config's
@@ -428,7 +430,9 @@ def open_dataset(
     Raises
     ------
     daskgd.StoreError
-        If the path holds no dataset, or one that is half-written or altered.
+        If the path holds no dataset, or one that is half-written or altered, or that cannot be opened.
+    ValueError
+        If X has no rows or no columns, or numbers of a kind that is not known.
 
     Examples
     --------

@@ -29,6 +29,8 @@ from daskgd import chunks
 CONCURRENT_REQUESTS = 64
 LISTED = 100
 """Chunks that are missing are counted up to this many."""
+TOLD = 500
+"""Most characters of an error of others that are repeated: those of zarr hold what they do not understand."""
 
 ZarrArray: TypeAlias = "zarr.Array[Any]"
 
@@ -54,7 +56,7 @@ def told(error: BaseException, options: Any = None) -> str:
     text = redacted(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     for secret in sorted(_texts(options), key=len, reverse=True):
         text = text.replace(secret, "***")
-    return text
+    return text if len(text) <= TOLD else text[:TOLD] + "..."
 
 
 def _texts(options: Any) -> Iterator[str]:

@@ -331,11 +331,10 @@ def _left_behind(location: str) -> str:
 
 
 def _open(location: str, storage_options: dict[str, Any] | None) -> Stored:
-    group = zarr.open_group(location, mode="r", storage_options=storage_options)
+    # Consolidated metadata are copies of those of the arrays: no checksum covers them, and they go stale.
+    group = zarr.open_group(location, mode="r", storage_options=storage_options, use_consolidated=False)
     mark: Any = group.attrs.asdict().get(KEY)
     ours = KEY in group.attrs
-    if ours and group.metadata.consolidated_metadata is not None:  # copies, which no checksum covers
-        group = zarr.open_group(location, mode="r", storage_options=storage_options, use_consolidated=False)
     said: dict[str, Any] = mark if isinstance(mark, dict) else {}
     if ours and not said.get("complete"):
         raise StoreError(f"{location}: half-written, the writing never ended; write it with overwrite=True")
