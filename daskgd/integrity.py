@@ -83,8 +83,18 @@ def where(place: StorePath) -> str:
     if isinstance(store, LocalStore):
         return str(store.root / place.path)
     if isinstance(store, FsspecStore):
-        return redacted(str(store.fs.unstrip_protocol("/".join(filter(None, (store.path, place.path))))))
+        return redacted(str(_files(store).unstrip_protocol("/".join(filter(None, (store.path, place.path))))))
     return redacted(str(place))
+
+
+def options(store: Any) -> Any:
+    """The options that a remote store was opened with, None if there are none: `told` leaves them out."""
+    return _files(store).storage_options if isinstance(store, FsspecStore) else None
+
+
+def _files(store: FsspecStore) -> Any:
+    """The file system of a store, without zarr's wrapper of synchronous ones."""
+    return getattr(store.fs, "sync_fs", store.fs)
 
 
 # -- stored objects -------------------------------------------------------------------------------

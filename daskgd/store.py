@@ -36,6 +36,7 @@ from daskgd.integrity import (
     metadata_digest,
     missing,
     objects,
+    options,
     per_shard,
     redacted,
     told,
@@ -203,8 +204,7 @@ class Column:
             raise ChunkError(self.path, a, b, self._told(error), name) from self._shown(error)
 
     def _told(self, error: BaseException) -> str:
-        store = self.array.store_path.store
-        return told(error, getattr(getattr(store, "fs", None), "storage_options", None))
+        return told(error, options(self.array.store_path.store))
 
     def _shown(self, error: BaseException) -> BaseException | None:
         """What tracebacks may print: errors of remote stores hold URLs and more as they were given."""
@@ -430,7 +430,7 @@ def _warn(name: str, array: ZarrArray, lost: list[tuple[str, int]]) -> None:
         logger.warning(
             redacted(
                 f"{name}: {_count(lost)} chunks are not stored (the first is {lost[0][0]}) and read as "
-                f"{array.fill_value!r}; zarr leaves out empty chunks, but lost ones look the same"
+                f"{array.fill_value}; zarr leaves out empty chunks, but lost ones look the same"
             )
         )
 
