@@ -29,7 +29,7 @@ from daskgd.columns import (
     setting,
 )
 from daskgd.engines.base import Layout
-from daskgd.store import NAMES, Column, StoreError, digest, open_store, verify_store
+from daskgd.store import NAMES, Column, StoreError, open_store, redacted, verify_store
 
 Array = NDArray[Any]
 
@@ -52,7 +52,8 @@ class Dataset:
     path, fingerprint, codec : str, optional
         Where it is stored, its checksum, and how it is compressed.
     storage_options : dict, optional
-        With which `path` was opened, if it is a URL.
+        With which `path` was opened, if it is a URL. They are shown nowhere, nor is what a URL holds of
+        passwords and signatures.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block and most of a partition, decoded; by default from dask.config.
     """
@@ -232,7 +233,7 @@ class Dataset:
     # -- what is stored -----------------------------------------------------------------------
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read every stored chunk and compare all checksums with those that were written.
+        """Read every stored chunk, on a few threads, and compare all checksums with those that were written.
 
         Of a split, all rows that are stored are verified, whichever it selects.
 
@@ -299,7 +300,7 @@ class Dataset:
     def _column_identity(self, name: str, column: ColumnLike) -> str:
         if isinstance(column, Column):
             mine = self.path is not None and column.path == f"{self.path}/{name}"
-            return f"fingerprint {self.fingerprint}" if mine and self.fingerprint else digest(column)
+            return f"fingerprint {self.fingerprint}" if mine and self.fingerprint else column.digest()
         if isinstance(column, LazyColumn):
             return f"{column.array.name}"
         assert isinstance(column, MemoryColumn)
@@ -324,7 +325,7 @@ class Dataset:
         X, y, s = self._columns
         layout = self.layout
         facts: dict[str, Any] = {
-            "path": self.path,
+            "path": None if self.path is None else redacted(self.path),
             "n_rows": self.n_rows,
             "n_features": self.n_features,
             "dtype": str(X.dtype),
@@ -360,7 +361,7 @@ class Dataset:
             parts.append("weighted")
         if self.selections:
             parts.append(f"of {self.layout.n_rows:,} rows")
-        where = f" at {self.path}" if self.path else ""
+        where = f" at {redacted(self.path)}" if self.path else ""
         return f"<Dataset: {', '.join(parts)}{where}>"
 
     def _repr_html_(self) -> str:
@@ -453,7 +454,8 @@ def open_dataset(
     Parameters
     ----------
     path : str or PathLike
-        A directory, or a URL that fsspec knows, with `storage_options`.
+        A directory, or a URL that fsspec knows, with `storage_options`. A zarr group that daskgd did not
+        write is taken as it is; a warning is logged where chunks are not stored and read as a number.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block, the unit of reading and merging, and most bytes of a partition, the unit of
         local training; decoded. Results depend on them, to rounding for the first. Default: dask.config's
@@ -466,7 +468,9 @@ def open_dataset(
     Raises
     ------
     daskgd.StoreError
-        If the path holds no dataset, or one that is half-written or altered.
+        If the path holds no dataset, or one that is half-written or altered, or that cannot be opened.
+    ValueError
+        If X has no rows or no columns, or numbers of a kind that is not known.
 
     Examples
     --------

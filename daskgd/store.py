@@ -1,56 +1,63 @@
-"""Datasets on disk: the only room that knows zarr.
+"""Datasets on disk: opened, read, created, sealed and verified.
 
 One zarr v3 group holds ``X (n, p)``, ``y (n,)`` or ``(n, k)`` and ``sample_weight (n,)``, chunked on rows
 alike. A mark that is written last holds the checksums of everything, so that a half-written or altered
-dataset is refused and a lost chunk is never read as data. How arrays become whole chunks of rows is in
-`writing`. This room knows nothing of models, losses, blocks, spans or engines.
+dataset is refused and a lost chunk is never read as data. Checksums and digests are in `integrity`, how
+arrays become whole chunks of rows is in `writing`. This room knows nothing of models, losses, blocks, spans
+or engines.
 """
 
 from __future__ import annotations
 
-import asyncio
+import glob
 import hashlib
-import json
 import logging
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import default_buffer_prototype
-
-# Private, as zarr has no public way to ask a store from synchronous code. A loop of our own would not do: the
-# connections of a remote store belong to zarr's.
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, StorePath
+from zarr.storage import FsspecStore, LocalStore
 
 from daskgd import chunks
+from daskgd.integrity import (
+    LISTED,
+    StoreError,
+    ZarrArray,
+    chunks_digest,
+    digest,
+    get,
+    key,
+    metadata_digest,
+    missing,
+    objects,
+    options,
+    per_shard,
+    redacted,
+    told,
+    where,
+)
 
 FORMAT = 1
 KEY = "daskgd"
 DIMENSIONS = {"X": (2,), "y": (1, 2), "sample_weight": (1,)}
 NAMES = tuple(DIMENSIONS)
-CONCURRENT_REQUESTS = 64
-
-ZarrArray: TypeAlias = "zarr.Array[Any]"
+VERIFY_THREADS = 4
 
 logger = logging.getLogger(KEY)
-
-
-class StoreError(ValueError):
-    """A path holds no dataset, a half-written one, or one whose metadata or chunks do not match its mark."""
 
 
 class ChunkError(RuntimeError):
     """Rows that cannot be read. `args`: array path, first row, last row + 1, cause, chunk key or None."""
 
     def __init__(self, path: str, start: int, stop: int, cause: str, key: str | None = None) -> None:
-        super().__init__(path, start, stop, cause, key)
+        super().__init__(redacted(path), start, stop, redacted(cause), key)
 
     def __str__(self) -> str:
         path, start, stop, cause, key = self.args
@@ -84,6 +91,9 @@ class Column:
     array: ZarrArray
     complete: bool = False
 
+    def __repr__(self) -> str:
+        return f"<Column: {self.dtype} {self.shape} at {self.path}>"
+
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.array.shape)
@@ -115,9 +125,12 @@ class Column:
 
     @property
     def path(self) -> str:
-        """Where the array is, for messages."""
-        place = self.array.store_path
-        return str(place.store.root / place.path) if isinstance(place.store, LocalStore) else str(place)
+        """Where the array is, for messages: without secrets."""
+        return where(self.array.store_path)
+
+    def digest(self) -> str:
+        """What tells it from other arrays: see :func:`daskgd.integrity.digest`."""
+        return digest(self.array, self.complete)
 
     def __getitem__(self, where: Any) -> np.ndarray:
         """What numpy would give for slices and integers: so that dask reads rows through `read`."""
@@ -139,26 +152,73 @@ class Column:
         n, rows = self.shape[0], self.chunk_rows
         if not 0 <= start <= stop <= n:
             raise IndexError(f"rows of {self.path}: expected 0 <= start <= stop <= {n}, got {start}:{stop}")
+        if start == stop:
+            return np.empty((0, *self.shape[1:]), self.dtype)
         if not self.complete:
             try:
-                return np.require(np.asarray(self.array[start:stop]), requirements=["C", "A"])
-            except (ValueError, RuntimeError, OSError) as error:
-                raise ChunkError(self.path, start, stop, f"{type(error).__name__}: {error}") from error
+                return self._foreign(start, stop)
+            except Exception:  # whatever codecs raise; once more chunk by chunk, to say which
+                return np.concatenate([self._foreign_chunk(i, start, stop) for i in _span(start, stop, rows)])
         x = np.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
-        for i in range(start // rows, -(-stop // rows)):
+        for i in _span(start, stop, rows):
             a, b = max(start, i * rows), min(stop, (i + 1) * rows)
-            try:
-                chunks.decode(
-                    _object(self.array, i),
-                    int(self.array.chunks[0]),
-                    a - i * rows,
-                    x[a - start : b - start],
-                    per_shard=_per_shard(self.array),
-                    plain=len(self.array.compressors) == 1,
-                )
-            except (ValueError, RuntimeError, OSError) as error:
-                raise ChunkError(self.path, a, b, str(error), _key(self.array, i)) from error
+            self.decode(i, a - i * rows, x[a - start : b - start])
         return x.astype(self.dtype, copy=False)
+
+    def decode(self, i: int, first: int, out: np.ndarray) -> np.ndarray:
+        """Fill `out` with rows of stored object i of a complete column, from its row `first` on; its bytes,
+        valid until this thread asks for the next. Raises ChunkError.
+        """
+        try:
+            stored = _object(self.array, i)
+            chunks.decode(
+                stored,
+                int(self.array.chunks[0]),
+                first,
+                out,
+                per_shard=per_shard(self.array),
+                plain=len(self.array.compressors) == 1,
+            )
+            return stored
+        except (ValueError, RuntimeError, OSError) as error:
+            a, b = error.args[1:] if isinstance(error, chunks.Unsound) else (first, first + len(out))
+            cause = str(error) if isinstance(error, chunks.Unsound) else self._told(error)
+            at, name = i * self.chunk_rows, key(self.array, i)
+            raise ChunkError(self.path, at + a, at + b, cause, name) from self._shown(error)
+
+    def verify(self, i: int) -> bytes:
+        """Read stored object i and compare its checksums; return those. Raises ChunkError."""
+        start = i * self.chunk_rows
+        n = min(self.chunk_rows, self.shape[0] - start)
+        if not self.complete:
+            self.read(start, start + n)
+            return b""
+        out = np.empty((n, *self.shape[1:]), self.dtype.newbyteorder("<"))
+        return chunks.sums(self.decode(i, 0, out), per_shard(self.array))
+
+    def _foreign(self, start: int, stop: int) -> np.ndarray:
+        return np.require(np.asarray(self.array[start:stop]), requirements=["C", "A"])
+
+    def _foreign_chunk(self, i: int, start: int, stop: int) -> np.ndarray:
+        a, b = max(start, i * self.chunk_rows), min(stop, (i + 1) * self.chunk_rows)
+        try:
+            return self._foreign(a, b)
+        except Exception as error:
+            whole = tuple((self.array.shards or self.array.chunks)[1:]) == self.shape[1:]
+            name = key(self.array, i) if whole else None  # else one of several side by side
+            raise ChunkError(self.path, a, b, self._told(error), name) from self._shown(error)
+
+    def _told(self, error: BaseException) -> str:
+        return told(error, options(self.array.store_path.store))
+
+    def _shown(self, error: BaseException) -> BaseException | None:
+        """What tracebacks may print: errors of remote stores hold URLs and more as they were given."""
+        return error if isinstance(self.array.store_path.store, LocalStore) else None
+
+
+def _span(start: int, stop: int, rows: int) -> range:
+    """Numbers of the stored objects of `rows` rows that hold rows start:stop."""
+    return range(start // rows, -(-stop // rows))
 
 
 class _Scratch(threading.local):
@@ -172,9 +232,9 @@ _scratch = _Scratch()
 
 def _object(array: ZarrArray, i: int) -> np.ndarray:
     """Bytes of stored object i, valid until this thread asks for the next. Raises FileNotFoundError."""
-    place = array.store_path / _key(array, i)
+    place = array.store_path / key(array, i)
     if not isinstance(place.store, LocalStore):
-        return np.frombuffer(_get(place), np.uint8)
+        return np.frombuffer(get(place), np.uint8)
     try:
         with open(f"{place.store.root}/{place.path}", "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -186,81 +246,18 @@ def _object(array: ZarrArray, i: int) -> np.ndarray:
         raise FileNotFoundError("the chunk is missing") from None
 
 
-def _get(place: StorePath) -> bytes:
-    buffer = sync(place.get(default_buffer_prototype()))
-    if buffer is None:
-        raise FileNotFoundError(f"{place.path.rpartition('/')[2]} is missing")
-    return buffer.to_bytes()
-
-
-# -- checksums ------------------------------------------------------------------------------------
-
-
-def _key(array: ZarrArray, i: int) -> str:
-    return array.metadata.encode_chunk_key((i,) + (0,) * (array.ndim - 1))
-
-
-def _objects(array: ZarrArray) -> int:
-    """Number of chunks (shards) along the rows."""
-    return -(-int(array.shape[0]) // int((array.shards or array.chunks)[0]))
-
-
-def _per_shard(array: ZarrArray) -> int:
-    """Chunks per shard, 0 if unsharded."""
-    return int(array.shards[0] // array.chunks[0]) if array.shards else 0
-
-
-async def _sums(array: ZarrArray, i: int) -> bytes:
-    """Checksums stored in object i: of a chunk, its last four bytes; of a shard, those of its index and of
-    each chunk in it, as the index knows sizes but not content.
-    """
-    place = array.store_path / _key(array, i)
-
-    async def get(request: SuffixByteRequest | RangeByteRequest, size: int) -> bytes:
-        buffer = await place.get(default_buffer_prototype(), request)
-        if buffer is None or len(buffer) != size:
-            raise StoreError(f"{place}: the chunk is missing or truncated; write the dataset again")
-        return buffer.to_bytes()
-
-    size = chunks.index_bytes(_per_shard(array)) or 4
-    tail = await get(SuffixByteRequest(size), size)
-    absent = (2**64 - 1, 2**64 - 1)  # zarr v3, sharding codec
-    spans = [span for span in chunks.index(np.frombuffer(tail[:-4], np.uint8)) if span != absent]
-    ends = [offset + size for offset, size in spans]
-    return tail[-4:] + b"".join(await asyncio.gather(*(get(RangeByteRequest(e - 4, e), 4) for e in ends)))
-
-
-def _metadata_digest(arrays: dict[str, ZarrArray], attributes: dict[str, Any]) -> str:
-    """Of the JSON of the arrays as stored, so that it does not depend on the zarr that reads it."""
-    stored = {name: json.loads(_get(array.store_path / "zarr.json")) for name, array in arrays.items()}
-    content = {key: value for key, value in attributes.items() if key != "complete"}
-    return hashlib.sha256(json.dumps([stored, content], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _chunks_digest(arrays: dict[str, ZarrArray]) -> str:
-    async def some(array: ZarrArray, objects: range) -> list[bytes]:
-        return await asyncio.gather(*(_sums(array, i) for i in objects))
-
-    digest = hashlib.sha256()
-    for array in arrays.values():
-        objects = range(_objects(array))
-        for first in objects[::CONCURRENT_REQUESTS]:
-            digest.update(b"".join(sync(some(array, objects[first : first + CONCURRENT_REQUESTS]))))
-    return digest.hexdigest()[:16]
-
-
-def digest(column: Column) -> str:
-    """What tells an array from others: of what daskgd wrote, metadata and the checksums of all chunks, which
-    are read for it; of others, the metadata alone."""
-    sha = hashlib.sha256(_get(column.array.store_path / "zarr.json")).hexdigest()[:16]
-    return f"digest {sha}{_chunks_digest({'': column.array})}" if column.complete else f"metadata {sha}"
-
-
 # -- opening --------------------------------------------------------------------------------------
 
 
 def column(array: ZarrArray) -> Column:
     """A zarr array as a column: complete where it lies, unaltered, in a group that bears our mark."""
+    ours = _marked(array)
+    if not ours:
+        _warn(where(array.store_path), array, missing(array))
+    return Column(array, ours)
+
+
+def _marked(array: ZarrArray) -> bool:
     place = array.store_path
     store, (parent, _, name) = place.store, place.path.rpartition("/")
     if not name and isinstance(store, LocalStore):
@@ -269,14 +266,14 @@ def column(array: ZarrArray) -> Column:
         above, _, name = store.path.rpartition("/")
         store = FsspecStore(store.fs, read_only=True, path=above)
     if name not in NAMES:
-        return Column(array)
+        return False
     try:
-        group = zarr.open_group(store, path=parent, mode="r")
-    except (FileNotFoundError, NotADirectoryError, zarr.errors.ContainsArrayError):
-        return Column(array)
-    said: Any = group.attrs.asdict().get(KEY)
-    ours = isinstance(said, dict) and said.get("format") == FORMAT and bool(said.get("complete"))
-    return Column(array, ours and said["complete"][:16] == _metadata_digest(_arrays(group), said))
+        group = zarr.open_group(store, path=parent, mode="r", use_consolidated=False)
+        said: Any = group.attrs.asdict().get(KEY)
+        ours = isinstance(said, dict) and said.get("format") == FORMAT and bool(said.get("complete"))
+        return ours and said["complete"][:16] == metadata_digest(_arrays(where(place), group), said)
+    except Exception:  # no group, or one that cannot be read, has no mark
+        return False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,7 +283,7 @@ class Stored:
     metadata, half of the checksums of all chunks. None for a group that daskgd did not write.
     """
 
-    path: str
+    path: str = field(repr=False)
     X: Column
     y: Column | None
     sample_weight: Column | None
@@ -316,42 +313,67 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
     """
     location = locate(path)
     if "://" not in location and not os.path.exists(location):
-        raise StoreError(f"{location}: no such file or directory; expected a zarr group that holds X")
+        raise StoreError(
+            f"{location}: no such file or directory; expected a zarr group that holds X"
+            f"{_left_behind(location)}"
+        )
     try:
-        group = zarr.open_group(location, mode="r", storage_options=storage_options)
-    except (FileNotFoundError, NotADirectoryError, zarr.errors.ContainsArrayError) as error:
-        raise StoreError(f"{location}: expected a zarr group that holds X, found none ({error})") from error
+        return _open(location, storage_options)
+    except StoreError:
+        raise
+    except Exception as error:  # zarr, codecs and file systems raise all kinds, at metadata and connections
+        raise StoreError(
+            f"{location}: expected a zarr group that holds X, cannot open one: {told(error, storage_options)}"
+        ) from (None if "://" in location else error)
+
+
+def _left_behind(location: str) -> str:
+    """In words, whether an overwrite that was killed as it renamed has left a dataset beside `location`."""
+    parent, name = os.path.split(os.path.realpath(location))
+    old = glob.glob(f".{glob.escape(name)}.*.partial.old", root_dir=parent, include_hidden=True)
+    text = "; the dataset that was there before an interrupted overwrite is {}: rename it"
+    return text.format(os.path.join(parent, old[0])) if old else ""
+
+
+def _open(location: str, storage_options: dict[str, Any] | None) -> Stored:
+    # Consolidated metadata are copies of those of the arrays: no checksum covers them, and they go stale.
+    group = zarr.open_group(location, mode="r", storage_options=storage_options, use_consolidated=False)
     mark: Any = group.attrs.asdict().get(KEY)
-    ours = isinstance(mark, dict)
-    said: dict[str, Any] = mark if ours else {}
+    ours = KEY in group.attrs
+    said: dict[str, Any] = mark if isinstance(mark, dict) else {}
     if ours and not said.get("complete"):
         raise StoreError(f"{location}: half-written, the writing never ended; write it with overwrite=True")
     if ours and said.get("format") != FORMAT:
         raise StoreError(
-            f"{location}: expected format {FORMAT}, got {said.get('format')!r}; update daskgd to read it"
+            f"{location}: expected format {FORMAT}, got {said.get('format')!r:.80}; update daskgd to read it"
         )
-    arrays = _arrays(group)
+    arrays = _arrays(location, group)
     if "X" not in arrays:
         raise StoreError(f"{location}: expected an array X in the group, found none")
     for name, array in arrays.items():
         _check(f"{location}, array {name}", name, array, arrays["X"].shape[0])
-    if ours and said["complete"][:16] != _metadata_digest(arrays, said):
+    if ours and str(said["complete"])[:16] != metadata_digest(arrays, said):
         raise StoreError(
             f"{location}: the metadata of {', '.join(arrays)} or the attributes were altered after the "
             "dataset was completed; restore them, or write the dataset again"
         )
+    if not ours and any(KEY in array.attrs for array in arrays.values()):
+        raise StoreError(
+            f"{location}: daskgd wrote these arrays, but the mark of their group is gone, and with it the "
+            "classes and checksums; restore zarr.json, or write the dataset again; if another program made "
+            f"this copy, remove the attribute {KEY!r} of its arrays"
+        )
     for name, array in arrays.items():
-        missing = _missing(array)
-        if missing and ours:
+        lost = missing(array)
+        if lost and ours:
+            first, row = lost[0]
+            rows = f"rows {row}:{min(row + (array.shards or array.chunks)[0], array.shape[0])}"
             raise StoreError(
-                f"{location}, array {name}: {len(missing)} chunks are missing, the first is {missing[0]}; "
+                f"{location}, array {name}: {_count(lost)} chunks are missing, the first is {first}, {rows}; "
                 "restore them from a copy, or write the dataset again"
             )
-        if missing and array.fill_value == array.fill_value:
-            logger.warning(
-                f"{location}, array {name}: {len(missing)} chunks are not stored (the first is {missing[0]}) "
-                f"and read as {array.fill_value!r}; zarr leaves out empty chunks, but lost ones look the same"
-            )
+        if not ours:
+            _warn(f"{location}, array {name}", array, lost)
     columns = {name: Column(array, complete=ours) for name, array in arrays.items()}
     names, classes = said.get("feature_names"), said.get("classes")
     return Stored(
@@ -375,9 +397,47 @@ def locate(path: str | os.PathLike[str]) -> str:
     return location.removeprefix("file://")
 
 
-def _arrays(group: zarr.Group) -> dict[str, ZarrArray]:
-    members = ((name, group.get(name)) for name in NAMES)
-    return {name: member for name, member in members if isinstance(member, zarr.Array)}
+def _arrays(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
+    """The arrays of a dataset. One that is there but cannot be opened is not passed over: a fit without its
+    weights would look well.
+    """
+    found: dict[str, ZarrArray] = {}
+    for name in NAMES:
+        try:
+            member = group[name]
+        except Exception as error:
+            if isinstance(error, KeyError) and name not in _listed(group):  # else its metadata lack a key
+                continue
+            raise StoreError(
+                f"{location}, array {name}: its metadata cannot be read: {told(error)}; restore them"
+            ) from None
+        if not isinstance(member, zarr.Array):
+            raise StoreError(f"{location}, array {name}: expected an array, got a group")
+        found[name] = member
+    return found
+
+
+def _listed(group: zarr.Group) -> set[str]:
+    place = group.store_path
+
+    async def names() -> set[str]:
+        return {name.rstrip("/") async for name in place.store.list_dir(place.path)}
+
+    return sync(names()) if place.store.supports_listing else set()
+
+
+def _count(lost: list[tuple[str, int]]) -> str:
+    return f"{LISTED} or more" if len(lost) == LISTED else str(len(lost))
+
+
+def _warn(name: str, array: ZarrArray, lost: list[tuple[str, int]]) -> None:
+    if lost and array.fill_value == array.fill_value:  # not NaN, which a fit refuses
+        logger.warning(
+            redacted(
+                f"{name}: {_count(lost)} chunks are not stored (the first is {lost[0][0]}) and read as "
+                f"{array.fill_value}; zarr leaves out empty chunks, but lost ones look the same"
+            )
+        )
 
 
 def _check(where: str, name: str, array: ZarrArray, n: int) -> None:
@@ -386,21 +446,10 @@ def _check(where: str, name: str, array: ZarrArray, n: int) -> None:
             f"{where}: expected {' or '.join(map(str, DIMENSIONS[name]))} dimensions of numbers, got shape "
             f"{array.shape}, dtype {array.dtype}"
         )
+    if min(array.shards or array.chunks) < 1 or min(array.shape) < 0:
+        raise StoreError(f"{where}: expected chunks of at least one row, got {array.shards or array.chunks}")
     if array.shape[0] != n:
         raise StoreError(f"{where}: X has {n} rows, {name} has {array.shape[0]}; they must be equal")
-
-
-def _missing(array: ZarrArray) -> list[str]:
-    """Keys of the chunks that are not stored, from one listing."""
-    prefix = f"{array.store_path.path}/" if array.store_path.path else ""
-
-    async def listing() -> set[str]:
-        return {key.removeprefix(prefix) async for key in array.store_path.store.list_prefix(prefix)}
-
-    grid = [-(-s // c) for s, c in zip(array.shape, array.shards or array.chunks, strict=True)]
-    present = sync(listing())
-    keys = (array.metadata.encode_chunk_key(tuple(map(int, i))) for i in np.ndindex(*grid))
-    return [key for key in keys if key not in present]
 
 
 def _described(array: ZarrArray) -> str:
@@ -431,22 +480,28 @@ def verify_store(
     StoreError : as `open_store`; or every chunk is sound, but not all of them are those that were written.
     """
     stored = open_store(path, storage_options=storage_options)
-    columns = {name: column for name in NAMES if (column := getattr(stored, name)) is not None}
-    total, done = sum(_objects(column.array) for column in columns.values()), 0
-    for column in columns.values():
-        for start in range(0, column.shape[0], column.chunk_rows):
-            column.read(start, min(start + column.chunk_rows, column.shape[0]))
-            done += 1
-            if progress is not None:
-                progress(done, total)
+    columns = [column for name in NAMES if (column := getattr(stored, name)) is not None]
+    total, done, digest = sum(objects(column.array) for column in columns), 0, hashlib.sha256()
+    with ThreadPoolExecutor(VERIFY_THREADS) as pool:
+        for column in columns:
+            for numbers in _batches(objects(column.array), 16 * VERIFY_THREADS):
+                for sums in pool.map(column.verify, numbers):
+                    digest.update(sums)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
     if stored.fingerprint is None:
         return
-    found = stored.fingerprint[:16] + _chunks_digest({name: c.array for name, c in columns.items()})
+    found = stored.fingerprint[:16] + digest.hexdigest()[:16]
     if found != stored.fingerprint:
         raise StoreError(
             f"{stored.path}: expected fingerprint {stored.fingerprint}, got {found}: every chunk can be "
             "read, but some are not those that were written; restore them, or write the dataset again"
         )
+
+
+def _batches(n: int, size: int) -> Iterator[range]:
+    return (range(n)[first : first + size] for first in range(0, n, size))
 
 
 # -- what writing needs ---------------------------------------------------------------------------
@@ -459,9 +514,9 @@ def occupied(location: str) -> bool:
         return False
     try:
         zarr.open_group(place, mode="r")
-    except (FileNotFoundError, NotADirectoryError, zarr.errors.ContainsArrayError):
+    except Exception:  # zarr raises all kinds at what it cannot read
         raise FileExistsError(
-            f"{location} exists and is not a zarr group, so it is not replaced; choose another path"
+            f"{redacted(location)} exists and is not a zarr group, so it is not replaced; choose another path"
         ) from None
     return True
 
@@ -499,6 +554,7 @@ def create_array(
         fill_value=fill,
         compressors=compressors,
         dimension_names=("row", "feature" if name == "X" else "target")[: len(shape)],
+        attributes={KEY: {"format": FORMAT}},  # whose arrays these are, should the mark be lost
         config={"write_empty_chunks": True},
     )
 
@@ -506,5 +562,5 @@ def create_array(
 def seal(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None) -> None:
     """Write the mark: from here on the dataset is valid."""
     said = {"format": FORMAT, "feature_names": feature_names, "classes": classes, "shuffled": False}
-    arrays = _arrays(group)
-    group.attrs[KEY] = {**said, "complete": _metadata_digest(arrays, said) + _chunks_digest(arrays)}
+    arrays = _arrays(where(group.store_path), group)
+    group.attrs[KEY] = {**said, "complete": metadata_digest(arrays, said) + chunks_digest(arrays)}

@@ -16,8 +16,8 @@ ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
 losses penalties models sums chunks draws records folders
-problems store
-queries
+problems integrity
+queries store
 sampling engines.base
 solvers columns engines.serial writing
 training
@@ -53,7 +53,7 @@ MATHS = [
 FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
-    "zarr": {"store"},
+    "zarr": {"integrity", "store"},
     "distributed": {"engines.graph", "engines.placement", "engines.residency"},
     "sklearn": set(),
 }

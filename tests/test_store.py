@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +26,7 @@ import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.storage import LocalStore
 
 from daskgd import writing
 from daskgd.ingest import as_dataset, zarr_behind
@@ -404,8 +410,12 @@ def test_a_bad_chunk_is_never_data(
             keep = chunk(path, array, i).read_bytes()
             fault(chunk(path, array, i))
             start, stop = i * unit, min((i + 1) * unit, N)
+            cause = ""
+            if shards and fault is flip:  # which only one chunk of the shard feels
+                stop, cause = min(start + ROWS, N), "inner chunk 0 of the shard: "
             for a, b in [(start, stop), (start - 1, stop), (0, N)]:
-                with pytest.raises(ChunkError, match=f"{array}.*chunk c/{i}.*rows {start}:{stop}") as error:
+                message = f"{array}, chunk c/{i}.*: rows {start}:{stop} cannot be read: {cause}"
+                with pytest.raises(ChunkError, match=message) as error:
                     column.read(a, b)
                 assert str(path) in str(error.value)
                 again = pickle.loads(pickle.dumps(error.value))
@@ -583,6 +593,109 @@ def test_failure_leaves_nothing(tmp_path: Path, how: str, error: type[BaseExcept
     assert sorted(tmp_path.rglob("*")) == before  # no new folders either
     if existing:
         np.testing.assert_array_equal(everything(open_store(path).X), X)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("at", ["create", "X/c/4", "y/c/0", "seal"])
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, lazy: bool, existing: bool
+) -> None:
+    X, y, w = data()
+    if existing:
+        write_dataset(tmp_path / "d", X, y, w, chunk_bytes=BYTES)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    put, calls = LocalStore.set, []
+
+    async def full(self: LocalStore, key: str, value: Any, **settings: Any) -> None:
+        calls.append(key)
+        root = key == "zarr.json"
+        if at in key or (root and at == "create") or (root and at == "seal" and calls.count(key) > 1):
+            (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / key).write_bytes(b"torn")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root / key))
+        await put(self, key, value, **settings)
+
+    monkeypatch.setattr(LocalStore, "set", full)
+    args = tuple(da.from_array(a, chunks=25) for a in (X, y, w)) if lazy else (X, y, w)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_dataset(tmp_path / "d", *args, chunk_bytes=BYTES, overwrite=existing)
+    assert error.value.errno == errno.ENOSPC
+    assert f"{tmp_path / 'd'}: no room to write the dataset" in error.value.__notes__[0]
+    monkeypatch.undo()
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == (["d"] if existing else [])
+    if existing:
+        verify_store(tmp_path / "d")
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import daskgd
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def blocks():
+    yield np.full((50, 2), 7.0)
+    if sys.argv[2] == "stream":
+        die()
+
+if sys.argv[2] == "rename":
+    rename, calls = os.rename, []
+    def killed(a, b):
+        die() if calls else calls.append(rename(a, b))
+    os.rename = killed
+daskgd.write_dataset(sys.argv[1], blocks(), chunk_bytes=160, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["stream", "rename"])
+def test_a_killed_write(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "d[1]"  # which glob would take for a pattern
+    X = data()[0]
+    write_dataset(path, X)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), how])
+    assert done.returncode == -signal.SIGKILL
+    if how == "stream":
+        np.testing.assert_array_equal(everything(open_store(path).X), X)
+    else:
+        with pytest.raises(
+            StoreError, match=r"before an interrupted overwrite is .*\.partial\.old: rename it"
+        ):
+            open_store(path)
+        (old,) = tmp_path.glob("*.old")
+        np.testing.assert_array_equal(everything(open_store(old).X), X)
+    (partial,) = tmp_path.glob(".*.partial")
+    if how == "stream":
+        with pytest.raises(StoreError, match="half-written"):
+            open_store(partial)
+    write_dataset(path, X + 1, overwrite=True)
+    assert "beside it lies what earlier writes left" in caplog.text
+    assert partial.name in caplog.text
+    np.testing.assert_array_equal(everything(open_store(path).X), X + 1)
+    assert partial.exists()  # another may be writing there
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_rename_that_fails(
+    tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: type[BaseException]
+) -> None:
+    rename, calls = os.rename, []
+
+    def fails(a: str, b: str) -> None:
+        calls.append(a)
+        if len(calls) == failing:
+            raise error("the disk broke")
+        rename(a, b)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(error, match="the disk broke"):
+        write_dataset(written, data()[0] + 1, overwrite=True)
+    assert list(tmp_path.iterdir()) == [written]
+    np.testing.assert_array_equal(everything(open_store(written).X), data()[0])
 
 
 def test_existing_paths(tmp_path: Path, written: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -227,7 +228,7 @@ def _train(asked: dict[str, Any]) -> None:
         raise Refusal("--checkpoint: expected a folder beside --resume must or --every, got none", USAGE)
     if checkpoint is not None:
         _check_resume(checkpoint, asked)
-    watch: list[Any] = [] if asked["quiet"] else [daskgd.ProgressBar(click.get_text_stream("stderr"))]
+    watch: list[Any] = [] if asked["quiet"] else [daskgd.ProgressBar(sys.stderr)]
     if asked["log"] is not None:
         watch.append(daskgd.JSONLines(asked["log"]))
     with ExitStack() as stack:
@@ -327,7 +328,7 @@ def spoken() -> Iterator[None]:
     import logging
     import warnings
 
-    handler = logging.StreamHandler(click.get_text_stream("stderr"))
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("daskgd")
     logger.addHandler(handler)
