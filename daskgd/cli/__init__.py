@@ -15,7 +15,7 @@ from daskgd.cli.models import predict, score
 from daskgd.cli.setup import config, demo
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group("gd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="daskgd")
 def main() -> None:
     """Train on data that does not fit: out-of-core gradient descent on Dask.

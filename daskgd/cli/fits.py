@@ -203,6 +203,10 @@ def resume(folder: str, **options: Any) -> None:
         raise Refusal(
             f"CHECKPOINT: expected the folder of a job of train, with a {JOB}: {about(folder, cause)}", USAGE
         ) from None
+    if "data" not in asked:
+        raise Refusal(
+            "CHECKPOINT: the URL of its data has secrets, which are not kept; run train again", USAGE
+        )
     _train({**asked, **options, "checkpoint": folder, "how": "must"})
 
 
@@ -226,9 +230,10 @@ def _train(asked: dict[str, Any]) -> None:
             raise Refusal(f"--{line(cause)}", USAGE) from None
     elif asked["how"] == "must" or str(asked["every"]) != "1":
         raise Refusal("--checkpoint: expected a folder beside --resume must or --every, got none", USAGE)
-    if checkpoint is not None:
-        _check_resume(checkpoint, asked)
     watch: list[Any] = [] if asked["quiet"] else [daskgd.ProgressBar(sys.stderr)]
+    if checkpoint is not None:
+        _check_resume(checkpoint, asked["how"])
+        watch.append(_noted(checkpoint, asked))
     if asked["log"] is not None:
         watch.append(daskgd.JSONLines(asked["log"]))
     with ExitStack() as stack:
@@ -275,29 +280,37 @@ def _train(asked: dict[str, Any]) -> None:
         raise Refusal(f"--strict: the fit ended {model.outcome_}, not converged", UNCONVERGED)
 
 
-def _check_resume(checkpoint: Any, asked: dict[str, Any]) -> None:
-    """Whether there has to be a checkpoint, or must not; and keep what was asked beside it."""
+def _check_resume(checkpoint: Any, how: str) -> None:
+    """Whether there has to be a checkpoint, or must not."""
     from daskgd.checkpoint import PREFIX
     from daskgd.folders import Folder
-    from daskgd.store import redacted
 
-    folder = Folder(checkpoint.path)
-    there = any(name.startswith(PREFIX) for name in folder.names())
-    if asked["how"] == "must" and not there:
+    there = any(name.startswith(PREFIX) for name in Folder(checkpoint.path).names())
+    if how == "must" and not there:
         raise Refusal(f"--resume must: expected a checkpoint in {checkpoint.path}, found none", USAGE)
-    if asked["how"] == "never" and there:
+    if how == "never" and there:
         raise Refusal(
             f"--resume never: {checkpoint.path} holds a checkpoint; remove it, or take --resume auto", USAGE
         )
-    kept = {
-        key: value
-        for key, value in asked.items()
-        if key not in ("how", "job", *WHERE) and not (isinstance(value, str) and redacted(value) != value)
-    }
-    try:
-        folder.write(JOB, json.dumps({**kept, **dict.fromkeys(WHERE[:2])}, default=str).encode())
-    except Exception as cause:  # a full disk, say: the fit goes on, and warns of its own files
-        say(f"warning: {JOB} was not written: {line(cause)}")
+
+
+def _noted(checkpoint: Any, asked: dict[str, Any]) -> Any:
+    """A watcher that keeps what was asked beside the checkpoint, once that is known to be of this fit."""
+    from daskgd.folders import Folder
+    from daskgd.store import redacted
+    from daskgd.watch import Began
+
+    plain = {key: value for key, value in asked.items() if key not in ("how", "job", *WHERE)}
+    kept = {key: value for key, value in plain.items() if redacted(str(value)) == str(value)}
+
+    def note(event: Any) -> None:
+        if isinstance(event, Began):
+            try:
+                Folder(checkpoint.path).write(JOB, json.dumps(kept).encode())
+            except Exception as cause:  # a full disk, say: the fit goes on, and warns of its own files
+                say(f"warning: {JOB} was not written: {line(cause)}")
+
+    return note
 
 
 def _fit(model: Any, rows: Any, data: str, checkpoint: Any, watch: list[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from daskgd.cli.common import DATAERR, USAGE, Refusal, about, bad_data, bar, cluster, line, on_a_cluster
+from daskgd.cli.common import DATAERR, USAGE, Refusal, bad_data, bar, cluster, line, on_a_cluster
 
 BLOCKS_AT_A_TIME = 32
 
@@ -116,10 +116,11 @@ def score(model: str, data: str, as_json: bool, **where: Any) -> None:
     Exits with 2 for names that are wrong, 65 for files and rows that are.
     """
     import daskgd
+    from daskgd.store import redacted
 
     est = loaded(model)
     with cluster(**where), bad_data(data):
         dataset = daskgd.open_dataset(data)
         value = est.score(dataset)
-    said = {"model": model, "data": about(data, ValueError(data)), "rows": dataset.n_rows, "score": value}
+    said = {"model": model, "data": redacted(data), "rows": dataset.n_rows, "score": value}
     click.echo(json.dumps(said) if as_json else f"{value:.6g}")

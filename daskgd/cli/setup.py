@@ -40,7 +40,7 @@ def demo(rows: int, data: Path | None, keep: bool, seed: int) -> None:
         raise click.ClickException(str(refusal)) from None
 
 
-@click.command(epilog="Example: DASK_DASKGD__BLOCK_BYTES='4 MB' daskgd config")
+@click.command(epilog="Example: daskgd config --write")
 @click.option(
     "--write", is_flag=True, help="Write the defaults, commented out, where Dask looks for settings."
 )
