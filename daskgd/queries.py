@@ -448,6 +448,34 @@ class Gradients(Query):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Hessian(Query):
+    """The Hessian at `w` ``(d,)`` and nothing else: answers ``(d, d)``."""
+
+    name: ClassVar[str] = "hessian"
+    heavy: ClassVar[bool] = True
+    w: Array
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.w) ** 2
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        s = tile.targets(problem)[1]
+        z = problem.model.margins(self.w, tile.X)
+        return Sums(curvature=self.at(z, problem, tile), weight=_mass(tile, s))
+
+    def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
+        """The sum over the rows of a tile whose margins are known."""
+        y, s = tile.targets(problem)
+        curve = _weighted(problem.loss.curve(z, y), s)
+        return problem.model.curvature(tile.design(problem.model), curve)
+
+    def answer(self, problem: Problem, sums: Sums) -> Array:
+        H: Array = sums["curvature"] / sums["weight"]
+        H[np.diag_indices_from(H)] += problem.penalty_curve(self.w)
+        return H
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Curvature(Query):
     """Objective, gradient and Hessian at `w` ``(d,)``: answers ``(f, g, H)``, H ``(d, d)``."""
 
@@ -459,17 +487,12 @@ class Curvature(Query):
         return 8 * len(self.w) ** 2
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        y, s = tile.targets(problem)
         z = problem.model.margins(self.w, tile.X)
-        curve = _weighted(problem.loss.curve(z, y), s)
-        curvature = problem.model.curvature(tile.X, curve)
+        curvature = Hessian(self.w).at(z, problem, tile)
         return Sums(curvature=curvature, **Gradient(self.w).at(z, problem, tile))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
-        f, g = Gradient(self.w).answer(problem, sums)
-        H = sums["curvature"] / sums["weight"]
-        H[np.diag_indices_from(H)] += problem.penalty_curve(self.w)
-        return f, g, H
+        return *Gradient(self.w).answer(problem, sums), Hessian(self.w).answer(problem, sums)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

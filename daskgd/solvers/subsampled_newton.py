@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from daskgd.draws import PROBE, row_hash
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Curvature, Gradient, Product, Query, on
+from daskgd.queries import Curvature, Gradient, Hessian, Product, Query, on
 from daskgd.sampling import Sample, SampleAnswer
 from daskgd.solvers.base import Here, Solve, Solved, Solver, State, Steps, extrapolated_gap, is_count, require
 from daskgd.solvers.lbfgs import remember, two_loop
@@ -324,7 +324,7 @@ class SubsampledNewton(Solver):
         most = int(HESSIAN_WORK / _hessian_work(problem))
         if len(rows) > most:
             rows = _telling(problem, rows, s.at, most)
-        ((_, _, H),) = yield (Here(problem, rows, Curvature(s.at)),)
+        (H,) = yield (Here(problem, rows, Hessian(s.at)),)
         H[np.diag_indices_from(H)] += _unseen(problem, s, len(rows), H)
         return self._factorised(s, H)
 

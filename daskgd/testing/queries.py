@@ -19,6 +19,7 @@ from daskgd.queries import (
     Curvature,
     Gradient,
     Gradients,
+    Hessian,
     Line,
     Local,
     Query,
@@ -41,7 +42,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         rng = np.random.default_rng(3)
         w, d = rng.standard_normal((2, problem.model.size))
         out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
-        out.append((Curvature(w), problem, rows))
+        out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows)]
         out += [(Score(w), problem, rows), (Survey(classification=problem.labels is not None), None, rows)]
         if problem.loss.kind == "regression":
             centre = rows.X.mean(axis=0)
