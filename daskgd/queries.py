@@ -354,13 +354,27 @@ class Gradient(Query):
         return f, sums["gradient"] / W + problem.penalty_gradient(self.w)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Slope(Gradient):
+    """The gradient at `w` ``(d,)`` and nothing else: answers ``(d,)``. Half the loss's work, about."""
+
+    def at(self, z: Array, problem: Problem, tile: Tile) -> Sums:
+        y, s = tile.targets(problem)
+        slope = problem.loss.slope(z, y)
+        return Sums(gradient=problem.model.adjoint(tile.X, _weighted(slope, s)), weight=_mass(tile, s))
+
+    def answer(self, problem: Problem, sums: Sums) -> Any:
+        return sums["gradient"] / sums["weight"] + problem.penalty_gradient(self.w)
+
+
 LANES = 16
 """Columns in the one product of :class:`Gradients`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gradients(Query):
-    """The :class:`Gradient` of many problems over the same rows: answers a list of ``(f, g)``.
+    """The :class:`Gradient` of many problems over the same rows, or the :class:`Slope` of all of them: answers
+    a list of ``(f, g)``, or of g.
 
     Their products with X are one of LANES columns, several times faster than one after the other. Each has
     a lane of its own there, whoever else is in the others, so that its bits do not depend on them.
@@ -369,8 +383,8 @@ class Gradients(Query):
     ----------
     problems : (m,) of Problem
         Whose models have one column, all of them :attr:`~daskgd.models.Linear.far` or none.
-    points : (m,) of (d,)
-        Where to look.
+    queries : (m,) of Gradient
+        Where each looks; all of one type.
     lanes : (m,) of int
         From 0 to LANES - 1, distinct.
     alike : tuple of tuples
@@ -381,7 +395,7 @@ class Gradients(Query):
 
     name: ClassVar[str] = "gradient"
     problems: tuple[Problem, ...]
-    points: tuple[Array, ...]
+    queries: tuple[Gradient, ...]
     lanes: tuple[int, ...]
     alike: tuple[tuple[int, ...], ...]
     W: Array
@@ -390,17 +404,17 @@ class Gradients(Query):
     def of(cls, asked: Mapping[int, tuple[Problem, Gradient]]) -> Gradients:
         """From problems and queries by lane."""
         problems = tuple(problem for problem, _ in asked.values())
-        points = tuple(query.w for _, query in asked.values())
+        queries = tuple(query for _, query in asked.values())
         W = np.zeros((problems[0].model.n_features + 1, LANES))
         alike: list[list[int]] = []
-        for i, (lane, problem, w) in enumerate(zip(asked, problems, points, strict=True)):
-            column = problem.model.in_units_of_X(w)[:, 0]
+        for i, (lane, problem, query) in enumerate(zip(asked, problems, queries, strict=True)):
+            column = problem.model.in_units_of_X(query.w)[:, 0]
             W[: len(column), lane] = column
             group = next((known for known in alike if problem.looks_alike(problems[known[0]])), None)
             if group is None:
                 alike.append(group := [])
             group.append(i)
-        return cls(problems, points, tuple(asked), tuple(map(tuple, alike)), W)
+        return cls(problems, queries, tuple(asked), tuple(map(tuple, alike)), W)
 
     def heft(self, problem: Problem | None, n_features: int) -> int:
         return 8 * LANES * (n_features + 3)
@@ -415,35 +429,42 @@ class Gradients(Query):
         R = np.zeros(Z.shape, Z.dtype)
         m = len(self.lanes)
         value, total, weight = np.empty(m), np.empty(m), np.empty(m)
+        valued = type(self.queries[0]) is not Slope
         for group in self.alike:
             at, lanes = list(group), [self.lanes[i] for i in group]
             first = self.problems[group[0]]
             y, s = tile.targets(first)
             # Losses are pointwise: all margins of the group as if they were the rows of one.
-            values, slopes = first.loss.value_and_slope(Z[lanes].ravel(), np.concatenate([y] * len(at)))
-            values, slopes = values.reshape(len(at), -1), slopes.reshape(len(at), -1)
-            if s is None:
-                value[at] = np.add.reduce(values, axis=1, dtype=np.float64)
+            z, y = Z[lanes].ravel(), np.concatenate([y] * len(at))
+            if valued:
+                values, slopes = (v.reshape(len(at), -1) for v in first.loss.value_and_slope(z, y))
+                if s is None:
+                    value[at] = np.add.reduce(values, axis=1, dtype=np.float64)
+                else:
+                    value[at] = [one @ s for one in values.astype(np.float64)]
             else:
-                value[at] = [one @ s for one in values.astype(np.float64)]
+                slopes = first.loss.slope(z, y).reshape(len(at), -1)
+            if s is not None:
                 slopes = slopes * s.astype(slopes.dtype)
             R[lanes] = slopes
             total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
             weight[at] = _mass(tile, s)
         cross = (R.astype(X.dtype, copy=False) @ X)[list(self.lanes)].astype(np.float64)
+        if not valued:
+            return Sums(total=total, cross=cross, weight=weight)
         return Sums(value=value, total=total, cross=cross, weight=weight)
 
-    def answer(self, problem: Problem | None, sums: Sums) -> list[tuple[float, Array]]:
+    def answer(self, problem: Problem | None, sums: Sums) -> list[Any]:
         return [
-            Gradient(w).answer(
+            query.answer(
                 one,
                 Sums(
-                    value=sums["value"][i],
+                    value=sums["value"][i] if "value" in sums else 0.0,
                     gradient=one.model.from_units_of_X(sums["cross"][i][:, None], sums["total"][i]),
                     weight=sums["weight"][i],
                 ),
             )
-            for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True))
+            for i, (one, query) in enumerate(zip(self.problems, self.queries, strict=True))
         ]
 
 

@@ -321,7 +321,7 @@ class _Sweep:
 
     def __init__(self) -> None:
         self.distinct: list[Ask] = []
-        self.stacks: dict[tuple[int, bool, int], dict[int, tuple[Problem, Gradient]]] = {}
+        self.stacks: dict[tuple[int, bool, type, int], dict[int, tuple[Problem, Gradient]]] = {}
 
     def places(self, asks: Sequence[Ask], lane: int | None) -> list[Callable[[list[Any]], Any]]:
         """Take in what a fit asks; how to find each answer among those of the sweep."""
@@ -341,10 +341,10 @@ class _Sweep:
 
     def _stacked(self, ask: Ask, lane: int | None) -> Callable[[list[Any]], Any] | None:
         """The same in a stack; None where the ask does not go there."""
-        if lane is None or type(ask.query) is not Gradient or not ask.problem.model.one_column:
+        if lane is None or not isinstance(ask.query, Gradient) or not ask.problem.model.one_column:
             return None
         for nth in count():  # a fit that asks for several has a lane in as many stacks
-            key = lane // LANES, ask.problem.model.far, nth
+            key = lane // LANES, ask.problem.model.far, type(ask.query), nth
             stack = self.stacks.setdefault(key, {})
             if lane % LANES not in stack:
                 break

@@ -59,7 +59,7 @@ class Counting:
 
     def answer(self, query: Query) -> Any:
         if isinstance(query, Gradients):
-            return [self.answer(Gradient(w)) for w in query.points]
+            return [self.answer(one) for one in query.queries]
         return len(self.asked), query
 
 
@@ -259,7 +259,7 @@ def test_together_takes_as_many_sweeps_as_the_longest() -> None:
     engine, meters = Counting(), [Meter() for _ in range(4)]
     results = together([fit_of(n) for n in (3, 1, 5, 0)], meters, engine)
     assert len(engine.asked) == 5
-    assert [[len(ask.query.points) for ask in asks] for asks in engine.asked] == [[3], [2], [2], [1], [1]]
+    assert [[len(ask.query.queries) for ask in asks] for asks in engine.asked] == [[3], [2], [2], [1], [1]]
     assert [meter.sweeps for meter in meters] == [3, 1, 5, 0]
     assert [meter.bytes for meter in meters] == [300, 100, 500, 0]
     assert [[sweep for sweep, _ in result] for result in results] == [[1, 2, 3], [1], [1, 2, 3, 4, 5], []]
@@ -272,7 +272,7 @@ def test_together_asks_equal_surveys_once() -> None:
     fits = [fit_of(1, ask=ask) for ask in (one, Ask(None, Survey(classification=True)), other, one)]
     results = together([*fits, fit_of(1), fit_of(1)], [Meter() for _ in range(6)], engine)
     assert [ask.query for ask in engine.asked[0][:2]] == [one.query, other.query]
-    assert [len(ask.query.points) for ask in engine.asked[0][2:]] == [2]
+    assert [len(ask.query.queries) for ask in engine.asked[0][2:]] == [2]
     assert [result[0][1] for result in results[:4]] == [one.query, one.query, other.query, one.query]
 
 
