@@ -208,7 +208,7 @@ def _sum(r: Array) -> Array:
 
 
 def _gram(A: Array, c: Array) -> Array:
-    """``A' diag(c) A`` in float64."""
+    """``A' diag(c) A``, in the dtype of A and at least that of c."""
     if (c < 0).any():
         out: Array = (A * c[:, None]).T @ A
     else:  # as a product with itself: half the work

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from daskgd.engines.base import Layout
 from daskgd.engines.serial import Threaded
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import LANES, Ask, Gradient, Gradients, Query
-from daskgd.solvers.base import Aside, Solve, Solved, Solver, State, Steps
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Hessians, Query
+from daskgd.solvers.base import Aside, Here, Solve, Solved, Solver, State, Steps
 
 Array = NDArray[Any]
 
@@ -378,7 +378,7 @@ def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -
         if isinstance(queries[0], Solve):
             found = solve(queries, [asked[i][0] for i, _ in places], each)
         else:
-            found = _in_memory(queries[0].rows, each).sweep([Ask(q.problem, q.query) for q in queries])
+            found = here(queries, [asked[i][0] for i, _ in places], each)
         for (i, j), answer in zip(places, found, strict=True):
             answers[i][j] = answer
 
@@ -432,6 +432,33 @@ def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,), threads
         state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
         out.append(Solved(state.point, state.f, state.g, state.gap, journal.first))
     return out
+
+
+def here(asked: Sequence[Here], lanes: Sequence[int | None], threads: int = 1) -> list[Any]:
+    """Answer tile queries from the same rows in one walk over them, Hessians of fits with lanes by one query
+    (:class:`~daskgd.queries.Hessians`), in which none depends on the others."""
+    rows = asked[0].rows
+    alone: list[int] = []
+    stacks: list[list[int]] = []
+    for at, (one, lane) in enumerate(zip(asked, lanes, strict=True)):
+        if lane is None or type(one.query) is not Hessian or not Hessians.suit(one.problem, rows):
+            alone.append(at)
+            continue
+        alike = (s for s in stacks if asked[s[0]].problem.model.designs_alike(one.problem.model))
+        stack = next(alike, None)
+        if stack is None:
+            stacks.append(stack := [])
+        stack.append(at)
+    asks = [Ask(asked[at].problem, asked[at].query) for at in alone]
+    for stack in stacks:
+        members = [asked[at] for at in stack]
+        points = tuple(one.query.w for one in members if isinstance(one.query, Hessian))
+        asks.append(Ask(None, Hessians.of(tuple(one.problem for one in members), points, rows)))
+    found = _in_memory(rows, threads).sweep(asks)
+    answers = dict(zip(alone, found[: len(alone)], strict=True))
+    for stack, Hs in zip(stacks, found[len(alone) :], strict=True):
+        answers.update(zip(stack, Hs, strict=True))
+    return [answers[at] for at in range(len(asked))]
 
 
 ASIDE_BYTES = 8 << 20

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from daskgd.engines.serial import Serial
-from daskgd.losses import Squared
+from daskgd.losses import Logistic, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem
-from daskgd.queries import LANES, Ask, Gradient, Gradients, Line, Query, Survey
+from daskgd.problems import Problem, Rows
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Line, Query, Survey
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver, State
+from daskgd.solvers.base import Here
 from daskgd.testing import ArraySource, examples, run
-from daskgd.training import Journal, Meter, ReplayError, Result, Stop, digest, loop, together
+from daskgd.training import Journal, Meter, ReplayError, Result, Stop, aside, digest, loop, together
 from daskgd.watch import KEYS, History, Printer
 
 PROBLEM = Problem(Squared(), Linear(1), L2())
@@ -306,6 +307,26 @@ def test_a_member_keeps_its_bits_whoever_the_others_are() -> None:
     other = fits([*np.ones(LANES), 1e-3, 10])
     assert all(np.array_equal(a.w, b.w) for a, b in zip(few, many[:3], strict=True))
     assert np.array_equal(other[-1].w, many[-1].w)
+
+
+def test_a_members_hessian_does_not_depend_on_the_others(rng: np.random.Generator) -> None:
+    X = rng.standard_normal((300, 3)).astype("f4")
+    rows = Rows(X, (rng.random(300) < 0.5).astype("i1"), None, 0, dtype=np.dtype(float))
+    models = [Linear(3), Linear(3, center=X.mean(axis=0, dtype=float))]
+    problems = [Problem(Logistic(), model, L2(), np.array([0, 1])) for model in models * 2]
+    points = rng.standard_normal((4, 4))
+
+    def asked(lane: int | None, i: int) -> tuple[int | None, list[Ask]]:
+        here = (Here(problems[i], rows, query) for query in (Gradient(points[i]), Hessian(points[i])))
+        return lane, [Ask(None, query) for query in here]
+
+    many = aside([asked(i, i) for i in range(4)])
+    for i in range(4):
+        (((f, g), H),) = aside([asked(None, i)])
+        assert many[i][0][0] == f
+        assert np.array_equal(many[i][0][1], g)
+        assert np.allclose(many[i][1], H, rtol=1e-5, atol=1e-7)
+        assert np.array_equal(aside([asked(i, i)])[0][1], many[i][1])
 
 
 class Recording:
