@@ -15,7 +15,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ import zarr
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
+from zarr.core.codec_pipeline import BatchedCodecPipeline
 
 # Private, as zarr has no public way to ask a store from synchronous code. A loop of our own would not do: the
 # connections of a remote store belong to zarr's.
@@ -83,6 +85,13 @@ class Column:
 
     array: ZarrArray
     complete: bool = False
+    _whole: ZarrArray | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_whole", None if self.complete else _by_zarrs(self.array))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.array, self.complete)  # zarrs may be here and not there
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,7 +120,7 @@ class Column:
         """What turns stored bytes into rows: daskgd, or zarr's codec pipeline, by its name."""
         if self.complete:
             return "daskgd"
-        return type(self.array.async_array.codec_pipeline).__name__
+        return type((self._whole or self.array).async_array.codec_pipeline).__name__
 
     @property
     def path(self) -> str:
@@ -140,8 +149,10 @@ class Column:
         if not 0 <= start <= stop <= n:
             raise IndexError(f"rows of {self.path}: expected 0 <= start <= stop <= {n}, got {start}:{stop}")
         if not self.complete:
+            whole = start % rows == 0 == stop % rows  # of a part of a chunk zarrs checks no checksum
+            array = self._whole if whole and self._whole is not None else self.array
             try:
-                return np.require(np.asarray(self.array[start:stop]), requirements=["C", "A"])
+                return np.require(np.asarray(array[start:stop]), requirements=["C", "A"])
             except (ValueError, RuntimeError, OSError) as error:
                 raise ChunkError(self.path, start, stop, f"{type(error).__name__}: {error}") from error
         x = np.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
@@ -159,6 +170,39 @@ class Column:
             except (ValueError, RuntimeError, OSError) as error:
                 raise ChunkError(self.path, a, b, str(error), _key(self.array, i)) from error
         return x.astype(self.dtype, copy=False)
+
+
+def _by_zarrs(array: ZarrArray) -> ZarrArray | None:
+    """The same array, to be read through zarrs in the thread that asks; None where zarrs is not installed or
+    does not read such an array, or another pipeline was chosen, in zarr's configuration or for this array.
+
+    zarr knows a pipeline of an array only as what its configuration says while the array is opened.
+    """
+    chosen = zarr.config.get("codec_pipeline.path")
+    if (
+        chosen != f"{BatchedCodecPipeline.__module__}.{BatchedCodecPipeline.__qualname__}"
+        or type(array.async_array.codec_pipeline) is not BatchedCodecPipeline
+        or not array.dtype.isnative
+        or find_spec("zarrs") is None
+    ):
+        return None
+    ours = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
+    strict = {"codec_pipeline.strict": True}  # else it warns of what it does not support
+    place, settings = array.store_path, array.async_array.config
+    with _configuring:
+        try:
+            with zarr.config.set({**ours, **strict}):
+                zarr.AsyncArray(array.metadata, place, settings)
+            with zarr.config.set(ours):
+                opened = zarr.AsyncArray(array.metadata, place, settings)
+        except Exception as error:  # of a kind of its own; whatever it is, zarr reads the array
+            logger.debug(f"{place}: not read by zarrs: {type(error).__name__}: {error}")
+            return None
+    return None if type(opened.codec_pipeline) is BatchedCodecPipeline else zarr.Array(opened)
+
+
+_configuring = threading.Lock()
+"""zarr's configuration is of the whole process, and what two threads set for a while would outlive both."""
 
 
 class _Scratch(threading.local):
