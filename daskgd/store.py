@@ -17,11 +17,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.codec_pipeline import BatchedCodecPipeline
+
+# Private, as zarr has no public way to ask a store from synchronous code. A loop of our own would not do: the
+# connections of a remote store belong to zarr's.
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
@@ -90,6 +95,13 @@ class Column:
 
     array: ZarrArray
     complete: bool = False
+    _whole: ZarrArray | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_whole", None if self.complete else _by_zarrs(self.array))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.array, self.complete)  # zarrs may be here and not there
 
     def __repr__(self) -> str:
         return f"<Column: {self.dtype} {self.shape} at {self.path}>"
@@ -121,7 +133,7 @@ class Column:
         """What turns stored bytes into rows: daskgd, or zarr's codec pipeline, by its name."""
         if self.complete:
             return "daskgd"
-        return type(self.array.async_array.codec_pipeline).__name__
+        return type((self._whole or self.array).async_array.codec_pipeline).__name__
 
     @property
     def path(self) -> str:
@@ -197,7 +209,11 @@ class Column:
         return chunks.sums(self.decode(i, 0, out), per_shard(self.array))
 
     def _foreign(self, start: int, stop: int) -> np.ndarray:
-        return np.require(np.asarray(self.array[start:stop]), requirements=["C", "A"])
+        whole = (
+            start % self.chunk_rows == 0 == stop % self.chunk_rows
+        )  # zarrs checks no sum of a part of a chunk
+        array = self._whole if whole and self._whole is not None else self.array
+        return np.require(np.asarray(array[start:stop]), requirements=["C", "A"])
 
     def _foreign_chunk(self, i: int, start: int, stop: int) -> np.ndarray:
         a, b = max(start, i * self.chunk_rows), min(stop, (i + 1) * self.chunk_rows)
@@ -219,6 +235,39 @@ class Column:
 def _span(start: int, stop: int, rows: int) -> range:
     """Numbers of the stored objects of `rows` rows that hold rows start:stop."""
     return range(start // rows, -(-stop // rows))
+
+
+def _by_zarrs(array: ZarrArray) -> ZarrArray | None:
+    """The same array, to be read through zarrs in the thread that asks; None where zarrs is not installed or
+    does not read such an array, or another pipeline was chosen, in zarr's configuration or for this array.
+
+    zarr knows a pipeline of an array only as what its configuration says while the array is opened.
+    """
+    chosen = zarr.config.get("codec_pipeline.path")
+    if (
+        chosen != f"{BatchedCodecPipeline.__module__}.{BatchedCodecPipeline.__qualname__}"
+        or type(array.async_array.codec_pipeline) is not BatchedCodecPipeline
+        or not array.dtype.isnative
+        or find_spec("zarrs") is None
+    ):
+        return None
+    ours = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
+    strict = {"codec_pipeline.strict": True}  # else it warns of what it does not support
+    place, settings = array.store_path, array.async_array.config
+    with _configuring:
+        try:
+            with zarr.config.set({**ours, **strict}):
+                zarr.AsyncArray(array.metadata, place, settings)
+            with zarr.config.set(ours):
+                opened = zarr.AsyncArray(array.metadata, place, settings)
+        except Exception as error:  # of a kind of its own; whatever it is, zarr reads the array
+            logger.debug(f"{place}: not read by zarrs: {type(error).__name__}: {error}")
+            return None
+    return None if type(opened.codec_pipeline) is BatchedCodecPipeline else zarr.Array(opened)
+
+
+_configuring = threading.Lock()
+"""zarr's configuration is of the whole process, and what two threads set for a while would outlive both."""
 
 
 class _Scratch(threading.local):

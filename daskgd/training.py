@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from daskgd.engines.base import Layout, Memory
 from daskgd.engines.serial import Threaded
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import LANES, Ask, Gradient, Gradients, Query
-from daskgd.solvers.base import Aside, Solve, Solved, Solver, State, Steps
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Hessians, Query
+from daskgd.solvers.base import Aside, Here, Solve, Solved, Solver, State, Steps
 
 Array = NDArray[Any]
 
@@ -342,7 +342,7 @@ class _Sweep:
 
     def __init__(self) -> None:
         self.distinct: list[Ask] = []
-        self.stacks: dict[tuple[int, bool, int], dict[int, tuple[Problem, Gradient]]] = {}
+        self.stacks: dict[tuple[int, bool, type, int], dict[int, tuple[Problem, Gradient]]] = {}
 
     def places(self, asks: Sequence[Ask], lane: int | None) -> list[Callable[[list[Any]], Any]]:
         """Take in what a fit asks; how to find each answer among those of the sweep."""
@@ -362,10 +362,10 @@ class _Sweep:
 
     def _stacked(self, ask: Ask, lane: int | None) -> Callable[[list[Any]], Any] | None:
         """The same in a stack; None where the ask does not go there."""
-        if lane is None or type(ask.query) is not Gradient or not ask.problem.model.one_column:
+        if lane is None or not isinstance(ask.query, Gradient) or not ask.problem.model.one_column:
             return None
         for nth in count():  # a fit that asks for several has a lane in as many stacks
-            key = lane // LANES, ask.problem.model.far, nth
+            key = lane // LANES, ask.problem.model.far, type(ask.query), nth
             stack = self.stacks.setdefault(key, {})
             if lane % LANES not in stack:
                 break
@@ -399,7 +399,7 @@ def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -
         if isinstance(queries[0], Solve):
             found = solve(queries, [asked[i][0] for i, _ in places], each)
         else:
-            found = _in_memory(queries[0].rows, each).sweep([Ask(q.problem, q.query) for q in queries])
+            found = here(queries, [asked[i][0] for i, _ in places], each)
         for (i, j), answer in zip(places, found, strict=True):
             answers[i][j] = answer
 
@@ -453,6 +453,33 @@ def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,), threads
         state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
         out.append(Solved(state.point, state.f, state.g, state.gap, journal.first))
     return out
+
+
+def here(asked: Sequence[Here], lanes: Sequence[int | None], threads: int = 1) -> list[Any]:
+    """Answer tile queries from the same rows in one walk over them, Hessians of fits with lanes by one query
+    (:class:`~daskgd.queries.Hessians`), in which none depends on the others."""
+    rows = asked[0].rows
+    alone: list[int] = []
+    stacks: list[list[int]] = []
+    for at, (one, lane) in enumerate(zip(asked, lanes, strict=True)):
+        if lane is None or type(one.query) is not Hessian or not Hessians.suit(one.problem, rows):
+            alone.append(at)
+            continue
+        alike = (s for s in stacks if asked[s[0]].problem.model.designs_alike(one.problem.model))
+        stack = next(alike, None)
+        if stack is None:
+            stacks.append(stack := [])
+        stack.append(at)
+    asks = [Ask(asked[at].problem, asked[at].query) for at in alone]
+    for stack in stacks:
+        members = [asked[at] for at in stack]
+        points = tuple(one.query.w for one in members if isinstance(one.query, Hessian))
+        asks.append(Ask(None, Hessians.of(tuple(one.problem for one in members), points, rows)))
+    found = _in_memory(rows, threads).sweep(asks)
+    answers = dict(zip(alone, found[: len(alone)], strict=True))
+    for stack, Hs in zip(stacks, found[len(alone) :], strict=True):
+        answers.update(zip(stack, Hs, strict=True))
+    return [answers[at] for at in range(len(asked))]
 
 
 ASIDE_BYTES = 8 << 20

@@ -26,6 +26,7 @@ import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.codecs.numcodecs import Delta
 from zarr.storage import LocalStore
 
 from daskgd import writing
@@ -445,6 +446,90 @@ def test_every_flipped_bit_is_found(tmp_path: Path, pipeline: str) -> None:
                 with pytest.raises(ChunkError, match="checksum"):
                     column.read(a, b)
         file.write_bytes(good)
+
+
+# -- foreign arrays -------------------------------------------------------------------------------
+
+CHECKED: dict[str, Any] = {"crc32c": zarr.codecs.Crc32cCodec(), "zstd": zarr.codecs.ZstdCodec(checksum=True)}
+FOREIGN = (2 * ROWS + 3, P)
+
+
+def foreign(path: Path, dtype: str = "f4", **options: Any) -> tuple[zarr.Array, np.ndarray]:
+    """An array that daskgd did not write, and what is in it."""
+    X = np.random.default_rng(0).standard_normal(FOREIGN).astype(dtype)
+    array = zarr.create_array(path, shape=FOREIGN, chunks=(ROWS, P), dtype=dtype, **options)
+    array[:] = X
+    return array, X
+
+
+needs_zarrs = pytest.mark.skipif(find_spec("zarrs") is None, reason="zarrs is not installed")
+
+
+@needs_zarrs
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"zarr_format": 2}, {"compressors": None}, {"shards": (2 * ROWS, P)}],
+    ids=["v3", "v2", "raw", "shards"],
+)
+def test_foreign_arrays_are_read_by_zarrs(tmp_path: Path, options: dict[str, Any]) -> None:
+    before = pickle.dumps(zarr.config.config)
+    array, X = foreign(tmp_path / "d", **options)
+    for column in (Column(array), pickle.loads(pickle.dumps(Column(array)))):
+        assert column.reader == "ZarrsCodecPipeline"
+        for a, b in [(0, len(X)), (0, ROWS), (ROWS, 2 * ROWS), (3, ROWS), (ROWS, ROWS), (2 * ROWS, len(X))]:
+            x = column.read(a, b)
+            np.testing.assert_array_equal(x, X[a:b])
+            assert x.flags.c_contiguous
+            assert x.flags.aligned
+    assert pickle.dumps(zarr.config.config) == before
+    assert type(zarr.open_array(tmp_path / "d").async_array.codec_pipeline).__name__ == "BatchedCodecPipeline"
+
+
+@pytest.mark.parametrize("codec", CHECKED)
+@pytest.mark.parametrize("shards", [None, (2 * ROWS, P)], ids=["chunks", "shards"])
+def test_no_flipped_bit_is_read_from_foreign_arrays(
+    tmp_path: Path, codec: str, shards: tuple[int, int] | None
+) -> None:
+    array, X = foreign(tmp_path / "d", compressors=CHECKED[codec], shards=shards)
+    column = Column(array)
+    step, caught = column.chunk_rows, 0
+    for i in range(-(-len(X) // step)):
+        start, stop = i * step, min((i + 1) * step, len(X))
+        file = tmp_path / "d" / "c" / str(i) / "0"
+        good = file.read_bytes()
+        for byte in range(0, len(good), 7):
+            bad = bytearray(good)
+            bad[byte] ^= 1 << byte % 8
+            file.write_bytes(bad)
+            for a, b in [(start, stop), (start, start + 1), (start + 1, stop), (0, len(X))]:
+                try:  # a bit of what is not needed may be passed over
+                    np.testing.assert_array_equal(column.read(a, b), X[a:b])
+                except ChunkError:
+                    caught += (a, b) == (start, stop)
+        file.write_bytes(good)
+    assert caught > 50
+
+
+@needs_zarrs
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr")
+def test_where_zarrs_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on disk, another byte order, a codec it does not know, by choice, where it is not installed."""
+    array, X = foreign(tmp_path / "d")
+    memory = zarr.array(X, chunks=(ROWS, P))
+    swapped, Y = foreign(tmp_path / "swapped", ">f4")
+    odd, _ = foreign(tmp_path / "odd", filters=Delta(dtype="<f4"))  # which rounds
+    for there, values in [(memory, X), (swapped, Y), (odd, np.asarray(odd[:]))]:
+        column = Column(there)
+        assert column.reader == "BatchedCodecPipeline"
+        np.testing.assert_array_equal(everything(column), values)
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        chosen = zarr.open_array(tmp_path / "d", mode="r")
+        assert Column(array).reader == "BatchedCodecPipeline"  # which this one was opened with
+    assert Column(chosen).reader == "ZarrsCodecPipeline"
+    assert Column(chosen)._whole is None
+    monkeypatch.setattr("daskgd.store.find_spec", lambda name: None)
+    assert Column(array).reader == "BatchedCodecPipeline"
+    np.testing.assert_array_equal(everything(Column(array)), X)
 
 
 def test_a_chunk_of_another_size(tmp_path: Path, written: Path) -> None:
