@@ -223,7 +223,7 @@ OPTIONS = {"key": "correct horse"}
 
 
 def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "daskgd")
     said: list[str] = []
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 2))
@@ -269,6 +269,7 @@ def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture)
 
 
 def test_foreign_arrays_keep_secrets_too(vault: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "daskgd")
     group = zarr.open_group(vault, mode="w", storage_options=OPTIONS)
     group.create_array("X", data=np.ones((30, 2)), chunks=(10, 2))
     del Vault.store["/host/d/X/c/1/0"]
