@@ -66,7 +66,8 @@ class _Store(LocalStore):
         self.pending: set[asyncio.Future[None]] = set()
 
     async def set(self, key: str, value: Buffer) -> None:
-        if self.closed:
+        # Workers learn that the writing has failed only from what is gone.
+        if self.closed or ("/" in key and not self.root.is_dir()):
             raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), str(self.root / key))
         write = asyncio.ensure_future(super().set(key, value))
         self.pending.add(write)

@@ -279,8 +279,8 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
 
     Raises
     ------
-    StoreError : `path` does not exist, is no zarr group, holds no X, is half-written, or its metadata or its
-        number of chunks do not match its mark.
+    StoreError : `path` does not exist, is no zarr group or one that cannot be read, holds no X, is
+        half-written, has lost its mark, or its metadata or its number of chunks do not match that.
 
     >>> import tempfile
     >>> from daskgd import write_dataset
