@@ -34,6 +34,7 @@ from daskgd.integrity import (
     options,
     per_shard,
     redacted,
+    stand_in,
     told,
     where,
 )
@@ -190,9 +191,10 @@ class Column:
     def _told(self, error: BaseException) -> str:
         return told(error, options(self.array.store_path.store))
 
-    def _shown(self, error: BaseException) -> BaseException | None:
+    def _shown(self, error: BaseException) -> BaseException:
         """What tracebacks may print: errors of remote stores hold URLs and more as they were given."""
-        return error if isinstance(self.array.store_path.store, LocalStore) else None
+        store = self.array.store_path.store
+        return error if isinstance(store, LocalStore) else stand_in(error, options(store))
 
 
 def _span(start: int, stop: int, rows: int) -> range:
