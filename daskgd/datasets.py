@@ -29,7 +29,8 @@ from daskgd.columns import (
     setting,
 )
 from daskgd.engines.base import Layout
-from daskgd.store import NAMES, Column, StoreError, open_store, redacted, verify_store
+from daskgd.sealing import verify_store
+from daskgd.store import NAMES, Column, StoreError, open_store, redacted
 
 Array = NDArray[Any]
 
@@ -266,13 +267,23 @@ class Dataset:
                 "verify: expected a stored dataset, got one of arrays; write it with daskgd.write_dataset "
                 "and open it with daskgd.open_dataset"
             )
+        self.check_unchanged()
+        verify_store(self.path, progress, storage_options=self.storage_options)
+
+    def check_unchanged(self) -> None:
+        """Raise StoreError if another dataset lies at `path` by now: rows read since may be those of either.
+
+        Only metadata are read, and the chunks listed. Nothing to check where rows are not stored, or daskgd
+        did not write them.
+        """
+        if self.path is None:
+            return
         there = open_store(self.path, storage_options=self.storage_options).fingerprint
         if there != self.fingerprint:
             raise StoreError(
                 f"{self.path}: expected fingerprint {self.fingerprint}, got {there}: it was written again "
                 "after it was opened; open it again"
             )
-        verify_store(self.path, progress, storage_options=self.storage_options)
 
     def identity(self) -> dict[str, str]:
         """What tells this data from other data: its columns, its blocks, and which rows are selected.

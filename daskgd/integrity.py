@@ -59,6 +59,19 @@ def told(error: BaseException, options: Any = None) -> str:
     return text if len(text) <= TOLD else text[:TOLD] + "..."
 
 
+def stand_in(error: BaseException, options: Any = None) -> BaseException:
+    """An error of the same type, and caused alike, whose words are those that may be `told`: tracebacks print
+    causes, and who asks whether an error may pass looks at their types.
+    """
+    kind, text = type(error), told(error, options).removeprefix(f"{type(error).__name__}: ")
+    names = {"__module__": kind.__module__, "__str__": lambda self: text, "__repr__": lambda self: text}
+    other: BaseException = kind.__new__(type(kind.__name__, (kind,), names))
+    other.args = (text,)
+    if error.__cause__ is not None:
+        other.__cause__ = stand_in(error.__cause__, options)
+    return other
+
+
 def _texts(options: Any) -> Iterator[str]:
     if isinstance(options, dict):
         for value in options.values():

@@ -1,32 +1,26 @@
-"""Datasets on disk: opened, read, created, sealed and verified.
+"""Datasets on disk: opened, and read by rows.
 
 One zarr v3 group holds ``X (n, p)``, ``y (n,)`` or ``(n, k)`` and ``sample_weight (n,)``, chunked on rows
 alike. A mark that is written last holds the checksums of everything, so that a half-written or altered
-dataset is refused and a lost chunk is never read as data. Checksums and digests are in `integrity`, how
-arrays become whole chunks of rows is in `writing`. This room knows nothing of models, losses, blocks, spans
-or engines.
+dataset is refused and a lost chunk is never read as data. Checksums and digests are in `integrity`; how a
+dataset is made and verified is in `sealing`, how arrays become whole chunks of rows in `writing`. This room
+knows nothing of models, losses, blocks, spans or engines.
 """
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
-
-# Private, as zarr has no public way to ask a store from synchronous code. A loop of our own would not do: the
-# connections of a remote store belong to zarr's.
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
@@ -35,16 +29,15 @@ from daskgd.integrity import (
     LISTED,
     StoreError,
     ZarrArray,
-    chunks_digest,
     digest,
     get,
     key,
     metadata_digest,
     missing,
-    objects,
     options,
     per_shard,
     redacted,
+    stand_in,
     told,
     where,
 )
@@ -53,7 +46,6 @@ FORMAT = 1
 KEY = "daskgd"
 DIMENSIONS = {"X": (2,), "y": (1, 2), "sample_weight": (1,)}
 NAMES = tuple(DIMENSIONS)
-VERIFY_THREADS = 4
 
 logger = logging.getLogger(KEY)
 
@@ -198,20 +190,9 @@ class Column:
             at, name = i * self.chunk_rows, key(self.array, i)
             raise ChunkError(self.path, at + a, at + b, cause, name) from self._shown(error)
 
-    def verify(self, i: int) -> bytes:
-        """Read stored object i and compare its checksums; return those. Raises ChunkError."""
-        start = i * self.chunk_rows
-        n = min(self.chunk_rows, self.shape[0] - start)
-        if not self.complete:
-            self.read(start, start + n)
-            return b""
-        out = np.empty((n, *self.shape[1:]), self.dtype.newbyteorder("<"))
-        return chunks.sums(self.decode(i, 0, out), per_shard(self.array))
-
     def _foreign(self, start: int, stop: int) -> np.ndarray:
-        whole = (
-            start % self.chunk_rows == 0 == stop % self.chunk_rows
-        )  # zarrs checks no sum of a part of a chunk
+        # Of a part of a chunk zarrs checks no checksum.
+        whole = start % self.chunk_rows == 0 == stop % self.chunk_rows
         array = self._whole if whole and self._whole is not None else self.array
         return np.require(np.asarray(array[start:stop]), requirements=["C", "A"])
 
@@ -227,9 +208,10 @@ class Column:
     def _told(self, error: BaseException) -> str:
         return told(error, options(self.array.store_path.store))
 
-    def _shown(self, error: BaseException) -> BaseException | None:
+    def _shown(self, error: BaseException) -> BaseException:
         """What tracebacks may print: errors of remote stores hold URLs and more as they were given."""
-        return error if isinstance(self.array.store_path.store, LocalStore) else None
+        store = self.array.store_path.store
+        return error if isinstance(store, LocalStore) else stand_in(error, options(store))
 
 
 def _span(start: int, stop: int, rows: int) -> range:
@@ -320,7 +302,7 @@ def _marked(array: ZarrArray) -> bool:
         group = zarr.open_group(store, path=parent, mode="r", use_consolidated=False)
         said: Any = group.attrs.asdict().get(KEY)
         ours = isinstance(said, dict) and said.get("format") == FORMAT and bool(said.get("complete"))
-        return ours and said["complete"][:16] == metadata_digest(_arrays(where(place), group), said)
+        return ours and said["complete"][:16] == metadata_digest(arrays_of(where(place), group), said)
     except Exception:  # no group, or one that cannot be read, has no mark
         return False
 
@@ -349,8 +331,8 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
 
     Raises
     ------
-    StoreError : `path` does not exist, is no zarr group, holds no X, is half-written, or its metadata or its
-        number of chunks do not match its mark.
+    StoreError : `path` does not exist, is no zarr group or one that cannot be read, holds no X, is
+        half-written, has lost its mark, or its metadata or its number of chunks do not match that.
 
     >>> import tempfile
     >>> from daskgd import write_dataset
@@ -396,7 +378,7 @@ def _open(location: str, storage_options: dict[str, Any] | None) -> Stored:
         raise StoreError(
             f"{location}: expected format {FORMAT}, got {said.get('format')!r:.80}; update daskgd to read it"
         )
-    arrays = _arrays(location, group)
+    arrays = arrays_of(location, group)
     if "X" not in arrays:
         raise StoreError(f"{location}: expected an array X in the group, found none")
     for name, array in arrays.items():
@@ -446,7 +428,7 @@ def locate(path: str | os.PathLike[str]) -> str:
     return location.removeprefix("file://")
 
 
-def _arrays(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
+def arrays_of(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
     """The arrays of a dataset. One that is there but cannot be opened is not passed over: a fit without its
     weights would look well.
     """
@@ -511,105 +493,3 @@ def _described(array: ZarrArray) -> str:
     if array.shards is not None:
         words.append(f"in shards of {array.shards[0] // array.chunks[0]} chunks")
     return ", ".join(words) or "none"
-
-
-def verify_store(
-    path: str | os.PathLike[str],
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    storage_options: dict[str, Any] | None = None,
-) -> None:
-    """Read and decode every chunk and compare all checksums with the dataset's mark.
-
-    `progress(done, total)` is called after each chunk; chunks of all arrays count.
-
-    Raises
-    ------
-    ChunkError : the first chunk that is missing, truncated or fails its checksum, with its array and rows.
-    StoreError : as `open_store`; or every chunk is sound, but not all of them are those that were written.
-    """
-    stored = open_store(path, storage_options=storage_options)
-    columns = [column for name in NAMES if (column := getattr(stored, name)) is not None]
-    total, done, digest = sum(objects(column.array) for column in columns), 0, hashlib.sha256()
-    with ThreadPoolExecutor(VERIFY_THREADS) as pool:
-        for column in columns:
-            for numbers in _batches(objects(column.array), 16 * VERIFY_THREADS):
-                for sums in pool.map(column.verify, numbers):
-                    digest.update(sums)
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
-    if stored.fingerprint is None:
-        return
-    found = stored.fingerprint[:16] + digest.hexdigest()[:16]
-    if found != stored.fingerprint:
-        raise StoreError(
-            f"{stored.path}: expected fingerprint {stored.fingerprint}, got {found}: every chunk can be "
-            "read, but some are not those that were written; restore them, or write the dataset again"
-        )
-
-
-def _batches(n: int, size: int) -> Iterator[range]:
-    return (range(n)[first : first + size] for first in range(0, n, size))
-
-
-# -- what writing needs ---------------------------------------------------------------------------
-
-
-def occupied(location: str) -> bool:
-    """Whether a zarr group is there. Raises FileExistsError if something else is."""
-    place = FsspecStore.from_url(location) if "://" in location else location
-    if sync(place.is_empty("")) if isinstance(place, FsspecStore) else not os.path.lexists(place):
-        return False
-    try:
-        zarr.open_group(place, mode="r")
-    except Exception:  # zarr raises all kinds at what it cannot read
-        raise FileExistsError(
-            f"{redacted(location)} exists and is not a zarr group, so it is not replaced; choose another path"
-        ) from None
-    return True
-
-
-def create_group(location: str) -> zarr.Group:
-    """An empty group for `create_array` and then `seal`, in place of what is there."""
-    return zarr.open_group(location, mode="w", zarr_format=3, attributes={KEY: {"format": FORMAT}})
-
-
-def create_array(
-    group: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    *,
-    chunk_rows: int,
-    shards: int | None,
-    codec: str,
-) -> ZarrArray:
-    """An array to be filled by whole chunks (shards), with ``array[a:b] = rows`` or ``array.append(rows)``.
-
-    `shards` is chunks per shard; `codec` "lz4", "zstd" or "none".
-    """
-    compressors: list[Any] = [Crc32cCodec()]
-    if codec != "none":
-        compressors.insert(0, BloscCodec(cname=codec, shuffle="bitshuffle"))  # type: ignore[arg-type]
-    # What lost rows would read as to others than us: hardly ever data.
-    fill = np.nan if dtype.kind == "f" else getattr(np.iinfo(dtype), "min" if dtype.kind == "i" else "max")
-    return group.create_array(
-        name,
-        shape=shape,
-        chunks=(chunk_rows, *shape[1:]),
-        shards=None if shards is None else (chunk_rows * shards, *shape[1:]),
-        dtype=dtype,
-        fill_value=fill,
-        compressors=compressors,
-        dimension_names=("row", "feature" if name == "X" else "target")[: len(shape)],
-        attributes={KEY: {"format": FORMAT}},  # whose arrays these are, should the mark be lost
-        config={"write_empty_chunks": True},
-    )
-
-
-def seal(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None) -> None:
-    """Write the mark: from here on the dataset is valid."""
-    said = {"format": FORMAT, "feature_names": feature_names, "classes": classes, "shuffled": False}
-    arrays = _arrays(where(group.store_path), group)
-    group.attrs[KEY] = {**said, "complete": metadata_digest(arrays, said) + chunks_digest(arrays)}

@@ -3,7 +3,7 @@
 Two routes give the same bytes. Dask arrays, and what is read piece by piece like them, are cut into tasks of
 whole chunks that write side by side; blocks of rows, be they slices of arrays in memory or what an iterable
 yields, are regrouped into whole chunks and written one after another. This room knows what may be stored and
-how it is cut; of zarr it knows only what `store` offers.
+how it is cut; of zarr it knows only what `sealing` and `store` offer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ import numpy as np
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
-from daskgd.store import KEY, NAMES, ZarrArray, create_array, create_group, locate, occupied, redacted, seal
+from daskgd.integrity import ZarrArray, redacted
+from daskgd.sealing import abandon, create_array, create_group, occupied, seal
+from daskgd.store import KEY, NAMES, locate
 
 CODECS = ("lz4", "zstd", "none")
 TASK_BYTES = 64_000_000
@@ -194,10 +196,14 @@ def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
             f"writing now: {', '.join(sorted(left)[:5])}; remove it if nobody is"
         )
     partial = os.path.join(parent, f".{name}.{uuid.uuid4().hex}.partial")
+    group = None
     try:
-        yield create_group(partial)
+        group = create_group(partial)
+        yield group
         _swap(partial, target)
     except BaseException as error:
+        if group is not None:
+            abandon(group)
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             error.add_note(f"{location}: no room to write the dataset; what was written is removed")

@@ -130,7 +130,8 @@ def damaged(root: Path, rng: np.random.Generator, *, is_json: Callable[[Path], b
     """A file below `root`, or `root` itself, damaged in one of many ways; in words. Whole at the end."""
     found = files(root)
     documents = [file for file in found if is_json(file)]
-    file = documents[rng.integers(len(documents))] if rng.random() < 0.7 else found[rng.integers(len(found))]
+    among = documents if documents and rng.random() < 0.7 else found
+    file = among[rng.integers(len(among))]
     with restored(file) as content:
         how = "json" if is_json(file) and rng.random() < 0.8 else str(rng.choice([*FILE_DAMAGE]))
         if how == "json":

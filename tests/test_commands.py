@@ -23,7 +23,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import daskgd
 from daskgd.cli import main
-from daskgd.integrity import told
+from daskgd.integrity import stand_in, told
 from daskgd.store import open_store, redacted
 
 
@@ -185,6 +185,22 @@ def test_what_is_told_of_errors() -> None:
     assert len(told(ValueError("x" * 10**6))) < 600
 
 
+def test_causes_keep_their_types() -> None:
+    class Lost(ConnectionError):
+        def __init__(self, url: str, status: int) -> None:
+            super().__init__(url, status)
+
+    try:
+        raise Lost("https://me:hunter2@h/x", 503) from TimeoutError("https://h/x?sig=hunter2 timed out")
+    except Lost as error:
+        other = stand_in(error)
+    assert isinstance(other, Lost)
+    assert (type(other).__name__, type(other).__module__) == ("Lost", Lost.__module__)
+    assert isinstance(other.__cause__, TimeoutError)
+    assert str(other.__cause__) == "https://h/x timed out"
+    assert "hunter2" not in "".join(traceback.format_exception(other)) + repr(other)
+
+
 class Vault(MemoryFileSystem):
     """A store whose URLs and options hold secrets, which all of its errors repeat."""
 
@@ -223,7 +239,7 @@ OPTIONS = {"key": "correct horse"}
 
 
 def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "daskgd")
     said: list[str] = []
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 2))
@@ -269,6 +285,7 @@ def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture)
 
 
 def test_foreign_arrays_keep_secrets_too(vault: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "daskgd")
     group = zarr.open_group(vault, mode="w", storage_options=OPTIONS)
     group.create_array("X", data=np.ones((30, 2)), chunks=(10, 2))
     del Vault.store["/host/d/X/c/1/0"]
@@ -278,6 +295,7 @@ def test_foreign_arrays_keep_secrets_too(vault: str, caplog: pytest.LogCaptureFi
     Vault.broken = True
     with pytest.raises(daskgd.ChunkError, match=r"vault://host/d/X, chunk c/0/0: rows 0:3 .*") as error:
         dataset._columns[0].read(0, 3)
+    assert isinstance(error.value.__cause__, PermissionError)
     for text in (caplog.text, *traceback.format_exception(error.value)):
         assert "hunter2" not in text
         assert "correct horse" not in text

@@ -15,7 +15,8 @@ import zarr
 from mutations import files, flipped, restored
 
 import daskgd
-from daskgd.store import NAMES, open_store, verify_store
+from daskgd.sealing import verify_store
+from daskgd.store import NAMES, open_store
 
 N, P, ROWS = 70, 3, 10  # seven chunks
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]

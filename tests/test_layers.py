@@ -18,7 +18,7 @@ ORDER = """
 losses penalties models sums chunks draws records folders
 problems integrity
 queries store
-sampling engines.base
+sampling engines.base sealing
 solvers columns engines.serial writing
 training
 engines.shelves
@@ -53,7 +53,7 @@ MATHS = [
 FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
-    "zarr": {"integrity", "store"},
+    "zarr": {"integrity", "sealing", "store"},
     "distributed": {"engines.graph", "engines.placement", "engines.residency"},
     "sklearn": set(),
 }

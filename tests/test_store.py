@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import pickle
@@ -31,7 +32,8 @@ from zarr.storage import LocalStore
 
 from daskgd import writing
 from daskgd.ingest import as_dataset, zarr_behind
-from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store, verify_store
+from daskgd.sealing import verify_store
+from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store
 from daskgd.store import column as store_column
 from daskgd.writing import write_dataset
 
@@ -313,7 +315,7 @@ def test_url(shards: int | None) -> None:
     with pytest.raises(StoreError, match="X: 1 chunks are missing, the first is c/1/0"):
         open_store(url)
     fs.pipe("/daskgd-other/file", b"mine")
-    with pytest.raises(FileExistsError, match="not a zarr group"):
+    with pytest.raises(FileExistsError, match="no zarr group"):
         write_dataset("memory://daskgd-other", X, overwrite=True)
 
     def dies() -> Iterator[np.ndarray]:
@@ -714,6 +716,26 @@ def test_a_full_disk_leaves_nothing(
         verify_store(tmp_path / "d")
 
 
+def test_writes_that_go_on_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zarr raises what the first of many writes raises; the others end later, here long after."""
+    put, late, failed = LocalStore.set, [], asyncio.Event()
+
+    async def one_fails(self: LocalStore, key: str, value: Any, **settings: Any) -> None:
+        if key == "X/c/0/0":
+            asyncio.get_running_loop().call_later(0.2, failed.set)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if key.startswith("X/c/"):
+            await failed.wait()
+            late.append(key)
+        await put(self, key, value, **settings)
+
+    monkeypatch.setattr(LocalStore, "set", one_fails)
+    with pytest.raises(OSError, match="No space left"):
+        write_dataset(tmp_path / "d", da.from_array(data()[0], chunks=-1), chunk_bytes=BYTES)
+    assert late
+    assert list(tmp_path.iterdir()) == []
+
+
 KILLED = """
 import os, signal, sys
 import numpy as np
@@ -738,6 +760,7 @@ daskgd.write_dataset(sys.argv[1], blocks(), chunk_bytes=160, overwrite=True)
 
 @pytest.mark.parametrize("how", ["stream", "rename"])
 def test_a_killed_write(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "daskgd")
     path = tmp_path / "d[1]"  # which glob would take for a pattern
     X = data()[0]
     write_dataset(path, X)
@@ -798,7 +821,7 @@ def test_existing_paths(tmp_path: Path, written: Path) -> None:
     (home / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("x")
     for place in (home, tmp_path / "file"):
-        with pytest.raises(FileExistsError, match="not a zarr group"):
+        with pytest.raises(FileExistsError, match="no zarr group"):
             write_dataset(place, X, overwrite=True)
     assert (home / "thesis.tex").exists()
     write_dataset(f"file://{tmp_path}/deep/er/url", X)
