@@ -175,6 +175,7 @@ def _run_fits(
                 engine,
                 after=_After(runs, engine, saver),
             )
+        dataset.check_unchanged()
     except BaseException:
         if saver is not None:
             saver.flush()
