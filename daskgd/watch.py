@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, overload
 
 KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
-"""Of every row, in order."""
+"""Of every row, in order; after them ``step``, for solvers that have one."""
 
 
 class History(Sequence[Mapping[str, Any]]):
@@ -18,7 +18,7 @@ class History(Sequence[Mapping[str, Any]]):
 
     ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read and ``sweeps``. `solver` is the solver with its settings, and `reason` why it was chosen.
+    read and ``sweeps``; and, for solvers that have one, the length of the next ``step``. `solver` is the solver with its settings, and `reason` why it was chosen.
 
     Examples
     --------

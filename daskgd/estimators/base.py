@@ -374,6 +374,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         self.history_ = run.history
         self.gap_ = result.gap + run.excess
         self.outcome_ = result.outcome
+        self._halved = result.halvings, result.step
         self._excess = run.excess
         if run.excess > float(self.tol) > 0 and self.outcome_ == "converged":
             self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
@@ -385,6 +386,17 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _warn(self) -> None:
         name, tol = type(self).__name__, float(self.tol)
+        halvings, step = self._halved
+        if halvings:
+            worked = f"a step of {step:.3g}" + (
+                " works" if self.outcome_ == "converged" else " was tried last"
+            )
+            text = (
+                f"{name}: the loss grew without bound with step={np.ldexp(step, halvings):.3g}; from the best "
+                f"parameters so far it was halved {halvings} time{'' if halvings == 1 else 's'}, and {worked}. Give step={step:.3g}, or "
+                "step=None to search it"
+            )
+            warnings.warn(text, ConvergenceWarning, stacklevel=4)
         if tol == 0 and self.outcome_ == "budget_spent":
             return
         reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
@@ -404,7 +416,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             text += "The precision of the data is reached: a larger tol is honest, float64 goes further"
         elif self.outcome_ == "diverged":
             text = f"{name} diverged: the loss grew without bound or became NaN; the best parameters so far "
-            text += "are kept. Use a smaller step, or step=None to search it"
+            text += "are kept. Use a smaller step, a solver that searches it, or smaller numbers"
         else:
             return
         warnings.warn(text, ConvergenceWarning, stacklevel=4)
