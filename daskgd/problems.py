@@ -102,16 +102,31 @@ class Problem:
         )
         return self.loss == other.loss and self.model.outputs == other.model.outputs and all(same)
 
-    def codes(self, y: Array) -> Array:
-        """Stored labels to codes 0..k-1."""
+    def codes(self, y: Array, numbers: int | Array = 0) -> Array:
+        """Stored labels to codes 0..k-1; ValueError for one that is not among `labels`, with its row.
+
+        `numbers` as those of a :class:`Tile`.
+        """
         labels = self.labels
         assert labels is not None
         y = y.reshape(len(y))
         if len(labels) == 2:
-            return (y == labels[1]).view(np.int8)
-        if labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels))):
-            return y.astype(np.intp)
-        return np.searchsorted(labels, y)
+            out = (y == labels[1]).view(np.int8)
+            known = np.count_nonzero(out) + np.count_nonzero(y == labels[0]) == len(y)
+        elif labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels))):
+            out = y.astype(np.intp)
+            known = not len(out) or bool(out.min() >= 0 and out.max() < len(labels))
+        else:
+            out = np.minimum(np.searchsorted(labels, y), len(labels) - 1)
+            known = bool((labels[out] == y).all())
+        if not known:
+            i = int(np.argmin(np.isin(y, labels)))
+            row = numbers[i] if isinstance(numbers, np.ndarray) else numbers + i
+            raise ValueError(
+                f"y: expected labels among {labels.tolist()[:20]}, as the first sweep found them, got {y[i]!r} "
+                f"in row {row}; the data must not change while it is fitted"
+            )
+        return out
 
     def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
         """Output j as a problem of its own, and rows that suit it; for losses whose outputs are separate."""
@@ -122,7 +137,7 @@ class Problem:
         if self.labels is None:
             offset = None if self.offset is None else self.offset[j : j + 1]
             return replace(self, model=model, penalty=penalty, offset=offset), replace(rows, y=y[:, j])
-        codes = self.codes(y)
+        codes = self.codes(y, rows.start if rows.kept is None else rows.kept)
         if self.class_weight is not None:
             c = self.class_weight[codes]
             s = c if s is None else s * c
@@ -198,7 +213,7 @@ class Tile:
         s = self.sample_weight
         y = self.y
         if problem.labels is not None:
-            y = problem.codes(y)
+            y = problem.codes(y, self.numbers)
             if problem.class_weight is not None:
                 c = problem.class_weight[y]
                 s = c if s is None else s * c

@@ -298,6 +298,7 @@ class Residuals(Query):
             total += np.ones(len(S)) @ S
             square += np.einsum("ij,ij->j", R, S)
             cross += D.T @ S
+        _told(tile, total, square, cross)
         return Sums(total=total, square=square, cross=cross, weight=_mass(tile, tile.sample_weight))
 
     def answer(self, problem: Problem | None, sums: Sums) -> tuple[Array, Array, Array]:
@@ -324,6 +325,32 @@ def _total(values: Array, s: Array | None) -> Any:
     return np.add.reduce(values, axis=0, dtype=np.float64)
 
 
+def _told(tile: Tile, *sums: Any) -> None:
+    """Raise ValueError for NaN and infinity in rows that may be why `sums` are not finite: sound rows pay
+    nothing. Sums of sound rows may overflow, which is for stop rules to judge.
+
+    The survey has refused such rows before: here they are those that have changed since, and those of
+    questions asked without one.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        if np.isfinite(sum(np.sum(part) for part in sums)):
+            return
+    assert tile.y is not None
+    bads = {
+        "X": Bad.nonfinite(tile.X, tile.numbers),
+        "y": Bad.nonfinite(tile.y, tile.numbers),
+        "sample_weight": Bad.weights(tile.sample_weight, tile.numbers),
+    }
+    for name, bad in bads.items():
+        if bad.first is not None:
+            row, column, value = bad.first
+            raise ValueError(
+                f"Input {name} contains {'NaN' if np.isnan(value) else 'infinity'}: expected finite numbers, got "
+                f"{value} in row {row}{f', column {column}' if column >= 0 else ''}; impute or drop such rows, "
+                "and if an earlier sweep let them pass, do not change the data while it is fitted"
+            )
+
+
 def _mass(tile: Tile, s: Array | None) -> float:
     return float(len(tile.X)) if s is None else float(s.sum())
 
@@ -342,11 +369,9 @@ class Gradient(Query):
         """The contribution of a tile whose margins are known."""
         y, s = tile.targets(problem)
         value, slope = problem.loss.value_and_slope(z, y)
-        return Sums(
-            value=_total(value, s),
-            gradient=problem.model.adjoint(tile.X, _weighted(slope, s)),
-            weight=_mass(tile, s),
-        )
+        total, gradient = _total(value, s), problem.model.adjoint(tile.X, _weighted(slope, s))
+        _told(tile, total, gradient)
+        return Sums(value=total, gradient=gradient, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array]:
         W = sums["weight"]
@@ -431,6 +456,7 @@ class Gradients(Query):
             total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
             weight[at] = _mass(tile, s)
         cross = (R.astype(X.dtype, copy=False) @ X)[list(self.lanes)].astype(np.float64)
+        _told(tile, value, total, cross)
         return Sums(value=value, total=total, cross=cross, weight=weight)
 
     def answer(self, problem: Problem | None, sums: Sums) -> list[tuple[float, Array]]:
@@ -486,7 +512,9 @@ class Product(Query):
         curve = problem.loss.curve(model.margins(self.w, tile.X), y)
         dz = model.margins(self.v, tile.X)
         bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
-        return Sums(product=model.adjoint(tile.X, _weighted(bent, s)), weight=_mass(tile, s))
+        product = model.adjoint(tile.X, _weighted(bent, s))
+        _told(tile, product)
+        return Sums(product=product, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         out: Array = sums["product"] / sums["weight"] + problem.penalty_curve(self.w) * self.v
@@ -516,6 +544,7 @@ class Line(Query):
             slope *= dz
             values[j] = _total(value, s)
             slopes[j] = np.sum(_total(slope, s))
+        _told(tile, values, slopes)
         return Sums(values=values, slopes=slopes, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[Array, Array]:
