@@ -123,7 +123,7 @@ class Problem:
             i = int(np.argmin(np.isin(y, labels)))
             row = numbers[i] if isinstance(numbers, np.ndarray) else numbers + i
             raise ValueError(
-                f"y: expected labels among {labels.tolist()[:20]}, as the first sweep found them, got {y[i]!r} "
+                f"y: expected labels among {labels.tolist()[:20]}, as the first sweep found them, got {y[i : i + 1].tolist()[0]!r} "
                 f"in row {row}; the data must not change while it is fitted"
             )
         return out
@@ -197,8 +197,22 @@ class Tile:
         """Distinct targets, sorted, and the position of each row's among them; found once per tile."""
         if self._labels is None:
             assert self.y is not None
-            self._labels = distinct(self.y.reshape(len(self.y)))
+            y = self.y.reshape(len(self.y))
+            try:
+                self._labels = distinct(y)
+            except TypeError:  # they cannot be sorted
+                raise ValueError(self._unlike(y)) from None
         return self._labels
+
+    def _unlike(self, y: Array) -> str:
+        """What is wrong with labels that cannot be sorted, and where."""
+        types = [type(v).__name__ for v in y]
+        i = next((i for i, name in enumerate(types) if name != types[0]), 0)
+        at = self.numbers if isinstance(self.numbers, np.ndarray) else self.numbers + np.arange(len(y))
+        return (
+            f"y: expected labels of one type that can be sorted, got {types[0]} in row {at[0]} and {types[i]} in "
+            f"row {at[i]}; drop rows without a label, and convert the others, as in y.astype(str)"
+        )
 
     def targets(self, problem: Problem) -> tuple[Array, Array | None]:
         """Targets for the loss, and float64 weights or None; made once per tile and problem."""

@@ -136,8 +136,7 @@ class Survey(Query):
             moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
         if y is not None and self.classification:
             y = _one_column(y)
-            if y.dtype.kind == "f":
-                bad_y = Bad.of(~np.isfinite(y) | (y != np.floor(y)), y, tile.numbers)
+            bad_y = Bad.of(_no_label(y), y, tile.numbers)
             labels = None if bad_y.rows else Labels.of(*tile.labels, s)
         elif y is not None:
             bad_y = Bad.nonfinite(y, tile.numbers)
@@ -165,7 +164,27 @@ class Survey(Query):
                 f"{first.value} in row {first.row} ({sums['low_y'].rows} of {sums['n_rows']} rows); use "
                 "another loss, or drop those rows"
             )
+        _refuse_huge("X", sums["X"])
+        _refuse_huge("y", sums["y"].value)
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
+
+
+HEAVY = 1e200
+"""Total weight that squares may be multiplied with."""
+
+
+def _refuse_huge(name: str, moments: Moments | None) -> None:
+    """Raise ValueError for numbers whose squares overflow when they are summed."""
+    if moments is None:
+        return
+    with np.errstate(invalid="ignore", over="ignore"):
+        huge = ~np.isfinite(moments.mean + moments.deviation)
+    if huge.any():
+        raise ValueError(
+            f"Input {name} contains numbers too large to be squared and summed in float64 (1e150 and beyond), "
+            f"first in column {int(np.argmax(huge))} ({int(huge.sum())} of {len(huge)} columns); divide them by "
+            "a power of ten, or drop the rows that hold them"
+        )
 
 
 def _columns(y: Array) -> Array:
@@ -180,6 +199,33 @@ def _one_column(y: Array) -> Array:
             "multi-label targets are not supported"
         )
     return y.reshape(len(y))
+
+
+def _no_label(y: Array) -> Array:
+    """Rows ``(n,)`` whose y cannot be a label: missing, or no whole number."""
+    if y.dtype.kind == "f":
+        return ~np.isfinite(y) | (y != np.floor(y))
+    if y.dtype.kind in "mM":
+        return np.isnat(y)
+    if y.dtype == object:
+        return np.array([isinstance(v, float) and v != v for v in y], dtype=bool)
+    return np.zeros(len(y), dtype=bool)
+
+
+def _same_kind(labels: Array, y: Array) -> None:
+    """Raise ValueError for text where the fit has seen numbers, and the like: all of them would be misses."""
+
+    def kind(values: Array) -> str:
+        if values.dtype == object and len(values):
+            values = np.asarray(values.tolist()[0])
+        kinds = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "text", "T": "text"}
+        return kinds.get(values.dtype.kind, str(values.dtype))
+
+    if len(y) and kind(labels) != kind(y):
+        raise ValueError(
+            f"y: expected labels like those of the fit, {kind(labels)} such as {labels.tolist()[0]!r}, got "
+            f"{kind(y)} such as {y.tolist()[0]!r}; convert them first"
+        )
 
 
 def _refuse(sums: Sums) -> None:
@@ -198,6 +244,11 @@ def _refuse(sums: Sums) -> None:
         )
     if not sums["weight"] > 0:
         raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
+    if not 1 / HEAVY <= sums["weight"] <= HEAVY:
+        raise ValueError(
+            f"sample_weight: expected a total from {1 / HEAVY:g} to {HEAVY:g}, got {sums['weight']:g}; divide the "
+            "weights by their mean"
+        )
 
 
 def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
@@ -578,8 +629,11 @@ class Score(Query):
         if bad_s.rows:
             s = None
         if problem.labels is not None:
+            y = _one_column(y)
+            found["bad_y"] = Bad.of(_no_label(y), y, tile.numbers)
+            _same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
-            hit = problem.labels[codes.astype(np.intp)] == _one_column(y)
+            hit = problem.labels[codes.astype(np.intp)] == y
             return Sums(hit=_total(hit, s), weight=_mass(tile, s), **found)
         y = _columns(y).astype(np.float64)
         offset = 0.0 if problem.offset is None else problem.offset
