@@ -130,23 +130,24 @@ def _first_object(array: Array) -> str:
 
 
 def check_plain(value: Any, name: str) -> None:
-    """Raise TypeError for masked arrays, whose masks would be ignored, and ValueError for columns at hand that
-    are neither numbers nor objects that might be."""
+    """Raise TypeError for masked arrays, whose masks would be ignored, and ValueError for columns at hand
+    that are neither numbers nor objects that might be."""
     if isinstance(getattr(value, "_meta", value), np.ma.MaskedArray):
         raise TypeError(
-            f"{name}: expected a plain array, got a masked one, whose masked entries have no value here; fill "
-            "them, as in numpy.ma.filled(array, 0), or drop their rows"
+            f"{name}: expected a plain array, got a masked one, whose masked entries have no value here; "
+            "fill them, as in numpy.ma.filled(array, 0), or drop their rows"
         )
     if name != "X" or not in_memory(value):
         return
-    dtypes = getattr(value, "dtypes", None)  # of the columns of a frame
+    dtypes: Any = getattr(value, "dtypes", None)  # of the columns of a frame
     each = dtypes.items() if hasattr(dtypes, "items") else [(None, getattr(value, "dtype", None))]
-    for column, dtype in each:
-        if getattr(dtype, "kind", "O") not in "fiubO":
-            what = f"dtype {dtype}" + ("" if column is None else f" in column {column!r}")
-            note = "Complex data not supported; " if dtype.kind == "c" else ""
+    for label, dtype in each:
+        kind = getattr(dtype, "kind", "O")
+        if kind not in "fiubO":
+            what = f"dtype {dtype}" + ("" if label is None else f" in column {label!r}")
+            note = ". Complex data not supported" if kind == "c" else ""
             raise ValueError(
-                f"X: {note}expected real numbers or bool, got {what}; convert or encode it first"
+                f"X: expected real numbers or bool, got {what}; convert or encode it first{note}"
             )
 
 

@@ -123,8 +123,8 @@ class Problem:
             i = int(np.argmin(np.isin(y, labels)))
             row = numbers[i] if isinstance(numbers, np.ndarray) else numbers + i
             raise ValueError(
-                f"y: expected labels among {labels.tolist()[:20]}, as the first sweep found them, got {y[i : i + 1].tolist()[0]!r} "
-                f"in row {row}; the data must not change while it is fitted"
+                f"y: expected labels among {labels.tolist()[:20]}, as the first sweep found them, got "
+                f"{y[i : i + 1].tolist()[0]!r} in row {row}; the data must not change while it is fitted"
             )
         return out
 
@@ -210,8 +210,8 @@ class Tile:
         i = next((i for i, name in enumerate(types) if name != types[0]), 0)
         at = self.numbers if isinstance(self.numbers, np.ndarray) else self.numbers + np.arange(len(y))
         return (
-            f"y: expected labels of one type that can be sorted, got {types[0]} in row {at[0]} and {types[i]} in "
-            f"row {at[i]}; drop rows without a label, and convert the others, as in y.astype(str)"
+            f"y: expected labels of one type that can be sorted, got {types[0]} in row {at[0]} and "
+            f"{types[i]} in row {at[i]}; drop rows without a label, and convert others, as in y.astype(str)"
         )
 
     def targets(self, problem: Problem) -> tuple[Array, Array | None]:

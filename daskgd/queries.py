@@ -178,12 +178,12 @@ def _refuse_huge(name: str, moments: Moments | None) -> None:
     if moments is None:
         return
     with np.errstate(invalid="ignore", over="ignore"):
-        huge = ~np.isfinite(moments.mean + moments.deviation)
+        huge = ~np.isfinite(moments.mean**2 + moments.deviation)
     if huge.any():
         raise ValueError(
-            f"Input {name} contains numbers too large to be squared and summed in float64 (1e150 and beyond), "
-            f"first in column {int(np.argmax(huge))} ({int(huge.sum())} of {len(huge)} columns); divide them by "
-            "a power of ten, or drop the rows that hold them"
+            f"Input {name} contains numbers too large to be squared and summed in float64 (1e150 and "
+            f"beyond), first in column {int(np.argmax(huge))} ({int(huge.sum())} of {len(huge)} columns); "
+            "divide them by a power of ten, or drop the rows that hold them"
         )
 
 
@@ -246,8 +246,8 @@ def _refuse(sums: Sums) -> None:
         raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
     if not 1 / HEAVY <= sums["weight"] <= HEAVY:
         raise ValueError(
-            f"sample_weight: expected a total from {1 / HEAVY:g} to {HEAVY:g}, got {sums['weight']:g}; divide the "
-            "weights by their mean"
+            f"sample_weight: expected a total from {1 / HEAVY:g} to {HEAVY:g}, got {sums['weight']:g}; "
+            "divide the weights by their mean"
         )
 
 
@@ -395,10 +395,11 @@ def _told(tile: Tile, *sums: Any) -> None:
     for name, bad in bads.items():
         if bad.first is not None:
             row, column, value = bad.first
+            where = f"row {row}" + (f", column {column}" if column >= 0 else "")
             raise ValueError(
-                f"Input {name} contains {'NaN' if np.isnan(value) else 'infinity'}: expected finite numbers, got "
-                f"{value} in row {row}{f', column {column}' if column >= 0 else ''}; impute or drop such rows, "
-                "and if an earlier sweep let them pass, do not change the data while it is fitted"
+                f"Input {name} contains {'NaN' if np.isnan(value) else 'infinity'}: expected finite numbers, "
+                f"got {value} in {where}; impute or drop such rows, and if an earlier sweep let them pass, "
+                "do not change the data while it is fitted"
             )
 
 
@@ -623,7 +624,10 @@ class Score(Query):
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         assert tile.y is not None
         z, y, s = problem.model.margins(self.w, tile.X), tile.y, tile.sample_weight
-        bad_X = Bad() if np.isfinite(z).all() else Bad.nonfinite(tile.X, tile.numbers)
+        bad_X = Bad()
+        if not np.isfinite(z).all():  # float32 may have overflowed
+            z = problem.model.margins(self.w, tile.X.astype(np.float64))
+            bad_X = Bad.nonfinite(tile.X, tile.numbers)
         bad_y, bad_s = Bad.nonfinite(y, tile.numbers), Bad.weights(s, tile.numbers)
         found = {"n_rows": len(z), "bad_X": bad_X, "bad_y": bad_y, "bad_s": bad_s}
         if bad_s.rows:
@@ -648,7 +652,8 @@ class Score(Query):
                 **found,
             )
         y = y - offset
-        miss = (z.reshape(y.shape) - y) ** 2
+        with np.errstate(over="ignore"):
+            miss = (z.reshape(y.shape) - y) ** 2
         return Sums(miss=_total(miss, s), y=Moments.of(y, s), weight=_mass(tile, s), **found)
 
     def answer(self, problem: Problem, sums: Sums) -> float:

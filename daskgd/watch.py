@@ -18,7 +18,8 @@ class History(Sequence[Mapping[str, Any]]):
 
     ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read and ``sweeps``; and, for solvers that have one, the length of the next ``step``. `solver` is the solver with its settings, and `reason` why it was chosen.
+    read and ``sweeps``; for solvers that have one also the length of the next ``step``. `solver` is the
+    solver with its settings, and `reason` why it was chosen.
 
     Examples
     --------

@@ -586,7 +586,7 @@ def test_scores_of_bad_rows_are_refused():
 def test_lazy_predictions_of_bad_rows_are_refused():
     est = CLASSIFIER().fit(XP, YP)
     lazy = est.predict(da.from_array(spoiled(XP, 5, np.nan), chunks=50))
-    with pytest.raises(ValueError, match=r"NaN or infinity.* row 5 of a block"):
+    with pytest.raises(ValueError, match=r"contains NaN.* row 5 of block 0, column 0"):
         lazy.compute()
 
 

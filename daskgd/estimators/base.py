@@ -242,8 +242,8 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             )
         if self._classification and y.dtype.kind in "SVc":
             raise ValueError(
-                f"y: expected labels that are numbers, text or dates, got dtype {y.dtype}; convert them first, as "
-                "in y.astype(str)"
+                f"y: expected labels that are numbers, text or dates, got dtype {y.dtype}; convert them, "
+                "as in y.astype(str)"
             )
         if self._classification and len(y.shape) == 2 and y.shape[1] > 1:
             raise ValueError(
@@ -304,6 +304,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
         stop = Stop(float(self.tol), int(self.max_iter), baseline)
+        run.fitted["_baseline"] = baseline
         watchers: list[Any] = [run.history]
         if self.verbose:
             watchers.append(Printer(run.name))
@@ -401,14 +402,12 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         name, tol = type(self).__name__, float(self.tol)
         halvings, step = self._halved
         if halvings:
-            worked = f"a step of {step:.3g}" + (
-                " works" if self.outcome_ == "converged" else " was tried last"
+            worked = "works" if self.outcome_ == "converged" else "was tried last"
+            text = f"{name}: the loss grew without bound with step={np.ldexp(step, halvings):.3g}; from the "
+            text += (
+                f"best parameters so far it was halved {halvings} time{'' if halvings == 1 else 's'}, and a "
             )
-            text = (
-                f"{name}: the loss grew without bound with step={np.ldexp(step, halvings):.3g}; from the best "
-                f"parameters so far it was halved {halvings} time{'' if halvings == 1 else 's'}, and {worked}. Give step={step:.3g}, or "
-                "step=None to search it"
-            )
+            text += f"step of {step:.3g} {worked}. Give that, or a solver that searches its step"
             warnings.warn(text, ConvergenceWarning, stacklevel=4)
         if tol == 0 and self.outcome_ == "budget_spent":
             return
@@ -430,9 +429,17 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         elif self.outcome_ == "diverged":
             text = f"{name} diverged: the loss grew without bound or became NaN; the best parameters so far "
             text += "are kept. Use a smaller step, a solver that searches it, or smaller numbers"
+        elif self._separated():
+            text = f"{name}: the classes are separable, or nearly so, and without a penalty there is no "
+            text += "minimum: coefficients grew until the mean loss was "
+            text += f"{self.history_[-1]['loss']:.1e}, and would grow on. Use a finite C"
         else:
             return
         warnings.warn(text, ConvergenceWarning, stacklevel=4)
+
+    def _separated(self) -> bool:
+        """Whether the fit ended where the loss has an infimum of 0 and no minimum."""
+        return False
 
     # -- predicting ---------------------------------------------------------------------------
 
@@ -455,8 +462,8 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         check_plain(array, "X")
         if array.ndim != 2 or array.dtype.kind not in "fiub":
             raise ValueError(
-                f"X: expected real numbers or bool of shape (n, p), got {array.dtype} of shape {array.shape}; "
-                "convert or reshape it first"
+                f"X: expected real numbers or bool of shape (n, p), got {array.dtype} of shape "
+                f"{array.shape}; convert or reshape it first"
             )
         self._check_features(array.shape[1], names, reset=False)
         array, name = array.rechunk({1: -1}), "daskgd-predict"
@@ -569,20 +576,24 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 # -- rows to margins ----------------------------------------------------------------------------
 
 
-def finite_margins(z: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
-    """Margins of a block in float64; ValueError where X is not finite, which they show at no cost, or so large
-    that they overflow."""
+def finite_margins(model: Linear, w: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
+    """Margins of a block in float64; ValueError where X is not finite, which they show at no cost, or so
+    large that they overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = model.margins(w, X)
+        if not np.isfinite(z).all():  # float32 may have overflowed
+            z = model.margins(w, X.astype(np.float64))
     if not np.isfinite(z).all():
         block = "" if block_id is None else f" of block {block_id[0]}"
         bad = Bad.nonfinite(X, 0).first
         if bad is not None:
             raise ValueError(
-                f"Input X contains {'NaN' if np.isnan(bad.value) else 'infinity'}: expected finite numbers, got "
-                f"{bad.value} in row {bad.row}{block}, column {bad.column}; impute or drop those rows first"
+                f"Input X contains {'NaN' if np.isnan(bad.value) else 'infinity'}: expected finite numbers, "
+                f"got {bad.value} in row {bad.row}{block}, column {bad.column}; impute or drop those rows"
             )
         row = int(np.argmin(np.isfinite(z.reshape(len(z), -1)).all(axis=1)))
         raise ValueError(
-            f"Input X contains numbers too large for this model in {X.dtype}: its prediction overflows in row "
-            f"{row}{block}; rescale that row or drop it"
+            f"Input X contains numbers too large for this model: its prediction overflows in "
+            f"row {row}{block}; rescale that row or drop it"
         )
     return z.astype(np.float64)

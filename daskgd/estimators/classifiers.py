@@ -173,7 +173,7 @@ class _Rowwise:
 
     def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
         X = prepare(X)
-        z = finite_margins(self.model.margins(self.w, X), X, block_id)
+        z = finite_margins(self.model, self.w, X, block_id)
         out: Array = self.of_margins(z, self.classes)
         return out
 
@@ -341,6 +341,11 @@ class LogisticRegression(_Classifier):
             return 0.0, 0.0
         strength, share = 1 / (float(self.C) * weight), self._l1_share()
         return share * strength, (1 - share) * strength
+
+    def _separated(self) -> bool:
+        # Below a thousandth of the best constant model's, the loss is no longer the scale of the gap.
+        lost = len(self.history_) > 0 and self.history_[-1]["loss"] < 1e-3 * self._baseline
+        return bool(lost and not any(self._strengths(1.0, 1)))
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""

@@ -122,8 +122,7 @@ class _Deviance(Regressor):
         rows = z.shape[0]
         if o.ndim != 1 or (o.shape[0] != rows and not np.isnan([o.shape[0], rows]).any()):
             raise ValueError(f"offset: expected shape ({rows},), as X has rows, got {o.shape}")
-        o = o.map_blocks(_finite, dtype=float) if isinstance(o, da.Array) else _finite(o)
-        z = z + o
+        z = z + (da.map_blocks(_finite, o, dtype=float) if isinstance(o, da.Array) else _finite(o))
         lazily = isinstance(z, da.Array)
         return da.map_blocks(mean, z, dtype=z.dtype, token="daskgd-predict") if lazily else mean(z)
 
