@@ -111,8 +111,9 @@ class Problem:
         assert labels is not None
         y = y.reshape(len(y))
         if len(labels) == 2:
-            out = (y == labels[1]).view(np.int8)
-            known = np.count_nonzero(out) + np.count_nonzero(y == labels[0]) == len(y)
+            hit = y == labels[1]
+            out = hit.view(np.int8)
+            known = np.count_nonzero(hit) + np.count_nonzero(y == labels[0]) == len(y)
         elif labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels))):
             out = y.astype(np.intp)
             known = not len(out) or bool(out.min() >= 0 and out.max() < len(labels))

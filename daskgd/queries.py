@@ -383,9 +383,8 @@ def _told(tile: Tile, *sums: Any) -> None:
     The survey has refused such rows before: here they are those that have changed since, and those of
     questions asked without one.
     """
-    with np.errstate(invalid="ignore", over="ignore"):
-        if np.isfinite(sum(np.sum(part) for part in sums)):
-            return
+    if all(np.isfinite(part).all() for part in sums):
+        return
     assert tile.y is not None
     bads = {
         "X": Bad.nonfinite(tile.X, tile.numbers),

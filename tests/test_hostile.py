@@ -104,7 +104,7 @@ def test_every_solver_ends_with_finite_coefficients_or_a_sentence(name: str, dat
     X, y = DATA[data]
     y, fitted = target(name, y), 0
     for solver in SOLVERS:
-        est = ESTIMATORS[name](solver=solver, max_iter=40, engine="serial")
+        est = ESTIMATORS[name](solver=solver, max_iter=20, engine="serial")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
