@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
-"""Of every row of a history, in order."""
+"""Of every row of a history, in order; after them ``step``, for solvers that have one."""
 
 
 # -- events -------------------------------------------------------------------------------------
@@ -140,7 +140,8 @@ class History(Sequence[Mapping[str, Any]]):
 
     ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read and ``sweeps``. `solver` is the solver with its settings, and `reason` why it was chosen.
+    read and ``sweeps``; for solvers that have one also the length of the next ``step``. `solver` is the
+    solver with its settings, and `reason` why it was chosen.
 
     Examples
     --------
