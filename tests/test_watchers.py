@@ -137,7 +137,7 @@ def test_json_lines_and_csv_hold_the_history(tmp_path: Path) -> None:
     assert losses == est.history_.column("loss")
     with (tmp_path / "fit.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["fit", *KEYS]
+    assert list(rows[0]) == ["fit", *KEYS, "step"]
     assert [float(row["loss"]) for row in rows] == losses
 
 
