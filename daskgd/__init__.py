@@ -43,6 +43,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "daskgd.datasets": ("Dataset", "open_dataset"),
+    "daskgd.engines.cluster": ("ClusterLost",),
     "daskgd.ingest": ("as_dataset",),
     "daskgd.estimators": (
         "ElasticNet",
@@ -80,6 +81,7 @@ __all__ = [
     "FISTA",
     "LBFGS",
     "ChunkError",
+    "ClusterLost",
     "Dataset",
     "ElasticNet",
     "GammaRegressor",
