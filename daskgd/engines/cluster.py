@@ -184,23 +184,19 @@ class Cluster:
         began, look_at = time.monotonic(), SLOW_SECONDS
         self._check()
         coming = self.client.gather(futures, asynchronous=True)  # in this thread, whose worker it looks for
-        waiting = self._begin(lambda: coming)
-        try:
-            while True:
-                try:
-                    results = waiting.result(timeout=TICK)
-                    break
-                except TimeoutError:
-                    if waiting.done():
-                        raise  # a task's own
-                elapsed = time.monotonic() - began
-                self._note(self.ask(lambda: self._scheduler.ncores(workers=None)))
-                if elapsed > look_at:
-                    self._name_the_late(name, elapsed, told)
-                    look_at = 1.5 * elapsed
-        except BaseException:
-            waiting.cancel()
-            raise
+        waiting = self._begin(lambda: coming)  # left behind, it ends when the futures are released
+        while True:
+            try:
+                results = waiting.result(timeout=TICK)
+                break
+            except TimeoutError:
+                if waiting.done():
+                    raise  # a task's own
+            elapsed = time.monotonic() - began
+            self._note(self.ask(lambda: self._scheduler.ncores(workers=None)))
+            if elapsed > look_at:
+                self._name_the_late(name, elapsed, told)
+                look_at = 1.5 * elapsed
         self._past[name].append(time.monotonic() - began)
         return results
 

@@ -137,6 +137,8 @@ def _culprit(what: Any, path: str = "", depth: int = 12) -> tuple[str, Any]:
 def _parts(what: Any) -> list[tuple[str, Any]]:
     if isinstance(what, Mapping):
         return [(f"[{key!r}]", value) for key, value in what.items()]
+    if hasattr(what, "_fields"):  # a named tuple
+        return [(f".{name}", getattr(what, name)) for name in what._fields]
     if isinstance(what, list | tuple):
         return [(f"[{i}]", value) for i, value in enumerate(what)]
     if is_dataclass(what) and not isinstance(what, type):
