@@ -176,6 +176,7 @@ class Tile:
     numbers: int | Array
     _known: dict[int, tuple[Problem, Array, Array | None]] = field(default_factory=dict, repr=False)
     _labels: tuple[Array, Array] | None = field(default=None, repr=False)
+    _designs: list[tuple[Linear, Array]] = field(default_factory=list, repr=False)
 
     @property
     def labels(self) -> tuple[Array, Array]:
@@ -192,6 +193,16 @@ class Tile:
             known = (problem, *self._make_targets(problem))
             self._known[id(problem)] = known
         return known[1], known[2]
+
+    def design(self, model: Linear) -> Array:
+        """The model's :meth:`~daskgd.models.Linear.design` of these rows; made once per tile, for all models
+        that have the same. Not to be written to."""
+        for known, A in self._designs:
+            if known.designs_alike(model):
+                return A
+        A = model.design(self.X)
+        self._designs.append((model, A))
+        return A
 
     def _make_targets(self, problem: Problem) -> tuple[Array, Array | None]:
         assert self.y is not None

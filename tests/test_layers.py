@@ -15,10 +15,10 @@ import daskgd
 ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
-losses penalties models sums chunks draws patience
-problems store
-queries
-sampling engines.base
+losses penalties models sums chunks draws patience records folders
+problems integrity
+queries store
+sampling engines.base sealing
 solvers columns engines.serial writing
 training
 engines.shelves
@@ -41,6 +41,7 @@ MATHS = [
     "penalties",
     "models",
     "sums",
+    "records",
     "problems",
     "queries",
     "sampling",
@@ -53,7 +54,7 @@ MATHS = [
 FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
-    "zarr": {"store"},
+    "zarr": {"integrity", "sealing", "store"},
     "distributed": {
         "engines.cluster",
         "engines.graph",

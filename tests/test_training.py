@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from daskgd.engines.serial import Serial
-from daskgd.losses import Squared
+from daskgd.losses import Logistic, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem
-from daskgd.queries import LANES, Ask, Gradient, Gradients, Line, Query, Survey
+from daskgd.problems import Problem, Rows
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Line, Query, Survey
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver, State
+from daskgd.solvers.base import Here
 from daskgd.testing import ArraySource, examples, run
-from daskgd.training import Journal, Meter, ReplayError, Result, Stop, digest, loop, together
-from daskgd.watch import KEYS, History, Printer
+from daskgd.training import Journal, Meter, ReplayError, Result, Stop, aside, digest, loop, together
+from daskgd.watch import KEYS, History
 
 PROBLEM = Problem(Squared(), Linear(1), L2())
 RIDGE = examples()[0]
@@ -59,7 +60,7 @@ class Counting:
 
     def answer(self, query: Query) -> Any:
         if isinstance(query, Gradients):
-            return [self.answer(Gradient(w)) for w in query.points]
+            return [self.answer(one) for one in query.queries]
         return len(self.asked), query
 
 
@@ -143,13 +144,6 @@ def test_history_has_a_row_per_iteration_and_counts_what_was_read() -> None:
     assert sorted(history.column("seconds")) == history.column("seconds")
     assert all(type(value) in (int, float) for row in history for value in row.values())
     assert "3 iterations, loss 0.2, 4 sweeps" in repr(history)
-
-
-def test_printer_prints_a_line_per_iteration(capsys: pytest.CaptureFixture[str]) -> None:
-    run(GradientDescent(step=0.1), RIDGE, Stop(0, 3), watch=Printer("Ridge"))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert all(line.startswith(f"Ridge: iteration    {i}") for i, line in enumerate(lines, 1))
 
 
 def test_progress_holds_the_best_for_whoever_is_interrupted() -> None:
@@ -259,7 +253,7 @@ def test_together_takes_as_many_sweeps_as_the_longest() -> None:
     engine, meters = Counting(), [Meter() for _ in range(4)]
     results = together([fit_of(n) for n in (3, 1, 5, 0)], meters, engine)
     assert len(engine.asked) == 5
-    assert [[len(ask.query.points) for ask in asks] for asks in engine.asked] == [[3], [2], [2], [1], [1]]
+    assert [[len(ask.query.queries) for ask in asks] for asks in engine.asked] == [[3], [2], [2], [1], [1]]
     assert [meter.sweeps for meter in meters] == [3, 1, 5, 0]
     assert [meter.bytes for meter in meters] == [300, 100, 500, 0]
     assert [[sweep for sweep, _ in result] for result in results] == [[1, 2, 3], [1], [1, 2, 3, 4, 5], []]
@@ -272,7 +266,7 @@ def test_together_asks_equal_surveys_once() -> None:
     fits = [fit_of(1, ask=ask) for ask in (one, Ask(None, Survey(classification=True)), other, one)]
     results = together([*fits, fit_of(1), fit_of(1)], [Meter() for _ in range(6)], engine)
     assert [ask.query for ask in engine.asked[0][:2]] == [one.query, other.query]
-    assert [len(ask.query.points) for ask in engine.asked[0][2:]] == [2]
+    assert [len(ask.query.queries) for ask in engine.asked[0][2:]] == [2]
     assert [result[0][1] for result in results[:4]] == [one.query, one.query, other.query, one.query]
 
 
@@ -306,6 +300,26 @@ def test_a_member_keeps_its_bits_whoever_the_others_are() -> None:
     other = fits([*np.ones(LANES), 1e-3, 10])
     assert all(np.array_equal(a.w, b.w) for a, b in zip(few, many[:3], strict=True))
     assert np.array_equal(other[-1].w, many[-1].w)
+
+
+def test_a_members_hessian_does_not_depend_on_the_others(rng: np.random.Generator) -> None:
+    X = rng.standard_normal((300, 3)).astype("f4")
+    rows = Rows(X, (rng.random(300) < 0.5).astype("i1"), None, 0, dtype=np.dtype(float))
+    models = [Linear(3), Linear(3, center=X.mean(axis=0, dtype=float))]
+    problems = [Problem(Logistic(), model, L2(), np.array([0, 1])) for model in models * 2]
+    points = rng.standard_normal((4, 4))
+
+    def asked(lane: int | None, i: int) -> tuple[int | None, list[Ask]]:
+        here = (Here(problems[i], rows, query) for query in (Gradient(points[i]), Hessian(points[i])))
+        return lane, [Ask(None, query) for query in here]
+
+    many = aside([asked(i, i) for i in range(4)])
+    for i in range(4):
+        (((f, g), H),) = aside([asked(None, i)])
+        assert many[i][0][0] == f
+        assert np.array_equal(many[i][0][1], g)
+        assert np.allclose(many[i][1], H, rtol=1e-5, atol=1e-7)
+        assert np.array_equal(aside([asked(i, i)])[0][1], many[i][1])
 
 
 class Recording:

@@ -24,6 +24,7 @@ from distributed.scheduler import KilledWorker
 from distributed.worker import thread_state
 
 from daskgd.columns import setting
+from daskgd.integrity import redacted
 
 logger = logging.getLogger("daskgd")
 
@@ -82,7 +83,9 @@ class ClusterLost(RuntimeError):
         return other.with_traceback(self.__traceback__)
 
     def __str__(self) -> str:
-        there = f" with checkpoint={self.checkpoint!r} to go on from there" if self.checkpoint else ""
+        there = ""
+        if self.checkpoint:
+            there = f" with checkpoint={redacted(self.checkpoint)!r} to go on from there"
         return f"{self.reason}; fit again on a new cluster{there}"
 
 

@@ -123,6 +123,17 @@ class Graph:
             self._memory[key[2]][key] = value
         return answers
 
+    @property
+    def memory(self) -> Memory:
+        """What partition queries remember, by (run, name, partition)."""
+        return {key: value for memory in self._memory.values() for key, value in memory.items()}
+
+    @memory.setter
+    def memory(self, memory: Memory) -> None:
+        self._memory.clear()
+        for key, value in memory.items():
+            self._memory[key[2]][key] = value
+
     def close(self) -> None:
         """Give back what was kept in memory."""
         if self.residents is not None:

@@ -24,14 +24,14 @@ class Serial:
     def __init__(self, source: Source, nbytes: int = 0) -> None:
         self.source = source
         self.nbytes = nbytes
-        self._memory: Memory = {}
+        self.memory: Memory = {}
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         with one_blas_thread():
-            partial = walk(self.source, asks, 0, self.source.layout.n_blocks, self._memory)
+            partial = walk(self.source, asks, 0, self.source.layout.n_blocks, self.memory)
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
-        self._memory.update(partial.memory)
+        self.memory.update(partial.memory)
         return answers
 
 
@@ -52,6 +52,7 @@ class Threaded:
         self.source = source
         self.threads = threads
         self.nbytes = 0
+        self.memory: Memory = {}
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
@@ -60,7 +61,7 @@ class Threaded:
         nodes = spans(layout, 2 * threads if threads > 1 else 1, False)
 
         def work(node: Node) -> Partial:
-            return walk(self.source, asks, *node, {})
+            return walk(self.source, asks, *node, self.memory)
 
         with one_blas_thread():
             if len(nodes) == 1:

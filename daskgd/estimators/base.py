@@ -6,8 +6,9 @@ attributes; there is no maths here and no dask graph.
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,11 +17,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from daskgd.checkpoint import Checkpoint
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import check_engine, opened
 from daskgd.estimators.callbacks import CallbackSupportMixin, Stopped
 from daskgd.estimators.choosing import SolverChoice, choose, solver_named
 from daskgd.estimators.export import exported
+from daskgd.estimators.files import save_model
 from daskgd.estimators.fitting import Run, run_fits
 from daskgd.estimators.inference import Stored, Summary, check_summary, summarised
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
@@ -35,7 +38,7 @@ from daskgd.queries import Ask, Score, Survey, SurveyAnswer
 from daskgd.solvers import FISTA, NAMES, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
 from daskgd.training import Fit, Result, Stop, loop
-from daskgd.watch import Printer
+from daskgd.watch import Iterated, Watcher, watchers_of
 
 Array = NDArray[Any]
 
@@ -82,7 +85,16 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- fitting ------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -92,6 +104,15 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             None where X is a Dataset or path that holds its own target.
         sample_weight : array of the same kinds, ``(n,)``, optional
             A weight of 2 is a row twice, a weight of 0 a row absent.
+        checkpoint : path, URL or Checkpoint, optional
+            Where to keep what was done. If there is something of this fit already, it goes on from there, to
+            the same bits, and repeats no sweep that was kept; one that was finished returns at once.
+            `max_iter`, `tol`, `memory`, `engine`, `verbose` and `warm_start` may be others than before.
+        every : int or str
+            Sweeps between two checkpoints, or seconds, such as "30 s".
+        watch : callable or sequence of them, optional
+            Told what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
+            :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.watch`).
 
         Returns
         -------
@@ -101,10 +122,13 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         ------
         ValueError
             For bad parameters before any data is read; for bad data with the row that is bad.
+        daskgd.CheckpointError
+            For a checkpoint of another fit or other data, with what differs.
         """
+        kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
         dataset = self._dataset(X, y, sample_weight)
-        run_fits([self], dataset, (X, y, sample_weight))
+        run_fits([self], dataset, (X, y, sample_weight), kept, watchers)
         self._stored = Stored.of(dataset) if y is None and sample_weight is None else None
         return self
 
@@ -270,13 +294,17 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         run.history.solver, run.history.reason = repr(choice.solver), choice.reason
         low = self._loss(2)
         first = Survey(self._classification, low.low, low.low_included)
-        survey, *found = yield [Ask(None, query) for query in (first, *choice.solver.rides(shape))]
+        if run.found is None:
+            run.found = list((yield [Ask(None, query) for query in (first, *choice.solver.rides(shape))]))
+        survey, *found = run.found
         problem, run.fitted = self._problem(survey, dataset)
         run.fitted["_weight"] = survey.weight
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
-        w = self._initial(problem, summary, survey)
+        if run.start is None:
+            run.start = self._initial(problem, summary, survey)
+        w = run.start
         if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
-            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, float(self.tol))
+            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, run.tol)
         if (
             self.solver == "auto"
             and isinstance(choice.solver, ProximalNewton)
@@ -291,15 +319,16 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
         stop = Stop(float(self.tol), int(self.max_iter), baseline)
-        watchers: list[Any] = [run.history]
-        if self.verbose:
-            watchers.append(Printer(run.name))
-        if run.callbacks is not None:
-            watchers.append(run.callbacks)
 
         def watch(row: Any) -> None:
-            for watcher in watchers:
-                watcher(row)
+            assert run.progress is not None
+            row = dict(row)
+            stop = run.tell(Iterated(run.name, row, run.progress.w, run.model))
+            run.history(row)
+            if run.callbacks is not None:
+                run.callbacks(row)
+            if stop:
+                raise Stopped(stop if isinstance(stop, Iterated) else None)
 
         steps = loop(
             choice.solver,
@@ -309,14 +338,19 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             run=run.name,
             meter=run.meter,
             watch=watch,
+            journal=run.journal,
             progress=run.progress,
             found=found,
         )
+        stopped = run.stop
         try:
-            return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
-        except Stopped:
-            run.progress.outcome = "stopped"
-            return run.progress
+            if not stopped:
+                return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
+        except Stopped as stop:
+            stopped = stop.at or True
+        run.settle(stopped)
+        run.progress.outcome = "stopped"
+        return run.progress
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         """The problem, and attributes to set when the fit ends."""
@@ -531,6 +565,35 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         Ridge(alpha=2.0, max_iter=1000)
         """
         return exported(self)
+
+    def save(self, path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
+        """Write the fitted model to one file, whole or not at all; :func:`daskgd.load_model` reads it.
+
+        A header in JSON and arrays, no pickle. It holds parameters, attributes and history; not where the
+        rows of the fit are.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Or a URL that fsspec knows. A file that is there is replaced.
+        storage_options : mapping, optional
+            For fsspec.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+        TypeError
+            For parameters that are objects of other libraries, such as a callable `engine`.
+
+        Examples
+        --------
+        >>> import daskgd, tempfile
+        >>> path = tempfile.mkdtemp() + "/model.dgd"
+        >>> daskgd.LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]).save(path)
+        >>> daskgd.load_model(path).coef_.round(6)
+        array([2.])
+        """
+        save_model(self, path, storage_options)
 
 
 # -- rows to margins ----------------------------------------------------------------------------

@@ -3,8 +3,9 @@ offsets, which those models are fitted with."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from daskgd.checkpoint import Checkpoint
 from daskgd.columns import LazyColumn, MemoryColumn
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
@@ -27,6 +29,7 @@ from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.solvers import Solver
+from daskgd.watch import Watcher, watchers_of
 
 Array = NDArray[Any]
 
@@ -44,7 +47,17 @@ class _Deviance(Regressor):
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         return 0.0, float(self.alpha)
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -56,6 +69,8 @@ class _Deviance(Regressor):
             A weight of 2 is a row twice, a weight of 0 a row absent.
         offset : array of the same kinds, ``(n,)``, optional
             Added to ``x_i w + b``; the logarithm of an exposure, for rates of counts.
+        checkpoint, every, watch :
+            As in :class:`LinearRegression`.
 
         Returns
         -------
@@ -67,14 +82,15 @@ class _Deviance(Regressor):
             For bad parameters before any data is read; for bad data, targets that the model cannot have
             among it, with the row that is bad.
         """
+        kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
         dataset, given = self._dataset(X, y, sample_weight), (X, y, sample_weight)
         if offset is None:
-            run_fits([self], dataset, given)
+            run_fits([self], dataset, given, kept, watchers)
         else:
             subtract = isinstance(self._loss(0), Squared)
             with _named(subtract):
-                run_fits([self], _with_offset(dataset, offset, subtract), given)
+                run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
         self._shifted = offset is not None
         return self
 
