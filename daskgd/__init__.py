@@ -48,6 +48,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "daskgd.checkpoint": ("Checkpoint", "CheckpointError"),
     "daskgd.datasets": ("Dataset", "open_dataset"),
+    "daskgd.engines.cluster": ("ClusterLost",),
     "daskgd.ingest": ("as_dataset",),
     "daskgd.estimators": (
         "ElasticNet",
@@ -91,6 +92,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "ChunkError",
+    "ClusterLost",
     "Dataset",
     "EarlyStopping",
     "ElasticNet",

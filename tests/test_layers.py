@@ -15,7 +15,7 @@ import daskgd
 ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
-losses penalties models sums chunks draws records folders
+losses penalties models sums chunks draws patience records folders
 problems integrity
 queries store
 sampling engines.base sealing
@@ -23,7 +23,8 @@ solvers columns engines.serial writing
 training
 engines.shelves
 datasets watch engines.tasks
-engines.placement ingest
+engines.cluster
+engines.placement engines.preflight ingest
 engines.residency
 engines.graph
 """
@@ -54,7 +55,13 @@ FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
     "zarr": {"integrity", "sealing", "store"},
-    "distributed": {"engines.graph", "engines.placement", "engines.residency"},
+    "distributed": {
+        "engines.cluster",
+        "engines.graph",
+        "engines.placement",
+        "engines.preflight",
+        "engines.residency",
+    },
     "sklearn": set(),
 }
 """Who alone may import what; rooms on top may import what they like, but zarr."""
