@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from daskgd.checkpoint import Checkpoint, Identity, Progress, Saver, Snapshot, known_types
 from daskgd.datasets import Dataset
 from daskgd.engines.base import one_blas_thread
+from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.graph import opened
 from daskgd.estimators.callbacks import Callbacks, managed
 from daskgd.estimators.choosing import SolverChoice, sweeps_of
@@ -176,13 +177,15 @@ def _run_fits(
                 after=_After(runs, engine, saver),
             )
         dataset.check_unchanged()
-    except BaseException:
+    except BaseException as error:
         if saver is not None:
             saver.flush()
         for run in runs:
             if run.progress is not None and run.progress.n_iter:
                 run.estimator._finish(run)
             run.tell(Ended(run.name, "interrupted"))
+        if saver is not None and isinstance(error, ClusterLost):
+            raise error.with_checkpoint(str(saver)) from error.__cause__
         raise
     for run in runs:
         assert run.progress is not None
