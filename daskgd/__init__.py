@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         together,
     )
     from daskgd.estimators.files import ModelError, load_model
-    from daskgd.ingest import as_dataset
+    from daskgd.intake import as_dataset
     from daskgd.readers import ingest
     from daskgd.solvers import (
         FISTA,
@@ -49,7 +49,7 @@ _HOMES = {
     "daskgd.checkpoint": ("Checkpoint", "CheckpointError"),
     "daskgd.datasets": ("Dataset", "open_dataset"),
     "daskgd.engines.cluster": ("ClusterLost",),
-    "daskgd.ingest": ("as_dataset",),
+    "daskgd.intake": ("as_dataset",),
     "daskgd.estimators": (
         "ElasticNet",
         "GammaRegressor",

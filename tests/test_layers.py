@@ -24,7 +24,7 @@ training
 engines.shelves
 datasets watch engines.tasks
 engines.cluster
-engines.placement engines.preflight ingest
+engines.placement engines.preflight intake
 engines.residency
 engines.graph
 """

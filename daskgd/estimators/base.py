@@ -29,7 +29,7 @@ from daskgd.estimators.inference import Stored, Summary, check_summary, summaris
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.estimators.planning import Plan
 from daskgd.estimators.smoothing import sharpened
-from daskgd.ingest import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
+from daskgd.intake import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty

@@ -23,7 +23,7 @@ from daskgd.estimators.fitting import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarised
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
 from daskgd.estimators.regressors import Regressor, _targets
-from daskgd.ingest import as_dataset, in_memory, lazy
+from daskgd.intake import as_dataset, in_memory, lazy
 from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
 from daskgd.models import Linear
 from daskgd.penalties import L2
