@@ -16,7 +16,7 @@ ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
 losses penalties models sums chunks draws
-problems store
+problems store engines.clock
 queries
 sampling engines.base
 solvers columns engines.serial writing
@@ -53,7 +53,7 @@ FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
     "zarr": {"store"},
-    "distributed": {"engines.graph", "engines.placement", "engines.residency"},
+    "distributed": {"engines.graph", "engines.placement", "engines.residency", "engines.tasks"},
     "sklearn": set(),
 }
 """Who alone may import what; rooms on top may import what they like, but zarr."""

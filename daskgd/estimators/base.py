@@ -291,7 +291,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
         stop = Stop(float(self.tol), int(self.max_iter), baseline)
-        watchers: list[Any] = [run.history]
+        watchers: list[Any] = [run.history, *run.watchers]
         if self.verbose:
             watchers.append(Printer(run.name))
         if run.callbacks is not None:

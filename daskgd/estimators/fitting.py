@@ -11,6 +11,7 @@ from daskgd.engines.base import one_blas_thread
 from daskgd.engines.graph import opened
 from daskgd.estimators.callbacks import Callbacks, managed
 from daskgd.estimators.choosing import SolverChoice, sweeps_of
+from daskgd.monitor import monitored
 from daskgd.problems import Problem, Shape
 from daskgd.training import Fit, Meter, Result
 from daskgd.training import together as advance
@@ -42,6 +43,7 @@ class Run:
     problem: Problem | None = None
     fitted: dict[str, Any] = field(default_factory=dict)
     excess: float = 0.0
+    watchers: list[Any] = field(default_factory=list)
     callbacks: Callbacks | None = None
 
 
@@ -79,6 +81,7 @@ def _run_fits(estimators: Sequence[Fittable], dataset: Dataset, given: tuple[Any
                 placed,
             ),
             one_blas_thread(),
+            monitored(engine, runs, placed.n_rows, placed.n_features),
         ):
             advance([run.estimator._steps(placed, run) for run in runs], [run.meter for run in runs], engine)
     except BaseException:

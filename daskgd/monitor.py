@@ -1,0 +1,207 @@
+"""What a fit tells Dask's dashboard: a few numbers per sweep, as events of the scheduler.
+
+Monitoring never fails a fit and costs it at most one percent of its time: what cannot be sent within that is
+sent together with what comes next. No rows, labels, coefficients or addresses of data are told.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from weakref import WeakSet
+
+import distributed
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from daskgd import dashboard
+from daskgd.columns import setting
+from daskgd.dashboard.fits import COLUMNS, TOPIC
+from daskgd.dashboard.plugin import TrainingMonitor
+from daskgd.engines.clock import Swept
+from daskgd.watch import KEYS
+
+logger = logging.getLogger("daskgd.monitor")
+
+SHARE = 0.01
+"""Of the time of a fit that it may spend on telling."""
+
+WORKERS = 64
+"""Most workers of a sweep that are told of: the slowest."""
+
+PATIENCE = 2.0
+"""Seconds for which the first fit of a client waits, at its end, until the page is there."""
+
+
+class Travelling(SchedulerPlugin):
+    """Stands for the plugin where it is sent: there it is made of the code that goes along, not of a daskgd
+    that may not be installed."""
+
+    name = TrainingMonitor.name
+    idempotent = True
+
+    def __reduce__(self) -> Any:
+        return pickle.loads, (self.payload,)
+
+    def __init__(self) -> None:
+        import cloudpickle
+
+        cloudpickle.register_pickle_by_value(dashboard)
+        try:
+            self.payload = cloudpickle.dumps(TrainingMonitor())
+        finally:
+            cloudpickle.unregister_pickle_by_value(dashboard)
+
+
+class Monitor:
+    """Tells of one fit, or of several that share their sweeps.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    token : str
+        Of the engine: what keys of tasks end with.
+    name : str
+    n_rows, n_features : int
+    """
+
+    def __init__(self, client: Any, token: str, name: str, n_rows: int = 0, n_features: int = 0) -> None:
+        self.client, self.token, self.name = client, token, name
+        self.n_sent = 0
+        self._began = time.perf_counter()
+        self._spent = 0.0
+        self._broken = False
+        begin = {"kind": "begin", "name": name, "client": client.id, "began": time.time()}
+        self._items: list[dict[str, Any]] = [{**begin, "n_rows": n_rows, "n_features": n_features}]
+
+    def sweep(self, swept: Swept) -> None:
+        """A sweep is done."""
+        workers = {
+            address: (s.rows, round(s.read, 6), round(s.compute, 6), s.read_blocks, s.kept_blocks)
+            for address, s in swept.workers.items()
+        }
+        if len(workers) > WORKERS:
+            slow = sorted(workers, key=lambda a: workers[a][0] / max(sum(workers[a][1:3]), 1e-9))
+            workers = {address: workers[address] for address in slow[:WORKERS]}
+        item = {key: getattr(swept, key) for key in COLUMNS if hasattr(swept, key)}
+        self._items.append(
+            {
+                "kind": "sweep",
+                **item,
+                "at": time.perf_counter() - self._began,
+                "asked": swept.asked,
+                "workers": workers,
+                "n_workers": len(swept.workers),
+            }
+        )
+        self._tell()
+
+    def watcher(self, member: str) -> Callable[[Mapping[str, Any]], None]:
+        """A watcher of the member of that name."""
+        return lambda row: self(row, member)
+
+    def __call__(self, row: Mapping[str, Any], member: str | None = None) -> None:
+        """An iteration is done."""
+        self._items.append(
+            {"kind": "row", "member": member or self.name, **{key: row.get(key) for key in KEYS}}
+        )
+        self._tell()
+
+    def close(self, status: str) -> None:
+        """The fit is over: whatever has not been told yet, and how it ended."""
+        self._items.append({"kind": "end", "status": status})
+        self._tell(now=True)
+
+    def _tell(self, now: bool = False) -> None:
+        """Send what there is, if that is affordable or must be."""
+        began = time.perf_counter()
+        if self._broken or not (now or self._spent <= SHARE * (began - self._began)):
+            return
+        items, self._items = self._items, []
+        try:
+            self.client.log_event(TOPIC, {"fit": self.token, "items": items})
+            self.n_sent += 1
+        except Exception:
+            self._broken = True
+            logger.info("daskgd: the dashboard hears no more of this fit", exc_info=True)
+        self._spent += time.perf_counter() - began
+
+
+@contextmanager
+def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int = 0) -> Iterator[None]:
+    """Within it, what `engine` does for `runs` is told to the dashboard of its cluster, if it has one.
+
+    Parameters
+    ----------
+    engine : Engine
+        One with a `client`, a `token` and a hook `told`; others are left alone.
+    runs : sequence of Run
+        Each with a `name` and `watchers`.
+    n_rows, n_features : int
+    """
+    client = getattr(engine, "client", None)
+    if client is None:
+        yield
+        return
+    kinds = list(dict.fromkeys(type(run.estimator).__name__ for run in runs))
+    name = ", ".join(kinds) if len(runs) == 1 else f"{len(runs)} x {', '.join(kinds)}"
+    with distributed.span(f"daskgd-{'-'.join(kinds)}"):
+        if not setting("dashboard"):
+            yield
+            return
+        monitor, page = None, None
+        with suppressed():
+            page = installed(client)
+            monitor = Monitor(client, engine.token, name, n_rows, n_features)
+            engine.told = monitor.sweep
+            for run in runs:
+                run.watchers.append(monitor.watcher(run.name))
+        status = "failed"
+        try:
+            yield
+            status = "done"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            engine.told = None
+            with suppressed():
+                if monitor is not None:
+                    outcomes = {run.progress.outcome for run in runs if run.progress is not None}
+                    monitor.close(", ".join(sorted(outcomes)) if status == "done" and outcomes else status)
+                if page is not None and status == "done":
+                    page.join(PATIENCE)
+
+
+_pages: WeakSet[Any] = WeakSet()
+"""Clients whose schedulers have been asked to show the page."""
+
+
+def installed(client: Any) -> threading.Thread | None:
+    """Have the scheduler of a client show the page, unless that was done: the thread that does it."""
+    if client in _pages:
+        return None
+    _pages.add(client)
+    plugin = Travelling()
+
+    def install() -> None:
+        with suppressed():
+            client.register_plugin(plugin)
+
+    thread = threading.Thread(target=install, name="daskgd-dashboard", daemon=True)
+    thread.start()
+    return thread
+
+
+@contextmanager
+def suppressed() -> Iterator[None]:
+    """Within it nothing fails a fit."""
+    try:
+        yield
+    except Exception:
+        with suppress(Exception):
+            logger.info("daskgd: monitoring failed; the fit goes on", exc_info=True)
