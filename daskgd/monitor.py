@@ -73,7 +73,7 @@ class Monitor:
         self.client, self.token, self.name = client, token, name
         self.n_sent = 0
         self._began = time.perf_counter()
-        self._spent = 0.0
+        self.seconds = 0.0
         self._broken = False
         begin = {"kind": "begin", "name": name, "client": client.id, "began": time.time()}
         self._items: list[dict[str, Any]] = [{**begin, "n_rows": n_rows, "n_features": n_features}]
@@ -119,7 +119,7 @@ class Monitor:
     def _tell(self, now: bool = False) -> None:
         """Send what there is, if that is affordable or must be."""
         began = time.perf_counter()
-        if self._broken or not (now or self._spent <= SHARE * (began - self._began)):
+        if self._broken or not (now or self.seconds <= SHARE * (began - self._began)):
             return
         items, self._items = self._items, []
         try:
@@ -128,7 +128,7 @@ class Monitor:
         except Exception:
             self._broken = True
             logger.info("daskgd: the dashboard hears no more of this fit", exc_info=True)
-        self._spent += time.perf_counter() - began
+        self.seconds += time.perf_counter() - began
 
 
 @contextmanager

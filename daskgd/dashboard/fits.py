@@ -29,9 +29,11 @@ COLUMNS = (
     "floor",
     "threads",
     "tasks",
+    "home_tasks",
     "blocks",
     "read_blocks",
     "kept_blocks",
+    "resident_blocks",
     "again_blocks",
     "lost",
 )
@@ -124,13 +126,15 @@ class Fit:
         """A worker went, with these tasks of the fit computing there or their results."""
         self.lost += not expected
         self._since_last[0] += not expected
-        reads = sum(kind_of(key) not in ("ask", "merge", "shelf") for key in keys)
-        self.again_tasks += reads
-        if reads and self.sweeps:
-            last = self.last()
-            blocks = round(reads * last["blocks"] / max(last["tasks"], 1))
-            self.again_blocks += blocks
-            self._since_last[1] += blocks
+        reads = [key for key in keys if kind_of(key) not in ("ask", "merge", "shelf")]
+        self.again_tasks += len(reads)
+        last = self.last()
+        if last:
+            # Of rows that were in memory the next sweep tells how many were read again; of others, about.
+            streamed = sum(not (isinstance(key, tuple) and key[-1] < last["home_tasks"]) for key in reads)
+            each = (last["blocks"] - last["resident_blocks"]) / max(last["tasks"] - last["home_tasks"], 1)
+            self.again_blocks += round(streamed * each)
+            self._since_last[1] += round(streamed * each)
 
     def last(self) -> dict[str, float]:
         """The last sweep by column."""
@@ -206,7 +210,7 @@ def told(fit: Fit, most: int) -> dict[str, Any]:
     }
 
 
-COUNTS = ("sweep", "nbytes", "threads", "tasks", "lost", "iteration", "bytes", "sweeps", "rows")
+COUNTS = ("sweep", "nbytes", "threads", "tasks", "home_tasks", "lost", "iteration", "bytes", "sweeps", "rows")
 """Columns of whole numbers, and those of blocks."""
 
 

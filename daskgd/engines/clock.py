@@ -6,7 +6,7 @@ Knows blocks by their number only, and no dask; nothing here changes an answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +35,12 @@ class Spent(NamedTuple):
     compute: float = 0.0
     merge: float = 0.0
 
+    def plus(self, other: Spent) -> Spent:
+        """Both together; spelled out, as the driver adds those of a thousand workers."""
+        a, b, c, d, e, f, g, h = self
+        i, j, k, m, n, o, p, q = other
+        return Spent(a + i, b + j, c + k, d + m, e + n, f + o, g + p, h + q)
+
     def in_memory(self) -> Spent:
         """The same where what was read is in memory as it is."""
         return self._replace(read_blocks=0, kept_blocks=self.kept_blocks + self.read_blocks, store=0.0)
@@ -55,7 +61,7 @@ def added(a: Ledger, b: Ledger) -> Ledger:
     out = dict(a)
     for worker, spent in b.items():
         mine = out.get(worker)
-        out[worker] = Spent._make(map(sum, zip(mine, spent, strict=True))) if mine is not None else spent
+        out[worker] = mine.plus(spent) if mine is not None else spent
     return out
 
 
@@ -119,10 +125,13 @@ class Swept:
         Seconds since the sweep before it, or since the engine was made: the solver's own.
     nbytes : int
         Decoded bytes of all rows.
-    threads : int
-    blocks, read_blocks, kept_blocks, again_blocks : int
-        All; those read; those that were in memory; and those read that were to be in memory, as they had been
-        before, but had gone with their worker.
+    threads, tasks, home_tasks : int
+        Tasks that walked rows; of them, the first ones in the graph, those for rows in memory.
+    blocks, read_blocks, kept_blocks : int
+        All; those read; those that were in memory.
+    resident_blocks, again_blocks : int
+        Those to keep in memory; and those of them that had been there before and were read again, as they had
+        gone with their worker.
     store : float
         Seconds of all threads in which blocks were read and decoded.
     workers : mapping
@@ -140,9 +149,11 @@ class Swept:
     nbytes: int
     threads: int
     tasks: int
+    home_tasks: int
     blocks: int
     read_blocks: int
     kept_blocks: int
+    resident_blocks: int
     again_blocks: int
     store: float
     workers: Ledger
@@ -192,13 +203,14 @@ class Clock:
         nbytes: int,
         blocks: int,
         threads: int,
-        resident: int = 0,
+        homes: Sequence[int] = (),
         here: str | None = None,
     ) -> Swept:
-        """The answers are there. `resident` blocks of all were to be in memory; `here` is who merged in the
-        thread that waited for the others."""
+        """The answers are there. `homes` are the blocks of each task for rows in memory; `here` is who merged
+        in the thread that waited for the others."""
         ended = time.perf_counter()
         self.sweep += 1
+        resident = sum(homes)
         seconds, T = ended - self._began, max(threads, 1)
         if not self.stored:
             ledger = {worker: s.in_memory() for worker, s in ledger.items()}
@@ -218,9 +230,11 @@ class Clock:
             nbytes,
             threads,
             spent.tasks,
+            len(homes),
             blocks,
             spent.read_blocks,
             spent.kept_blocks,
+            resident,
             max(min(self.resident, resident) - spent.kept_blocks, 0),
             spent.store,
             {worker: s for worker, s in ledger.items() if s.tasks},

@@ -136,14 +136,14 @@ class Graph:
         for key, value in partial.memory.items():
             self._memory[key[2]][key] = value
         threads = 1 if self._is_one_call(cut) else self._threads
-        resident = sum(length(tuple(nodes)) for home, nodes in cut if home)
+        homes = [length(tuple(nodes)) for home, nodes in cut if home]
         self.last = self._clock.stop(
             names(asks),
             partial.spent,
             self.nbytes,
             n_blocks,
             threads,
-            resident,
+            homes,
             here() if self.client is not None else None,
         )
         if self.told is not None:
