@@ -11,9 +11,9 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import distributed
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -143,24 +143,21 @@ def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int
         Each with a `name` and `watchers`.
     n_rows, n_features : int
     """
-    client = getattr(engine, "client", None)
-    if client is None:
-        yield
-        return
-    kinds = list(dict.fromkeys(type(run.estimator).__name__ for run in runs))
-    name = ", ".join(kinds) if len(runs) == 1 else f"{len(runs)} x {', '.join(kinds)}"
-    with distributed.span(f"daskgd-{'-'.join(kinds)}"):
-        if not setting("dashboard"):
-            yield
-            return
-        monitor, page = None, None
+    monitor = page = None
+    status = "failed"
+    with ExitStack() as stack:
         with suppressed():
-            page = installed(client)
-            monitor = Monitor(client, engine.token, name, n_rows, n_features)
-            engine.told = monitor.sweep
-            for run in runs:
-                run.watchers.append(monitor.watcher(run.name))
-        status = "failed"
+            client = getattr(engine, "client", None)
+            kinds = list(dict.fromkeys(type(run.estimator).__name__ for run in runs))
+            if client is not None:
+                stack.enter_context(distributed.span(f"daskgd-{'-'.join(kinds)}"))
+            if client is not None and setting("dashboard"):
+                name = ", ".join(kinds) if len(runs) == 1 else f"{len(runs)} x {', '.join(kinds)}"
+                monitor = Monitor(client, engine.token, name, n_rows, n_features)
+                engine.told = harmless(monitor.sweep)
+                for run in runs:
+                    run.watchers.append(harmless(monitor.watcher(run.name)))
+                page = installed(client)
         try:
             yield
             status = "done"
@@ -168,33 +165,47 @@ def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int
             status = "interrupted"
             raise
         finally:
-            engine.told = None
             with suppressed():
                 if monitor is not None:
+                    engine.told = None
                     outcomes = {run.progress.outcome for run in runs if run.progress is not None}
                     monitor.close(", ".join(sorted(outcomes)) if status == "done" and outcomes else status)
                 if page is not None and status == "done":
                     page.join(PATIENCE)
 
 
-_pages: WeakSet[Any] = WeakSet()
-"""Clients whose schedulers have been asked to show the page."""
+PAGES: WeakKeyDictionary[Any, threading.Thread] = WeakKeyDictionary()
+"""By client, who asks its scheduler to show the page, or did so."""
 
 
 def installed(client: Any) -> threading.Thread | None:
     """Have the scheduler of a client show the page, unless that was done: the thread that does it."""
-    if client in _pages:
+    if client in PAGES:
         return None
-    _pages.add(client)
-    plugin = Travelling()
 
     def install() -> None:
         with suppressed():
-            client.register_plugin(plugin)
+            client.register_plugin(Travelling())
 
-    thread = threading.Thread(target=install, name="daskgd-dashboard", daemon=True)
-    thread.start()
-    return thread
+    PAGES[client] = threading.Thread(target=install, name="daskgd-dashboard", daemon=True)
+    PAGES[client].start()
+    return PAGES[client]
+
+
+def harmless(call: Callable[..., None]) -> Callable[..., None]:
+    """The same, which is not called again once it has failed, and raises nothing."""
+    broken = False
+
+    def safe(*args: Any) -> None:
+        nonlocal broken
+        if broken:
+            return
+        broken = True
+        with suppressed():
+            call(*args)
+            broken = False
+
+    return safe
 
 
 @contextmanager
@@ -203,5 +214,4 @@ def suppressed() -> Iterator[None]:
     try:
         yield
     except Exception:
-        with suppress(Exception):
-            logger.info("daskgd: monitoring failed; the fit goes on", exc_info=True)
+        logger.info("daskgd: monitoring failed; the fit goes on", exc_info=True)

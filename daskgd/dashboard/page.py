@@ -314,7 +314,7 @@ class Page:
         fit = getattr(self, "shown", None)
         found = [dict(zip(COLUMNS, sweep, strict=True)) for sweep in sweeps]
         return {
-            "sweep": [int(s["sweep"]) for s in found],
+            "sweep": [whole(s["sweep"]) for s in found],
             **{part: [s[part] for s in found] for part in ("read", "compute", "merge", "wait")},
             "solver": [s["before"] for s in found],
             "asked": [fit.asked if fit else "" for _ in found],
@@ -322,10 +322,15 @@ class Page:
             "floor": [(fit.floor if fit else math.nan) / 1e9 for _ in found],
             "from_memory": [resident(s) for s in found],
             "streamed": [1 - resident(s) for s in found],
-            "again": [int(s["again_blocks"]) for s in found],
-            "lost": [int(s["lost"]) for s in found],
+            "again": [whole(s["again_blocks"]) for s in found],
+            "lost": [whole(s["lost"]) for s in found],
             "mark": [s["again_blocks"] if s["lost"] else math.nan for s in found],
         }
+
+
+def whole(value: float) -> int:
+    """A number of things; 0 where an event told of none."""
+    return int(value) if math.isfinite(value) else 0
 
 
 def _points(member: str, rows: Any) -> dict[str, list[Any]]:
@@ -337,8 +342,8 @@ def _points(member: str, rows: Any) -> dict[str, list[Any]]:
 
     return {
         "member": [member for _ in found],
-        "iteration": [int(r["iteration"]) for r in found],
-        "sweeps": [int(r["sweeps"]) for r in found],
+        "iteration": [whole(r["iteration"]) for r in found],
+        "sweeps": [whole(r["sweeps"]) for r in found],
         "loss": [r["loss"] if math.isfinite(r["loss"]) else math.nan for r in found],
         "gap": [positive(r["gap"]) for r in found],
         "gradient_norm": [positive(r["gradient_norm"]) for r in found],
