@@ -118,12 +118,17 @@ def opened(url: str, width: int = 1500, height: int = 960) -> Iterator[Tab]:
             async def connect() -> WebSocketClientConnection:
                 return await websocket_connect(pages[0]["webSocketDebuggerUrl"], max_message_size=1 << 28)
 
+            async def disconnect() -> None:
+                tab.socket.close()
+                while await tab.socket.read_message() is not None:
+                    pass
+
             tab = Tab(loop, loop.run_until_complete(connect()))
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
             tab.call("Emulation.setDeviceMetricsOverride", **size)
             tab.call("Page.navigate", url=url)
             yield tab
-            tab.socket.close()
+            loop.run_until_complete(asyncio.wait_for(disconnect(), 10))
         finally:
             process.terminate()
             process.wait(10)
