@@ -106,11 +106,12 @@ def opened(url: str, width: int = 1500, height: int = 960) -> Iterator[Tab]:
     with tempfile.TemporaryDirectory(prefix="daskgd-browser-", ignore_cleanup_errors=True) as folder:
         flags = [*FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}"]
         process = subprocess.Popen([binary, *flags, "about:blank"], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        rest = threading.Thread(target=process.stderr.read)  # else the pipe fills, and the browser waits
         loop = asyncio.new_event_loop()
         try:
-            assert process.stderr is not None
             listening = next(line for line in process.stderr if "DevTools listening on" in line)
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # else its pipe fills
+            rest.start()
             host = urlsplit(listening.split()[-1]).netloc
             with urllib.request.urlopen(f"http://{host}/json") as answer:
                 pages = [page for page in json.load(answer) if page["type"] == "page"]
@@ -132,4 +133,7 @@ def opened(url: str, width: int = 1500, height: int = 960) -> Iterator[Tab]:
         finally:
             process.terminate()
             process.wait(10)
+            if rest.is_alive():
+                rest.join(10)
+            process.stderr.close()
             loop.close()

@@ -64,7 +64,7 @@ def main(path: Path, rows: int, scratch: Path | None) -> None:
         with processes(Path(temporary), 2, "480 MB") as client:
             solver = daskgd.LBFGS()
             daskgd.LogisticRegression(solver=solver, max_iter=1, tol=0).fit(data)
-            fit = daskgd.LogisticRegression(solver=solver, max_iter=60, tol=1e-6)
+            fit = daskgd.LogisticRegression(solver=solver, max_iter=100, tol=2e-5)
             with opened(client.dashboard_link.replace("/status", "/daskgd"), height=970) as tab:
                 first = tab.until(SWEEPS)
                 thread = threading.Thread(target=fit.fit, args=(data,))

@@ -226,7 +226,7 @@ def test_lost_workers_and_what_is_read_again(plugin):
     plugin.log_event("all", {"action": "remove-worker", "expected": True})
     fit = plugin.fits["0a1b2c3d"]
     assert (fit.lost, fit.again_tasks, fit.again_blocks) == (1, 2, 5)
-    plugin.log_event("daskgd", {"fit": "0a1b2c3d", "items": [{**told_of, "again_blocks": 15}]})
+    plugin.log_event("daskgd", {"fit": "0a1b2c3d", "items": [{**told_of, "again_blocks": 15, "at": 1e4}]})
     last = plugin.metrics()["fits"][0]["sweeps"][-1]
     assert (last["lost"], last["again_blocks"], fit.again_blocks) == (1, 20, 20)
 

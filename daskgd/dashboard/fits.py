@@ -38,7 +38,7 @@ COLUMNS = (
     "lost",
 )
 """Of a sweep, as :class:`daskgd.engines.clock.Swept`; `at`, seconds since the fit began; `lost`, workers that
-went since the sweep before it."""
+went after the sweep before it ended."""
 
 ROW = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
 """Of an iteration, as a row of the history."""
@@ -76,7 +76,9 @@ class Fit:
         self.n_workers = 0
         self.floor = math.nan
         self.lost = self.again_tasks = self.again_blocks = 0
-        self._since_last = [0, 0]  # workers lost, and blocks of tasks that were to run again
+        self._losses: list[
+            tuple[float, int, int]
+        ] = []  # when; workers; blocks of tasks that were to run again
 
     def take(self, item: Mapping[str, Any]) -> None:
         """One item of an event."""
@@ -93,8 +95,10 @@ class Fit:
             self.status = name(item.get("status", "ended"))
 
     def _sweep(self, item: Mapping[str, Any]) -> None:
-        lost, again = self._since_last
-        self._since_last = [0, 0]
+        ended = self.began + number(item.get("at"))
+        now = [loss for loss in self._losses if not loss[0] > ended]
+        self._losses = [loss for loss in self._losses if loss[0] > ended]
+        lost, again = sum(loss[1] for loss in now), sum(loss[2] for loss in now)
         missed = max(int(number(item.get("again_blocks", 0))), 0)
         self.again_blocks += missed
         told = {**item, "lost": lost, "again_blocks": missed + again}
@@ -125,16 +129,16 @@ class Fit:
     def lose(self, keys: Any, expected: bool) -> None:
         """A worker went, with these tasks of the fit computing there or their results."""
         self.lost += not expected
-        self._since_last[0] += not expected
         reads = [key for key in keys if kind_of(key) not in ("ask", "merge", "shelf")]
         self.again_tasks += len(reads)
-        last = self.last()
+        last, blocks = self.last(), 0
         if last:
             # Of rows that were in memory the next sweep tells how many were read again; of others, about.
             streamed = sum(not (isinstance(key, tuple) and key[-1] < last["home_tasks"]) for key in reads)
             each = (last["blocks"] - last["resident_blocks"]) / max(last["tasks"] - last["home_tasks"], 1)
-            self.again_blocks += round(streamed * each)
-            self._since_last[1] += round(streamed * each)
+            blocks = round(streamed * each)
+        self.again_blocks += blocks
+        self._losses.append((time.time(), int(not expected), blocks))
 
     def last(self) -> dict[str, float]:
         """The last sweep by column."""

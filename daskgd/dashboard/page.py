@@ -379,7 +379,7 @@ def _about(fit: Fit | None) -> str:
     floor = f" of {fit.floor / 1e9:.2f}" if fit.floor > 0 else ""
     return _cards(
         {
-            fit.name: fit.status,
+            fit.name: fit.status.replace("_", " "),
             "rows x features": f"{fit.n_rows:,} x {fit.n_features:,}" if fit.n_rows else "",
             "sweeps": f"{fit.n_sweeps:,}",
             "loss": f"{row['loss']:.6g}" if row else "",
