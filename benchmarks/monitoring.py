@@ -14,7 +14,7 @@ import click
 from benchmarks.common import Bench, cluster, command, descent
 from daskgd import monitor
 from daskgd.engines.base import Partial
-from daskgd.engines.clock import Spent, Swept, Timed, added
+from daskgd.engines.clock import Spent, Timed, Timing, added
 from daskgd.sums import Sums
 
 RUN = 10
@@ -27,7 +27,7 @@ class Alternating(monitor.Monitor):
     made: ClassVar[list[Alternating]] = []
     sweeps = 0
 
-    def sweep(self, swept: Swept) -> None:
+    def sweep(self, swept: Timing) -> None:
         if not self.sweeps:
             self.made.append(self)
         self.sweeps += 1

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from daskgd.checkpoint import Checkpoint, CheckpointError
     from daskgd.datasets import Dataset, open_dataset
     from daskgd.estimators import (
         ElasticNet,
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
         TweedieRegressor,
         together,
     )
-    from daskgd.ingest import as_dataset
+    from daskgd.estimators.files import ModelError, load_model
+    from daskgd.intake import as_dataset
+    from daskgd.readers import ingest
     from daskgd.solvers import (
         FISTA,
         LBFGS,
@@ -37,13 +40,16 @@ if TYPE_CHECKING:
         SubsampledNewton,
     )
     from daskgd.store import ChunkError, StoreError
+    from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, ProgressBar
     from daskgd.writing import write_dataset
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "daskgd.checkpoint": ("Checkpoint", "CheckpointError"),
     "daskgd.datasets": ("Dataset", "open_dataset"),
-    "daskgd.ingest": ("as_dataset",),
+    "daskgd.engines.cluster": ("ClusterLost",),
+    "daskgd.intake": ("as_dataset",),
     "daskgd.estimators": (
         "ElasticNet",
         "GammaRegressor",
@@ -60,6 +66,8 @@ _HOMES = {
         "TweedieRegressor",
         "together",
     ),
+    "daskgd.estimators.files": ("ModelError", "load_model"),
+    "daskgd.readers": ("ingest",),
     "daskgd.solvers": (
         "FISTA",
         "Gram",
@@ -72,6 +80,7 @@ _HOMES = {
         "SubsampledNewton",
     ),
     "daskgd.store": ("ChunkError", "StoreError"),
+    "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "ProgressBar"),
     "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -79,23 +88,32 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "FISTA",
     "LBFGS",
+    "CSVLog",
+    "Checkpoint",
+    "CheckpointError",
     "ChunkError",
+    "ClusterLost",
     "Dataset",
+    "EarlyStopping",
     "ElasticNet",
     "GammaRegressor",
     "GradientDescent",
     "Gram",
     "HuberRegressor",
+    "JSONLines",
     "Lasso",
     "LinearRegression",
     "LinearSVC",
     "LinearSVR",
+    "Lines",
     "LocalGD",
     "LogisticRegression",
+    "ModelError",
     "Newton",
     "NewtonCG",
     "Perceptron",
     "PoissonRegressor",
+    "ProgressBar",
     "ProximalNewton",
     "QuantileRegressor",
     "Ridge",
@@ -103,6 +121,8 @@ __all__ = [
     "SubsampledNewton",
     "TweedieRegressor",
     "as_dataset",
+    "ingest",
+    "load_model",
     "open_dataset",
     "together",
     "write_dataset",

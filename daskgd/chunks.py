@@ -22,6 +22,19 @@ except ImportError:  # earlier releases of zarr bring this one
 Array = NDArray[Any]
 
 
+ABSENT = (2**64 - 1, 2**64 - 1)
+"""What the index of a shard says of a chunk that it does not hold (zarr v3, sharding codec)."""
+
+
+class Unsound(ValueError):
+    """A chunk was lost from its shard, truncated or altered. `args`: cause, and what that takes of the rows
+    that were asked for, first and last + 1, as numbers of rows of the stored object.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def decode(
     stored: Array, chunk_rows: int, first: int, out: Array, *, per_shard: int = 0, plain: bool = False
 ) -> None:
@@ -36,25 +49,46 @@ def decode(
 
     Raises
     ------
-    ValueError : a chunk was truncated or altered.
+    Unsound : a chunk is missing from its shard, or was truncated or altered.
     """
     stop = first + len(out)
-    spans = index(sound(stored[-index_bytes(per_shard) :])) if per_shard else [(0, len(stored))]
+    try:
+        spans = _spans(stored, per_shard)
+    except ValueError as error:
+        raise Unsound(f"the index of the shard: {error}", first, stop) from None
     for k in range(first // chunk_rows, -(-stop // chunk_rows)):
-        offset, size = spans[k]
-        body = sound(stored[offset : offset + size])
         a, b = max(first, k * chunk_rows), min(stop, (k + 1) * chunk_rows)
         part = out[a - first : b - first]
         # Zarr stores whole chunks: the array's last one, and any that is read in part, needs room of its own.
         chunk = part if b - a == chunk_rows else np.empty((chunk_rows, *out.shape[1:]), out.dtype)
-        if plain:
-            chunk.reshape(-1).view(np.uint8)[:] = body
-        elif (found := int.from_bytes(body[4:8].tobytes(), "little")) != chunk.nbytes:  # from Blosc's header
-            raise ValueError(f"the chunk decodes to {found} bytes, expected {chunk.nbytes}")
-        else:
-            blosc.decompress(body, chunk)
+        try:
+            if spans[k] == ABSENT:
+                raise ValueError("the chunk is missing")
+            offset, size = spans[k]
+            _unpack(sound(stored[offset : offset + size]), chunk, plain)
+        except (ValueError, RuntimeError) as error:  # RuntimeError: Blosc
+            cause = f"inner chunk {k} of the shard: {error}" if per_shard else str(error)
+            raise Unsound(cause, a, b) from None
         if chunk is not part:
             part[...] = chunk[a - k * chunk_rows : b - k * chunk_rows]
+
+
+def _unpack(body: Array, chunk: Array, plain: bool) -> None:
+    # Sizes are compared before anything is made or written: numpy would repeat a single byte, and Blosc
+    # believes its header and reads past the end of its input.
+    if plain:
+        if len(body) != chunk.nbytes:
+            raise ValueError(f"the chunk holds {len(body)} bytes, expected {chunk.nbytes}")
+        chunk.reshape(-1).view(np.uint8)[:] = body
+        return
+    if len(body) < 16:
+        raise ValueError(f"the chunk holds {len(body)} bytes, expected at least Blosc's header of 16")
+    found, _, size = np.frombuffer(body[4:16].tobytes(), "<u4").tolist()
+    if found != chunk.nbytes:
+        raise ValueError(f"the chunk decodes to {found} bytes, expected {chunk.nbytes}")
+    if size != len(body):
+        raise ValueError(f"the chunk says that it holds {size} bytes, but holds {len(body)}")
+    blosc.decompress(body, chunk)
 
 
 def sound(stored: Array) -> Array:
@@ -65,6 +99,14 @@ def sound(stored: Array) -> Array:
     return body
 
 
+def sums(stored: Array, per_shard: int) -> bytes:
+    """Checksums in a sound object: of a chunk, its last four bytes; of a shard, those of its index and of
+    each chunk in it, as the index knows sizes but not content.
+    """
+    ends = [sum(span) for span in _spans(stored, per_shard) if span != ABSENT] if per_shard else []
+    return b"".join(stored[end - 4 : end].tobytes() for end in (len(stored), *ends))
+
+
 def index_bytes(per_shard: int) -> int:
     """Size of the index that ends a shard: offset and size of each chunk, and a crc32c; 0 if unsharded."""
     return 16 * per_shard + 4 if per_shard else 0
@@ -73,3 +115,13 @@ def index_bytes(per_shard: int) -> int:
 def index(body: Array) -> list[tuple[int, int]]:
     """Offset and size of each chunk of a shard (zarr v3, sharding codec)."""
     return [(offset, size) for offset, size in body.view("<u8").reshape(-1, 2).tolist()]
+
+
+def _spans(stored: Array, per_shard: int) -> list[tuple[int, int]]:
+    """Where the chunks of an object lie in it."""
+    if not per_shard:
+        return [(0, len(stored))]
+    size = index_bytes(per_shard)
+    if len(stored) < size:
+        raise ValueError(f"expected at least {size} bytes, got {len(stored)}: the shard was truncated")
+    return index(sound(stored[-size:]))

@@ -7,6 +7,7 @@ store; no solvers, no engines.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +29,8 @@ from daskgd.columns import (
     setting,
 )
 from daskgd.engines.base import Layout
-from daskgd.store import NAMES, Column, StoreError, open_store, verify_store
+from daskgd.sealing import verify_store
+from daskgd.store import NAMES, Column, StoreError, open_store, redacted
 
 Array = NDArray[Any]
 
@@ -51,7 +53,8 @@ class Dataset:
     path, fingerprint, codec : str, optional
         Where it is stored, its checksum, and how it is compressed.
     storage_options : dict, optional
-        With which `path` was opened, if it is a URL.
+        With which `path` was opened, if it is a URL. They are shown nowhere, nor is what a URL holds of
+        passwords and signatures.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block and most of a partition, decoded; by default from dask.config.
     """
@@ -93,7 +96,7 @@ class Dataset:
     @property
     def source(self) -> Source:
         """What engines read from."""
-        return Source(self.layout, *self._columns, selections=self.selections)
+        return Source(self.layout, *self._columns, self.selections, int(setting("retries")))
 
     @cached_property
     def n_rows(self) -> int:
@@ -231,7 +234,7 @@ class Dataset:
     # -- what is stored -----------------------------------------------------------------------
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read every stored chunk and compare all checksums with those that were written.
+        """Read every stored chunk, on a few threads, and compare all checksums with those that were written.
 
         Of a split, all rows that are stored are verified, whichever it selects.
 
@@ -264,13 +267,60 @@ class Dataset:
                 "verify: expected a stored dataset, got one of arrays; write it with daskgd.write_dataset "
                 "and open it with daskgd.open_dataset"
             )
+        self.check_unchanged()
+        verify_store(self.path, progress, storage_options=self.storage_options)
+
+    def check_unchanged(self) -> None:
+        """Raise StoreError if another dataset lies at `path` by now: rows read since may be those of either.
+
+        Only metadata are read, and the chunks listed. Nothing to check where rows are not stored, or daskgd
+        did not write them.
+        """
+        if self.path is None:
+            return
         there = open_store(self.path, storage_options=self.storage_options).fingerprint
         if there != self.fingerprint:
             raise StoreError(
                 f"{self.path}: expected fingerprint {self.fingerprint}, got {there}: it was written again "
                 "after it was opened; open it again"
             )
-        verify_store(self.path, progress, storage_options=self.storage_options)
+
+    def identity(self) -> dict[str, str]:
+        """What tells this data from other data: its columns, its blocks, and which rows are selected.
+
+        A stored dataset is known by its fingerprint, arrays in memory by a digest of their content, lazy
+        dask arrays by their names, and zarr arrays that daskgd did not write by their metadata alone.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> a, b = (daskgd.as_dataset(np.full((2, 2), i)).identity() for i in (0, 1))
+        >>> sorted(name for name in a if a[name] != b[name])
+        ['X']
+        """
+        out = {"rows": f"{self.layout.n_rows} x {self.n_features}"}
+        for name, column in zip(NAMES, self._columns, strict=True):
+            if column is not None:
+                out[name] = self._column_identity(name, column)
+        layout = self.layout
+        out["blocks"] = f"{layout.block_rows} rows, {layout.partition_blocks} blocks a partition"
+        if self.selections:
+            out["selection"] = "; ".join(map(str, self.selections))
+        return out
+
+    def _column_identity(self, name: str, column: ColumnLike) -> str:
+        if isinstance(column, Column):
+            mine = self.path is not None and column.path == f"{self.path}/{name}"
+            return f"fingerprint {self.fingerprint}" if mine and self.fingerprint else column.digest()
+        if isinstance(column, LazyColumn):
+            return f"{column.array.name}"
+        assert isinstance(column, MemoryColumn)
+        values = column.array
+        if values.dtype == object:
+            values = values.astype(str)
+        sha = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
+        sha.update(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+        return f"digest {sha.hexdigest()[:16]}"
 
     # -- what it says of itself -----------------------------------------------------------------
 
@@ -286,7 +336,7 @@ class Dataset:
         X, y, s = self._columns
         layout = self.layout
         facts: dict[str, Any] = {
-            "path": self.path,
+            "path": None if self.path is None else redacted(self.path),
             "n_rows": self.n_rows,
             "n_features": self.n_features,
             "dtype": str(X.dtype),
@@ -322,7 +372,7 @@ class Dataset:
             parts.append("weighted")
         if self.selections:
             parts.append(f"of {self.layout.n_rows:,} rows")
-        where = f" at {self.path}" if self.path else ""
+        where = f" at {redacted(self.path)}" if self.path else ""
         return f"<Dataset: {', '.join(parts)}{where}>"
 
     def _repr_html_(self) -> str:
@@ -415,7 +465,8 @@ def open_dataset(
     Parameters
     ----------
     path : str or PathLike
-        A directory, or a URL that fsspec knows, with `storage_options`.
+        A directory, or a URL that fsspec knows, with `storage_options`. A zarr group that daskgd did not
+        write is taken as it is; a warning is logged where chunks are not stored and read as a number.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block, the unit of reading and merging, and most bytes of a partition, the unit of
         local training; decoded. Results depend on them, to rounding for the first. Default: dask.config's
@@ -428,7 +479,9 @@ def open_dataset(
     Raises
     ------
     daskgd.StoreError
-        If the path holds no dataset, or one that is half-written or altered.
+        If the path holds no dataset, or one that is half-written or altered, or that cannot be opened.
+    ValueError
+        If X has no rows or no columns, or numbers of a kind that is not known.
 
     Examples
     --------

@@ -20,6 +20,10 @@ FAR = 30.0
 """Mean over standard deviation of a feature beyond which products with float32 features run in float64."""
 
 
+HUGE = 1e15
+"""Standard deviation of a feature beyond which, or below its inverse, they do: products overflow float32."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
     """``z = X W + b``: W is ``(p, k)``, b is ``(k,)`` or absent; `outputs` k of 1 gives z ``(n,)``.
@@ -59,6 +63,8 @@ class Linear:
         if self.center is not None:
             scale = 1.0 if self.scale is None else self.scale
             object.__setattr__(self, "_far", bool(np.any(np.abs(self.center) > FAR * scale)))
+        if self.scale is not None and (np.any(self.scale > HUGE) or np.any(self.scale < 1 / HUGE)):
+            object.__setattr__(self, "_far", True)
 
     @property
     def size(self) -> int:
@@ -75,7 +81,8 @@ class Linear:
 
     @property
     def far(self) -> bool:
-        """Whether a feature lies so far from 0 that float32 would lose what tells rows apart."""
+        """Whether a feature lies so far from 0 that float32 would lose what tells rows apart, or is of a size
+        whose products float32 does not hold."""
         return self._far
 
     @property
@@ -116,17 +123,17 @@ class Linear:
             out[-1] = total
         return out.ravel()
 
-    def curvature(self, X: Array, c: Array) -> Array:
+    def curvature(self, A: Array, c: Array) -> Array:
         """``(d, d)`` float64: the Hessian by w of a loss with second derivative `c` by the margins.
 
-        c is ``(n,)``, ``(n, k)`` where outputs do not interact, or ``(n, k, k)``. Features are centred and
-        scaled tile by tile, where products of the raw ones would lose the digits that matter.
+        A is the :meth:`design` of the rows; c is ``(n,)``, ``(n, k)`` where outputs do not interact, or
+        ``(n, k, k)``.
         """
-        k, A = self.outputs, self._design(X)
+        k = self.outputs
         if c.ndim == 1:
             return _gram(A, c)
         H = np.zeros((A.shape[1], k, A.shape[1], k))
-        c = c.reshape(len(X), k, k if c.ndim == 3 else 1)
+        c = c.reshape(len(A), k, k if c.ndim == 3 else 1)
         for a in range(k):
             for b in range(a + 1 if c.shape[2] == k else 1):
                 across = b if c.shape[2] == k and k > 1 else a
@@ -167,15 +174,23 @@ class Linear:
         """X, in float64 where `far`."""
         return X.astype(np.float64) if self._far and X.dtype == np.float32 else X
 
-    def _design(self, X: Array) -> Array:
+    def design(self, X: Array) -> Array:
         """The features as the parameters see them, a column of ones after them: a copy, in float64, as second
-        moments of collinear features are lost in float32."""
+        moments of collinear features are lost in float32, and centred and scaled, as products of the raw ones
+        would lose the digits that matter."""
         A = np.ones((len(X), self.n_features + self.intercept))
         features = A[:, : self.n_features]
         np.subtract(X, 0 if self.center is None else self.center, out=features)
         if self.scale is not None:
             features *= 1 / self.scale
         return A
+
+    def designs_alike(self, other: Linear) -> bool:
+        """Whether both make the same :meth:`design` of the same rows."""
+        return self.intercept == other.intercept and all(
+            a is b or (a is not None and b is not None and np.array_equal(a, b))
+            for a, b in ((self.center, other.center), (self.scale, other.scale))
+        )
 
     def in_units_of_X(self, w: Array) -> Array:
         """W over b as they multiply X itself, ``(p + 1, k)`` or without b ``(p, k)``."""
@@ -200,13 +215,13 @@ def _sum(r: Array) -> Array:
 
 
 def _gram(A: Array, c: Array) -> Array:
-    """``A' diag(c) A`` in float64; A may be overwritten."""
+    """``A' diag(c) A``, in the dtype of A and at least that of c."""
     if (c < 0).any():
         out: Array = (A * c[:, None]).T @ A
     else:  # as a product with itself: half the work
-        A *= np.sqrt(c)[:, None]
-        out = A.T @ A
-    return out.astype(np.float64)
+        B = A * np.sqrt(c)[:, None]
+        out = B.T @ B
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,9 +271,9 @@ class LinearWithScale(Linear):
         first = np.ascontiguousarray(r[:, 0])
         return np.append(self.line.adjoint(X, first), _sum(r[:, 1]))
 
-    def curvature(self, X: Array, c: Array) -> Array:
+    def curvature(self, A: Array, c: Array) -> Array:
         """``(d, d)`` float64: the Hessian by w of a loss with second derivative c ``(n, 2, 2)``."""
-        H, A = np.empty((self.size, self.size)), self._design(X)
+        H = np.empty((self.size, self.size))
         H[:-1, -1] = H[-1, :-1] = A.T @ np.ascontiguousarray(c[:, 0, 1])
         H[-1, -1] = _sum(c[:, 1, 1])
         H[:-1, :-1] = _gram(A, np.ascontiguousarray(c[:, 0, 0]))

@@ -23,8 +23,8 @@ from daskgd import dashboard
 from daskgd.columns import setting
 from daskgd.dashboard.fits import COLUMNS, TOPIC
 from daskgd.dashboard.plugin import TrainingMonitor
-from daskgd.engines.clock import Swept
-from daskgd.watch import KEYS
+from daskgd.engines.clock import Timing
+from daskgd.watch import KEYS, Began, Event, Iterated
 
 logger = logging.getLogger("daskgd.monitor")
 
@@ -81,7 +81,7 @@ class Monitor:
         self._items: list[dict[str, Any]] = [{**begin, "n_rows": n_rows, "n_features": n_features}]
         self._thread.start()
 
-    def sweep(self, swept: Swept) -> None:
+    def sweep(self, swept: Timing) -> None:
         """A sweep is done."""
         workers = {
             address: (s.rows, round(s.read, 6), round(s.compute, 6), s.read_blocks, s.kept_blocks)
@@ -102,13 +102,15 @@ class Monitor:
             }
         )
 
-    def watcher(self, member: str) -> Callable[[Mapping[str, Any]], None]:
-        """A watcher of the member of that name."""
-        return lambda row: self(row, member)
+    def __call__(self, event: Event) -> None:
+        """Watches: a fit that goes on tells what its history holds, and every fit of its iterations."""
+        for row in event.rows if isinstance(event, Began) else ():
+            self._row(event.fit, row)
+        if isinstance(event, Iterated):
+            self._row(event.fit, event.row)
 
-    def __call__(self, row: Mapping[str, Any], member: str | None = None) -> None:
-        """An iteration is done."""
-        self._tell({"kind": "row", "member": member or self.name, **{key: row.get(key) for key in KEYS}})
+    def _row(self, member: str, row: Mapping[str, Any]) -> None:
+        self._tell({"kind": "row", "member": member, **{key: row.get(key) for key in KEYS}})
 
     def close(self, status: str) -> None:
         """The fit is over: whatever has not been told yet, and how it ended."""
@@ -150,7 +152,7 @@ def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int
     Parameters
     ----------
     engine : Engine
-        One with a `client`, a `token` and a hook `told`; others are left alone.
+        One with a `client`, a `token` and a hook `on_sweep`; others are left alone.
     runs : sequence of Run
         Each with a `name` and `watchers`.
     n_rows, n_features : int
@@ -166,9 +168,9 @@ def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int
             if client is not None and setting("dashboard"):
                 name = ", ".join(kinds) if len(runs) == 1 else f"{len(runs)} x {', '.join(kinds)}"
                 monitor = Monitor(client, engine.token, name, n_rows, n_features)
-                engine.told = harmless(monitor.sweep)
+                engine.on_sweep = harmless(monitor.sweep)
                 for run in runs:
-                    run.watchers.append(harmless(monitor.watcher(run.name)))
+                    run.watchers.append(harmless(monitor))
                 page = installed(client)
         try:
             yield
@@ -179,7 +181,7 @@ def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int
         finally:
             with suppressed():
                 if monitor is not None:
-                    engine.told = None
+                    engine.on_sweep = None
                     outcomes = {run.progress.outcome for run in runs if run.progress is not None}
                     monitor.close(", ".join(sorted(outcomes)) if status == "done" and outcomes else status)
                 if page is not None and status == "done":

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.losses import TargetSummary
-from daskgd.problems import Problem, Rows, Tile
+from daskgd.problems import Problem, Rows, Tile, compute_dtype
 from daskgd.sums import CUT, Bad, Comoments, Labels, Maybe, Moments, Sums
 
 Array = NDArray[Any]
@@ -136,8 +136,7 @@ class Survey(Query):
             moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
         if y is not None and self.classification:
             y = _one_column(y)
-            if y.dtype.kind == "f":
-                bad_y = Bad.of(~np.isfinite(y) | (y != np.floor(y)), y, tile.numbers)
+            bad_y = Bad.of(_no_label(y), y, tile.numbers)
             labels = None if bad_y.rows else Labels.of(*tile.labels, s)
         elif y is not None:
             bad_y = Bad.nonfinite(y, tile.numbers)
@@ -165,7 +164,27 @@ class Survey(Query):
                 f"{first.value} in row {first.row} ({sums['low_y'].rows} of {sums['n_rows']} rows); use "
                 "another loss, or drop those rows"
             )
+        _refuse_huge("X", sums["X"])
+        _refuse_huge("y", sums["y"].value)
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
+
+
+HEAVY = 1e200
+"""Total weight that squares may be multiplied with."""
+
+
+def _refuse_huge(name: str, moments: Moments | None) -> None:
+    """Raise ValueError for numbers whose squares overflow when they are summed."""
+    if moments is None:
+        return
+    with np.errstate(invalid="ignore", over="ignore"):
+        huge = ~np.isfinite(moments.mean**2 + moments.deviation)
+    if huge.any():
+        raise ValueError(
+            f"Input {name} contains numbers too large to be squared and summed in float64 (1e150 and "
+            f"beyond), first in column {int(np.argmax(huge))} ({int(huge.sum())} of {len(huge)} columns); "
+            "divide them by a power of ten, or drop the rows that hold them"
+        )
 
 
 def _columns(y: Array) -> Array:
@@ -180,6 +199,33 @@ def _one_column(y: Array) -> Array:
             "multi-label targets are not supported"
         )
     return y.reshape(len(y))
+
+
+def _no_label(y: Array) -> Array:
+    """Rows ``(n,)`` whose y cannot be a label: missing, or no whole number."""
+    if y.dtype.kind == "f":
+        return ~np.isfinite(y) | (y != np.floor(y))
+    if y.dtype.kind in "mM":
+        return np.isnat(y)
+    if y.dtype == object:
+        return np.array([isinstance(v, float) and v != v for v in y], dtype=bool)
+    return np.zeros(len(y), dtype=bool)
+
+
+def _same_kind(labels: Array, y: Array) -> None:
+    """Raise ValueError for text where the fit has seen numbers, and the like: all of them would be misses."""
+
+    def kind(values: Array) -> str:
+        if values.dtype == object and len(values):
+            values = np.asarray(values.tolist()[0])
+        kinds = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "text", "T": "text"}
+        return kinds.get(values.dtype.kind, str(values.dtype))
+
+    if len(y) and kind(labels) != kind(y):
+        raise ValueError(
+            f"y: expected labels like those of the fit, {kind(labels)} such as {labels.tolist()[0]!r}, got "
+            f"{kind(y)} such as {y.tolist()[0]!r}; convert them first"
+        )
 
 
 def _refuse(sums: Sums) -> None:
@@ -198,6 +244,11 @@ def _refuse(sums: Sums) -> None:
         )
     if not sums["weight"] > 0:
         raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
+    if not 1 / HEAVY <= sums["weight"] <= HEAVY:
+        raise ValueError(
+            f"sample_weight: expected a total from {1 / HEAVY:g} to {HEAVY:g}, got {sums['weight']:g}; "
+            "divide the weights by their mean"
+        )
 
 
 def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
@@ -298,6 +349,7 @@ class Residuals(Query):
             total += np.ones(len(S)) @ S
             square += np.einsum("ij,ij->j", R, S)
             cross += D.T @ S
+        _told(tile, total, square, cross)
         return Sums(total=total, square=square, cross=cross, weight=_mass(tile, tile.sample_weight))
 
     def answer(self, problem: Problem | None, sums: Sums) -> tuple[Array, Array, Array]:
@@ -324,6 +376,32 @@ def _total(values: Array, s: Array | None) -> Any:
     return np.add.reduce(values, axis=0, dtype=np.float64)
 
 
+def _told(tile: Tile, *sums: Any) -> None:
+    """Raise ValueError for NaN and infinity in rows that may be why `sums` are not finite: sound rows pay
+    nothing. Sums of sound rows may overflow, which is for stop rules to judge.
+
+    The survey has refused such rows before: here they are those that have changed since, and those of
+    questions asked without one.
+    """
+    if all(np.isfinite(part).all() for part in sums):
+        return
+    assert tile.y is not None
+    bads = {
+        "X": Bad.nonfinite(tile.X, tile.numbers),
+        "y": Bad.nonfinite(tile.y, tile.numbers),
+        "sample_weight": Bad.weights(tile.sample_weight, tile.numbers),
+    }
+    for name, bad in bads.items():
+        if bad.first is not None:
+            row, column, value = bad.first
+            where = f"row {row}" + (f", column {column}" if column >= 0 else "")
+            raise ValueError(
+                f"Input {name} contains {'NaN' if np.isnan(value) else 'infinity'}: expected finite numbers, "
+                f"got {value} in {where}; impute or drop such rows, and if an earlier sweep let them pass, "
+                "do not change the data while it is fitted"
+            )
+
+
 def _mass(tile: Tile, s: Array | None) -> float:
     return float(len(tile.X)) if s is None else float(s.sum())
 
@@ -342,16 +420,29 @@ class Gradient(Query):
         """The contribution of a tile whose margins are known."""
         y, s = tile.targets(problem)
         value, slope = problem.loss.value_and_slope(z, y)
-        return Sums(
-            value=_total(value, s),
-            gradient=problem.model.adjoint(tile.X, _weighted(slope, s)),
-            weight=_mass(tile, s),
-        )
+        total, gradient = _total(value, s), problem.model.adjoint(tile.X, _weighted(slope, s))
+        _told(tile, total, gradient)
+        return Sums(value=total, gradient=gradient, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array]:
         W = sums["weight"]
         f = float(sums["value"]) / W + problem.penalty_value(self.w)
         return f, sums["gradient"] / W + problem.penalty_gradient(self.w)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slope(Gradient):
+    """The gradient at `w` ``(d,)`` and nothing else: answers ``(d,)``. Half the loss's work, about."""
+
+    def at(self, z: Array, problem: Problem, tile: Tile) -> Sums:
+        y, s = tile.targets(problem)
+        slope = problem.loss.slope(z, y)
+        gradient = problem.model.adjoint(tile.X, _weighted(slope, s))
+        _told(tile, gradient)
+        return Sums(gradient=gradient, weight=_mass(tile, s))
+
+    def answer(self, problem: Problem, sums: Sums) -> Any:
+        return sums["gradient"] / sums["weight"] + problem.penalty_gradient(self.w)
 
 
 LANES = 16
@@ -360,7 +451,8 @@ LANES = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gradients(Query):
-    """The :class:`Gradient` of many problems over the same rows: answers a list of ``(f, g)``.
+    """The :class:`Gradient` of many problems over the same rows, or the :class:`Slope` of all: answers a list
+    of ``(f, g)``, or of g.
 
     Their products with X are one of LANES columns, several times faster than one after the other. Each has
     a lane of its own there, whoever else is in the others, so that its bits do not depend on them.
@@ -369,8 +461,8 @@ class Gradients(Query):
     ----------
     problems : (m,) of Problem
         Whose models have one column, all of them :attr:`~daskgd.models.Linear.far` or none.
-    points : (m,) of (d,)
-        Where to look.
+    queries : (m,) of Gradient
+        Where each looks; all of one type.
     lanes : (m,) of int
         From 0 to LANES - 1, distinct.
     alike : tuple of tuples
@@ -381,7 +473,7 @@ class Gradients(Query):
 
     name: ClassVar[str] = "gradient"
     problems: tuple[Problem, ...]
-    points: tuple[Array, ...]
+    queries: tuple[Gradient, ...]
     lanes: tuple[int, ...]
     alike: tuple[tuple[int, ...], ...]
     W: Array
@@ -390,17 +482,17 @@ class Gradients(Query):
     def of(cls, asked: Mapping[int, tuple[Problem, Gradient]]) -> Gradients:
         """From problems and queries by lane."""
         problems = tuple(problem for problem, _ in asked.values())
-        points = tuple(query.w for _, query in asked.values())
+        queries = tuple(query for _, query in asked.values())
         W = np.zeros((problems[0].model.n_features + 1, LANES))
         alike: list[list[int]] = []
-        for i, (lane, problem, w) in enumerate(zip(asked, problems, points, strict=True)):
-            column = problem.model.in_units_of_X(w)[:, 0]
+        for i, (lane, problem, query) in enumerate(zip(asked, problems, queries, strict=True)):
+            column = problem.model.in_units_of_X(query.w)[:, 0]
             W[: len(column), lane] = column
             group = next((known for known in alike if problem.looks_alike(problems[known[0]])), None)
             if group is None:
                 alike.append(group := [])
             group.append(i)
-        return cls(problems, points, tuple(asked), tuple(map(tuple, alike)), W)
+        return cls(problems, queries, tuple(asked), tuple(map(tuple, alike)), W)
 
     def heft(self, problem: Problem | None, n_features: int) -> int:
         return 8 * LANES * (n_features + 3)
@@ -415,36 +507,72 @@ class Gradients(Query):
         R = np.zeros(Z.shape, Z.dtype)
         m = len(self.lanes)
         value, total, weight = np.empty(m), np.empty(m), np.empty(m)
+        valued = type(self.queries[0]) is not Slope
         for group in self.alike:
             at, lanes = list(group), [self.lanes[i] for i in group]
             first = self.problems[group[0]]
             y, s = tile.targets(first)
             # Losses are pointwise: all margins of the group as if they were the rows of one.
-            values, slopes = first.loss.value_and_slope(Z[lanes].ravel(), np.concatenate([y] * len(at)))
-            values, slopes = values.reshape(len(at), -1), slopes.reshape(len(at), -1)
-            if s is None:
-                value[at] = np.add.reduce(values, axis=1, dtype=np.float64)
+            z, y = Z[lanes].ravel(), np.concatenate([y] * len(at))
+            if valued:
+                values, slopes = (v.reshape(len(at), -1) for v in first.loss.value_and_slope(z, y))
+                if s is None:
+                    value[at] = np.add.reduce(values, axis=1, dtype=np.float64)
+                else:
+                    value[at] = [one @ s for one in values.astype(np.float64)]
             else:
-                value[at] = [one @ s for one in values.astype(np.float64)]
+                slopes = first.loss.slope(z, y).reshape(len(at), -1)
+            if s is not None:
                 slopes = slopes * s.astype(slopes.dtype)
             R[lanes] = slopes
             total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
             weight[at] = _mass(tile, s)
         cross = (R.astype(X.dtype, copy=False) @ X)[list(self.lanes)].astype(np.float64)
+        _told(tile, total, cross, *([value] if valued else []))
+        if not valued:
+            return Sums(total=total, cross=cross, weight=weight)
         return Sums(value=value, total=total, cross=cross, weight=weight)
 
-    def answer(self, problem: Problem | None, sums: Sums) -> list[tuple[float, Array]]:
+    def answer(self, problem: Problem | None, sums: Sums) -> list[Any]:
         return [
-            Gradient(w).answer(
+            query.answer(
                 one,
                 Sums(
-                    value=sums["value"][i],
+                    value=sums["value"][i] if "value" in sums else 0.0,
                     gradient=one.model.from_units_of_X(sums["cross"][i][:, None], sums["total"][i]),
                     weight=sums["weight"][i],
                 ),
             )
-            for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True))
+            for i, (one, query) in enumerate(zip(self.problems, self.queries, strict=True))
         ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hessian(Query):
+    """The Hessian at `w` ``(d,)`` and nothing else: answers ``(d, d)``."""
+
+    name: ClassVar[str] = "hessian"
+    heavy: ClassVar[bool] = True
+    w: Array
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.w) ** 2
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        s = tile.targets(problem)[1]
+        z = problem.model.margins(self.w, tile.X)
+        return Sums(curvature=self.at(z, problem, tile), weight=_mass(tile, s))
+
+    def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
+        """The sum over the rows of a tile whose margins are known."""
+        y, s = tile.targets(problem)
+        curve = _weighted(problem.loss.curve(z, y), s)
+        return problem.model.curvature(tile.design(problem.model), curve)
+
+    def answer(self, problem: Problem, sums: Sums) -> Array:
+        H: Array = sums["curvature"] / sums["weight"]
+        H[np.diag_indices_from(H)] += problem.penalty_curve(self.w)
+        return H
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -459,17 +587,82 @@ class Curvature(Query):
         return 8 * len(self.w) ** 2
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        y, s = tile.targets(problem)
         z = problem.model.margins(self.w, tile.X)
-        curve = _weighted(problem.loss.curve(z, y), s)
-        curvature = problem.model.curvature(tile.X, curve)
+        curvature = Hessian(self.w).at(z, problem, tile)
         return Sums(curvature=curvature, **Gradient(self.w).at(z, problem, tile))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
-        f, g = Gradient(self.w).answer(problem, sums)
-        H = sums["curvature"] / sums["weight"]
-        H[np.diag_indices_from(H)] += problem.penalty_curve(self.w)
-        return f, g, H
+        return *Gradient(self.w).answer(problem, sums), Hessian(self.w).answer(problem, sums)
+
+
+BASIS_ROWS = 10_000
+"""Rows that the basis of :class:`Hessians` is made from, about."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hessians(Query):
+    """The :class:`Hessian` of many problems over the same rows of float32, by products in float32: answers a
+    list of ``(d, d)``.
+
+    Such products lose what tells collinear features apart, but not in a basis R in which the second moments
+    of the features A are about the identity. With D = A R, in float64, rounded to float32,
+
+        H = R^-T (D' diag(c) D) R^-1,
+
+    where sums over tiles are in float64: relative to H the error is that of float32 products of well
+    conditioned columns, some 1e-7. The product with R is made once for all problems, and pays from a few on.
+
+    Attributes
+    ----------
+    problems : (m,) of Problem
+        Whose models have one column, and the same design.
+    points : (m,) of (d,)
+        Where to look.
+    basis, inverse : (d, d)
+        R and its inverse.
+    """
+
+    name: ClassVar[str] = "hessian"
+    heavy: ClassVar[bool] = True
+    problems: tuple[Problem, ...]
+    points: tuple[Array, ...]
+    basis: Array
+    inverse: Array
+
+    @staticmethod
+    def suit(problem: Problem, rows: Rows) -> bool:
+        """Whether the Hessian of a problem over these rows may go with others."""
+        return problem.model.one_column and compute_dtype(rows.X.dtype) == np.float32
+
+    @classmethod
+    def of(cls, problems: tuple[Problem, ...], points: tuple[Array, ...], rows: Rows) -> Hessians:
+        """With the basis that suits the rows."""
+        every = max(len(rows) // BASIS_ROWS, 1)
+        A = problems[0].model.design(rows.X[::every])
+        values, vectors = np.linalg.eigh(A.T @ A / max(len(A), 1))
+        root = np.sqrt(np.maximum(values, 1e-12 * max(values[-1], np.finfo(float).tiny)))
+        return cls(problems, points, vectors / root, (vectors * root).T)
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.points) * len(self.basis) ** 2
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        D = (self.problems[0].model.design(tile.X) @ self.basis).astype(np.float32)
+        found, weight = np.empty((len(self.points), *self.basis.shape)), np.empty(len(self.points))
+        for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True)):
+            y, s = tile.targets(one)
+            curve = _weighted(one.loss.curve(one.model.margins(w, tile.X), y), s)
+            found[i] = one.model.curvature(D, curve.astype(np.float32))
+            weight[i] = _mass(tile, s)
+        return Sums(curvature=found, weight=weight)
+
+    def answer(self, problem: Problem | None, sums: Sums) -> list[Array]:
+        return [
+            Hessian(w).answer(one, Sums(curvature=self.inverse.T @ found @ self.inverse, weight=weight))
+            for one, w, found, weight in zip(
+                self.problems, self.points, sums["curvature"], sums["weight"], strict=True
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -486,7 +679,9 @@ class Product(Query):
         curve = problem.loss.curve(model.margins(self.w, tile.X), y)
         dz = model.margins(self.v, tile.X)
         bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
-        return Sums(product=model.adjoint(tile.X, _weighted(bent, s)), weight=_mass(tile, s))
+        product = model.adjoint(tile.X, _weighted(bent, s))
+        _told(tile, product)
+        return Sums(product=product, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         out: Array = sums["product"] / sums["weight"] + problem.penalty_curve(self.w) * self.v
@@ -516,6 +711,7 @@ class Line(Query):
             slope *= dz
             values[j] = _total(value, s)
             slopes[j] = np.sum(_total(slope, s))
+        _told(tile, values, slopes)
         return Sums(values=values, slopes=slopes, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[Array, Array]:
@@ -543,14 +739,20 @@ class Score(Query):
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         assert tile.y is not None
         z, y, s = problem.model.margins(self.w, tile.X), tile.y, tile.sample_weight
-        bad_X = Bad() if np.isfinite(z).all() else Bad.nonfinite(tile.X, tile.numbers)
+        bad_X = Bad()
+        if not np.isfinite(z).all():  # float32 may have overflowed
+            z = problem.model.margins(self.w, tile.X.astype(np.float64))
+            bad_X = Bad.nonfinite(tile.X, tile.numbers)
         bad_y, bad_s = Bad.nonfinite(y, tile.numbers), Bad.weights(s, tile.numbers)
         found = {"n_rows": len(z), "bad_X": bad_X, "bad_y": bad_y, "bad_s": bad_s}
         if bad_s.rows:
             s = None
         if problem.labels is not None:
+            y = _one_column(y)
+            found["bad_y"] = Bad.of(_no_label(y), y, tile.numbers)
+            _same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
-            hit = problem.labels[codes.astype(np.intp)] == _one_column(y)
+            hit = problem.labels[codes.astype(np.intp)] == y
             return Sums(hit=_total(hit, s), weight=_mass(tile, s), **found)
         y = _columns(y).astype(np.float64)
         offset = 0.0 if problem.offset is None else problem.offset
@@ -565,7 +767,8 @@ class Score(Query):
                 **found,
             )
         y = y - offset
-        miss = (z.reshape(y.shape) - y) ** 2
+        with np.errstate(over="ignore"):
+            miss = (z.reshape(y.shape) - y) ** 2
         return Sums(miss=_total(miss, s), y=Moments.of(y, s), weight=_mass(tile, s), **found)
 
     def answer(self, problem: Problem, sums: Sums) -> float:

@@ -12,18 +12,18 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.engines.base import Layout
+from daskgd.engines.base import Layout, Memory
 from daskgd.engines.serial import Threaded
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import LANES, Ask, Gradient, Gradients, Query
-from daskgd.solvers.base import Aside, Solve, Solved, Solver, State, Steps
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Hessians, Query
+from daskgd.solvers.base import Aside, Here, Solve, Solved, Solver, State, Steps
 
 Array = NDArray[Any]
 
@@ -39,6 +39,9 @@ class Engine(Protocol):
 
     nbytes: int
     """Bytes one sweep reads, decoded."""
+
+    memory: Memory
+    """What partition queries remember; set where a fit is resumed."""
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
@@ -91,11 +94,27 @@ class Journal:
 
     def commit(self, state: State, iteration: int) -> None:
         """An iteration is complete: forget the answers that led to it."""
+        state = _contiguous(state)
         self.state, self.iteration, self.entries = state, iteration, []
         if not np.isfinite(self.first):
             self.first = state.f
-        if self.best is None or state.f <= self.best.f:
+        if self.best is None or (
+            np.isfinite(state.f)
+            and np.isfinite(state.point).all()
+            and not state.f > self.best.f  # which may not be a number
+        ):
             self.best = state
+
+
+def _contiguous(state: State) -> State:
+    """The same, without arrays that are strided views: read back they would not be, and give other bits."""
+    strided: dict[str, Any] = {
+        f.name: np.ascontiguousarray(value)
+        for f in fields(state)
+        if isinstance(value := getattr(state, f.name), np.ndarray)
+        and not (value.flags.c_contiguous or value.flags.f_contiguous)
+    }
+    return replace(state, **strided) if strided else state
 
 
 def digest(queries: Sequence[Query]) -> str:
@@ -126,6 +145,11 @@ def digest(queries: Sequence[Query]) -> str:
 # -- stopping -----------------------------------------------------------------------------------
 
 
+GROWN, LOST = 1e3, 1e10
+"""How many times the first objective, or that of the best constant model, is a sign of divergence; with
+``tol=0``, which runs what was asked, only the second is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """When to stop, and why.
@@ -133,7 +157,8 @@ class Stop:
     Attributes
     ----------
     tol : float
-        Relative gap, ``gap / max(f, baseline / 1000)``, at which to stop; 0 runs `max_iter` iterations.
+        Relative gap, ``gap / max(f, baseline / 1000)``, at which to stop; 0 runs `max_iter` iterations with
+        the solver's steps as they were given.
     max_iter : int
         Most iterations.
     baseline : float
@@ -154,10 +179,11 @@ class Stop:
     def outcome(self, state: State, iteration: int, first: float) -> str | None:
         """``"converged"``, ``"diverged"``, ``"stalled"``, ``"budget_spent"``, or None to go on.
 
-        `first` is the first objective seen: one that has grown ten thousand million times is lost.
+        `first` is the first objective seen.
         """
-        ceiling = 1e10 * max(first, self.baseline)
-        if iteration and (not np.isfinite(state.f) or 0 < ceiling < state.f):
+        ceiling = (GROWN if self.tol > 0 else LOST) * max(first, self.baseline)
+        finite = np.isfinite(state.f) and np.isfinite(state.w).all()
+        if iteration and (not finite or 0 < ceiling < state.f):
             return "diverged"
         if self.tol > 0 and self.relative(state) <= self.tol:
             return "converged"
@@ -168,12 +194,15 @@ class Stop:
 
 @dataclass(slots=True)
 class Result:
-    """Where a fit is: the current state while it runs, the final one with its `outcome` at the end."""
+    """Where a fit is: the current state while it runs, the final one with its `outcome` at the end; `step`
+    and `halvings` are the State's."""
 
     w: Array
     gap: float = np.inf
     n_iter: int = 0
     outcome: str = "interrupted"
+    step: float = 0.0
+    halvings: int = 0
 
 
 # -- the loop -----------------------------------------------------------------------------------
@@ -181,15 +210,17 @@ class Result:
 
 @dataclass(slots=True)
 class Meter:
-    """What a fit has cost so far: sweeps and decoded bytes of the data, seconds since it began."""
+    """What a fit has cost so far: sweeps and decoded bytes of the data, seconds since it began; `before` are
+    those of earlier processes, where it is resumed."""
 
     sweeps: int = 0
     bytes: int = 0
+    before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.began
+        return self.before + time.perf_counter() - self.began
 
 
 def loop(
@@ -233,7 +264,16 @@ def loop(
     if journal.state is None:
         journal.commit((yield from ask(journal.play(solver.start(problem, w, *found)))), 0)
     note()
-    while (outcome := stop.outcome(journal.state, journal.iteration, journal.first)) is None:
+    while True:
+        outcome = stop.outcome(journal.state, journal.iteration, journal.first)
+        if outcome == "diverged" and stop.tol > 0:
+            # A function of what the journal holds, so that a fit that is killed here comes to the same.
+            shorter = solver.retreat(journal.best, journal.state)
+            if shorter is not None:
+                journal.state = shorter
+                outcome = stop.outcome(journal.state, journal.iteration, journal.first)
+        if outcome is not None:
+            break
         state = yield from ask(journal.play(solver.iterate(problem, journal.state)))
         journal.commit(state, journal.iteration + 1)
         note()
@@ -247,13 +287,14 @@ def loop(
                     "seconds": meter.seconds,
                     "bytes": meter.bytes,
                     "sweeps": meter.sweeps,
+                    **({"step": float(state.step)} if state.step else {}),
                 }
             )
     if outcome == "diverged":
         result.gap = np.inf
     else:
         result.w, result.gap = journal.state.w, stop.relative(journal.state)
-    result.outcome = outcome
+    result.outcome, result.step, result.halvings = outcome, journal.state.step, journal.state.halvings
     return result
 
 
@@ -266,13 +307,15 @@ def together(
     engine: Engine,
     lanes: Sequence[int | None] | None = None,
     threads: int = 0,
+    after: Callable[[], None] | None = None,
 ) -> list[Any]:
     """Advance all fits in step, one sweep answering what each of them asks next; their return values.
 
     Equal questions about the data alone (surveys) are asked once, gradients as one product with X, in which
     each fit has a lane of its own (:class:`~daskgd.queries.Gradients`): by default its position, and none
     where there is but one fit. What is asked aside is worked on in `threads`, by default one for each core.
-    A fit that fails ends the others.
+    A fit that fails ends the others. `after` is called when all fits have taken in the answers of a sweep:
+    they are then at one point, from which all of them can be resumed.
     """
     results: list[Any] = [None] * len(fits)
     pending: dict[int, list[Ask]] = {}
@@ -310,6 +353,8 @@ def together(
                     meters[i].sweeps += 1
                     meters[i].bytes += engine.nbytes
                     advance(i, [pick(answers) for pick in where])
+                if after is not None:
+                    after()
     finally:
         for fit in fits:
             fit.close()
@@ -321,7 +366,7 @@ class _Sweep:
 
     def __init__(self) -> None:
         self.distinct: list[Ask] = []
-        self.stacks: dict[tuple[int, bool, int], dict[int, tuple[Problem, Gradient]]] = {}
+        self.stacks: dict[tuple[int, bool, type, int], dict[int, tuple[Problem, Gradient]]] = {}
 
     def places(self, asks: Sequence[Ask], lane: int | None) -> list[Callable[[list[Any]], Any]]:
         """Take in what a fit asks; how to find each answer among those of the sweep."""
@@ -341,10 +386,10 @@ class _Sweep:
 
     def _stacked(self, ask: Ask, lane: int | None) -> Callable[[list[Any]], Any] | None:
         """The same in a stack; None where the ask does not go there."""
-        if lane is None or type(ask.query) is not Gradient or not ask.problem.model.one_column:
+        if lane is None or not isinstance(ask.query, Gradient) or not ask.problem.model.one_column:
             return None
         for nth in count():  # a fit that asks for several has a lane in as many stacks
-            key = lane // LANES, ask.problem.model.far, nth
+            key = lane // LANES, ask.problem.model.far, type(ask.query), nth
             stack = self.stacks.setdefault(key, {})
             if lane % LANES not in stack:
                 break
@@ -378,7 +423,7 @@ def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -
         if isinstance(queries[0], Solve):
             found = solve(queries, [asked[i][0] for i, _ in places], each)
         else:
-            found = _in_memory(queries[0].rows, each).sweep([Ask(q.problem, q.query) for q in queries])
+            found = here(queries, [asked[i][0] for i, _ in places], each)
         for (i, j), answer in zip(places, found, strict=True):
             answers[i][j] = answer
 
@@ -432,6 +477,33 @@ def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,), threads
         state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
         out.append(Solved(state.point, state.f, state.g, state.gap, journal.first))
     return out
+
+
+def here(asked: Sequence[Here], lanes: Sequence[int | None], threads: int = 1) -> list[Any]:
+    """Answer tile queries from the same rows in one walk over them, Hessians of fits with lanes by one query
+    (:class:`~daskgd.queries.Hessians`), in which none depends on the others."""
+    rows = asked[0].rows
+    alone: list[int] = []
+    stacks: list[list[int]] = []
+    for at, (one, lane) in enumerate(zip(asked, lanes, strict=True)):
+        if lane is None or type(one.query) is not Hessian or not Hessians.suit(one.problem, rows):
+            alone.append(at)
+            continue
+        alike = (s for s in stacks if asked[s[0]].problem.model.designs_alike(one.problem.model))
+        stack = next(alike, None)
+        if stack is None:
+            stacks.append(stack := [])
+        stack.append(at)
+    asks = [Ask(asked[at].problem, asked[at].query) for at in alone]
+    for stack in stacks:
+        members = [asked[at] for at in stack]
+        points = tuple(one.query.w for one in members if isinstance(one.query, Hessian))
+        asks.append(Ask(None, Hessians.of(tuple(one.problem for one in members), points, rows)))
+    found = _in_memory(rows, threads).sweep(asks)
+    answers = dict(zip(alone, found[: len(alone)], strict=True))
+    for stack, Hs in zip(stacks, found[len(alone) :], strict=True):
+        answers.update(zip(stack, Hs, strict=True))
+    return [answers[at] for at in range(len(asked))]
 
 
 ASIDE_BYTES = 8 << 20

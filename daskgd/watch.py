@@ -1,16 +1,138 @@
-"""Watching a fit: the history every estimator keeps, and the line printed per iteration.
+"""Watching a fit: what happens in it, as events, and the history that every estimator keeps.
 
-A watcher is a callable that takes a row of the history, a mapping of plain numbers. Knows no data.
+A watcher is a callable that takes an event. It runs where ``fit`` was called, between sweeps; those that ship
+with daskgd are in :mod:`daskgd.watchers`. Knows no data and no engines.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO, overload
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
-"""Of every row, in order."""
+"""Of every row of a history, in order; after them ``step``, for solvers that have one."""
+
+
+# -- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A fit begins, or goes on from a checkpoint. May be answered as :class:`Iterated` is.
+
+    Attributes
+    ----------
+    fit : str
+        Its name; of fits that share sweeps each has its own.
+    solver, reason : str
+        The solver with its settings, and why this one.
+    max_iter : int
+    tol : float
+    nbytes : int
+        Decoded bytes that a sweep reads.
+    rows : sequence of mappings
+        Of the history so far.
+    """
+
+    fit: str
+    solver: str
+    reason: str
+    max_iter: int
+    tol: float
+    nbytes: int
+    rows: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A read of the data is done, and what followed from it; told after the iterations that it ended.
+
+    Attributes
+    ----------
+    fit : str
+    sweeps : int
+        Since the fit began, this one included.
+    seconds : float
+        That it took, with what was worked out from it.
+    nbytes : int
+        Decoded bytes that it read.
+    """
+
+    fit: str
+    sweeps: int
+    seconds: float
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Iterated:
+    """An iteration is done.
+
+    A watcher that answers it with True stops the fit; one that answers with this event, or an earlier one,
+    stops it with the model as it was then.
+
+    Attributes
+    ----------
+    fit : str
+    row : dict
+        Of the history: see :class:`History`. A watcher may add to it.
+    w : (d,)
+        The best parameters so far, in the units of the solver.
+    model : callable
+        Makes a fitted copy of the estimator as it is now.
+    """
+
+    fit: str
+    row: dict[str, Any]
+    w: Array
+    model: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A fit ended. A watcher that answers with an :class:`Iterated` ends it with the model as it was then.
+
+    Attributes
+    ----------
+    fit : str
+    outcome : str
+        ``"converged"``, ``"budget_spent"``, ``"stalled"``, ``"diverged"``, ``"stopped"`` (by a watcher), or
+        ``"interrupted"`` (by an exception).
+    """
+
+    fit: str
+    outcome: str
+
+
+Event: TypeAlias = Began | Swept | Iterated | Ended
+
+Watcher: TypeAlias = Callable[[Event], "bool | Iterated | None"]
+"""Takes every event of a fit. If it has an attribute `memory`, of numbers and arrays, a checkpoint holds it,
+and it is set where the fit is resumed, before :class:`Began` is told."""
+
+
+def watchers_of(given: Any) -> list[Watcher]:
+    """One watcher or several, as a list.
+
+    Raises
+    ------
+    TypeError : something that cannot be called.
+    """
+    several = list(given) if isinstance(given, Sequence) else [] if given is None else [given]
+    for one in several:
+        if not callable(one):
+            raise TypeError(f"watch: expected callables that take an event, got {one!r:.80}")
+    return several
+
+
+# -- the history --------------------------------------------------------------------------------
 
 
 class History(Sequence[Mapping[str, Any]]):
@@ -18,7 +140,8 @@ class History(Sequence[Mapping[str, Any]]):
 
     ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read and ``sweeps``. `solver` is the solver with its settings, and `reason` why it was chosen.
+    read and ``sweeps``; for solvers that have one also the length of the next ``step``. `solver` is the
+    solver with its settings, and `reason` why it was chosen.
 
     Examples
     --------
@@ -50,25 +173,81 @@ class History(Sequence[Mapping[str, Any]]):
         """The values under one key, a row each."""
         return [row[key] for row in self._rows]
 
+    def to_pandas(self) -> Any:
+        """A frame with a row per iteration (needs pandas).
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history({"iteration": 1, "loss": 0.5})
+        >>> history.to_pandas().loc[0, "loss"]
+        np.float64(0.5)
+        """
+        import pandas
+
+        return pandas.DataFrame(self._rows)
+
+    def plot(self, ax: Any = None) -> Any:
+        """The loss, and below it the estimated gap, by sweeps (needs matplotlib).
+
+        Parameters
+        ----------
+        ax : pair of matplotlib axes, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        matplotlib figure
+        """
+        if ax is None:
+            from matplotlib import pyplot
+
+            _, ax = pyplot.subplots(2, 1, sharex=True, layout="constrained", figsize=(6, 5))
+        above, below = ax
+        sweeps, gap = self.column("sweeps"), np.array(self.column("gap"), dtype=float)
+        above.plot(sweeps, self.column("loss"), marker=".")
+        above.set(ylabel="objective")
+        shown = np.isfinite(gap) & (gap > 0)
+        below.semilogy(np.array(sweeps)[shown], gap[shown], marker=".")
+        below.set(xlabel="sweeps (reads of the data)", ylabel="estimated relative gap")
+        return above.figure
+
     def __repr__(self) -> str:
         if not self._rows:
             return "<History: empty>"
         last = self._rows[-1]
         return f"<History: {len(self)} iterations, loss {last['loss']:.6g}, {last.get('sweeps')} sweeps>"
 
-
-class Printer:
-    """Prints a line per iteration: quiet enough for a batch log."""
-
-    def __init__(self, name: str, stream: TextIO | None = None) -> None:
-        self.name = name
-        self.stream = stream
-
-    def __call__(self, row: Mapping[str, Any]) -> None:
-        rate = row["bytes"] / max(row["seconds"], 1e-9) / 1e9
-        print(
-            f"{self.name}: iteration {row['iteration']:>4}  sweeps {row['sweeps']:>4}  "
-            f"loss {row['loss']:.8g}  gap {row['gap']:.1e}  {row['seconds']:.1f} s  {rate:.2f} GB/s",
-            file=self.stream or sys.stdout,
-            flush=True,
+    def _repr_html_(self) -> str:
+        if not self._rows:
+            return "<p>History: empty</p>"
+        shown = self._rows if len(self) <= 12 else [*self._rows[:3], None, *self._rows[-8:]]
+        names = list(self._rows[-1])
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        body = "".join(
+            f"<tr><td colspan='{len(names)}'>...</td></tr>"
+            if row is None
+            else "<tr>" + "".join(f"<td>{_number(row.get(name))}</td>" for name in names) + "</tr>"
+            for row in shown
         )
+        title = html.escape(f"{self!r} {self.solver}".strip())
+        return f"<table><caption>{title}</caption><tr>{head}</tr>{body}</table>{_curve(self.column('loss'))}"
+
+
+def _number(value: Any) -> str:
+    return html.escape(f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if value else str(value))
+
+
+def _curve(losses: Sequence[float], width: int = 320, height: int = 80) -> str:
+    """The objective by iteration, drawn in the page itself."""
+    f = np.array(losses, dtype=float)
+    f = f[np.isfinite(f)]
+    if len(f) < 2:
+        return ""
+    x = np.linspace(2, width - 2, len(f))
+    y = 2 + (height - 4) * (f.max() - f) / max(float(np.ptp(f)), 1e-300)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    return (
+        f"<svg width='{width}' height='{height}' role='img'><title>objective by iteration</title>"
+        f"<polyline points='{points}' fill='none' stroke='#1f77b4' stroke-width='1.5'/></svg>"
+    )

@@ -3,11 +3,14 @@
 Two routes give the same bytes. Dask arrays, and what is read piece by piece like them, are cut into tasks of
 whole chunks that write side by side; blocks of rows, be they slices of arrays in memory or what an iterable
 yields, are regrouped into whole chunks and written one after another. This room knows what may be stored and
-how it is cut; of zarr it knows only what `store` offers.
+how it is cut; of zarr it knows only what `sealing` and `store` offer.
 """
 
 from __future__ import annotations
 
+import errno
+import glob
+import logging
 import os
 import shutil
 import uuid
@@ -24,12 +27,16 @@ import numpy as np
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
-from daskgd.store import NAMES, ZarrArray, create_array, create_group, locate, occupied, seal
+from daskgd.integrity import ZarrArray, redacted
+from daskgd.sealing import abandon, create_array, create_group, occupied, seal
+from daskgd.store import KEY, NAMES, locate
 
 CODECS = ("lz4", "zstd", "none")
 TASK_BYTES = 64_000_000
 
 Columns = dict[str, np.ndarray]
+
+logger = logging.getLogger(KEY)
 
 
 def write_dataset(
@@ -48,8 +55,11 @@ def write_dataset(
 
     Parameters
     ----------
-    path : local path, or a URL that zarr understands. A local dataset is written beside `path` and renamed at
-        the end, so that a failure leaves nothing behind. At a URL it leaves what `open_store` refuses.
+    path : local path, or a URL that zarr understands. A local dataset is written beside `path`, in a hidden
+        directory ``.NAME.*.partial``, and renamed at the end, so that a failure, be it a full disk, leaves
+        nothing behind and what was at `path` whole. A process that is killed leaves that directory; as
+        another may be writing there, later writes do not remove it, but log a warning. At a URL a failure
+        leaves what `open_store` refuses.
     X : (n, p) numpy, dask or zarr array, pandas DataFrame or list of rows; or an iterable of blocks of rows,
         each of them `X_block`, `(X_block, y_block)` or `(X_block, y_block, weight_block)`, which is streamed:
         memory stays a few chunks. A list or tuple holds blocks if its items are arrays or tuples of them.
@@ -171,18 +181,32 @@ def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
     remote = "://" in location
     target = location if remote else os.path.realpath(location)
     if occupied(target) and not overwrite:
-        raise FileExistsError(f"{location} exists; pass overwrite=True to replace it, or choose another path")
+        raise FileExistsError(
+            f"{redacted(location)} exists; pass overwrite=True to replace it, or choose another path"
+        )
     if remote:
         yield create_group(target)
         return
     parent, name = os.path.split(target)
     made = _make(parent)
+    left = glob.glob(f".{glob.escape(name)}.*.partial*", root_dir=parent, include_hidden=True)
+    if left:
+        logger.warning(
+            f"{target}: beside it lies what earlier writes left as they were killed, or what others are "
+            f"writing now: {', '.join(sorted(left)[:5])}; remove it if nobody is"
+        )
     partial = os.path.join(parent, f".{name}.{uuid.uuid4().hex}.partial")
+    group = None
     try:
-        yield create_group(partial)
+        group = create_group(partial)
+        yield group
         _swap(partial, target)
-    except BaseException:
+    except BaseException as error:
+        if group is not None:
+            abandon(group)
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.add_note(f"{location}: no room to write the dataset; what was written is removed")
         with suppress(OSError):  # not empty: another has put something there
             for folder in made:
                 os.rmdir(folder)
@@ -202,15 +226,15 @@ def _make(folder: str) -> list[str]:
 def _swap(partial: str, target: str) -> None:
     """Rename `partial` to `target`; what was there before is there again if that fails."""
     old = f"{partial}.old"
-    if os.path.lexists(target):
-        os.rename(target, old)
     try:
+        if os.path.lexists(target):
+            os.rename(target, old)
         os.rename(partial, target)
-    except BaseException:
-        if os.path.lexists(old):
+    finally:
+        if os.path.lexists(target):
+            shutil.rmtree(old, ignore_errors=True)
+        elif os.path.lexists(old):
             os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # -- dask arrays: one graph -----------------------------------------------------------------------

@@ -32,6 +32,7 @@ from daskgd.dashboard.fits import COLUMNS, FITS, MEMBERS, NAME, SWEEPS, Fit, tol
 from daskgd.dashboard.plugin import TrainingMonitor
 from daskgd.engines.clock import Clock, Spent
 from daskgd.engines.graph import Graph
+from daskgd.watch import Iterated
 
 SECRET = "s3cr3t-t0ken"
 
@@ -394,6 +395,10 @@ def test_a_fit_that_fails_is_told_as_such(small, client):
     assert metrics(client)[-1]["n_sweeps"] == 2
 
 
+def iterated(**row: Any) -> Iterated:
+    return Iterated("LogisticRegression", row, np.zeros(1), lambda: None)
+
+
 def test_telling_makes_no_sweep_wait_and_is_held_to_its_share_of_the_time():
     class Slow:
         id = "c"
@@ -409,7 +414,7 @@ def test_telling_makes_no_sweep_wait_and_is_held_to_its_share_of_the_time():
     client = Slow()
     told_of = monitor.Monitor(client, "t", "A")
     for i in range(1000):
-        told_of({"iteration": i}, "A")  # while the scheduler hangs
+        told_of(iterated(iteration=i))  # while the scheduler hangs
     assert not client.sent
     client.go_on.set()
     told_of.close("converged")
@@ -472,7 +477,7 @@ def test_a_scheduler_without_daskgd_gets_the_page(tmp_path):
         with pytest.raises(ModuleNotFoundError):
             client.run_on_scheduler(lambda: __import__("daskgd"))
         told_of = monitor.Monitor(client, "0a1b2c3d", "LogisticRegression")
-        told_of({"iteration": 1, "loss": 0.5, "sweeps": 2})
+        told_of(iterated(iteration=1, loss=0.5, sweeps=2))
         thread = monitor.installed(client)
         assert thread is not None
         thread.join(60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
 from operator import add
@@ -19,7 +19,20 @@ from daskgd.losses import Hinge, Logistic, Softmax, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows
-from daskgd.queries import LANES, Ask, Curvature, Gradient, Gradients, Line, Query, Score, Survey
+from daskgd.queries import (
+    LANES,
+    Ask,
+    Curvature,
+    Gradient,
+    Gradients,
+    Hessian,
+    Hessians,
+    Line,
+    Query,
+    Score,
+    Slope,
+    Survey,
+)
 from daskgd.sums import MAX_LABELS, Bad, Labels, Moments
 from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference
 
@@ -36,10 +49,20 @@ def test_contract(query: Query, problem: Problem | None, rows: Rows) -> None:
     check_query(query, problem, rows)
 
 
-@pytest.mark.parametrize("query", [QUERIES[0], QUERIES[3]], ids=["Gradient", "Survey"])
-def test_contract_in_float32(query: tuple[Query, Problem | None, Rows]) -> None:
-    q, problem, rows = query
+@pytest.mark.parametrize("kind", [Gradient, Slope, Hessian, Survey], ids=lambda kind: kind.__name__)
+def test_contract_in_float32(kind: type[Query]) -> None:
+    q, problem, rows = next(known for known in QUERIES if type(known[0]) is kind)
     check_query(q, problem, Rows(rows.X.astype("f4"), rows.y, rows.sample_weight, 0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_contract_of_hessians_in_float32(weighted: bool, rng: np.random.Generator) -> None:
+    problem, rows = collinear(rng, 60)
+    s = rng.uniform(0.5, 2, len(rows)) if weighted else None
+    rows = Rows(rows.X, rows.y, s, 0)
+    w, v = rng.standard_normal((2, problem.model.size))
+    query = Hessians.of((problem, replace(problem, penalty=L2(0.3))), (w, v), rows)
+    check_query(query, None, rows, rtol=1e-5)
 
 
 # -- against formulas of their own --------------------------------------------------------------
@@ -335,6 +358,75 @@ def test_check_notices(defect: str, sentence: str) -> None:
     check_query(Broken(w), problem, rows)
     with pytest.raises(AssertionError, match=sentence):
         check_query(Broken(w, defect), problem, Rows(rows.X.copy(), rows.y, None, 0))
+
+
+def collinear(rng: np.random.Generator, n: int) -> tuple[Problem, Rows]:
+    """A logistic problem and rows of float32, whose Hessians have eigenvalues in a ratio of some 1e7."""
+    X = rng.standard_normal((n, 5)) @ (
+        np.linalg.qr(rng.standard_normal((5, 5)))[0] * np.geomspace(1, 3e-4, 5)
+    )
+    X = (X @ np.linalg.qr(rng.standard_normal((5, 5)))[0] + 1).astype("f4")
+    model = Linear(5, center=X.mean(axis=0, dtype=float), scale=X.std(axis=0, dtype=float))
+    y = (rng.random(n) < 0.5).astype("i1")
+    return Problem(Logistic(), model, L2(0.0), np.array([0, 1])), Rows(X, y, None, 0)
+
+
+def apart(H: np.ndarray, exact: np.ndarray) -> float:
+    """The largest error of a quadratic form, relative to itself."""
+    values, vectors = np.linalg.eigh(exact)
+    root = vectors / np.sqrt(values)
+    return float(np.abs(np.linalg.eigvalsh(root.T @ (H - exact) @ root)).max())
+
+
+def test_hessians_in_float32_keep_what_tells_features_apart(rng: np.random.Generator) -> None:
+    problem, rows = collinear(rng, 30_000)
+    w, v = 0.3 * rng.standard_normal((2, problem.model.size))
+    exact = [sweep(rows, (problem, Hessian(at)), block_rows=5000)[0] for at in (w, v)]
+    query = Hessians.of((problem, problem), (w, v), rows)
+    (found,) = sweep(rows, (None, query), block_rows=5000)
+    assert max(map(apart, found, exact)) < 1e-5
+    # That is owed to the basis: the same products without it know nothing of the least eigenvalues.
+    eye = np.eye(len(query.basis))
+    (plain,) = sweep(rows, (None, replace(query, basis=eye, inverse=eye)), block_rows=5000)
+    assert max(map(apart, plain, exact)) > 1e-3
+
+
+def test_hessians_do_not_depend_on_one_another(rng: np.random.Generator) -> None:
+    problem, rows = collinear(rng, 1000)
+    points = tuple(rng.standard_normal((4, problem.model.size)))
+    (many,) = sweep(rows, (None, Hessians.of((problem,) * 4, points, rows)))
+    for one, w in zip(many, points, strict=True):
+        (alone,) = sweep(rows, (None, Hessians.of((problem,), (w,), rows)))
+        assert np.array_equal(alone[0], one)
+
+
+def test_hessians_of_features_that_do_not_vary(rng: np.random.Generator) -> None:
+    X = np.zeros((50, 3), "f4")
+    X[:, 0] = rng.standard_normal(50)
+    problem = Problem(Logistic(), Linear(3), L2(0.1), np.array([0, 1]))
+    rows, w = Rows(X, (X[:, 0] > 0).astype("i1"), None, 0), rng.standard_normal(4)
+    ((H,),) = sweep(rows, (None, Hessians.of((problem,), (w,), rows)))
+    assert np.allclose(H, sweep(rows, (problem, Hessian(w)))[0], atol=1e-6)
+
+
+def test_one_column_of_float32_suits_hessians() -> None:
+    problem, rows = collinear(np.random.default_rng(0), 10)
+    assert Hessians.suit(problem, Rows(rows.X, rows.y, None, 0, dtype=np.dtype(float)))
+    assert not Hessians.suit(problem, Rows(rows.X.astype(float), rows.y, None, 0))
+    assert not Hessians.suit(Problem(Softmax(), Linear(5, 3), L2()), rows)
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_the_parts_of_a_curvature(example: Any, rng: np.random.Generator) -> None:
+    problem, rows = example.problem, example.rows
+    w = rng.standard_normal(problem.model.size)
+    (f, g, H), (f0, g0), slope, hessian = sweep(
+        rows, (problem, Curvature(w)), (problem, Gradient(w)), (problem, Slope(w)), (problem, Hessian(w))
+    )
+    assert f == f0
+    assert np.array_equal(g, g0)
+    assert np.allclose(slope, g, rtol=1e-13, atol=1e-15)
+    assert np.array_equal(hessian, H)
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +27,13 @@ import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.codecs.numcodecs import Delta
+from zarr.storage import LocalStore
 
 from daskgd import writing
-from daskgd.ingest import as_dataset, zarr_behind
-from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store, verify_store
+from daskgd.intake import as_dataset, zarr_behind
+from daskgd.sealing import verify_store
+from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store
 from daskgd.store import column as store_column
 from daskgd.writing import write_dataset
 
@@ -306,7 +315,7 @@ def test_url(shards: int | None) -> None:
     with pytest.raises(StoreError, match="X: 1 chunks are missing, the first is c/1/0"):
         open_store(url)
     fs.pipe("/daskgd-other/file", b"mine")
-    with pytest.raises(FileExistsError, match="not a zarr group"):
+    with pytest.raises(FileExistsError, match="no zarr group"):
         write_dataset("memory://daskgd-other", X, overwrite=True)
 
     def dies() -> Iterator[np.ndarray]:
@@ -404,8 +413,12 @@ def test_a_bad_chunk_is_never_data(
             keep = chunk(path, array, i).read_bytes()
             fault(chunk(path, array, i))
             start, stop = i * unit, min((i + 1) * unit, N)
+            cause = ""
+            if shards and fault is flip:  # which only one chunk of the shard feels
+                stop, cause = min(start + ROWS, N), "inner chunk 0 of the shard: "
             for a, b in [(start, stop), (start - 1, stop), (0, N)]:
-                with pytest.raises(ChunkError, match=f"{array}.*chunk c/{i}.*rows {start}:{stop}") as error:
+                message = f"{array}, chunk c/{i}.*: rows {start}:{stop} cannot be read: {cause}"
+                with pytest.raises(ChunkError, match=message) as error:
                     column.read(a, b)
                 assert str(path) in str(error.value)
                 again = pickle.loads(pickle.dumps(error.value))
@@ -435,6 +448,90 @@ def test_every_flipped_bit_is_found(tmp_path: Path, pipeline: str) -> None:
                 with pytest.raises(ChunkError, match="checksum"):
                     column.read(a, b)
         file.write_bytes(good)
+
+
+# -- foreign arrays -------------------------------------------------------------------------------
+
+CHECKED: dict[str, Any] = {"crc32c": zarr.codecs.Crc32cCodec(), "zstd": zarr.codecs.ZstdCodec(checksum=True)}
+FOREIGN = (2 * ROWS + 3, P)
+
+
+def foreign(path: Path, dtype: str = "f4", **options: Any) -> tuple[zarr.Array, np.ndarray]:
+    """An array that daskgd did not write, and what is in it."""
+    X = np.random.default_rng(0).standard_normal(FOREIGN).astype(dtype)
+    array = zarr.create_array(path, shape=FOREIGN, chunks=(ROWS, P), dtype=dtype, **options)
+    array[:] = X
+    return array, X
+
+
+needs_zarrs = pytest.mark.skipif(find_spec("zarrs") is None, reason="zarrs is not installed")
+
+
+@needs_zarrs
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"zarr_format": 2}, {"compressors": None}, {"shards": (2 * ROWS, P)}],
+    ids=["v3", "v2", "raw", "shards"],
+)
+def test_foreign_arrays_are_read_by_zarrs(tmp_path: Path, options: dict[str, Any]) -> None:
+    before = pickle.dumps(zarr.config.config)
+    array, X = foreign(tmp_path / "d", **options)
+    for column in (Column(array), pickle.loads(pickle.dumps(Column(array)))):
+        assert column.reader == "ZarrsCodecPipeline"
+        for a, b in [(0, len(X)), (0, ROWS), (ROWS, 2 * ROWS), (3, ROWS), (ROWS, ROWS), (2 * ROWS, len(X))]:
+            x = column.read(a, b)
+            np.testing.assert_array_equal(x, X[a:b])
+            assert x.flags.c_contiguous
+            assert x.flags.aligned
+    assert pickle.dumps(zarr.config.config) == before
+    assert type(zarr.open_array(tmp_path / "d").async_array.codec_pipeline).__name__ == "BatchedCodecPipeline"
+
+
+@pytest.mark.parametrize("codec", CHECKED)
+@pytest.mark.parametrize("shards", [None, (2 * ROWS, P)], ids=["chunks", "shards"])
+def test_no_flipped_bit_is_read_from_foreign_arrays(
+    tmp_path: Path, codec: str, shards: tuple[int, int] | None
+) -> None:
+    array, X = foreign(tmp_path / "d", compressors=CHECKED[codec], shards=shards)
+    column = Column(array)
+    step, caught = column.chunk_rows, 0
+    for i in range(-(-len(X) // step)):
+        start, stop = i * step, min((i + 1) * step, len(X))
+        file = tmp_path / "d" / "c" / str(i) / "0"
+        good = file.read_bytes()
+        for byte in range(0, len(good), 7):
+            bad = bytearray(good)
+            bad[byte] ^= 1 << byte % 8
+            file.write_bytes(bad)
+            for a, b in [(start, stop), (start, start + 1), (start + 1, stop), (0, len(X))]:
+                try:  # a bit of what is not needed may be passed over
+                    np.testing.assert_array_equal(column.read(a, b), X[a:b])
+                except ChunkError:
+                    caught += (a, b) == (start, stop)
+        file.write_bytes(good)
+    assert caught > 50
+
+
+@needs_zarrs
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr")
+def test_where_zarrs_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on disk, another byte order, a codec it does not know, by choice, where it is not installed."""
+    array, X = foreign(tmp_path / "d")
+    memory = zarr.array(X, chunks=(ROWS, P))
+    swapped, Y = foreign(tmp_path / "swapped", ">f4")
+    odd, _ = foreign(tmp_path / "odd", filters=Delta(dtype="<f4"))  # which rounds
+    for there, values in [(memory, X), (swapped, Y), (odd, np.asarray(odd[:]))]:
+        column = Column(there)
+        assert column.reader == "BatchedCodecPipeline"
+        np.testing.assert_array_equal(everything(column), values)
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        chosen = zarr.open_array(tmp_path / "d", mode="r")
+        assert Column(array).reader == "BatchedCodecPipeline"  # which this one was opened with
+    assert Column(chosen).reader == "ZarrsCodecPipeline"
+    assert Column(chosen)._whole is None
+    monkeypatch.setattr("daskgd.store.find_spec", lambda name: None)
+    assert Column(array).reader == "BatchedCodecPipeline"
+    np.testing.assert_array_equal(everything(Column(array)), X)
 
 
 def test_a_chunk_of_another_size(tmp_path: Path, written: Path) -> None:
@@ -585,6 +682,130 @@ def test_failure_leaves_nothing(tmp_path: Path, how: str, error: type[BaseExcept
         np.testing.assert_array_equal(everything(open_store(path).X), X)
 
 
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("at", ["create", "X/c/4", "y/c/0", "seal"])
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, lazy: bool, existing: bool
+) -> None:
+    X, y, w = data()
+    if existing:
+        write_dataset(tmp_path / "d", X, y, w, chunk_bytes=BYTES)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    put, calls = LocalStore.set, []
+
+    async def full(self: LocalStore, key: str, value: Any, **settings: Any) -> None:
+        calls.append(key)
+        root = key == "zarr.json"
+        if at in key or (root and at == "create") or (root and at == "seal" and calls.count(key) > 1):
+            (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / key).write_bytes(b"torn")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root / key))
+        await put(self, key, value, **settings)
+
+    monkeypatch.setattr(LocalStore, "set", full)
+    args = tuple(da.from_array(a, chunks=25) for a in (X, y, w)) if lazy else (X, y, w)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_dataset(tmp_path / "d", *args, chunk_bytes=BYTES, overwrite=existing)
+    assert error.value.errno == errno.ENOSPC
+    assert f"{tmp_path / 'd'}: no room to write the dataset" in error.value.__notes__[0]
+    monkeypatch.undo()
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == (["d"] if existing else [])
+    if existing:
+        verify_store(tmp_path / "d")
+
+
+def test_writes_that_go_on_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zarr raises what the first of many writes raises; the others end later, here long after."""
+    put, late, failed = LocalStore.set, [], asyncio.Event()
+
+    async def one_fails(self: LocalStore, key: str, value: Any, **settings: Any) -> None:
+        if key == "X/c/0/0":
+            asyncio.get_running_loop().call_later(0.2, failed.set)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if key.startswith("X/c/"):
+            await failed.wait()
+            late.append(key)
+        await put(self, key, value, **settings)
+
+    monkeypatch.setattr(LocalStore, "set", one_fails)
+    with pytest.raises(OSError, match="No space left"):
+        write_dataset(tmp_path / "d", da.from_array(data()[0], chunks=-1), chunk_bytes=BYTES)
+    assert late
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import daskgd
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def blocks():
+    yield np.full((50, 2), 7.0)
+    if sys.argv[2] == "stream":
+        die()
+
+if sys.argv[2] == "rename":
+    rename, calls = os.rename, []
+    def killed(a, b):
+        die() if calls else calls.append(rename(a, b))
+    os.rename = killed
+daskgd.write_dataset(sys.argv[1], blocks(), chunk_bytes=160, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["stream", "rename"])
+def test_a_killed_write(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "daskgd")
+    path = tmp_path / "d[1]"  # which glob would take for a pattern
+    X = data()[0]
+    write_dataset(path, X)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), how])
+    assert done.returncode == -signal.SIGKILL
+    if how == "stream":
+        np.testing.assert_array_equal(everything(open_store(path).X), X)
+    else:
+        with pytest.raises(
+            StoreError, match=r"before an interrupted overwrite is .*\.partial\.old: rename it"
+        ):
+            open_store(path)
+        (old,) = tmp_path.glob("*.old")
+        np.testing.assert_array_equal(everything(open_store(old).X), X)
+    (partial,) = tmp_path.glob(".*.partial")
+    if how == "stream":
+        with pytest.raises(StoreError, match="half-written"):
+            open_store(partial)
+    write_dataset(path, X + 1, overwrite=True)
+    assert "beside it lies what earlier writes left" in caplog.text
+    assert partial.name in caplog.text
+    np.testing.assert_array_equal(everything(open_store(path).X), X + 1)
+    assert partial.exists()  # another may be writing there
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_rename_that_fails(
+    tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: type[BaseException]
+) -> None:
+    rename, calls = os.rename, []
+
+    def fails(a: str, b: str) -> None:
+        calls.append(a)
+        if len(calls) == failing:
+            raise error("the disk broke")
+        rename(a, b)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(error, match="the disk broke"):
+        write_dataset(written, data()[0] + 1, overwrite=True)
+    assert list(tmp_path.iterdir()) == [written]
+    np.testing.assert_array_equal(everything(open_store(written).X), data()[0])
+
+
 def test_existing_paths(tmp_path: Path, written: Path) -> None:
     X = data()[0]
     with pytest.raises(FileExistsError, match="pass overwrite=True"):
@@ -600,7 +821,7 @@ def test_existing_paths(tmp_path: Path, written: Path) -> None:
     (home / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("x")
     for place in (home, tmp_path / "file"):
-        with pytest.raises(FileExistsError, match="not a zarr group"):
+        with pytest.raises(FileExistsError, match="no zarr group"):
             write_dataset(place, X, overwrite=True)
     assert (home / "thesis.tex").exists()
     write_dataset(f"file://{tmp_path}/deep/er/url", X)

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from daskgd.engines.serial import Serial
-from daskgd.losses import Squared
+from daskgd.losses import Logistic, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem
-from daskgd.queries import LANES, Ask, Gradient, Gradients, Line, Query, Survey
+from daskgd.problems import Problem, Rows
+from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Line, Query, Survey
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver, State
+from daskgd.solvers.base import Here, halved
 from daskgd.testing import ArraySource, examples, run
-from daskgd.training import Journal, Meter, ReplayError, Result, Stop, digest, loop, together
-from daskgd.watch import KEYS, History, Printer
+from daskgd.training import Journal, Meter, ReplayError, Result, Stop, aside, digest, loop, together
+from daskgd.watch import KEYS, History
 
 PROBLEM = Problem(Squared(), Linear(1), L2())
 RIDGE = examples()[0]
@@ -59,7 +60,7 @@ class Counting:
 
     def answer(self, query: Query) -> Any:
         if isinstance(query, Gradients):
-            return [self.answer(Gradient(w)) for w in query.points]
+            return [self.answer(one) for one in query.queries]
         return len(self.asked), query
 
 
@@ -86,8 +87,11 @@ DOWN = [state(1.0, 1e-1), state(0.5, 1e-2), state(0.25, 1e-4), state(0.2, 1e-6),
         ([state(1.0), state(0.9, stalled=True), state(0.8)], Stop(0.0, 2), "budget_spent", 2, 0.8),
         ([state(1.0), state(0.5), state(np.nan)], Stop(1e-3, 99), "diverged", 2, 0.5),
         ([state(1.0), state(0.5), state(np.inf)], Stop(0.0, 99), "diverged", 2, 0.5),
-        ([state(1.0), state(0.5), state(1e9), state(2e10)], Stop(1e-3, 99), "diverged", 3, 0.5),
-        ([state(1e-3), state(1e8)], Stop(1e-3, 1, baseline=1.0), "budget_spent", 1, 1e8),
+        ([state(1.0), state(0.5), state(900.0), state(2e3)], Stop(1e-3, 99), "diverged", 3, 0.5),
+        ([state(1.0), state(0.5), state(1e9), state(2e10)], Stop(0.0, 99), "diverged", 3, 0.5),  # asked for
+        ([state(1e-3), state(900.0)], Stop(1e-3, 1, baseline=1.0), "budget_spent", 1, 900.0),
+        ([state(1.0), State(np.array([np.nan]), 0.5, np.ones(1))], Stop(1e-3, 1), "diverged", 1, 1.0),
+        ([state(np.nan), state(0.5), state(np.nan)], Stop(1e-3, 9), "diverged", 2, 0.5),
     ],
 )
 def test_outcomes(states: list[State], stop: Stop, outcome: str, n_iter: int, w: float) -> None:
@@ -110,11 +114,76 @@ def test_tol_0_runs_exactly_max_iter(solver: Solver) -> None:
     assert (result.outcome, result.n_iter, len(history)) == ("budget_spent", 60, 60)
 
 
-def test_a_step_too_long_diverges_and_keeps_the_best() -> None:
-    result, _ = run(GradientDescent(step=3.0), RIDGE, Stop(1e-6, 1000))
-    assert result.outcome == "diverged"
+TOO_LONG = [
+    GradientDescent(step=3.0),
+    GradientDescent(step=1e200),
+    GradientDescent(step=50.0, momentum=0.9),
+    GradientDescent(step=1e9, momentum=0.5, nesterov=True),
+    LocalGD(step=1e6, local_steps=3),
+]
+
+
+@pytest.mark.parametrize("solver", TOO_LONG, ids=repr)
+def test_a_step_too_long_is_halved_until_it_works(solver: Solver) -> None:
+    history = History()
+    result, _ = run(solver, RIDGE, Stop(1e-6, 2000), blocks=1, watch=history)
+    assert result.outcome == "converged"
+    assert result.halvings >= 1
+    assert result.step == solver.get_params()["step"] / 2**result.halvings
+    np.testing.assert_allclose(result.w, run(LBFGS(), RIDGE, Stop(1e-12, 99))[0].w, atol=5e-3)
+    # The history shows both: what it cost, and from which iteration on the step was another.
+    steps, losses = history.column("step"), np.array(history.column("loss"))
+    assert steps == sorted(steps, reverse=True)
+    assert len(set(steps)) == result.halvings + 1
+    assert losses[-1] < losses[0] or len(losses) > result.halvings
+    assert not losses[: steps.index(steps[-1])].max() <= 1e3 * losses[-1]
+
+
+@pytest.mark.parametrize("solver", TOO_LONG, ids=repr)
+def test_with_tol_0_a_step_too_long_diverges_and_keeps_the_best(solver: Solver) -> None:
+    """Exact runs have the steps that were asked for."""
+    result, _ = run(solver, RIDGE, Stop(0.0, 1000), blocks=1)
+    assert (result.outcome, result.halvings) == ("diverged", 0)
     assert result.n_iter < 100
     assert not result.w.any()  # where it began, before it got worse
+
+
+def test_a_step_is_not_halved_forever() -> None:
+    """Where the gradient itself is not finite, no step helps."""
+
+    @dataclass(slots=True)
+    class Lost(Scripted):
+        def retreat(self, best: State, lost: State) -> State | None:
+            return halved(best, lost)
+
+    start = State(np.zeros(1), 1.0, np.full(1, np.nan), step=1.0)
+    lost = State(np.ones(1), np.inf, np.ones(1), step=1.0)
+    assert drive(Lost([start, lost]), Stop(1e-3, 99)).outcome == "diverged"
+
+
+@pytest.mark.parametrize("solver", [GradientDescent(), GradientDescent(step=1e12, line_search=True), LBFGS()])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_searched_step_is_never_one_without_a_finite_value(solver: Solver, bad: float) -> None:
+    """The objective is finite within a ball around the start only."""
+
+    class Walled(Recording):
+        def sweep(self, asks: Sequence[Ask]) -> list[Any]:
+            return [self.behind(ask, answer) for ask, answer in zip(asks, super().sweep(asks), strict=True)]
+
+        def behind(self, ask: Ask, answer: Any) -> Any:
+            if isinstance(ask.query, Line):
+                far = np.array(
+                    [np.linalg.norm(ask.query.w + t * ask.query.d) > 1e-3 for t in ask.query.steps]
+                )
+                return tuple(np.where(far, bad, part) for part in answer)
+            return (bad, answer[1] * bad) if np.linalg.norm(ask.query.w) > 1e-3 else answer  # type: ignore[attr-defined]
+
+    history = History()
+    fit = loop(solver, RIDGE.problem, np.zeros(4), Stop(1e-6, 20), watch=history)
+    (result,) = together([fit], [Meter()], Walled(Serial(ArraySource.of(RIDGE.rows, 20))))
+    assert np.isfinite(history.column("loss")).all()
+    assert np.isfinite(result.w).all()
+    assert result.outcome in ("stalled", "budget_spent")
 
 
 def test_a_loop_checks_the_problem_before_it_asks() -> None:
@@ -143,13 +212,6 @@ def test_history_has_a_row_per_iteration_and_counts_what_was_read() -> None:
     assert sorted(history.column("seconds")) == history.column("seconds")
     assert all(type(value) in (int, float) for row in history for value in row.values())
     assert "3 iterations, loss 0.2, 4 sweeps" in repr(history)
-
-
-def test_printer_prints_a_line_per_iteration(capsys: pytest.CaptureFixture[str]) -> None:
-    run(GradientDescent(step=0.1), RIDGE, Stop(0, 3), watch=Printer("Ridge"))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert all(line.startswith(f"Ridge: iteration    {i}") for i, line in enumerate(lines, 1))
 
 
 def test_progress_holds_the_best_for_whoever_is_interrupted() -> None:
@@ -210,13 +272,20 @@ def test_a_replay_with_other_settings_fails_loudly(solver: Solver, other: Solver
     fit.close()
 
 
-def test_a_diverging_fit_resumed_ends_as_if_never_killed() -> None:
-    """What counts as diverged, and the best parameters so far, must survive the kill as well."""
-    solver, stop = GradientDescent(step=3.0), Stop(1e-6, 1000)
+@pytest.mark.parametrize("tol", [0.0, 1e-3])
+@pytest.mark.parametrize(
+    "solver", [GradientDescent(step=3.0, momentum=0.5), LocalGD(step=8.0, local_steps=3)]
+)
+def test_a_diverging_fit_resumed_ends_as_if_never_killed(solver: Solver, tol: float) -> None:
+    """What counts as diverged, the best parameters so far and the halved step must survive the kill."""
+    stop = Stop(tol, 1000)
     expected, sweeps = run(solver, RIDGE, stop, blocks=9)
-    for kill in (1, 3, sweeps - 1):
-        result, _ = run(solver, RIDGE, stop, blocks=9, journal=killed(solver, kill, stop))
-        assert (result.outcome, result.n_iter) == ("diverged", expected.n_iter), kill
+    assert expected.outcome == ("converged" if tol else "diverged")
+    assert bool(expected.halvings) == bool(tol)
+    for kill in range(1, sweeps):
+        result, rest = run(solver, RIDGE, stop, blocks=9, journal=killed(solver, kill, stop))
+        assert (result.outcome, result.n_iter) == (expected.outcome, expected.n_iter), kill
+        assert (result.step, result.halvings, kill + rest) == (expected.step, expected.halvings, sweeps), kill
         assert np.array_equal(result.w, expected.w), kill
 
 
@@ -259,7 +328,7 @@ def test_together_takes_as_many_sweeps_as_the_longest() -> None:
     engine, meters = Counting(), [Meter() for _ in range(4)]
     results = together([fit_of(n) for n in (3, 1, 5, 0)], meters, engine)
     assert len(engine.asked) == 5
-    assert [[len(ask.query.points) for ask in asks] for asks in engine.asked] == [[3], [2], [2], [1], [1]]
+    assert [[len(ask.query.queries) for ask in asks] for asks in engine.asked] == [[3], [2], [2], [1], [1]]
     assert [meter.sweeps for meter in meters] == [3, 1, 5, 0]
     assert [meter.bytes for meter in meters] == [300, 100, 500, 0]
     assert [[sweep for sweep, _ in result] for result in results] == [[1, 2, 3], [1], [1, 2, 3, 4, 5], []]
@@ -272,7 +341,7 @@ def test_together_asks_equal_surveys_once() -> None:
     fits = [fit_of(1, ask=ask) for ask in (one, Ask(None, Survey(classification=True)), other, one)]
     results = together([*fits, fit_of(1), fit_of(1)], [Meter() for _ in range(6)], engine)
     assert [ask.query for ask in engine.asked[0][:2]] == [one.query, other.query]
-    assert [len(ask.query.points) for ask in engine.asked[0][2:]] == [2]
+    assert [len(ask.query.queries) for ask in engine.asked[0][2:]] == [2]
     assert [result[0][1] for result in results[:4]] == [one.query, one.query, other.query, one.query]
 
 
@@ -306,6 +375,26 @@ def test_a_member_keeps_its_bits_whoever_the_others_are() -> None:
     other = fits([*np.ones(LANES), 1e-3, 10])
     assert all(np.array_equal(a.w, b.w) for a, b in zip(few, many[:3], strict=True))
     assert np.array_equal(other[-1].w, many[-1].w)
+
+
+def test_a_members_hessian_does_not_depend_on_the_others(rng: np.random.Generator) -> None:
+    X = rng.standard_normal((300, 3)).astype("f4")
+    rows = Rows(X, (rng.random(300) < 0.5).astype("i1"), None, 0, dtype=np.dtype(float))
+    models = [Linear(3), Linear(3, center=X.mean(axis=0, dtype=float))]
+    problems = [Problem(Logistic(), model, L2(), np.array([0, 1])) for model in models * 2]
+    points = rng.standard_normal((4, 4))
+
+    def asked(lane: int | None, i: int) -> tuple[int | None, list[Ask]]:
+        here = (Here(problems[i], rows, query) for query in (Gradient(points[i]), Hessian(points[i])))
+        return lane, [Ask(None, query) for query in here]
+
+    many = aside([asked(i, i) for i in range(4)])
+    for i in range(4):
+        (((f, g), H),) = aside([asked(None, i)])
+        assert many[i][0][0] == f
+        assert np.array_equal(many[i][0][1], g)
+        assert np.allclose(many[i][1], H, rtol=1e-5, atol=1e-7)
+        assert np.array_equal(aside([asked(i, i)])[0][1], many[i][1])
 
 
 class Recording:

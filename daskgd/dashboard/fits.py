@@ -37,8 +37,8 @@ COLUMNS = (
     "again_blocks",
     "lost",
 )
-"""Of a sweep, as :class:`daskgd.engines.clock.Swept`; `at`, seconds since the fit began; `lost`, workers that
-went after the sweep before it ended."""
+"""Of a sweep, as :class:`daskgd.engines.clock.Timing`; `at`, seconds since the fit began; `lost`, workers
+that went after the sweep before it ended."""
 
 ROW = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
 """Of an iteration, as a row of the history."""

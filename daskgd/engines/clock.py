@@ -107,7 +107,7 @@ def walked(store: Timed, got: Timed, seconds: float) -> Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class Timing:
     """What one sweep took.
 
     Attributes
@@ -205,7 +205,7 @@ class Clock:
         threads: int,
         homes: Sequence[int] = (),
         here: str | None = None,
-    ) -> Swept:
+    ) -> Timing:
         """The answers are there. `homes` are the blocks of each task for rows in memory; `here` is who merged
         in the thread that waited for the others."""
         ended = time.perf_counter()
@@ -218,7 +218,7 @@ class Clock:
         mine = ledger[here].merge if here is not None and here in ledger else 0.0
         read, compute = spent.read / T, spent.compute / T
         merge = (spent.merge - mine) / T + mine + ended - self._merging
-        swept = Swept(
+        swept = Timing(
             self.sweep,
             asked,
             seconds,

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -23,8 +23,7 @@ import distributed
 from dask._task_spec import List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
-from distributed.protocol.pickle import dumps
-from distributed.worker import thread_state
+from dask.utils import format_bytes
 
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
@@ -40,8 +39,10 @@ from daskgd.engines.base import (
     wants_partitions,
 )
 from daskgd.engines.base import Source as BlockSource
-from daskgd.engines.clock import Clock, Swept
+from daskgd.engines.clock import Clock, Timing
+from daskgd.engines.cluster import Cluster, reaching, stepped_aside
 from daskgd.engines.placement import Held, placed
+from daskgd.engines.preflight import check_processes, pickled_size
 from daskgd.engines.residency import HERE, Residents, length, slices, without
 from daskgd.engines.residency import Memory as Budget
 from daskgd.engines.serial import Serial
@@ -111,10 +112,12 @@ class Graph:
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
         self.token = self._token = uuid4().hex[:8]
-        self.last: Swept | None = None
-        self.told: Callable[[Swept], None] | None = None
+        self.last: Timing | None = None
+        self.on_sweep: Callable[[Timing], None] | None = None
         self._clock = Clock(_is_stored(dataset))
         self._threads = 1
+        self._cluster = Cluster(self.client) if self.client is not None else None
+        self._cut: list[Lot] = []
         self._memory: defaultdict[int, Memory] = defaultdict(dict)  # by partition
         self._unit = self._source.layout.partition_blocks if whole_partitions else 1
         self.residents: Residents | None = None
@@ -128,27 +131,37 @@ class Graph:
         self._clock.start()
         self.n_sweeps += 1
         n_blocks = self._source.layout.n_blocks
-        cut = self.lots(asks, wants_partitions(asks))
-        with one_blas_thread():
-            (partial,) = join(self._run(list(asks), cut), n_blocks).values()
+        with reaching(self.client, self._told), stepped_aside(), one_blas_thread():
+            threads = None if self._cluster is None else self._cluster.threads()
+            self._cut = self.lots(asks, wants_partitions(asks), threads)
+            (partial,) = join(self._run(list(asks), self._cut), n_blocks).values()
         self._clock.gathered()
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
         for key, value in partial.memory.items():
             self._memory[key[2]][key] = value
-        threads = 1 if self._is_one_call(cut) else self._threads
-        homes = [length(tuple(nodes)) for home, nodes in cut if home]
         self.last = self._clock.stop(
             names(asks),
             partial.spent,
             self.nbytes,
             n_blocks,
-            threads,
-            homes,
+            1 if self._is_one_call(self._cut) else self._threads,
+            [length(tuple(nodes)) for home, nodes in self._cut if home],
             here() if self.client is not None else None,
         )
-        if self.told is not None:
-            self.told(self.last)
+        if self.on_sweep is not None:
+            self.on_sweep(self.last)
         return answers
+
+    @property
+    def memory(self) -> Memory:
+        """What partition queries remember, by (run, name, partition)."""
+        return {key: value for memory in self._memory.values() for key, value in memory.items()}
+
+    @memory.setter
+    def memory(self, memory: Memory) -> None:
+        self._memory.clear()
+        for key, value in memory.items():
+            self._memory[key[2]][key] = value
 
     def close(self) -> None:
         """Give back what was kept in memory."""
@@ -162,10 +175,12 @@ class Graph:
             return 1, 1
         return len(cut), sum(map(_n_tasks, (graph for graph, _, _ in self._graphs(list(asks), cut))))
 
-    def lots(self, asks: Sequence[Ask], whole_partitions: bool = False) -> list[Lot]:
+    def lots(
+        self, asks: Sequence[Ask], whole_partitions: bool = False, threads: dict[str, int] | None = None
+    ) -> list[Lot]:
         """What each task of a sweep walks: the kept blocks where they are, the others in equal lots, several
         for each thread so that a slow one can leave its share to others."""
-        threads = threads_of(self.client)
+        threads = threads_of(self.client) if threads is None else threads
         layout, T = self._source.layout, max(sum(threads.values()), 1)
         self._threads = T
         n, unit = layout.n_blocks, layout.partition_blocks if whole_partitions else 1
@@ -204,7 +219,11 @@ class Graph:
         self.tasks_per_sweep.append(0)
         parts: list[dict[Node, Partial]] = []
         graphs = self._graphs(asks, cut)
-        for found in self._here(graphs) if self.client is None else self._there(self.client, graphs):
+        if self._cluster is None:
+            running = self._here(graphs)
+        else:
+            running = self._there(self._cluster, graphs, asks[0].query.name)
+        for found in running:
             parts += found
         return Merge(("daskgd-merge",), n_blocks)(parts)
 
@@ -214,7 +233,7 @@ class Graph:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
             yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
 
-    def _there(self, client: distributed.Client, graphs: Iterator[TaskGraph]) -> Iterator[list[Any]]:
+    def _there(self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str) -> Iterator[list[Any]]:
         """The same on a cluster, where the next graph runs while the results of one come here."""
         running: deque[Any] = deque()
         for graph, keys, homes in graphs:
@@ -222,13 +241,11 @@ class Graph:
             where = {"workers": homes.__getitem__, "allow_other_workers": True} if homes else {}
             with warnings.catch_warnings(), dask.annotate(**where):
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-                # A fit that is a task itself may hold the only thread: then get() gives it up, and waits.
-                wait = getattr(thread_state, "key", False)
-                running.append(client.get(graph, keys, retries=int(setting("retries")), sync=bool(wait)))
-            if wait or len(running) > 1:
-                yield client.gather(running.popleft())
+                running.append(cluster.client.get(graph, keys, sync=False))
+            if len(running) > 1:
+                yield cluster.gather(running.popleft(), name, self._told)
         while running:
-            yield client.gather(running.popleft())
+            yield cluster.gather(running.popleft(), name, self._told)
 
     def _is_one_call(self, cut: list[Lot]) -> bool:
         """Whether there is nothing to schedule."""
@@ -259,7 +276,7 @@ class Graph:
         carried: tuple[list[Ask] | None, Any] = (asks, None)
         question = ("daskgd-ask-" + self._token, sweep, first)
         carried_bytes = min(QUESTION_BYTES, QUESTIONS_BYTES // max(len(cut), 1))
-        if self.client is not None and len(dumps(asks)) > carried_bytes:
+        if self.client is not None and pickled_size(asks, "objective") > carried_bytes:
             graph[question] = Task(question, Questions(question, asks))
             carried = (None, TaskRef(question))
         keys: list[Any] = []
@@ -282,6 +299,20 @@ class Graph:
                 above.append(key)
             keys = above
         return graph, keys, homes
+
+    def _told(self, key: Any) -> str:
+        """What a task of this fit has to do, for messages; "" for other tasks."""
+        name, layout = str(key[0] if isinstance(key, tuple) else key), self._source.layout
+        if not name.endswith(self._token):
+            return ""
+        part = name.split("-")[1]
+        if part in ("ask", "merge", "shelf"):
+            return {"ask": "the questions", "merge": "a merge of sums", "shelf": "an empty shelf"}[part]
+        (_, nodes) = self._cut[key[2]]
+        start, stop = layout.rows(*nodes[0])
+        more = f" and {len(nodes) - 1} more runs" if len(nodes) > 1 else ""
+        block = format_bytes(self.nbytes * layout.block_rows // layout.n_rows)
+        return f"rows {start}:{stop}{more}, in blocks of {block}"
 
     def _heft(self, asks: Sequence[Ask]) -> int:
         return sum(ask.query.heft(ask.problem, self.dataset.n_features) for ask in asks)
@@ -379,8 +410,13 @@ def opened(
     """
     get = scheduler_of(engine)
     client = get if isinstance(get, distributed.Client) else None
-    tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
-    with placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk) as ready:
+    with ExitStack() as stack:
+        with reaching(client):
+            threads = max(_threads_ready(client), 1)
+            tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads
+            ready = stack.enter_context(
+                placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk)
+            )
         if engine == "serial":
             yield Serial(_kept_here(ready, memory, whole_partitions), ready.nbytes), ready
         elif callable(engine):
@@ -391,6 +427,16 @@ def opened(
                 yield graph, ready
             finally:
                 graph.close()
+
+
+def _threads_ready(client: distributed.Client | None) -> int:
+    """Threads that will compute; those of a cluster once there are any that can."""
+    if client is None:
+        return n_threads(None)
+    cluster = Cluster(client)
+    threads = cluster.threads()
+    check_processes(cluster, threads)
+    return sum(threads.values())
 
 
 def _kept_here(dataset: Dataset, memory: Budget, whole_partitions: bool) -> BlockSource:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from daskgd.engines.base import Memory, Node, Partial, Source, join, names, one_blas_thread, spans, walk
-from daskgd.engines.clock import Clock, Swept, Timed, walked
+from daskgd.engines.clock import Clock, Timed, Timing, walked
 from daskgd.queries import Ask
 
 
@@ -26,9 +26,9 @@ class Serial:
     def __init__(self, source: Source, nbytes: int = 0) -> None:
         self.source = source
         self.nbytes = nbytes
-        self.last: Swept | None = None
+        self.memory: Memory = {}
+        self.last: Timing | None = None
         self._clock = Clock()
-        self._memory: Memory = {}
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
@@ -37,11 +37,11 @@ class Serial:
         n_blocks = self.source.layout.n_blocks
         with one_blas_thread():
             began = time.perf_counter()
-            partial = walk(rows, asks, 0, n_blocks, self._memory)
+            partial = walk(rows, asks, 0, n_blocks, self.memory)
             spent = walked(rows, rows, time.perf_counter() - began)
         self._clock.gathered()
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
-        self._memory.update(partial.memory)
+        self.memory.update(partial.memory)
         self.last = self._clock.stop(names(asks), {"": spent}, self.nbytes, n_blocks, 1)
         return answers
 
@@ -63,6 +63,7 @@ class Threaded:
         self.source = source
         self.threads = threads
         self.nbytes = 0
+        self.memory: Memory = {}
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
@@ -71,7 +72,7 @@ class Threaded:
         nodes = spans(layout, 2 * threads if threads > 1 else 1, False)
 
         def work(node: Node) -> Partial:
-            return walk(self.source, asks, *node, {})
+            return walk(self.source, asks, *node, self.memory)
 
         with one_blas_thread():
             if len(nodes) == 1:

@@ -6,8 +6,9 @@ attributes; there is no maths here and no dask graph.
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,17 +17,19 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from daskgd.checkpoint import Checkpoint
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import check_engine, opened
 from daskgd.estimators.callbacks import CallbackSupportMixin, Stopped
 from daskgd.estimators.choosing import SolverChoice, choose, solver_named
 from daskgd.estimators.export import exported
+from daskgd.estimators.files import save_model
 from daskgd.estimators.fitting import Run, run_fits
 from daskgd.estimators.inference import Stored, Summary, check_summary, summarised
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.estimators.planning import Plan
 from daskgd.estimators.smoothing import sharpened
-from daskgd.ingest import as_dataset, in_memory, is_sparse, lazy, numeric
+from daskgd.intake import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
@@ -34,8 +37,9 @@ from daskgd.problems import Problem, Shape, compute_dtype
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
 from daskgd.solvers import FISTA, NAMES, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
+from daskgd.sums import Bad
 from daskgd.training import Fit, Result, Stop, loop
-from daskgd.watch import Printer
+from daskgd.watch import Iterated, Watcher, watchers_of
 
 Array = NDArray[Any]
 
@@ -74,6 +78,11 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
     def _penalty(self, model: Linear, weight: float) -> Penalty:
         """The penalty on the parameters of the model, for data of this total weight."""
         l1, l2 = (np.broadcast_to(s, (model.outputs,)) for s in self._strengths(weight, model.outputs))
+        if not (np.isfinite(l1).all() and np.isfinite(l2).all()):
+            raise ValueError(
+                f"{type(self).__name__}: expected a penalty that is finite beside the mean loss, got "
+                f"{np.maximum(l1, l2).max()} for a total weight of {weight:g}; choose a weaker one"
+            )
         squares = model.per_parameter(l2)
         if not self._has_l1():
             return L2(squares)
@@ -82,7 +91,16 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- fitting ------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -92,6 +110,15 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             None where X is a Dataset or path that holds its own target.
         sample_weight : array of the same kinds, ``(n,)``, optional
             A weight of 2 is a row twice, a weight of 0 a row absent.
+        checkpoint : path, URL or Checkpoint, optional
+            Where to keep what was done. If there is something of this fit already, it goes on from there, to
+            the same bits, and repeats no sweep that was kept; one that was finished returns at once.
+            `max_iter`, `tol`, `memory`, `engine`, `verbose` and `warm_start` may be others than before.
+        every : int or str
+            Sweeps between two checkpoints, or seconds, such as "30 s".
+        watch : callable or sequence of them, optional
+            Told what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
+            :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.watch`).
 
         Returns
         -------
@@ -101,10 +128,13 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         ------
         ValueError
             For bad parameters before any data is read; for bad data with the row that is bad.
+        daskgd.CheckpointError
+            For a checkpoint of another fit or other data, with what differs.
         """
+        kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
         dataset = self._dataset(X, y, sample_weight)
-        run_fits([self], dataset, (X, y, sample_weight))
+        run_fits([self], dataset, (X, y, sample_weight), kept, watchers)
         self._stored = Stored.of(dataset) if y is None and sample_weight is None else None
         return self
 
@@ -219,6 +249,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         """What is in memory, checked in the words of scikit-learn; anything else as it is."""
         if not in_memory(X) or is_sparse(X):
             return X
+        check_plain(X, "X")
         return numeric(
             validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_2d=True)
         )
@@ -233,6 +264,11 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 f"{name} requires y to be passed, but the target y is None: pass y, or a dataset with one"
             )
+        if self._classification and y.dtype.kind in "SVc":
+            raise ValueError(
+                f"y: expected labels that are numbers, text or dates, got dtype {y.dtype}; convert them, "
+                "as in y.astype(str)"
+            )
         if self._classification and len(y.shape) == 2 and y.shape[1] > 1:
             raise ValueError(
                 f"y: expected one label per row, shape (n,), got {y.shape}; multi-label targets are not "
@@ -240,7 +276,8 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             )
         if not self._classification and (y.dtype.kind not in "fiub" or dataset.classes is not None):
             what = "labels" if dataset.classes is not None else f"dtype {y.dtype}"
-            raise ValueError(f"y: expected numbers for {name}, got {what}; use a classifier")
+            other = "convert them, as in y.astype(float)" if y.dtype == object else "use a classifier"
+            raise ValueError(f"y: expected numbers for {name}, got {what}; {other}")
 
     def _check_features(self, n: int, names: Sequence[str] | None, *, reset: bool) -> None:
         """Remember number and names of the features, or compare them with those of the fit."""
@@ -270,13 +307,17 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         run.history.solver, run.history.reason = repr(choice.solver), choice.reason
         low = self._loss(2)
         first = Survey(self._classification, low.low, low.low_included)
-        survey, *found = yield [Ask(None, query) for query in (first, *choice.solver.rides(shape))]
+        if run.found is None:
+            run.found = list((yield [Ask(None, query) for query in (first, *choice.solver.rides(shape))]))
+        survey, *found = run.found
         problem, run.fitted = self._problem(survey, dataset)
         run.fitted["_weight"] = survey.weight
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
-        w = self._initial(problem, summary, survey)
+        if run.start is None:
+            run.start = self._initial(problem, summary, survey)
+        w = run.start
         if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
-            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, float(self.tol))
+            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, run.tol)
         if (
             self.solver == "auto"
             and isinstance(choice.solver, ProximalNewton)
@@ -291,15 +332,17 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
         stop = Stop(float(self.tol), int(self.max_iter), baseline)
-        watchers: list[Any] = [run.history, *run.watchers]
-        if self.verbose:
-            watchers.append(Printer(run.name))
-        if run.callbacks is not None:
-            watchers.append(run.callbacks)
+        run.fitted["_baseline"] = baseline
 
         def watch(row: Any) -> None:
-            for watcher in watchers:
-                watcher(row)
+            assert run.progress is not None
+            row = dict(row)
+            stop = run.tell(Iterated(run.name, row, run.progress.w, run.model))
+            run.history(row)
+            if run.callbacks is not None:
+                run.callbacks(row)
+            if stop:
+                raise Stopped(stop if isinstance(stop, Iterated) else None)
 
         steps = loop(
             choice.solver,
@@ -309,14 +352,19 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             run=run.name,
             meter=run.meter,
             watch=watch,
+            journal=run.journal,
             progress=run.progress,
             found=found,
         )
+        stopped = run.stop
         try:
-            return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
-        except Stopped:
-            run.progress.outcome = "stopped"
-            return run.progress
+            if not stopped:
+                return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
+        except Stopped as stop:
+            stopped = stop.at or True
+        run.settle(stopped)
+        run.progress.outcome = "stopped"
+        return run.progress
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         """The problem, and attributes to set when the fit ends."""
@@ -374,6 +422,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         self.history_ = run.history
         self.gap_ = result.gap + run.excess
         self.outcome_ = result.outcome
+        self._halved = result.halvings, result.step
         self._excess = run.excess
         if run.excess > float(self.tol) > 0 and self.outcome_ == "converged":
             self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
@@ -385,6 +434,15 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _warn(self) -> None:
         name, tol = type(self).__name__, float(self.tol)
+        halvings, step = self._halved
+        if halvings:
+            worked = "works" if self.outcome_ == "converged" else "was tried last"
+            text = f"{name}: the loss grew without bound with step={np.ldexp(step, halvings):.3g}; from the "
+            text += (
+                f"best parameters so far it was halved {halvings} time{'' if halvings == 1 else 's'}, and a "
+            )
+            text += f"step of {step:.3g} {worked}. Give that, or a solver that searches its step"
+            warnings.warn(text, ConvergenceWarning, stacklevel=4)
         if tol == 0 and self.outcome_ == "budget_spent":
             return
         reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
@@ -404,10 +462,18 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             text += "The precision of the data is reached: a larger tol is honest, float64 goes further"
         elif self.outcome_ == "diverged":
             text = f"{name} diverged: the loss grew without bound or became NaN; the best parameters so far "
-            text += "are kept. Use a smaller step, or step=None to search it"
+            text += "are kept. Use a smaller step, a solver that searches it, or smaller numbers"
+        elif self._separated():
+            text = f"{name}: the classes are separable, or nearly so, and without a penalty there is no "
+            text += "minimum: coefficients grew until the mean loss was "
+            text += f"{self.history_[-1]['loss']:.1e}, and would grow on. Use a finite C"
         else:
             return
         warnings.warn(text, ConvergenceWarning, stacklevel=4)
+
+    def _separated(self) -> bool:
+        """Whether the fit ended where the loss has an infimum of 0 and no minimum."""
+        return False
 
     # -- predicting ---------------------------------------------------------------------------
 
@@ -423,9 +489,17 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         if in_memory(X):
             if is_sparse(X):
                 as_dataset(X)  # refuses, with the sentence
-            return function(numeric(validate_data(self, X, reset=False, dtype=None)))
+            check_plain(X, "X")
+            X = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)
+            return function(numeric(X))
         array, names = lazy(X)
-        self._check_features(array.shape[1] if array.ndim > 1 else 1, names, reset=False)
+        check_plain(array, "X")
+        if array.ndim != 2 or array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"X: expected real numbers or bool of shape (n, p), got {array.dtype} of shape "
+                f"{array.shape}; convert or reshape it first"
+            )
+        self._check_features(array.shape[1], names, reset=False)
         array, name = array.rechunk({1: -1}), "daskgd-predict"
         if columns is None:
             return array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype), token=name)
@@ -532,16 +606,57 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         """
         return exported(self)
 
+    def save(self, path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
+        """Write the fitted model to one file, whole or not at all; :func:`daskgd.load_model` reads it.
+
+        A header in JSON and arrays, no pickle. It holds parameters, attributes and history; not where the
+        rows of the fit are.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            Or a URL that fsspec knows. A file that is there is replaced.
+        storage_options : mapping, optional
+            For fsspec.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+        TypeError
+            For parameters that are objects of other libraries, such as a callable `engine`.
+
+        Examples
+        --------
+        >>> import daskgd, tempfile
+        >>> path = tempfile.mkdtemp() + "/model.dgd"
+        >>> daskgd.LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]).save(path)
+        >>> daskgd.load_model(path).coef_.round(6)
+        array([2.])
+        """
+        save_model(self, path, storage_options)
+
 
 # -- rows to margins ----------------------------------------------------------------------------
 
 
-def finite_margins(z: Array, X: Array) -> Array:
-    """Margins of a block in float64; ValueError where X is not finite, which they show at no cost."""
-    if not np.isfinite(z).all() and not np.isfinite(X).all():
-        row = int(np.argmin(np.isfinite(X).all(axis=1)))
+def finite_margins(model: Linear, w: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
+    """Margins of a block in float64; ValueError where X is not finite, which they show at no cost, or so
+    large that they overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = model.margins(w, X)
+        if not np.isfinite(z).all():  # float32 may have overflowed
+            z = model.margins(w, X.astype(np.float64))
+    if not np.isfinite(z).all():
+        block = "" if block_id is None else f" of block {block_id[0]}"
+        bad = Bad.nonfinite(X, 0).first
+        if bad is not None:
+            raise ValueError(
+                f"Input X contains {'NaN' if np.isnan(bad.value) else 'infinity'}: expected finite numbers, "
+                f"got {bad.value} in row {bad.row}{block}, column {bad.column}; impute or drop those rows"
+            )
+        row = int(np.argmin(np.isfinite(z.reshape(len(z), -1)).all(axis=1)))
         raise ValueError(
-            "Input X contains NaN or infinity: expected finite numbers, got "
-            f"{X[row].tolist()} in row {row} of a block; impute or drop those rows first"
+            f"Input X contains numbers too large for this model: its prediction overflows in "
+            f"row {row}{block}; rescale that row or drop it"
         )
     return z.astype(np.float64)

@@ -5,11 +5,11 @@ They run where ``fit`` was called, between sweeps; nothing of them is sent to wo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from daskgd.training import Fit
+from daskgd.watch import Iterated
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -26,7 +26,12 @@ __all__ = ["CallbackSupportMixin", "Callbacks", "Stopped", "managed", "with_call
 
 
 class Stopped(Exception):
-    """A callback asked to stop. Raised into the loop, and caught where the fit is."""
+    """A callback or watcher asked to stop, perhaps where the fit was earlier. Raised into the loop, and
+    caught where the fit is."""
+
+    def __init__(self, at: Iterated | None = None) -> None:
+        super().__init__()
+        self.at = at
 
 
 class Callbacks:
@@ -97,9 +102,7 @@ class Callbacks:
 
     def _attributes(self) -> dict[str, Any]:
         """Of the estimator as if the fit had stopped now."""
-        twin = copy.copy(self.estimator)
-        twin._finish(self.run)
-        return vars(twin)
+        return vars(self.run.model())
 
 
 def managed(estimators: Sequence[Any], work: Callable[[], None]) -> None:

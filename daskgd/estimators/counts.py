@@ -3,8 +3,9 @@ offsets, which those models are fitted with."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from daskgd.checkpoint import Checkpoint
 from daskgd.columns import LazyColumn, MemoryColumn
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
@@ -21,12 +23,13 @@ from daskgd.estimators.fitting import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarised
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
 from daskgd.estimators.regressors import Regressor, _targets
-from daskgd.ingest import as_dataset, in_memory, lazy
+from daskgd.intake import as_dataset, in_memory, lazy
 from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.solvers import Solver
+from daskgd.watch import Watcher, watchers_of
 
 Array = NDArray[Any]
 
@@ -44,7 +47,17 @@ class _Deviance(Regressor):
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         return 0.0, float(self.alpha)
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -56,6 +69,8 @@ class _Deviance(Regressor):
             A weight of 2 is a row twice, a weight of 0 a row absent.
         offset : array of the same kinds, ``(n,)``, optional
             Added to ``x_i w + b``; the logarithm of an exposure, for rates of counts.
+        checkpoint, every, watch :
+            As in :class:`LinearRegression`.
 
         Returns
         -------
@@ -67,14 +82,15 @@ class _Deviance(Regressor):
             For bad parameters before any data is read; for bad data, targets that the model cannot have
             among it, with the row that is bad.
         """
+        kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
         dataset, given = self._dataset(X, y, sample_weight), (X, y, sample_weight)
         if offset is None:
-            run_fits([self], dataset, given)
+            run_fits([self], dataset, given, kept, watchers)
         else:
             subtract = isinstance(self._loss(0), Squared)
             with _named(subtract):
-                run_fits([self], _with_offset(dataset, offset, subtract), given)
+                run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
         self._shifted = offset is not None
         return self
 
@@ -117,10 +133,12 @@ class _Deviance(Regressor):
             return self._predicted(X, mean)
         z = self._predicted(X, None)
         o = np.asarray(offset) if in_memory(offset) else lazy(offset)[0]
+        if o.dtype.kind not in "fiub":
+            raise ValueError(f"offset: expected numbers, got dtype {o.dtype}")
         rows = z.shape[0]
         if o.ndim != 1 or (o.shape[0] != rows and not np.isnan([o.shape[0], rows]).any()):
             raise ValueError(f"offset: expected shape ({rows},), as X has rows, got {o.shape}")
-        z = z + o
+        z = z + (da.map_blocks(_finite, o, dtype=float) if isinstance(o, da.Array) else _finite(o))
         lazily = isinstance(z, da.Array)
         return da.map_blocks(mean, z, dtype=z.dtype, token="daskgd-predict") if lazily else mean(z)
 
@@ -169,6 +187,19 @@ class _Offset(Loss):
         return np.append(Shifted(self.loss).constant(summary), 0.0)
 
 
+def _finite(offset: Array, block_id: tuple[int, ...] | None = None) -> Array:
+    """Offsets of a block in float64, none of them NaN or infinity."""
+    offset = offset.astype(np.float64)
+    if not np.isfinite(offset).all():
+        row = int(np.argmin(np.isfinite(offset)))
+        block = "" if block_id is None else f" of block {block_id[0]}"
+        raise ValueError(
+            f"Input offset contains NaN or infinity: expected finite numbers, got {offset[row]} in row {row}"
+            f"{block}; impute or drop those rows first"
+        )
+    return offset
+
+
 @contextmanager
 def _named(subtract: bool) -> Iterator[None]:
     """Numbers that are not finite in what `_with_offset` made of a target and an offset, told as theirs."""
@@ -178,8 +209,8 @@ def _named(subtract: bool) -> Iterator[None]:
         text = str(cause)
         if not text.startswith("Input y contains"):
             raise
-        name = "y - offset" if subtract else "offset" if ", column 1 " in text else "y"
-        where = re.sub(r", column [01] ", " ", text.removeprefix("Input y"), count=1)
+        name = "y - offset" if subtract else "offset" if re.search(r"column 1\b", text) else "y"
+        where = re.sub(r", (first in )?column [01]\b", "", text.removeprefix("Input y"), count=1)
         raise ValueError(f"Input {name}{where}") from None
 
 

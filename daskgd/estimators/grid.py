@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from daskgd.checkpoint import Checkpoint
 from daskgd.estimators.base import LinearEstimator
 from daskgd.estimators.fitting import run_fits
+from daskgd.watch import Watcher, watchers_of
 
 
 def together(
-    estimators: Sequence[LinearEstimator], X: Any, y: Any = None, sample_weight: Any = None
+    estimators: Sequence[LinearEstimator],
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    every: int | str = 1,
+    watch: Watcher | Sequence[Watcher] | None = None,
 ) -> list[Any]:
     """Fit many estimators on the same data, sharing every sweep.
 
@@ -24,6 +34,10 @@ def together(
         must be equal.
     X, y, sample_weight :
         As for ``fit``.
+    checkpoint, every :
+        As for ``fit``: one checkpoint for all of them, which are resumed together.
+    watch :
+        As for ``fit``: told what happens to each of them, by names such as ``"Ridge-0"``.
 
     Returns
     -------
@@ -38,6 +52,7 @@ def together(
     >>> bool(np.linalg.norm(a.coef_) > np.linalg.norm(b.coef_))
     True
     """
+    kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
     estimators = list(estimators)
     if not estimators:
         raise ValueError("together: expected at least one estimator, got none")
@@ -62,5 +77,5 @@ def together(
     dataset = estimators[0]._dataset(X, y, sample_weight)
     for estimator in estimators[1:]:
         estimator._admit(dataset, estimator._validated(X, y, reset=True), reset=True)
-    run_fits(estimators, dataset, (X, y, sample_weight))
+    run_fits(estimators, dataset, (X, y, sample_weight), kept, watchers)
     return estimators

@@ -31,6 +31,7 @@ from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Tile, compute_dtype
 from daskgd.queries import Ask, Curvature, Query, Survey, SurveyAnswer
+from daskgd.store import redacted
 from daskgd.sums import Sums
 
 Array = NDArray[Any]
@@ -155,8 +156,8 @@ class Stored:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Stored | None:
-        """None for rows that are not stored, or only reached with options."""
-        if dataset.path is None or dataset.storage_options:
+        """None for rows that are not stored, or only reached with options or a URL that holds secrets."""
+        if dataset.path is None or dataset.storage_options or redacted(dataset.path) != dataset.path:
             return None
         return cls(
             dataset.path,

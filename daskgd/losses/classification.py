@@ -29,8 +29,8 @@ def zeros(summary: TargetSummary) -> Array:
 class Logistic(Loss):
     """Binary cross-entropy of codes 0 and 1: ``log(1 + exp(z)) - y z``.
 
-    Written as ``max(z, 0) + log1p(exp(-|z|)) - y z``, finite at any margin; the sigmoid is
-    ``(1 + tanh(z / 2)) / 2``, several times cheaper than ``scipy.special.expit``.
+    Written as ``|z| / 2 + (1/2 - y) z + log1p(exp(-|z|))``, finite at any margin, and exact where the rest
+    cancels; the sigmoid is ``(1 + tanh(z / 2)) / 2``, several times cheaper than ``scipy.special.expit``.
 
     >>> Logistic().value(np.array([0.0, -1000.0]), np.array([1.0, 1.0])).round(4)
     array([6.931e-01, 1.000e+03])
@@ -48,11 +48,26 @@ class Logistic(Loss):
         return (y == 1).astype(dtype)
 
     def value(self, z: Array, y: Array) -> Array:
-        out: Array = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - y * z
-        return out
+        return self.value_and_slope(z, y)[0]
 
     def slope(self, z: Array, y: Array) -> Array:
-        return _sigmoid(z) - y
+        out = _sigmoid(z)
+        out -= y
+        return out
+
+    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+        # In place as far as it goes: half the time were temporaries.
+        half = z.dtype.type(0.5)
+        slope, sign = z * half, half - y
+        value = np.abs(z)
+        tail = np.exp(-value)
+        value *= half
+        value += sign * z
+        value += np.log1p(tail, out=tail)
+        np.tanh(slope, out=slope)
+        slope *= half
+        slope += sign
+        return value, slope
 
     def curve(self, z: Array, y: Array) -> Array:
         s = _sigmoid(z)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from daskgd.draws import PROBE, row_hash
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Curvature, Gradient, Product, Query, on
+from daskgd.queries import Curvature, Gradient, Hessian, Product, Query, Slope, on
 from daskgd.sampling import Sample, SampleAnswer
 from daskgd.solvers.base import Here, Solve, Solved, Solver, State, Steps, extrapolated_gap, is_count, require
 from daskgd.solvers.lbfgs import remember, two_loop
@@ -230,7 +230,7 @@ class SubsampledNewton(Solver):
             s = yield from self._curved(problem, replace(s, at=at))
             probe = self._probe(s, max(solved.f, 1e-3 * solved.first, 0.0))
         if probe.any():
-            asked.append(Gradient(at + probe))
+            asked.append(Slope(at + probe))
         warm = bool(s.w[problem.model.penalised].any())  # a model that was given may be the better one
         if warm:
             asked.append(Gradient(s.w))
@@ -248,7 +248,7 @@ class SubsampledNewton(Solver):
             new = self._aimed(problem, (yield from self._curved(problem, new)))
             # No step has confirmed the model yet, and a small sample may be a lucky one.
             return new if confident else replace(new, gap=np.inf)
-        return (yield from self._judged(problem, self._aimed(problem, new), probe, others[0][1]))
+        return (yield from self._judged(problem, self._aimed(problem, new), probe, others[0]))
 
     # -- how far to trust the model before any step -----------------------------------------------
 
@@ -276,9 +276,9 @@ class SubsampledNewton(Solver):
         miss = (s.vectors.T @ (beyond - s.g)) / root - along
         error = max(float(miss @ miss) / float(along @ along), len(s.w) / len(s.X))
         part = _every(s.sample, PROBED)
-        (_, before), (_, after), bent = yield (
-            Here(problem, part, Gradient(s.at)),
-            Here(problem, part, Gradient(s.at + s.d)),
+        before, after, bent = yield (
+            Here(problem, part, Slope(s.at)),
+            Here(problem, part, Slope(s.at + s.d)),
             Here(problem, part, Product(s.at, s.d)),
         )
         rest = (s.vectors.T @ (after - before - bent)) / root
@@ -324,7 +324,7 @@ class SubsampledNewton(Solver):
         most = int(HESSIAN_WORK / _hessian_work(problem))
         if len(rows) > most:
             rows = _telling(problem, rows, s.at, most)
-        ((_, _, H),) = yield (Here(problem, rows, Curvature(s.at)),)
+        (H,) = yield (Here(problem, rows, Hessian(s.at)),)
         H[np.diag_indices_from(H)] += _unseen(problem, s, len(rows), H)
         return self._factorised(s, H)
 

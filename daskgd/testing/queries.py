@@ -19,12 +19,14 @@ from daskgd.queries import (
     Curvature,
     Gradient,
     Gradients,
+    Hessian,
     Line,
     Local,
     Query,
     Residuals,
     Score,
     SecondMoments,
+    Slope,
     Survey,
 )
 from daskgd.solvers.local_gd import LocalSteps
@@ -41,7 +43,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         rng = np.random.default_rng(3)
         w, d = rng.standard_normal((2, problem.model.size))
         out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
-        out.append((Curvature(w), problem, rows))
+        out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (Slope(w), problem, rows)]
         out += [(Score(w), problem, rows), (Survey(classification=problem.labels is not None), None, rows)]
         if problem.loss.kind == "regression":
             centre = rows.X.mean(axis=0)
@@ -55,6 +57,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
             other = replace(problem, penalty=L2(0.3))
             stack = {11: (problem, Gradient(w)), 2: (other, Gradient(d)), 3: (problem, Gradient(-w))}
             out.append((Gradients.of(stack), None, rows))
+            out.append((Gradients.of({at: (one, Slope(q.w)) for at, (one, q) in stack.items()}), None, rows))
     return tuple(out)
 
 

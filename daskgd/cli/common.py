@@ -1,0 +1,263 @@
+"""What commands share: exit codes, refusals in one line, estimators by name, clusters, a bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+UNCONVERGED, USAGE, DATAERR, UNAVAILABLE, TEMPFAIL = 3, 2, 65, 69, 75
+"""Exit codes, those of sysexits.h from 64 on."""
+
+
+class Refusal(click.ClickException):
+    """One line on standard error, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+def line(cause: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def about(path: str, cause: BaseException) -> str:
+    """What is wrong with the data at a path or URL, in one line, without secrets; the place is named once."""
+    from daskgd.store import redacted
+
+    path, said = redacted(path), redacted(line(cause))
+    return said if path in said else f"{path}: {said}"
+
+
+@contextmanager
+def bad_data(path: str) -> Iterator[None]:
+    """Within it, whatever storage and workers raise is a refusal that names the data."""
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as cause:
+        raise Refusal(about(path, cause), DATAERR) from None
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error: standard output is for results."""
+    click.echo(text, err=True)
+
+
+# -- names and values ---------------------------------------------------------------------------
+
+
+def parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+    """The values of ``NAME=VALUE``: as in Python, else text."""
+    import ast
+
+    values: dict[str, Any] = {}
+    for setting in settings:
+        parameter, equals, text = setting.partition("=")
+        if not equals or not parameter:
+            raise Refusal(f"--set: expected NAME=VALUE, got {setting!r}", USAGE)
+        try:
+            values[parameter] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[parameter] = float(text) if text in ("inf", "-inf") else text
+    return values
+
+
+def estimator(name: str, values: Mapping[str, Any]) -> Any:
+    """The estimator of that name, its parameters set and checked."""
+    from daskgd import estimators
+
+    known = [n for n in estimators.__all__ if n[0].isupper()]
+    short = {n.lower().removesuffix("regression").removesuffix("regressor"): n for n in known}
+    kind = ({n.lower(): n for n in known} | short).get(name.lower())
+    if kind is None:
+        raise Refusal(f"ESTIMATOR: expected one of {', '.join(known)}, got {name!r}", USAGE)
+    model = getattr(estimators, kind)()
+    for parameter in values:
+        if parameter.partition("__")[0] not in model.get_params(deep=False):
+            names = ", ".join(model.get_params(deep=False))
+            raise Refusal(f"--set: {kind} has no parameter {parameter!r}; it has {names}", USAGE)
+    try:
+        model.set_params(**values)
+        model._check_parameters()
+    except (ValueError, TypeError) as cause:
+        raise Refusal(f"--set: {line(cause)}", USAGE) from cause
+    return model
+
+
+# -- clusters -----------------------------------------------------------------------------------
+
+
+def on_a_cluster(command: Any) -> Any:
+    """The options that say where a command runs."""
+    options = [
+        click.option("--scheduler", metavar="ADDRESS", help="Run on the cluster with this scheduler."),
+        click.option(
+            "--scheduler-file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="The same, from the file that a scheduler writes; it is waited for.",
+        ),
+        click.option("--local", is_flag=True, help="Run on worker processes on this machine."),
+        click.option(
+            "--workers", type=click.IntRange(1), help="How many, with --local; by default one a core."
+        ),
+        click.option("--memory-limit", metavar="BYTES", help='Of each of them, such as "2 GB".'),
+        click.option(
+            "--wait",
+            type=click.FloatRange(0),
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="For the scheduler, its file, and a first worker.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def cluster(
+    scheduler: str | None,
+    scheduler_file: Path | None,
+    local: bool,
+    workers: int | None,
+    memory_limit: str | None,
+    wait: float,
+) -> Iterator[str]:
+    """Within it, a client of the cluster that was asked for is the current one; yields where that is.
+
+    Without any of these, a scheduler that Dask's configuration names, else the threads of this process.
+    """
+    given = [name for name, v in [("--scheduler", scheduler), ("--scheduler-file", scheduler_file)] if v]
+    given += ["--local"] if local else []
+    if len(given) > 1:
+        raise Refusal(f"{', '.join(given)}: expected one of them, got {len(given)}", USAGE)
+    if not local and (workers is not None or memory_limit is not None):
+        raise Refusal("--workers, --memory-limit: expected --local beside them, got none", USAGE)
+    import dask
+
+    address = scheduler or dask.config.get("scheduler-address", None)
+    if not given and not address:
+        yield f"{threads()} threads of this process"
+        return
+    with _client(address, scheduler_file, local, workers, memory_limit, wait) as client, client.as_current():
+        found = client.scheduler_info(n_workers=-1)["workers"]
+        yield f"{len(found)} workers of {'this machine' if local else client.scheduler.address}"
+
+
+def threads() -> int:
+    """Those that compute where there is no cluster."""
+    from daskgd.engines.graph import n_threads
+
+    return n_threads(None)
+
+
+@contextmanager
+def _client(
+    address: str | None,
+    file: Path | None,
+    local: bool,
+    workers: int | None,
+    memory_limit: str | None,
+    wait: float,
+) -> Iterator[Any]:
+    import distributed
+    from dask.utils import parse_bytes
+
+    if local:
+        try:
+            limit = "auto" if memory_limit is None else parse_bytes(memory_limit)
+        except ValueError as cause:
+            raise Refusal(f'--memory-limit: expected bytes such as "2 GB": {line(cause)}', USAGE) from None
+        with (
+            distributed.LocalCluster(
+                n_workers=workers or threads(),
+                threads_per_worker=1,
+                memory_limit=limit,
+                dashboard_address=":0",
+            ) as made,
+            distributed.Client(made, set_as_default=False) as client,
+        ):
+            yield client
+        return
+    address = _address(file, wait) if file is not None else address
+    from distributed.comm import get_address_host
+
+    try:
+        get_address_host(str(address))  # a client that was never well-formed would complain again as it goes
+    except (ValueError, KeyError, TypeError) as cause:
+        text = f"expected an address such as tcp://host:8786, got {file or address}: {line(cause)}"
+        raise Refusal(f"--scheduler: {text}", USAGE) from cause
+    try:
+        client = distributed.Client(address, set_as_default=False, timeout=max(wait, 0.1))
+    except (OSError, TimeoutError) as cause:
+        raise Refusal(f"no scheduler answers at {address}: {line(cause)}", UNAVAILABLE) from cause
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=max(wait, 0.1))
+        except TimeoutError as cause:
+            raise Refusal(
+                f"the scheduler at {address} has no workers after {wait:g} s (--wait); start some with "
+                f"dask worker {address}",
+                UNAVAILABLE,
+            ) from cause
+        yield client
+
+
+def _address(file: Path, wait: float) -> str:
+    """The address in a scheduler's file, which may not be there yet."""
+    import json
+    import time
+
+    until = time.monotonic() + wait
+    while not file.is_file():
+        if time.monotonic() >= until:
+            raise Refusal(
+                f"--scheduler-file: no scheduler has written {file} after {wait:g} s (--wait)", UNAVAILABLE
+            )
+        time.sleep(min(0.2, wait))
+    try:
+        return str(json.loads(file.read_text())["address"])
+    except (ValueError, KeyError, TypeError, OSError) as cause:
+        text = f"expected the file of a scheduler, got {file}: {line(cause)}"
+        raise Refusal(f"--scheduler-file: {text}", USAGE) from cause
+
+
+# -- telling ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A function to call with (done, total), drawn on standard error if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def fact(value: Any) -> str:
+    """A fact about a dataset, for people."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,368 @@
+"""Commands that fit: plan, train, resume."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from daskgd.cli.common import (
+    DATAERR,
+    TEMPFAIL,
+    UNCONVERGED,
+    USAGE,
+    Refusal,
+    about,
+    bad_data,
+    cluster,
+    estimator,
+    line,
+    on_a_cluster,
+    parsed,
+    say,
+)
+from daskgd.cli.signals import Terminated, stoppable
+
+JOB = "job.json"
+"""In the folder of a checkpoint: what was asked, for `resume`."""
+
+
+@click.command(
+    epilog="Example: daskgd plan logistic clicks.zarr --set C=0.1 --set l1_ratio=1.0 --scheduler tcp://host:8786"
+)
+@click.argument("name", metavar="ESTIMATOR")
+@click.argument("data")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the estimator; may be repeated. Values as in Python, else text.",
+)
+@on_a_cluster
+def plan(name: str, data: str, settings: tuple[str, ...], **where: Any) -> None:
+    """Say what a fit of ESTIMATOR to the dataset DATA would do, and how long it would read.
+
+    ESTIMATOR is the name of a class, in any case, such as LogisticRegression, logistic or ridge. DATA is the
+    path or URL of a dataset. Reads some blocks for a fraction of a second, and trains nothing. Without a
+    scheduler the plan is for the threads of this process.
+
+    Exits with 2 for names and values that are wrong, 65 for data that is bad or cannot be planned, 69 for a
+    cluster that does not answer.
+    """
+    model = estimator(name, parsed(settings))
+    with cluster(**where), bad_data(data):
+        text = str(model.plan(opened(data)))
+    click.echo(text)
+
+
+def opened(data: str) -> Any:
+    """The dataset, which has a target."""
+    from daskgd import open_dataset
+
+    dataset = open_dataset(data)
+    if dataset.info()["y"] is None:
+        raise ValueError("expected a dataset with a target y, got one without; write it with y")
+    return dataset
+
+
+@click.command(
+    epilog="Examples: daskgd train logistic clicks.zarr --set C=0.1 --checkpoint ck/ --out model.dgd; "
+    "daskgd train --job job.toml --scheduler-file sched.json"
+)
+@click.argument("name", metavar="[ESTIMATOR]", required=False)
+@click.argument("data", metavar="[DATA]", required=False)
+@click.option(
+    "--job",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="TOML with any of these: estimator, data, options by their names, a table `set`. What is given here "
+    "wins.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the estimator; may be repeated. Values as in Python, else text.",
+)
+@click.option("--out", metavar="FILE", help="Where to write the model: a path or URL.")
+@click.option("--checkpoint", metavar="FOLDER", help="Where to keep what was done: a path or URL.")
+@click.option("--every", default="1", show_default=True, help='Sweeps between checkpoints, or "30 s".')
+@click.option(
+    "--resume",
+    "how",
+    type=click.Choice(["auto", "never", "must"]),
+    default="auto",
+    show_default=True,
+    help="Go on from the checkpoint: if there is one, not even then (it is refused), or only then.",
+)
+@click.option(
+    "--test-size",
+    type=click.FloatRange(0, 1, True, True),
+    help="Share of the rows to set aside and score on.",
+)
+@click.option("--log", metavar="FILE", help="Events as lines of JSON, appended.")
+@click.option("--report", metavar="FILE", help="Dask's performance report, HTML; needs a cluster and bokeh.")
+@click.option("--strict", is_flag=True, help="Exit with 3 if the fit did not converge.")
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON on standard output.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For the sweep to end after SIGTERM or SIGUSR1, before it is abandoned.",
+)
+@on_a_cluster
+@click.pass_context
+def train(
+    context: click.Context, /, name: str | None, data: str | None, job: Path | None, **options: Any
+) -> None:
+    """Fit ESTIMATOR to the dataset DATA, here or on a cluster, and write the model.
+
+    With a checkpoint a job that was stopped, or whose cluster was lost, goes on where it was when it is run
+    again: to the same bits, without repeating a sweep. SIGTERM and SIGUSR1 let the sweep end, and leave with
+    143; a second one leaves at once.
+
+    Exits with 0; 2 for wrong names and values; 3 with --strict; 65 for bad data; 69 where no cluster answers;
+    75 where it was lost; 130 and 143 after signals.
+    """
+    given = {
+        key: value
+        for key, value in options.items()
+        if context.get_parameter_source(key) is not ParameterSource.DEFAULT
+    }
+    asked = _job(job) if job is not None else {}
+    named = {"estimator": name, "data": data}
+    values = {**asked.pop("set", {}), **parsed(options.pop("settings"))}
+    given.pop("settings", None)
+    asked |= {key: value for key, value in named.items() if value is not None}
+    for key in named:
+        if key not in asked:
+            raise Refusal(f"{key.upper()}: expected one, as an argument or in --job, got none", USAGE)
+    _train({**options, **asked, **given, "set": values})
+
+
+def _job(file: Path) -> dict[str, Any]:
+    """What a TOML file asks for, by the names of arguments and options."""
+    try:
+        asked = tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise Refusal(f"--job: {file}: expected TOML: {line(cause)}", USAGE) from None
+    asked = {key.replace("-", "_"): value for key, value in asked.items()}
+    renamed = {"resume": "how", "json": "as_json"}
+    kinds = {param.name: param for param in train.params}
+    for key in list(asked):
+        known = renamed.get(key, key)
+        if key in ("estimator", "data"):
+            ok = isinstance(asked[key], str)
+        elif key == "set":
+            ok = isinstance(asked[key], dict)
+        elif known in kinds and known not in ("job", "name", "settings"):
+            try:
+                asked[known] = kinds[known].type_cast_value(click.Context(train), asked[key])
+                ok = True
+            except click.ClickException as cause:
+                raise Refusal(f"--job: {file}: {key}: {cause.format_message()}", USAGE) from None
+            if known != key:
+                del asked[key]
+        else:
+            names = ["estimator", "data", "set", *(n for n in kinds if n not in ("job", "name", "settings"))]
+            raise Refusal(
+                f"--job: {file}: there is no {key!r}; there are {', '.join(map(str, names))}", USAGE
+            )
+        if not ok:
+            raise Refusal(f"--job: {file}: expected {key} to be text or a table, got {asked[key]!r}", USAGE)
+    return asked
+
+
+@click.command("resume", epilog="Example: daskgd resume ck/ --scheduler-file sched.json")
+@click.argument("folder", metavar="CHECKPOINT")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON on standard output.")
+@on_a_cluster
+def resume(folder: str, **options: Any) -> None:
+    """Go on with the job whose checkpoint is in the folder CHECKPOINT, as `train` was asked to.
+
+    Where it runs is asked anew. Exits as `train` does.
+    """
+    from daskgd.folders import Folder
+
+    try:
+        asked = json.loads(Folder(folder).read(JOB))
+    except (OSError, ValueError) as cause:
+        raise Refusal(
+            f"CHECKPOINT: expected the folder of a job of train, with a {JOB}: {about(folder, cause)}", USAGE
+        ) from None
+    if "data" not in asked:
+        raise Refusal(
+            "CHECKPOINT: the URL of its data has secrets, which are not kept; run train again", USAGE
+        )
+    _train({**asked, **options, "checkpoint": folder, "how": "must"})
+
+
+# -- the work -----------------------------------------------------------------------------------
+
+WHERE = ("scheduler", "scheduler_file", "local", "workers", "memory_limit", "wait")
+
+
+def _train(asked: dict[str, Any]) -> None:
+    import daskgd
+    from daskgd.store import redacted
+
+    model = estimator(asked["estimator"], asked["set"])
+    every = int(asked["every"]) if str(asked["every"]).isdigit() else asked["every"]
+    data = str(asked["data"])
+    checkpoint = None
+    if asked["checkpoint"] is not None:
+        try:
+            checkpoint = daskgd.Checkpoint(asked["checkpoint"], every)
+        except (TypeError, ValueError) as cause:
+            raise Refusal(f"--{line(cause)}", USAGE) from None
+    elif asked["how"] == "must" or str(asked["every"]) != "1":
+        raise Refusal("--checkpoint: expected a folder beside --resume must or --every, got none", USAGE)
+    watch: list[Any] = [] if asked["quiet"] else [daskgd.ProgressBar(sys.stderr)]
+    if checkpoint is not None:
+        _check_resume(checkpoint, asked["how"])
+        watch.append(_noted(checkpoint, asked))
+    if asked["log"] is not None:
+        watch.append(daskgd.JSONLines(asked["log"]))
+    with ExitStack() as stack:
+        stack.enter_context(spoken())
+        where = stack.enter_context(cluster(**{key: asked[key] for key in WHERE}))
+        say(f"daskgd {daskgd.__version__} on {where}: {type(model).__name__} to {redacted(data)}")
+        with bad_data(data):
+            dataset = opened(data)
+        rows = test = dataset
+        if asked["test_size"] is not None:
+            rows, test = dataset.train_test_split(asked["test_size"])
+        if asked["report"] is not None:
+            stack.enter_context(_report(asked["report"]))
+        stop = stack.enter_context(stoppable(asked["grace"]))
+        _fit(model, rows, data, checkpoint, [*watch, stop])
+        said: dict[str, Any] = {
+            "estimator": type(model).__name__,
+            "model": None if asked["out"] is None else redacted(str(asked["out"])),
+            "outcome": model.outcome_,
+            "iterations": model.n_iter_,
+            "sweeps": model.n_sweeps_,
+            "loss": model.history_[-1]["loss"] if len(model.history_) else None,
+            "gap": model.gap_ if model.gap_ < float("inf") else None,
+            "seconds": model.history_[-1]["seconds"] if len(model.history_) else None,
+        }
+        if asked["out"] is not None:
+            try:
+                model.save(asked["out"])
+            except Exception as cause:  # whatever storage raises
+                raise Refusal(f"--out: {about(str(asked['out']), cause)}", DATAERR) from None
+        if asked["test_size"] is not None:
+            with bad_data(data):
+                said["score"] = model.score(test)
+    if asked["as_json"]:
+        click.echo(json.dumps(said))
+    else:
+        say(
+            ", ".join(
+                f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in said.items()
+            )
+        )
+    if asked["strict"] and model.outcome_ != "converged":
+        raise Refusal(f"--strict: the fit ended {model.outcome_}, not converged", UNCONVERGED)
+
+
+def _check_resume(checkpoint: Any, how: str) -> None:
+    """Whether there has to be a checkpoint, or must not."""
+    from daskgd.checkpoint import PREFIX
+    from daskgd.folders import Folder
+
+    there = any(name.startswith(PREFIX) for name in Folder(checkpoint.path).names())
+    if how == "must" and not there:
+        raise Refusal(f"--resume must: expected a checkpoint in {checkpoint.path}, found none", USAGE)
+    if how == "never" and there:
+        raise Refusal(
+            f"--resume never: {checkpoint.path} holds a checkpoint; remove it, or take --resume auto", USAGE
+        )
+
+
+def _noted(checkpoint: Any, asked: dict[str, Any]) -> Any:
+    """A watcher that keeps what was asked beside the checkpoint, once that is known to be of this fit."""
+    from daskgd.folders import Folder
+    from daskgd.store import redacted
+    from daskgd.watch import Began
+
+    plain = {key: value for key, value in asked.items() if key not in ("how", "job", *WHERE)}
+    kept = {key: value for key, value in plain.items() if redacted(str(value)) == str(value)}
+
+    def note(event: Any) -> None:
+        if isinstance(event, Began):
+            try:
+                Folder(checkpoint.path).write(JOB, json.dumps(kept).encode())
+            except Exception as cause:  # a full disk, say: the fit goes on, and warns of its own files
+                say(f"warning: {JOB} was not written: {line(cause)}")
+
+    return note
+
+
+def _fit(model: Any, rows: Any, data: str, checkpoint: Any, watch: list[Any]) -> None:
+    import asyncio
+
+    import daskgd
+
+    kept = "" if checkpoint is None else f"; run again with --checkpoint {checkpoint.path}"
+    try:
+        model.fit(rows, checkpoint=checkpoint, watch=watch)
+    except Terminated:
+        say(f"stopped by a signal{kept or '; without --checkpoint nothing was kept'}")
+        raise SystemExit(143) from None
+    except KeyboardInterrupt:
+        say(f"stopped{kept or '; without --checkpoint nothing was kept'}")
+        raise SystemExit(130) from None
+    except daskgd.CheckpointError as cause:
+        raise Refusal(line(cause), USAGE) from None
+    except (daskgd.ClusterLost, asyncio.CancelledError) as cause:
+        raise Refusal(f"{line(cause)}{kept}", TEMPFAIL) from None
+    except Exception as cause:  # bad rows, lost chunks, whatever workers raise
+        raise Refusal(about(data, cause), DATAERR) from None
+
+
+@contextmanager
+def spoken() -> Iterator[None]:
+    """Within it, warnings and what daskgd logs are lines on standard error."""
+    import logging
+    import warnings
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger = logging.getLogger("daskgd")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def _report(file: str) -> Iterator[None]:
+    import distributed
+
+    try:
+        client = distributed.default_client()
+        import bokeh  # noqa: F401
+    except ValueError:
+        raise Refusal("--report: expected a cluster (--scheduler, --local), got threads", USAGE) from None
+    except ImportError:
+        raise Refusal('--report: bokeh is not installed: pip install "daskgd[dashboard]"', USAGE) from None
+    with client.as_current(), distributed.performance_report(filename=file):
+        yield

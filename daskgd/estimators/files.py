@@ -1,0 +1,132 @@
+"""Fitted models as files: a header and arrays, no pickle, so that loading one runs no code of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+import daskgd
+from daskgd.folders import Folder
+from daskgd.records import RecordError, pack, types_of, unpack
+from daskgd.solvers import NAMES
+from daskgd.watch import History
+
+FORMAT = 1
+TYPES = types_of(NAMES.values())
+
+Options = Mapping[str, Any] | None
+
+LEFT_OUT = {"_stored"}
+"""Attributes that are of this machine: where the rows of the fit are."""
+
+
+def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Options) -> None:
+    """Write a fitted estimator: see :meth:`LinearEstimator.save`."""
+    check_is_fitted(estimator)
+    name = type(estimator).__name__
+    if getattr(daskgd, name, None) is not type(estimator):
+        raise TypeError(f"save: expected one of daskgd's own estimators, got {name}; pickle it")
+    parameters = estimator.get_params(deep=False)
+    attributes = {
+        key: value
+        for key, value in vars(estimator).items()
+        if key not in parameters and key not in LEFT_OUT and not key.startswith(("_sk", "_parent"))
+    }
+    history = attributes.pop("history_")
+    said = {
+        "kind": "model",
+        "format": FORMAT,
+        "daskgd": daskgd.__version__,
+        "estimator": name,
+        "parameters": parameters,
+        "attributes": attributes,
+        "history": {"rows": [dict(r) for r in history], "solver": history.solver, "reason": history.reason},
+    }
+    try:
+        data = pack(said, TYPES)
+    except TypeError as cause:
+        raise TypeError(
+            f"save: {name} has a parameter or attribute that no model file holds: {cause}. Set it to what "
+            "can be written, such as engine=None, or pickle the estimator"
+        ) from cause
+    folder, file = _place(path, storage_options)
+    folder.write(file, data)
+
+
+def load_model(path: str | os.PathLike[str], *, storage_options: Options = None) -> Any:
+    """The estimator that was written with ``save``, fitted.
+
+    The file is checked as a whole, and nothing in it is run: it names one of daskgd's estimators, its
+    parameters and its attributes.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        Or a URL that fsspec knows.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    estimator
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    daskgd.ModelError
+        It is no model of daskgd's, was cut short or altered, or is of a later format.
+
+    Examples
+    --------
+    >>> import daskgd, tempfile
+    >>> path = tempfile.mkdtemp() + "/ridge.dgd"
+    >>> daskgd.Ridge(alpha=2.0).fit([[-1.0], [0.0], [1.0]], [-2.0, 0.0, 2.0]).save(path)
+    >>> daskgd.load_model(path).predict([[2.0]])
+    array([2.])
+    """
+    folder, file = _place(path, storage_options)
+    try:
+        return _model(unpack(folder.read(file), TYPES))
+    except (RecordError, ValueError, TypeError, LookupError, AttributeError) as cause:
+        raise ModelError(f"{os.fspath(path)}: expected a model of daskgd's, but {cause}") from cause
+
+
+class ModelError(ValueError):
+    """A file is no model of daskgd's, was cut short or altered, or is of a later format."""
+
+
+def _model(said: Any) -> Any:
+    if not isinstance(said, dict) or said.get("kind") != "model":
+        raise RecordError("it holds something else")
+    if said["format"] != FORMAT:
+        raise RecordError(
+            f"its format is {said['format']!r}, of daskgd {said['daskgd']!s:.20}, and {FORMAT} is expected: "
+            "update daskgd to read it"
+        )
+    name = said["estimator"]
+    kind = getattr(daskgd.estimators, name) if name in daskgd.estimators.__all__ else None
+    if not isinstance(kind, type):
+        raise RecordError(f"it names an estimator {name!r:.80}, which there is not")
+    estimator = kind(**said["parameters"])
+    for key, value in said["attributes"].items():
+        if not key.isidentifier() or key.startswith("__") or hasattr(kind, key):
+            raise RecordError(f"it sets an attribute {key!r:.80}, which is not one of a fit")
+        setattr(estimator, key, value)
+    check_is_fitted(estimator, "coef_")
+    history = History()
+    for row in said["history"]["rows"]:
+        history(row)
+    history.solver, history.reason = str(said["history"]["solver"]), str(said["history"]["reason"])
+    estimator.history_ = history
+    return estimator
+
+
+def _place(path: str | os.PathLike[str], storage_options: Options) -> tuple[Folder, str]:
+    above, _, file = os.fspath(path).replace(os.sep, "/").rpartition("/")
+    if not file:
+        raise ValueError(f"path: expected that of a file, got {os.fspath(path)!r}")
+    return Folder(above or ("/" if os.fspath(path).startswith("/") else "."), storage_options), file

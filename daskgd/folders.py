@@ -1,0 +1,70 @@
+"""Files in a folder, on disk or in an object store, each of them written whole or not at all.
+
+Fsspec does the work, but for what makes a local file safe: a name of its own until it has reached the disk.
+Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+UNFINISHED = ".daskgd-", ".tmp"
+"""How names of files begin and end that a process which was killed had not finished."""
+
+
+class Folder:
+    """Files by name, each written whole or not at all: in a directory, or below a URL."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.fs, self.root = fsspec.core.url_to_fs(os.fspath(path), **(storage_options or {}))
+        self.local = isinstance(self.fs, LocalFileSystem)
+
+    def names(self) -> list[str]:
+        """What is there; nothing where there is no folder."""
+        self.fs.invalidate_cache()
+        try:
+            return [name.rpartition("/")[2] for name in self.fs.ls(self.root, detail=False)]
+        except FileNotFoundError:
+            return []
+
+    def read(self, name: str) -> bytes:
+        return self.fs.cat_file(f"{self.root}/{name}")
+
+    def write(self, name: str, data: bytes) -> None:
+        """One request to an object store; on disk a file that is renamed when it has reached it."""
+        if not self.local:
+            self.fs.pipe_file(f"{self.root}/{name}", data)
+            return
+        os.makedirs(self.root, exist_ok=True)
+        unfinished = f"{self.root}/{UNFINISHED[0]}{uuid4().hex}{UNFINISHED[1]}"
+        try:
+            with open(unfinished, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, f"{self.root}/{name}")
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(unfinished)
+            raise
+        if hasattr(os, "O_DIRECTORY"):
+            folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """What cannot be removed stays."""
+        for name in names:
+            with suppress(Exception):
+                self.fs.rm_file(f"{self.root}/{name}")

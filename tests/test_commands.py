@@ -1,0 +1,301 @@
+"""`daskgd verify` and `daskgd info`; and that no message, repr or log holds what grants access to data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
+
+import daskgd
+from daskgd.cli import main
+from daskgd.integrity import stand_in, told
+from daskgd.store import open_store, redacted
+
+
+def invoke(*arguments: Any) -> Any:
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    y = np.array(["no", "yes"])[rng.integers(0, 2, 100)]
+    daskgd.write_dataset(tmp_path / "d.zarr", rng.normal(size=(100, 2)), y, chunk_bytes=160)
+    return tmp_path / "d.zarr"
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+def test_a_sound_dataset(stored: Path) -> None:
+    done = invoke("verify", stored)
+    assert (done.exit_code, done.stderr) == (0, "")
+    fingerprint = daskgd.open_dataset(stored).fingerprint
+    assert done.stdout == (
+        f"{stored}: 100 rows, 2,000 bytes decoded: "
+        f"every chunk is as it was written, fingerprint {fingerprint}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-1]),
+            "chunk c/3/0: rows 30:40 cannot be read: the",
+        ),
+        (lambda file: file.unlink(), "1 chunks are missing, the first is c/3/0, rows 30:40;"),
+        (
+            lambda file: file.write_bytes((file.parents[1] / "4" / "0").read_bytes()),
+            "expected fingerprint .* some are not those that were written",
+        ),
+        (
+            lambda file: (file.parents[2] / "zarr.json").write_text("[" * 10**5),
+            "array X: its metadata cannot",
+        ),
+        (lambda file: (file.parents[3] / "zarr.json").unlink(), "expected a zarr group that holds X"),
+    ],
+)
+def test_a_damaged_dataset(stored: Path, damage: Any, message: str) -> None:
+    damage(stored / "X" / "c" / "3" / "0")
+    done = invoke("verify", stored)
+    assert (done.exit_code, done.stdout) == (65, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {stored}")
+    assert f"{stored}: {stored}" not in line
+    assert re.search(message, line), line
+
+
+def test_no_dataset(tmp_path: Path) -> None:
+    for command in ("verify", "info"):
+        done = invoke(command, tmp_path / "none")
+        assert (done.exit_code, done.stdout) == (65, "")
+        assert done.stderr == (
+            f"Error: {tmp_path / 'none'}: no such file or directory; expected a zarr group that holds X\n"
+        )
+
+
+def test_arrays_of_others_have_nothing_to_compare(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "g", mode="w").create_array("X", data=np.ones((30, 2)), chunks=(10, 2))
+    done = invoke("verify", tmp_path / "g")
+    assert done.exit_code == 0
+    assert "every chunk that is stored can be read, but there is no mark" in done.stdout
+    (tmp_path / "g" / "X" / "c" / "1" / "0").write_bytes(b"junk")
+    done = invoke("verify", tmp_path / "g")
+    assert done.exit_code == 65
+    assert "g/X, chunk c/1/0: rows 10:20 cannot be read" in done.stderr
+
+
+def test_info(stored: Path) -> None:
+    done = invoke("info", stored)
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "path         " in lines[0]
+    start = lines[0].index(str(stored))
+    assert all(line[start - 1] == " " and line[start] != " " for line in lines)
+    assert dict(line.split(maxsplit=1) for line in lines)["classes"] == "no, yes"
+    done = invoke("info", stored, "--json")
+    assert json.loads(done.stdout) == daskgd.open_dataset(stored).info()
+
+
+def test_the_real_entry_point(stored: Path) -> None:
+    run = [sys.executable, "-m", "daskgd.cli", "verify", str(stored)]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    (stored / "y" / "c" / "9").write_bytes(b"")
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert done.stderr.count("\n") == 1
+    assert "y, chunk c/9: rows 90:100 cannot be read" in done.stderr
+
+
+def test_a_terminal_sees_a_bar(stored: Path) -> None:
+    ours, theirs = os.openpty()
+    run = [sys.executable, "-m", "daskgd.cli", "verify", str(stored)]
+    with subprocess.Popen(
+        run, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    ) as child:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # the end of a terminal, on Linux
+                break
+            seen += part
+        assert child.stdout is not None
+        assert child.stdout.read().startswith(str(stored).encode())
+    os.close(ours)
+    assert child.returncode == 0
+    assert b"20/20" in seen
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://bucket/a/b.zarr", "s3://bucket/a/b.zarr"),
+        ("https://me:pass@host:8080/a.zarr", "https://host:8080/a.zarr"),
+        ("https://me@host/a.zarr", "https://host/a.zarr"),
+        ("https://host/a.zarr?sv=1&sig=abc%2F", "https://host/a.zarr"),
+        ("https://host/a.zarr#token", "https://host/a.zarr"),
+        ("https://me:p@ss@host/a.zarr?x#y", "https://host/a.zarr"),
+        ("s3://KEY:se/cr+et@bucket/a.zarr", "s3://bucket/a.zarr"),
+        ("simplecache::https://me:pass@host/a.zarr?sig=abc", "simplecache::https://host/a.zarr"),
+        ("zip://x?sig=abc::https://me:pass@host/a.zip?sig=abc", "zip://x::https://host/a.zip"),
+        ("http://me:pass@[::1]:80/a.zarr?sig=abc", "http://[::1]:80/a.zarr"),
+        ("tcp://host:8786/who@where", "tcp://host:8786/who@where"),
+        ("/data/what?.zarr", "/data/what?.zarr"),
+        ("me@host:/data#1", "me@host:/data#1"),
+        ("C:\\data", "C:\\data"),
+        ("", ""),
+        (
+            "GET https://a:b@h/x?sig=c: 403, url='https://h/y?sig=d'",
+            "GET https://h/x: 403, url='https://h/y'",
+        ),
+        ("see (https://h/x?sig=c).", "see (https://h/x)."),
+    ],
+)
+def test_redacted(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+    assert redacted(shown) == shown
+
+
+def test_what_is_told_of_errors() -> None:
+    options = {"key": "AKIA1234", "client": {"token": ["hunter2!"]}, "anon": False, "region": "eu"}
+    text = told(OSError("AKIA1234 with hunter2! refused in eu"), options)
+    assert text == "OSError: *** with *** refused in eu"
+    assert len(told(ValueError("x" * 10**6))) < 600
+
+
+def test_causes_keep_their_types() -> None:
+    class Lost(ConnectionError):
+        def __init__(self, url: str, status: int) -> None:
+            super().__init__(url, status)
+
+    try:
+        raise Lost("https://me:hunter2@h/x", 503) from TimeoutError("https://h/x?sig=hunter2 timed out")
+    except Lost as error:
+        other = stand_in(error)
+    assert isinstance(other, Lost)
+    assert (type(other).__name__, type(other).__module__) == ("Lost", Lost.__module__)
+    assert isinstance(other.__cause__, TimeoutError)
+    assert str(other.__cause__) == "https://h/x timed out"
+    assert "hunter2" not in "".join(traceback.format_exception(other)) + repr(other)
+
+
+class Vault(MemoryFileSystem):
+    """A store whose URLs and options hold secrets, which all of its errors repeat."""
+
+    protocol = "vault"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    broken = False
+
+    def __init__(self, key: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.key = key
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        path = path.removeprefix("vault://").partition("?")[0].rpartition("@")[2].strip("/")
+        return f"/{path}" if path else ""
+
+    def unstrip_protocol(self, name: str) -> str:
+        return f"vault://me:hunter2@{name.strip('/')}?sig=hunter2"
+
+    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        if Vault.broken:
+            raise PermissionError(f"{self.unstrip_protocol(path)} refused the key {self.key}")
+        return super().cat_file(path, *args, **kwargs)
+
+
+@pytest.fixture
+def vault() -> Iterator[str]:
+    fsspec.register_implementation("vault", Vault, clobber=True)
+    yield "vault://me:hunter2@host/d?sig=hunter2"
+    Vault.store.clear()
+    Vault.broken = False
+
+
+OPTIONS = {"key": "correct horse"}
+
+
+def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "daskgd")
+    said: list[str] = []
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 2))
+    daskgd.write_dataset(vault, X, X[:, 0], chunk_bytes=160)
+    with pytest.raises(FileExistsError) as error:
+        daskgd.write_dataset(vault, X)
+    said += traceback.format_exception(error.value)
+    dataset = daskgd.open_dataset(vault, storage_options=OPTIONS)
+    dataset.verify()
+    said += [repr(dataset), dataset._repr_html_(), json.dumps(dataset.info()), repr(dataset.source)]
+    said += [repr(open_store(vault, storage_options=OPTIONS)), str(dataset.fingerprint)]
+    np.testing.assert_array_equal(dataset.X.compute(scheduler="synchronous"), X)
+    fitted = daskgd.LinearRegression(engine="serial").fit(dataset)
+    said.append(repr(pickle.dumps(fitted)))
+
+    def fails(call: Any, kind: type[Exception], message: str) -> None:
+        with pytest.raises(kind, match=message) as error:
+            call()
+        said.extend([str(error.value), repr(error.value), repr(pickle.dumps(error.value))])
+        said.extend(traceback.format_exception(error.value))
+
+    chunk = Vault.store.pop("/host/d/X/c/1/0")
+    missing = "vault://host/d/X, chunk c/1/0: rows 10:20 cannot be read: .* is missing"
+    fails(lambda: daskgd.LinearRegression(engine="serial").fit(dataset), daskgd.ChunkError, missing)
+    fails(
+        lambda: daskgd.open_dataset(vault), daskgd.StoreError, "vault://host/d, array X: 1 chunks are missing"
+    )
+    Vault.store["/host/d/X/c/1/0"] = chunk
+    Vault.broken = True
+    fails(lambda: dataset._columns[0].read(0, 3), daskgd.ChunkError, r"PermissionError: .* the key \*\*\*")
+    fails(lambda: daskgd.open_dataset(vault, storage_options=OPTIONS), daskgd.StoreError, "PermissionError")
+    nowhere = vault.replace("vault:", "nowhere:")
+    fails(lambda: daskgd.open_dataset(nowhere), daskgd.StoreError, "nowhere://host/d: .*")
+    for command in ("verify", "info"):
+        done = invoke(command, vault)
+        assert done.exit_code == 65
+        said.append(done.output)
+    done = invoke("plan", "ridge", vault)
+    said += [done.output, caplog.text]
+    for text in said:
+        assert "hunter2" not in text, text
+        assert "correct horse" not in text, text
+
+
+def test_foreign_arrays_keep_secrets_too(vault: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "daskgd")
+    group = zarr.open_group(vault, mode="w", storage_options=OPTIONS)
+    group.create_array("X", data=np.ones((30, 2)), chunks=(10, 2))
+    del Vault.store["/host/d/X/c/1/0"]
+    dataset = daskgd.open_dataset(vault, storage_options=OPTIONS)
+    assert "vault://host/d, array X: 1 chunks are not stored" in caplog.text
+    daskgd.as_dataset(zarr.open_array(vault.replace("/d?", "/d/X?"), mode="r", storage_options=OPTIONS))
+    Vault.broken = True
+    with pytest.raises(daskgd.ChunkError, match=r"vault://host/d/X, chunk c/0/0: rows 0:3 .*") as error:
+        dataset._columns[0].read(0, 3)
+    assert isinstance(error.value.__cause__, PermissionError)
+    for text in (caplog.text, *traceback.format_exception(error.value)):
+        assert "hunter2" not in text
+        assert "correct horse" not in text
