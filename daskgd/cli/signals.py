@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+
+from daskgd.watch import Began, Event, Swept
 
 
 class Terminated(BaseException):
@@ -25,8 +26,8 @@ class Stop:
     def __init__(self, grace: float) -> None:
         self.grace, self.caught = grace, 0
 
-    def __call__(self, event: Any) -> None:
-        if self.caught:
+    def __call__(self, event: Event) -> None:
+        if self.caught and isinstance(event, Began | Swept):  # what was swept is kept by then
             raise Terminated
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
