@@ -8,8 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-from daskgd.watch import Began, Event, Swept
+from typing import Any
 
 
 class Terminated(BaseException):
@@ -26,8 +25,8 @@ class Stop:
     def __init__(self, grace: float) -> None:
         self.grace, self.caught = grace, 0
 
-    def __call__(self, event: Event) -> None:
-        if self.caught and isinstance(event, Began | Swept):  # what was swept is kept by then
+    def __call__(self, event: Any) -> None:
+        if self.caught and type(event).__name__ in ("Began", "Swept"):  # what was swept is kept by then
             raise Terminated
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
