@@ -71,6 +71,24 @@ class Swept:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sweeping:
+    """A read of the data that takes a while is under way: told some times a second at most.
+
+    Attributes
+    ----------
+    fit : str
+    sweeps : int
+        Which sweep it is, from 1.
+    share : float
+        Of its tasks that are done, from 0 to 1.
+    """
+
+    fit: str
+    sweeps: int
+    share: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Iterated:
     """An iteration is done.
@@ -111,7 +129,7 @@ class Ended:
     outcome: str
 
 
-Event: TypeAlias = Began | Swept | Iterated | Ended
+Event: TypeAlias = Began | Sweeping | Swept | Iterated | Ended
 
 Watcher: TypeAlias = Callable[[Event], "bool | Iterated | None"]
 """Takes every event of a fit. If it has an attribute `memory`, of numbers and arrays, a checkpoint holds it,

@@ -104,7 +104,7 @@ def test_killed_at_every_sweep_and_resumed(est: Any, stored: Any, tmp_path: Path
     if isinstance(est.solver, daskgd.Gram):
         pytest.skip("for least squares alone")
     whole = clone(est).set_params(engine="serial").fit(stored)
-    for sweeps in range(0, whole.n_sweeps_, max(whole.n_sweeps_ // 8, 1)):
+    for sweeps in range(0, whole.n_sweeps_, max(whole.n_sweeps_ // 4, 1)):
         engine = "threads" if sweeps == 1 else dying(whole.n_sweeps_ - sweeps)  # no sweep is repeated
         same(whole, killed_and_resumed(est, (stored,), sweeps, tmp_path / str(sweeps), engine))
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Any
 from uuid import uuid4
 
@@ -70,6 +71,9 @@ QUESTION_BYTES = 64 << 10
 QUESTIONS_BYTES = 16 << 20
 """The same for all tasks together: what they carry passes through the scheduler."""
 
+TELL_SECONDS = 0.5
+"""Between two times that part of a sweep is told of."""
+
 Lot = tuple[str, list[Node]]
 """What one task walks: the home of its blocks, "" where they have none, and the nodes of the tree."""
 
@@ -114,6 +118,7 @@ class Graph:
         self.token = self._token = uuid4().hex[:8]
         self.last: Timing | None = None
         self.on_sweep: Callable[[Timing], None] | None = None
+        self.on_part: Callable[[float], None] | None = None
         self._clock = Clock(_is_stored(dataset))
         self._threads = 1
         self._cluster = Cluster(self.client) if self.client is not None else None
@@ -130,6 +135,7 @@ class Graph:
         """One read of the data; the answers in the order of the asks."""
         self._clock.start()
         self.n_sweeps += 1
+        self._told_at = time.monotonic()
         n_blocks = self._source.layout.n_blocks
         with reaching(self.client, self._told), stepped_aside(), one_blas_thread():
             threads = None if self._cluster is None else self._cluster.threads()
@@ -231,7 +237,13 @@ class Graph:
         """What each graph finds, run by a scheduler of dask on this machine."""
         for graph, keys, _ in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
-            yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
+            tick = count(1)
+
+            def done(*_: Any, tick: Any = tick, n: int = len(graph)) -> None:
+                self._part(next(tick) / n)
+
+            with dask.callbacks.Callback(posttask=done):  # called in this thread
+                yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
 
     def _there(self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str) -> Iterator[list[Any]]:
         """The same on a cluster, where the next graph runs while the results of one come here."""
@@ -243,9 +255,16 @@ class Graph:
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
                 running.append(cluster.client.get(graph, keys, sync=False))
             if len(running) > 1:
-                yield cluster.gather(running.popleft(), name, self._told)
+                yield cluster.gather(running.popleft(), name, self._told, self._part)
         while running:
-            yield cluster.gather(running.popleft(), name, self._told)
+            yield cluster.gather(running.popleft(), name, self._told, self._part)
+
+    def _part(self, share: float) -> None:
+        """Tell how much of a sweep is done, where that takes a while."""
+        now = time.monotonic()
+        if self.on_part is not None and now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self.on_part(share)
 
     def _is_one_call(self, cut: list[Lot]) -> bool:
         """Whether there is nothing to schedule."""

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from daskgd.checkpoint import Checkpoint, Identity, Progress, Saver, Snapshot, known_types
@@ -19,7 +20,7 @@ from daskgd.monitor import monitored
 from daskgd.problems import Problem, Shape
 from daskgd.training import Engine, Fit, Journal, Meter, Result
 from daskgd.training import together as advance
-from daskgd.watch import Began, Ended, Event, History, Iterated, Swept, Watcher
+from daskgd.watch import Began, Ended, Event, History, Iterated, Sweeping, Swept, Watcher
 from daskgd.watchers import Lines, ProgressBar
 
 
@@ -170,6 +171,8 @@ def _run_fits(
         ):
             if snapshot is not None:
                 engine.memory = snapshot.memory
+            if hasattr(engine, "on_part"):
+                engine.on_part = partial(_sweeping, runs)
             for run, choice in zip(runs, choices, strict=True):
                 run.stop = run.tell(_began(run, choice, engine.nbytes))
             advance(
@@ -204,6 +207,11 @@ def _began(run: Run, choice: SolverChoice, nbytes: int) -> Began:
     of: Any = run.estimator
     rows = tuple(run.history)
     return Began(run.name, repr(choice.solver), choice.reason, int(of.max_iter), float(of.tol), nbytes, rows)
+
+
+def _sweeping(runs: Sequence[Run], share: float) -> None:
+    for run in runs:
+        run.tell(Sweeping(run.name, run.meter.sweeps + 1, share))
 
 
 class _After:
