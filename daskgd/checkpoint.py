@@ -123,7 +123,7 @@ class Progress:
         Of its :class:`~daskgd.training.Journal`.
     rows : list of mappings
         Of its history.
-    sweeps, bytes, seconds :
+    sweeps, bytes, seconds, wire_bytes :
         Of its :class:`~daskgd.training.Meter`.
     """
 
@@ -136,9 +136,10 @@ class Progress:
     first: float
     best: Any
     rows: list[dict[str, Any]]
-    sweeps: int
+    sweeps: float
     bytes: int
     seconds: float
+    wire_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Run:
             meter.sweeps,
             meter.bytes,
             meter.seconds,
+            meter.wire_bytes,
         )
 
     def resume(self, at: Progress) -> None:
@@ -78,7 +79,7 @@ class Run:
         self.journal = Journal(at.state, at.iteration, list(at.entries), at.first, at.best)
         for row in at.rows:
             self.history(row)
-        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds)
+        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds, wire_bytes=at.wire_bytes)
 
 
 def run_fits(

@@ -125,6 +125,9 @@ class Solver:
     needs_partitions: ClassVar[bool] = False
     """Whether it asks for whole partitions in memory."""
 
+    approximate: ClassVar[bool] = False
+    """Whether it may end near the minimum without a way to reach it."""
+
     fixes_step: ClassVar[bool] = False
     """Whether the length of its steps is given, in the units of the parameters."""
 
@@ -154,6 +157,10 @@ class Solver:
     def iterate(self, problem: Problem, state: Any) -> Steps:
         """Queries that lead from one State to the next."""
         raise NotImplementedError
+
+    def remark(self, state: Any) -> str | None:
+        """What a user should know of the data or the path, where the fit ends; None for nothing."""
+        return None
 
     # -- scikit-learn's parameter protocol ---------------------------------------------------------
 

@@ -56,8 +56,8 @@ SOLVERS: tuple[Solver, ...] = (
 def check_solver(solver: Solver, gap: float = 1e-6) -> None:
     """Check that a solver keeps its contract, on a table of small problems: those its `check` accepts.
 
-    It reaches the minimum that scipy finds, to a relative `gap`, with an outcome of "converged" (if it needs
-    partitions, or the loss is not smooth: it gets below the start); its State holds arrays and scalars;
+    It reaches the minimum that scipy finds, to a relative `gap`, with an outcome of "converged" (if it is
+    `approximate`, or the loss is not smooth: it gets below the start); its State holds arrays and scalars;
     settings make a round trip and unknown ones are refused; killed at any sweep and resumed from the
     journal, it ends with the same numbers and repeats no sweep; a journal that does not fit is refused. With
     one local step, if it has `local_steps`, it equals gradient descent.
@@ -194,7 +194,7 @@ def _check_settings(solver: Solver) -> None:
 def _check_minimum(solver: Solver, example: Example, gap: float) -> None:
     where = f"{solver!r} on {example.name}"
     smooth = example.problem.loss.smooth
-    approximate = solver.needs_partitions or not smooth
+    approximate = solver.approximate or not smooth
     states: list[Any] = []
     watched = _Watching(solver, states)
     stop = Stop(tol=0.0, max_iter=30) if approximate else Stop(tol=gap / 100, max_iter=5000)
@@ -263,8 +263,9 @@ def _check_replay(solver: Solver, example: Example) -> None:
     expected, sweeps = _drive(fit(whole), engine, whole)
     for k, (saved, entry) in enumerate(sweeps):
         for known in ([], [entry]):
-            journal = pickle.loads(saved)
-            journal.entries += known
+            journal, memory = pickle.loads(saved)
+            journal.entries += [pair[0] for pair in known]
+            engine.memory = dict(known[0][1] if known else memory)
             result, more = _drive(fit(journal), engine, journal)
             require(
                 len(more) == len(sweeps) - k - len(known),
@@ -274,10 +275,10 @@ def _check_replay(solver: Solver, example: Example) -> None:
                 same(journal.state, whole.state) and same(result.w, expected.w),
                 f"{where}: killed at sweep {k} and resumed, it ends at {result.w}, not at {expected.w}",
             )
-        stale = pickle.loads(saved)
+        stale, _ = pickle.loads(saved)
         if stale.state is None:
             continue
-        stale.entries.append(entry)
+        stale.entries.append(entry[0])
         points = {name: getattr(stale.state, name, None) for name in ("w", "at")}
         moved = {name: point + 1 for name, point in points.items() if point is not None}
         stale.state = replace(stale.state, **moved)
@@ -288,8 +289,8 @@ def _check_replay(solver: Solver, example: Example) -> None:
         raise AssertionError(f"{where}: replays answers that belong to another state")
 
 
-Sweep = tuple[bytes, tuple[str, list[Any]]]
-"""The journal before a sweep, and the entry that the sweep adds."""
+Sweep = tuple[bytes, tuple[tuple[str, list[Any]], Any]]
+"""The journal and the partitions' memory before a sweep; the entry that the sweep adds, and the memory after."""
 
 
 def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Sweep]]:
@@ -300,10 +301,10 @@ def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Swe
             asks = fit.send(answers)  # type: ignore[arg-type]
         except StopIteration as end:
             return end.value, sweeps
-        saved = pickle.dumps(journal)
+        saved = pickle.dumps((journal, engine.memory))
         apart = isinstance(asks[0].query, Aside)
         answers = aside([(None, asks)])[0] if apart else engine.sweep(asks)
-        sweeps.append((saved, (digest([ask.query for ask in asks]), answers)))
+        sweeps.append((saved, ((digest([ask.query for ask in asks]), answers), dict(engine.memory))))
 
 
 def _check_one_local_step(solver: Solver, example: Example) -> None:
