@@ -28,17 +28,23 @@ if TYPE_CHECKING:
     from daskgd.estimators.files import ModelError, load_model
     from daskgd.ingest import as_dataset
     from daskgd.solvers import (
+        ADMM,
         FISTA,
+        GIANT,
         LBFGS,
+        SGD,
+        Adam,
         GradientDescent,
         Gram,
         LocalGD,
+        LocalSGD,
         Newton,
         NewtonCG,
         ProximalNewton,
         SubsampledNewton,
     )
     from daskgd.store import ChunkError, StoreError
+    from daskgd.training import PartitionsDiffer
     from daskgd.writing import write_dataset
 
 __version__ = "0.1.0"
@@ -65,24 +71,34 @@ _HOMES = {
     ),
     "daskgd.estimators.files": ("ModelError", "load_model"),
     "daskgd.solvers": (
+        "ADMM",
+        "Adam",
         "FISTA",
+        "GIANT",
         "Gram",
         "LBFGS",
         "GradientDescent",
         "LocalGD",
+        "LocalSGD",
         "Newton",
         "NewtonCG",
         "ProximalNewton",
+        "SGD",
         "SubsampledNewton",
     ),
     "daskgd.store": ("ChunkError", "StoreError"),
+    "daskgd.training": ("PartitionsDiffer",),
     "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ADMM",
     "FISTA",
+    "GIANT",
     "LBFGS",
+    "SGD",
+    "Adam",
     "Checkpoint",
     "CheckpointError",
     "ChunkError",
@@ -101,6 +117,7 @@ __all__ = [
     "ModelError",
     "Newton",
     "NewtonCG",
+    "PartitionsDiffer",
     "Perceptron",
     "PoissonRegressor",
     "ProximalNewton",

@@ -770,6 +770,12 @@ class Dispersion:
         """
         return self.partitions > 1 and self.ratio > UNLIKE * (1 + 4 / self.partitions)
 
+    def __str__(self) -> str:
+        return (
+            f"partitions differ: the squared distance of their gradients from the mean is {self.ratio:.3g} "
+            f"times what chance explains (the rows of {self.partitions} partitions seem to be sorted)"
+        )
+
 
 UNLIKE = 10.0
 """Dispersion, in what chance explains, from which on partitions are said to differ."""

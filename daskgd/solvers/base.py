@@ -191,6 +191,14 @@ def require(ok: bool, owner: object, name: str, expected: str, got: Any) -> None
         raise ValueError(f"{type(owner).__name__}: expected {name} {expected}, got {got!r}")
 
 
+def check_whole(solver: Solver, name: str, *, optional: bool = False) -> None:
+    """Refuse a setting that is no whole number from 0 to 2**64."""
+    given = getattr(solver, name)
+    ok = isinstance(given, int | np.integer) and not isinstance(given, bool) and 0 <= given < 2**64
+    what = "a whole number in [0, 2**64)"
+    require(ok or (optional and given is None), solver, name, f"None or {what}" if optional else what, given)
+
+
 def is_positive(value: Any) -> bool:
     """A finite real number above zero (and no bool)."""
     return _is_real(value) and bool(np.isfinite(value) and value > 0)

@@ -14,11 +14,16 @@ from daskgd.engines.serial import Serial
 from daskgd.problems import Problem, Rows, Shape, prepare
 from daskgd.queries import Ask, Gradient
 from daskgd.solvers import (
+    ADMM,
     FISTA,
+    GIANT,
     LBFGS,
+    SGD,
+    Adam,
     GradientDescent,
     Gram,
     LocalGD,
+    LocalSGD,
     Newton,
     NewtonCG,
     ProximalNewton,
@@ -49,6 +54,20 @@ SOLVERS: tuple[Solver, ...] = (
     Gram(),
     LocalGD(step=0.2, local_steps=3),
     LocalGD(step=0.05, local_steps=4, batch_size=5, seed=1),
+    LocalSGD(step=0.3, batch_size=8),
+    LocalSGD(step=0.05, inner="momentum", batch_size=8, sync_every=2, outer="nesterov", sample_bytes=1),
+    LocalSGD(step=0.05, inner="adam", batch_size=8, schedule="cosine", control=True, sample_bytes=0),
+    LocalSGD(step=0.2, inner="adagrad", batch_size=4, proximal=0.1, wire="int8", sample_bytes=0),
+    LocalSGD(step=0.1, batch_size=4, schedule="constant", sync_every=0.5, control=False, sample_bytes=0),
+    ADMM(),
+    ADMM(sample_bytes=1),
+    ADMM(rho=0.3, local_steps=2, sample_bytes=0),
+    GIANT(),
+    GIANT(sample_bytes=1, seed=2),
+    GIANT(sample_bytes=0),
+    SGD(step=0.05, steps=3),
+    SGD(step=0.3, steps=4, momentum=0.0, accumulate=2, schedule="invscaling", wire="float16"),
+    Adam(step=0.1, steps=2, schedule="cosine"),
 )
 """Every solver of daskgd."""
 
@@ -279,7 +298,7 @@ def _check_replay(solver: Solver, example: Example) -> None:
         if stale.state is None:
             continue
         stale.entries.append(entry[0])
-        points = {name: getattr(stale.state, name, None) for name in ("w", "at")}
+        points = {name: getattr(stale.state, name, None) for name in ("w", "at", "z")}
         moved = {name: point + 1 for name, point in points.items() if point is not None}
         stale.state = replace(stale.state, **moved)
         try:
