@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Dispersion, Gradient, Local, Product, Query, Spread, on
+from daskgd.queries import Gradient, Local, Product, Query, on
 from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap, is_count, is_positive, require, secant_gap
 from daskgd.solvers.newton import newton_step
 from daskgd.solvers.quadratic import minimise
@@ -37,8 +37,6 @@ class AdmmState(State):
         M, the sample's Hessian; of shape (0, 0) for the identity.
     doubt : float
         By which factor the last round gained more than the metric had promised, at least 1.
-    partitions, between, expected :
-        Of the first round's :class:`~daskgd.queries.Dispersion`.
     """
 
     z: Array = field(default_factory=lambda: np.zeros(0))
@@ -46,9 +44,6 @@ class AdmmState(State):
     ratio: float = 1.0
     metric: Array = field(default_factory=lambda: np.zeros((0, 0)))
     doubt: float = 1.0
-    partitions: int = 0
-    between: float = 0.0
-    expected: float = 0.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Near:
@@ -175,8 +170,7 @@ class ADMM(Solver):
     def iterate(self, problem: Problem, state: AdmmState) -> Steps:
         s = state
         first, z, d = not len(s.trail), s.z, len(s.w)
-        asked: list[Query] = [Local(z, Near(s.rho, s.ratio, s.metric, self.local_steps), d + 1)]
-        (f, g, v), *spread = yield tuple([*asked, Spread(z)] if first else asked)
+        ((f, g, v),) = yield (Local(z, Near(s.rho, s.ratio, s.metric, self.local_steps), d + 1),)
         new = self._consensus(problem, s, z + v[:d])
         primal, dual = float(v[d]), s.rho**2 * self._length(s, z - s.w) if not first else 0.0
         ratio = 1.0
@@ -186,13 +180,6 @@ class ADMM(Solver):
         s = replace(s, ratio=ratio, rho=rho)
         trail = np.append(s.trail, f)
         s = self._judged(problem, replace(s, trail=trail), z, f, g)
-        if first:
-            s = replace(
-                s,
-                partitions=spread[0].partitions,
-                between=spread[0].between,
-                expected=spread[0].expected,
-            )
         return replace(s, w=z, z=new, f=f, g=g)
 
     def _length(self, s: AdmmState, v: Array) -> float:

@@ -141,7 +141,8 @@ class LocalSGD(Solver):
     first round measures how far the partitions' gradients lie apart. With ``control="auto"`` a first round of
     partitions that differ beyond chance is taken back, and each keeps its drift in check by control variates
     from then on (SCAFFOLD: Karimireddy et al. 2020). A round after which the objective is a tenth above the
-    best so far is taken back too, and steps are halved: fits do not diverge.
+    best so far is taken back too, and with it, first, variates that were switched on, then half of the step:
+    fits do not diverge.
 
     The gap is half the decrement in the sample's metric, or by the curvature met along the last round.
 
@@ -276,8 +277,16 @@ class LocalSGD(Solver):
                 s, move = replace(s, controlled=True), np.zeros_like(move)
         s = replace(s, known=g)
         if not f <= s.least + RISEN * abs(s.least):
-            shrink = s.shrink / 2
-            return replace(s, w=s.best, buffer=np.zeros_like(g), shrink=shrink, stalled=shrink < 0.5**HALVINGS)
+            # Variates aim every copy at its own Newton step, which may be far too long; steps are too long else.
+            shrink = s.shrink if s.controlled and self.control == "auto" else s.shrink / 2
+            return replace(
+                s,
+                w=s.best,
+                buffer=np.zeros_like(g),
+                controlled=self.control is True,
+                shrink=shrink,
+                stalled=shrink < 0.5**HALVINGS,
+            )
         gap = self._gap(problem, s, f, g)
         buffer = s.buffer
         at = s.w
