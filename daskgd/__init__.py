@@ -113,6 +113,7 @@ __all__ = [
     "LinearSVC",
     "LinearSVR",
     "LocalGD",
+    "LocalSGD",
     "LogisticRegression",
     "ModelError",
     "Newton",

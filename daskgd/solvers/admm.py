@@ -1,4 +1,5 @@
-"""Consensus ADMM: partitions solve their own problems near a common point, at a price for what sets them apart."""
+"""Consensus ADMM: partitions solve their own problems near a common point, at a price for what sets them
+apart."""
 
 from __future__ import annotations
 
@@ -11,7 +12,17 @@ from numpy.typing import NDArray
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows, Shape
 from daskgd.queries import Gradient, Local, Product, Query, on
-from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap, is_count, is_positive, require, secant_gap
+from daskgd.solvers.base import (
+    Solver,
+    State,
+    Steps,
+    check_whole,
+    extrapolated_gap,
+    is_count,
+    is_positive,
+    require,
+    secant_gap,
+)
 from daskgd.solvers.newton import newton_step
 from daskgd.solvers.quadratic import minimise
 from daskgd.solvers.sampled_start import DENSE, HESSIAN_ROWS, begin, hessian, sample_of, solve, some
@@ -45,12 +56,14 @@ class AdmmState(State):
     metric: Array = field(default_factory=lambda: np.zeros((0, 0)))
     doubt: float = 1.0
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Near:
     """The work of one partition: its dual u, then ``x = argmin f_i(x) + rho / 2 |x - z + u|_M^2``.
 
-    Remembers ``(x, u)``. Returns ``x + u - z``, and ``|x - z|_M^2`` of the last round. In the first round x is z
-    and u is ``-M^-1 g_i / rho``, with which z is where x would stay: the duals of a partition at the minimum.
+    Remembers ``(x, u)``. Returns ``x + u - z``, and ``|x - z|_M^2`` of the last round. In the first round x
+    is z and u is ``-M^-1 g_i / rho``, with which z is where x would stay: the duals of a partition at the
+    minimum.
     """
 
     rho: float
@@ -90,9 +103,7 @@ class Near:
             if H is not None:
                 d = -solve(H, g)
             else:
-                d = -solve_cg(
-                    lambda v, at=here: on(part, problem, Product(at, v)) + self.rho * self.times(v), g
-                )
+                d = -solve_cg(lambda v: on(part, problem, Product(here, v)) + self.rho * self.times(v), g)
             slope, t = float(g @ d), 1.0
             while t > 1e-6:
                 found, slopes = look(x + t * d)
@@ -114,7 +125,8 @@ class Near:
 class ADMM(Solver):
     """Alternating direction method of multipliers in consensus form (Boyd et al. 2011, sections 7.1 and 8).
 
-    One sweep a round. Every partition has parameters x of its own and a scaled dual u, both kept as its memory:
+    One sweep a round. Every partition has parameters x of its own and a scaled dual u, both kept as its
+    memory:
 
         x_i <- argmin f_i(x) + rho / 2 |x - z + u_i|_M^2        (Newton's method, from the last x_i)
         z   <- argmin penalty(z) + rho / 2 |z - v|_M^2,         v the average of x_i + u_i by weight
@@ -133,7 +145,7 @@ class ADMM(Solver):
     ----------
     rho : float
         The price to begin with; in units of M's curvature.
-    local_steps : int
+    newton_steps : int
         Most steps of Newton's method in a partition and round.
     sample_bytes : int
         Bytes of X in the sample; 0 for none.
@@ -143,20 +155,20 @@ class ADMM(Solver):
     Examples
     --------
     >>> ADMM(rho=0.5)
-    ADMM(rho=0.5, local_steps=3, sample_bytes=16000000, seed=None)
+    ADMM(rho=0.5, newton_steps=3, sample_bytes=16000000, seed=None)
     """
 
     needs_smooth_penalty: ClassVar[bool] = False
     needs_partitions: ClassVar[bool] = True
 
     rho: float = 1.0
-    local_steps: int = 3
+    newton_steps: int = 3
     sample_bytes: int = 16_000_000
     seed: int | None = None
 
     def __post_init__(self) -> None:
         require(is_positive(self.rho), self, "rho", "> 0", self.rho)
-        require(is_count(self.local_steps), self, "local_steps", "a whole number >= 1", self.local_steps)
+        require(is_count(self.newton_steps), self, "newton_steps", "a whole number >= 1", self.newton_steps)
         check_whole(self, "sample_bytes")
         check_whole(self, "seed", optional=True)
 
@@ -170,12 +182,14 @@ class ADMM(Solver):
     def iterate(self, problem: Problem, state: AdmmState) -> Steps:
         s = state
         first, z, d = not len(s.trail), s.z, len(s.w)
-        ((f, g, v),) = yield (Local(z, Near(s.rho, s.ratio, s.metric, self.local_steps), d + 1),)
+        ((f, g, v),) = yield (Local(z, Near(s.rho, s.ratio, s.metric, self.newton_steps), d + 1),)
         new = self._consensus(problem, s, z + v[:d])
         primal, dual = float(v[d]), s.rho**2 * self._length(s, z - s.w) if not first else 0.0
         ratio = 1.0
         if not first:
-            ratio = 1 / FACTOR if primal > BALANCE**2 * dual else FACTOR if dual > BALANCE**2 * primal else 1.0
+            ratio = (
+                1 / FACTOR if primal > BALANCE**2 * dual else FACTOR if dual > BALANCE**2 * primal else 1.0
+            )
         rho = s.rho / ratio
         s = replace(s, ratio=ratio, rho=rho)
         trail = np.append(s.trail, f)

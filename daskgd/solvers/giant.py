@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Dispersion, Gradient, Local, Product, Query, Spread, on
+from daskgd.queries import Dispersion, Local, Product, Query, Spread, on
 from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe
@@ -155,9 +155,7 @@ class GIANT(Solver):
     def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         begun = yield from begin(problem, w, found)
         none = np.zeros((0, len(w)))
-        return GiantState(
-            begun.w, np.inf, np.zeros_like(w), at=begun.w, metric=begun.metric, S=none, Y=none
-        )
+        return GiantState(begun.w, np.inf, np.zeros_like(w), at=begun.w, metric=begun.metric, S=none, Y=none)
 
     def iterate(self, problem: Problem, state: GiantState) -> Steps:
         s = state
@@ -219,7 +217,8 @@ class GIANT(Solver):
         return None if found is None else self._moved(s, *found, s.d[:0])
 
     def _asked(self, s: GiantState) -> Steps:
-        """With the average direction for the gradient of all rows, corrected by L-BFGS around it: the two-loop
+        """With the average direction for the gradient of all rows, corrected by L-BFGS around it: the
+        two-loop
         recursion, whose initial product is a sweep."""
         q, rho = s.g.copy(), [1 / float(a @ b) for a, b in zip(s.S, s.Y, strict=True)]
         alpha = np.zeros(len(rho))
