@@ -54,14 +54,19 @@ SOLVERS: dict[str, tuple[Callable[[], Any], int]] = {
     "GIANT": (lambda: daskgd.GIANT(), 6),
     "GIANT, no sample": (lambda: daskgd.GIANT(sample_bytes=0), 9),
     "ADMM": (lambda: daskgd.ADMM(), 6),
-    "ADMM, no sample": (lambda: daskgd.ADMM(sample_bytes=0), 11),
+    "ADMM, no sample": (lambda: daskgd.ADMM(sample_bytes=0), 9),
     "LocalSGD": (lambda: daskgd.LocalSGD(), 4),
     "LocalSGD, nesterov": (lambda: daskgd.LocalSGD(outer="nesterov"), 4),
     "LocalSGD, nesterov, no sample": (
-        lambda: daskgd.LocalSGD(step=0.2, sample_bytes=0, outer="nesterov", outer_momentum=0.3),
+        lambda: daskgd.LocalSGD(
+            step=0.5, sample_bytes=0, outer="nesterov", outer_momentum=0.3, schedule="constant"
+        ),
         5,
     ),
-    "LocalSGD, plain averaging": (lambda: daskgd.LocalSGD(step=0.2, sample_bytes=0, control=False), 5),
+    "LocalSGD, plain averaging": (
+        lambda: daskgd.LocalSGD(step=0.5, sample_bytes=0, control=False, schedule="constant"),
+        5,
+    ),
     "Adam": (lambda: daskgd.Adam(step=0.05, steps=32), 6),
     "SubsampledNewton": (lambda: daskgd.SubsampledNewton(), 6),
 }
@@ -122,7 +127,7 @@ def main(bench: Bench, orders: tuple[str, ...], names: tuple[str, ...]) -> None:
                 tables["fewer bits on the wire, LocalSGD, shuffled"] = wires
     about = (
         "Sweeps, the survey included, until the objective over all rows was measured within a gap of the "
-        "minimum, relative to it. `highest` is the highest objective of the path over the first, `KB on the
-        wire` " "what follows the first iteration, `last` the gap where the path ends."
+        "minimum, relative to it. `highest` is the highest objective of the path over the first, "
+        "`KB on the wire` what follows the first iteration, `last` the gap where the path ends."
     )
     bench.publish("local", about, tables)

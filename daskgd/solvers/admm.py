@@ -73,10 +73,10 @@ class Near:
 
     def __call__(self, problem: Problem, rows: Rows, z: Array, g: Array, memory: Any) -> tuple[Array, Any]:
         g = g - problem.penalty_gradient(z)
-        if memory is None:
-            u = -(solve(self.metric, g) if len(self.metric) else g) / self.rho
+        if memory is None and len(self.metric):
+            u = -solve(self.metric, g) / self.rho
             return np.append(u, 0.0), np.stack([z, u])
-        x, u = memory
+        x, u = (z, np.zeros_like(z)) if memory is None else memory
         apart = x - z
         u = (u + apart) * self.ratio
         bare = replace(problem, penalty=L2(0.0))
@@ -143,8 +143,8 @@ class ADMM(Solver):
 
     Parameters
     ----------
-    rho : float
-        The price to begin with; in units of M's curvature.
+    rho : float, optional
+        The price to begin with, in units of M's curvature; None is 1 with a sample, and 0.01 without.
     newton_steps : int
         Most steps of Newton's method in a partition and round.
     sample_bytes : int
@@ -161,13 +161,13 @@ class ADMM(Solver):
     needs_smooth_penalty: ClassVar[bool] = False
     needs_partitions: ClassVar[bool] = True
 
-    rho: float = 1.0
+    rho: float | None = None
     newton_steps: int = 3
     sample_bytes: int = 16_000_000
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        require(is_positive(self.rho), self, "rho", "> 0", self.rho)
+        require(self.rho is None or is_positive(self.rho), self, "rho", "> 0 or None", self.rho)
         require(is_count(self.newton_steps), self, "newton_steps", "a whole number >= 1", self.newton_steps)
         check_whole(self, "sample_bytes")
         check_whole(self, "seed", optional=True)
@@ -177,7 +177,8 @@ class ADMM(Solver):
 
     def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         begun = yield from begin(problem, w, found)
-        return AdmmState(begun.w, np.inf, np.zeros_like(w), z=begun.w, rho=self.rho, metric=begun.metric)
+        rho = self.rho or (1.0 if len(begun.metric) else 0.01)
+        return AdmmState(begun.w, np.inf, np.zeros_like(w), z=begun.w, rho=rho, metric=begun.metric)
 
     def iterate(self, problem: Problem, state: AdmmState) -> Steps:
         s = state
