@@ -61,9 +61,9 @@ class AdmmState(State):
 class Near:
     """The work of one partition: its dual u, then ``x = argmin f_i(x) + rho / 2 |x - z + u|_M^2``.
 
-    Remembers ``(x, u)``. Returns ``x + u - z``, and ``|x - z|_M^2`` of the last round. In the first round x
-    is z and u is ``-M^-1 g_i / rho``, with which z is where x would stay: the duals of a partition at the
-    minimum.
+    Remembers ``(x, u)``. Returns ``x + u - z``, and ``|x - z|_M^2`` of the last round. In the first round,
+    with a sample, x is z and u is ``-M^-1 g_i / rho``, with which z is where x stays: the dual of a partition
+    at the minimum.
     """
 
     rho: float
