@@ -305,6 +305,24 @@ def test_giant_asks_one_sweep_an_iteration_while_bets_pay(tmp_path: Any) -> None
     assert direct.history_.column("sweeps")[:2] == [2, 3]
 
 
+@pytest.mark.parametrize("solver", [GIANT(), GIANT(sample_bytes=1), ADMM(), ADMM(sample_bytes=1)], ids=repr)
+def test_many_parameters_need_no_matrix(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in ("giant", "admm", "sampled_start"):
+        monkeypatch.setattr(f"daskgd.solvers.{room}.DENSE", 3)
+        if room != "sampled_start":
+            monkeypatch.setattr(f"daskgd.solvers.{room}.hessian", None)
+    for example in examples():
+        if not example.problem.loss.smooth or example.problem.model.size < 4:
+            continue
+        result, sweeps = run(solver, example, Stop(1e-8, 200))
+        least, _ = reference(example.problem, example.rows)
+        engine = Serial(ArraySource.of(example.rows, 90))
+        f, _ = engine.sweep([Ask(example.problem, Gradient(result.w))])[0]
+        assert result.outcome == "converged"
+        assert f - least <= 1e-6 * least, example.name
+        assert sweeps < 80
+
+
 def test_gaps_of_local_newton_methods_are_honest(tmp_path: Any) -> None:
     data = dataset_of(tmp_path / "a.zarr", 6400)
     least = fit(data, daskgd.Newton(), max_iter=12).history_[-1]["loss"]
