@@ -32,12 +32,14 @@ from daskgd.engines.base import (
     Memory,
     Node,
     Partial,
+    Wanted,
     cover,
     join,
     names,
     one_blas_thread,
     spans,
     wants_partitions,
+    wire_bytes,
 )
 from daskgd.engines.base import Source as BlockSource
 from daskgd.engines.clock import Clock, Timing
@@ -112,6 +114,8 @@ class Graph:
         self.get = get
         self.tasks = tasks
         self.nbytes = dataset.nbytes
+        self.share = 1.0
+        self.wire_bytes = 0
         self.n_sweeps = 0
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
@@ -136,20 +140,24 @@ class Graph:
         self._clock.start()
         self.n_sweeps += 1
         self._told_at = time.monotonic()
-        n_blocks = self._source.layout.n_blocks
+        layout, wanted = self._source.layout, Wanted(asks, self._source.layout)
         with reaching(self.client, self._told), stepped_aside(), one_blas_thread():
             threads = None if self._cluster is None else self._cluster.threads()
-            self._cut = self.lots(asks, wants_partitions(asks), threads)
-            (partial,) = join(self._run(list(asks), self._cut), n_blocks).values()
+            self._cut, bare = without_unwanted(self.lots(asks, wants_partitions(asks), threads), wanted)
+            found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in bare}
+            if self._cut:
+                found.update(self._run(list(asks), self._cut))
+            (partial,) = join(found, layout.n_blocks).values()
         self._clock.gathered()
-        answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        answers = partial.answers(asks)
+        self.share, self.wire_bytes = wanted.share, wire_bytes(asks, partial.sums, layout)
         for key, value in partial.memory.items():
             self._memory[key[2]][key] = value
         self.last = self._clock.stop(
             names(asks),
             partial.spent,
             self.nbytes,
-            n_blocks,
+            layout.n_blocks,
             1 if self._is_one_call(self._cut) else self._threads,
             [length(tuple(nodes)) for home, nodes in self._cut if home],
             here() if self.client is not None else None,
@@ -367,6 +375,15 @@ class Graph:
             return where, [TaskRef(held[name].key(i)) for name, i in where]
 
         return replace(source, **bare), pieces
+
+
+def without_unwanted(cut: list[Lot], wanted: Wanted) -> tuple[list[Lot], list[Node]]:
+    """The lots less their nodes of which no block is wanted, and these."""
+    if wanted.blocks is None:
+        return cut, []
+    bare = {node for _, nodes in cut for node in nodes if not wanted.blocks[slice(*node)].any()}
+    left = [(home, [node for node in nodes if node not in bare]) for home, nodes in cut]
+    return [(home, nodes) for home, nodes in left if nodes], sorted(bare)
 
 
 # -- which engine -------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ class Run:
             meter.sweeps,
             meter.bytes,
             meter.seconds,
+            meter.wire_bytes,
             [getattr(watcher, "memory", None) for watcher in self.watchers],
         )
 
@@ -108,7 +109,7 @@ class Run:
         for watcher, memory in zip(self.watchers, at.watchers, strict=False):
             if memory is not None and hasattr(watcher, "memory"):
                 watcher.memory = memory
-        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds)
+        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds, wire_bytes=at.wire_bytes)
 
 
 def run_fits(
@@ -211,7 +212,7 @@ def _began(run: Run, choice: SolverChoice, nbytes: int) -> Began:
 
 def _sweeping(runs: Sequence[Run], share: float) -> None:
     for run in runs:
-        run.tell(Sweeping(run.name, run.meter.sweeps + 1, share))
+        run.tell(Sweeping(run.name, int(run.meter.sweeps) + 1, share))
 
 
 class _After:
