@@ -123,7 +123,7 @@ class Progress:
         Of its :class:`~daskgd.training.Journal`.
     rows : list of mappings
         Of its history.
-    sweeps, bytes, seconds :
+    sweeps, bytes, seconds, wire_bytes :
         Of its :class:`~daskgd.training.Meter`.
     watchers : list
         What each of its watchers remembers, None where that is nothing.
@@ -138,10 +138,11 @@ class Progress:
     first: float
     best: Any
     rows: list[dict[str, Any]]
-    sweeps: int
+    sweeps: float
     bytes: int
     seconds: float
     watchers: list[Any]
+    wire_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
+KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps", "wire_bytes")
 """Of every row of a history, in order."""
 
 
@@ -140,7 +140,8 @@ class History(Sequence[Mapping[str, Any]]):
 
     ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read and ``sweeps``. `solver` is the solver with its settings, and `reason` why it was chosen.
+    read, ``sweeps`` and ``wire_bytes``, those of the sums, were each partition a machine that sends its own.
+    `solver` is the solver with its settings, and `reason` why it was chosen.
 
     Examples
     --------

@@ -28,7 +28,18 @@ from distributed.worker import thread_state
 
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
-from daskgd.engines.base import Memory, Node, Partial, cover, join, one_blas_thread, spans, wants_partitions
+from daskgd.engines.base import (
+    Memory,
+    Node,
+    Partial,
+    Wanted,
+    cover,
+    join,
+    one_blas_thread,
+    spans,
+    wants_partitions,
+    wire_bytes,
+)
 from daskgd.engines.base import Source as BlockSource
 from daskgd.engines.placement import Held, placed
 from daskgd.engines.residency import HERE, Residents, length, slices, without
@@ -96,6 +107,8 @@ class Graph:
         self.get = get
         self.tasks = tasks
         self.nbytes = dataset.nbytes
+        self.share = 1.0
+        self.wire_bytes = 0
         self.n_sweeps = 0
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
@@ -111,10 +124,15 @@ class Graph:
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         self.n_sweeps += 1
-        cut = self.lots(asks, wants_partitions(asks))
-        with one_blas_thread():
-            (partial,) = join(self._run(list(asks), cut), self._source.layout.n_blocks).values()
-        answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        layout, wanted = self._source.layout, Wanted(asks, self._source.layout)
+        cut, bare = without_unwanted(self.lots(asks, wants_partitions(asks)), wanted)
+        found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in bare}
+        if cut:
+            with one_blas_thread():
+                found.update(self._run(list(asks), cut))
+        (partial,) = join(found, layout.n_blocks).values()
+        answers = partial.answers(asks)
+        self.share, self.wire_bytes = wanted.share, wire_bytes(asks, partial.sums, layout)
         for key, value in partial.memory.items():
             self._memory[key[2]][key] = value
         return answers
@@ -296,6 +314,15 @@ class Graph:
             return where, [TaskRef(held[name].key(i)) for name, i in where]
 
         return replace(source, **bare), pieces
+
+
+def without_unwanted(cut: list[Lot], wanted: Wanted) -> tuple[list[Lot], list[Node]]:
+    """The lots less their nodes of which no block is wanted, and these."""
+    if wanted.blocks is None:
+        return cut, []
+    bare = {node for _, nodes in cut for node in nodes if not wanted.blocks[slice(*node)].any()}
+    left = [(home, [node for node in nodes if node not in bare]) for home, nodes in cut]
+    return [(home, nodes) for home, nodes in left if nodes], sorted(bare)
 
 
 # -- which engine -------------------------------------------------------------------------------

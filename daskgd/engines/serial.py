@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from daskgd.engines.base import Memory, Node, Partial, Source, join, one_blas_thread, spans, walk
+from daskgd.engines.base import (
+    Memory,
+    Node,
+    Partial,
+    Source,
+    Wanted,
+    join,
+    one_blas_thread,
+    spans,
+    walk,
+    wire_bytes,
+)
 from daskgd.queries import Ask
 
 
@@ -24,13 +35,17 @@ class Serial:
     def __init__(self, source: Source, nbytes: int = 0) -> None:
         self.source = source
         self.nbytes = nbytes
+        self.share = 1.0
+        self.wire_bytes = 0
         self.memory: Memory = {}
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         with one_blas_thread():
             partial = walk(self.source, asks, 0, self.source.layout.n_blocks, self.memory)
-        answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        answers = partial.answers(asks)
+        self.share = Wanted(asks, self.source.layout).share
+        self.wire_bytes = wire_bytes(asks, partial.sums, self.source.layout)
         self.memory.update(partial.memory)
         return answers
 
@@ -70,4 +85,4 @@ class Threaded:
                 with ThreadPoolExecutor(threads, "daskgd-aside") as pool:
                     parts = dict(zip(nodes, pool.map(work, nodes), strict=True))
                 (partial,) = join(parts, layout.n_blocks).values()
-        return [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        return partial.answers(asks)

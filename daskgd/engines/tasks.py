@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from daskgd.columns import Source
-from daskgd.engines.base import Memory, Node, Partial, join, one_blas_thread, walk
+from daskgd.engines.base import Memory, Node, Partial, Wanted, join, one_blas_thread, walk
 from daskgd.engines.base import Source as BlockSource
 from daskgd.engines.shelves import Kept, ReadAhead, shelf
 from daskgd.queries import Ask
@@ -75,7 +75,9 @@ class Span(Work):
             }
             source = replace(self.source, **columns)
         on = shelf(*self.shelf) if self.shelf else None
-        blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if on is None or b not in on.rows]
+        wanted = Wanted(asks, self.source.layout)
+        blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if b in wanted]
+        blocks = [b for b in blocks if on is None or b not in on.rows]
         with ReadAhead(source, blocks) as ahead:
             source = ahead if on is None else Kept(ahead, on)
             return {node: walk(source, asks, *node, self.memory) for node in self.nodes}

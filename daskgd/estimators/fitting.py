@@ -94,6 +94,7 @@ class Run:
             meter.bytes,
             meter.seconds,
             [getattr(watcher, "memory", None) for watcher in self.watchers],
+            meter.wire_bytes,
         )
 
     def resume(self, at: Progress) -> None:
@@ -105,7 +106,9 @@ class Run:
         for watcher, memory in zip(self.watchers, at.watchers, strict=False):
             if memory is not None and hasattr(watcher, "memory"):
                 watcher.memory = memory
-        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds)
+        self.meter = Meter(
+            self.meter.sweeps + at.sweeps, at.bytes, at.seconds, wire_bytes=at.wire_bytes
+        )
 
 
 def run_fits(
