@@ -196,7 +196,7 @@ class CSVLog:
     >>> path = tempfile.mkdtemp() + "/fit.csv"
     >>> est = daskgd.Ridge().fit([[0.0], [1.0]], [0.0, 1.0], watch=daskgd.CSVLog(path))
     >>> Path(path).read_text().splitlines()[0]
-    'fit,iteration,loss,gradient_norm,gap,seconds,bytes,sweeps'
+    'fit,iteration,loss,gradient_norm,gap,seconds,bytes,sweeps,wire_bytes'
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

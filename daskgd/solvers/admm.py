@@ -153,6 +153,7 @@ class ADMM(Solver):
 
     needs_smooth_penalty: ClassVar[bool] = False
     needs_partitions: ClassVar[bool] = True
+    needs_linear: ClassVar[bool] = True
 
     rho: float = 1.0
     local_steps: int = 3

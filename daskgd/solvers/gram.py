@@ -103,6 +103,7 @@ class Gram(Solver):
     """
 
     needs_smooth = False
+    needs_linear = True
 
     def check(self, problem: Problem) -> None:
         if not isinstance(problem.loss, Squared) or problem.labels is not None:
@@ -124,7 +125,7 @@ class Gram(Solver):
         with np.errstate(over="ignore", invalid="ignore"):
             C = moments.matrix / moments.weight
             center, target = moments.mean[:p], moments.mean[p:]
-            if not problem.model.intercept:
+            if not problem.linear.intercept:
                 target = np.zeros(k) if problem.offset is None else np.asarray(problem.offset, dtype=float)
                 mean = moments.mean - np.concatenate([np.zeros(p), target])
                 C += np.outer(mean, mean)
@@ -149,7 +150,7 @@ class Gram(Solver):
             return _from_moments(problem, state, pull)
         W = _coefficients(problem, state.w)
         ((mean, square, cross),) = yield (Residuals(W, state.center, state.target),)
-        if not problem.model.intercept:
+        if not problem.linear.intercept:
             mean = np.zeros_like(mean)
         loss = np.maximum(square - mean**2, 0.0) / 2
         seen = _Seen(W, cross + pull.l2 * W, loss + pull.quadratic(W), mean)

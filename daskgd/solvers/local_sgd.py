@@ -227,6 +227,10 @@ class LocalSGD(Solver):
             )
 
     @property
+    def needs_linear(self) -> bool:  # type: ignore[override]
+        return bool(self.sample_bytes)  # which is solved by Newton's method
+
+    @property
     def fixes_step(self) -> bool:  # type: ignore[override]
         return not self.sample_bytes
 

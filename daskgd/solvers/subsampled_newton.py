@@ -162,6 +162,8 @@ class SubsampledNewton(Solver):
     64000000
     """
 
+    needs_linear = True
+
     rows_per_parameter: int = 200
     sample_bytes: int = 64_000_000
     most_bytes: int = 512_000_000
