@@ -24,7 +24,7 @@ LEFT_OUT = {"_stored"}
 
 
 def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Options) -> None:
-    """Write a fitted estimator: see :meth:`LinearEstimator.save`."""
+    """Write a fitted estimator: see :meth:`Estimator.save`."""
     check_is_fitted(estimator)
     name = type(estimator).__name__
     if getattr(daskgd, name, None) is not type(estimator):

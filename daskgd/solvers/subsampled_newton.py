@@ -549,7 +549,7 @@ def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, mo
 def _lacking(problem: Problem, moments: Moments | None) -> Array:
     """Twice the share ``(p,)`` of each feature's variance that a sample with these moments lacks beyond a
     half; 0 where the data's variance is not known."""
-    model = problem.model
+    model = problem.linear
     if model.scale is None or moments is None:
         return np.zeros(model.n_features)
     center = 0.0 if model.center is None else model.center
