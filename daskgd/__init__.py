@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         LinearSVC,
         LinearSVR,
         LogisticRegression,
+        MLPClassifier,
+        MLPRegressor,
         Perceptron,
         PoissonRegressor,
         QuantileRegressor,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     )
     from daskgd.store import ChunkError, StoreError
     from daskgd.training import PartitionsDiffer
-    from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, ProgressBar
+    from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, Plateau, ProgressBar
     from daskgd.writing import write_dataset
 
 __version__ = "0.1.0"
@@ -64,6 +66,8 @@ _HOMES = {
         "LinearSVC",
         "LinearSVR",
         "LogisticRegression",
+        "MLPClassifier",
+        "MLPRegressor",
         "Perceptron",
         "PoissonRegressor",
         "QuantileRegressor",
@@ -91,7 +95,7 @@ _HOMES = {
     ),
     "daskgd.store": ("ChunkError", "StoreError"),
     "daskgd.training": ("PartitionsDiffer",),
-    "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "ProgressBar"),
+    "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "Plateau", "ProgressBar"),
     "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -122,11 +126,14 @@ __all__ = [
     "Lines",
     "LocalGD",
     "LogisticRegression",
+    "MLPClassifier",
+    "MLPRegressor",
     "ModelError",
     "Newton",
     "NewtonCG",
     "PartitionsDiffer",
     "Perceptron",
+    "Plateau",
     "PoissonRegressor",
     "ProgressBar",
     "ProximalNewton",

@@ -67,6 +67,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """A small problem of the kind of this estimator's, for solvers to say whether they can do it."""
         raise NotImplementedError
 
+    def _planned(self, n_features: int, outputs: int) -> Model:
+        """A model of the size of the one to be fitted, for plans."""
+        raise NotImplementedError
+
     def _about(self) -> str:
         """What it is in the problem, beside the loss, that solvers differ by, in words."""
         raise NotImplementedError
@@ -171,12 +175,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _choice(self, shape: Shape | None) -> SolverChoice:
         """The solver, ready to use, and why this one; `shape` is None while no data is known."""
         automatic = isinstance(self.solver, str) and self.solver == "auto"
-        choice = self._auto(shape) if automatic else self._named()
+        choice = self._auto(shape) if automatic else self._named(shape)
         if "seed" in choice.solver.get_params() and choice.solver.get_params()["seed"] is None:
             choice.solver.set_params(seed=int(self.random_state or 0))
         return choice
 
-    def _named(self) -> SolverChoice:
+    def _named(self, shape: Shape | None) -> SolverChoice:
         """The solver that was given, by name or as an object."""
         return solver_named(type(self).__name__, self.solver)
 
@@ -219,6 +223,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             shape,
             dataset,
             loss=self._loss(2),
+            model=self._planned,
             engine=self.engine,
             memory=self.memory,
         )

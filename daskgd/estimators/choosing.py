@@ -9,7 +9,7 @@ from daskgd.losses import Loss, Squared
 from daskgd.penalties import Penalty
 from daskgd.problems import Shape
 from daskgd.sampling import Sample
-from daskgd.solvers import FISTA, LBFGS, NAMES, Gram, LocalGD, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers import FISTA, LBFGS, NAMES, SGD, Gram, LocalGD, LocalSGD, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
 
 GRAM_FEATURES = 2000
@@ -73,7 +73,7 @@ def sweeps_of(
         return "4 to 8" if d > WIDE or sample_share(solver, shape) * shape.n_rows < THIN * d else "2 to 5"
     if isinstance(solver, FISTA | LBFGS):
         return "tens to hundreds"
-    return "up to max_iter" if isinstance(solver, LocalGD) else "depends on the data"
+    return "up to max_iter" if isinstance(solver, LocalGD | LocalSGD | SGD) else "depends on the data"
 
 
 def sample_share(solver: Solver, shape: Shape) -> float:

@@ -80,15 +80,15 @@ class Classifier(ClassifierMixin, Estimator):
             raise ValueError(
                 f"{name}: expected positive weights in all, got class_weight={given!r}"
             )
-        penalty = self._penalty(model, float(weight))
+        penalty = self._penalty(model, float(weight), self._choice(self._shape(dataset)).solver)
         return Problem(loss, model, penalty, labels, class_weight), {"classes_": classes}
 
     def _form(self, survey: SurveyAnswer, outputs: int) -> Model:
         """The model for data with this survey."""
         raise NotImplementedError
 
-    def _penalty(self, model: Any, weight: float) -> Penalty:
-        """The penalty on its parameters, for data of this total weight."""
+    def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
+        """The penalty on its parameters, for data of this total weight and the solver of the fit."""
         raise NotImplementedError
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
@@ -156,8 +156,8 @@ class _Classifier(Classifier, LinearEstimator):
     def _form(self, survey: SurveyAnswer, outputs: int) -> Linear:
         return self._linear(survey, outputs)
 
-    def _penalty(self, model: Linear, weight: float) -> Penalty:
-        return LinearEstimator._penalty(self, model, weight)
+    def _penalty(self, model: Linear, weight: float, solver: Solver) -> Penalty:
+        return self._strength(model, weight)
 
 
 def _holds_nonfinite(y: Any) -> bool:

@@ -21,8 +21,16 @@ from daskgd.problems import Problem, Shape
 from daskgd.queries import SurveyAnswer
 from daskgd.solvers import FISTA, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
+from daskgd.sums import Moments
 
 Array = NDArray[Any]
+
+
+def spreads(X: Moments, centred: bool = True) -> Array:
+    """By what to divide each feature ``(p,)``: its standard deviation, or its root mean square; 1 where that is
+    0."""
+    spread = np.sqrt(X.variance + (0.0 if centred else X.mean**2))
+    return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
 
 
 class LinearEstimator(Estimator):
@@ -44,7 +52,7 @@ class LinearEstimator(Estimator):
     def _auto(self, shape: Shape | None) -> SolverChoice:
         return choose(self._loss(2).softened(1.0), L1(1.0) if self._has_l1() else L2(), shape)
 
-    def _penalty(self, model: Linear, weight: float) -> Penalty:
+    def _strength(self, model: Linear, weight: float) -> Penalty:
         """The penalty on the parameters of the model, for data of this total weight."""
         l1, l2 = (np.broadcast_to(s, (model.outputs,)) for s in self._strengths(weight, model.outputs))
         squares = model.per_parameter(l2)
@@ -59,6 +67,11 @@ class LinearEstimator(Estimator):
 
     def _specimen(self, loss: Loss) -> Problem:
         return Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2())
+
+    def _planned(self, n_features: int, outputs: int) -> Linear:
+        given = isinstance(self.solver, Solver) and self.solver.fixes_step
+        ones = None if given else np.ones(n_features)
+        return Linear(n_features, outputs, True, ones, ones)
 
     def _about(self) -> str:
         if getattr(self, "positive", False):
@@ -89,9 +102,7 @@ class LinearEstimator(Estimator):
             on = isinstance(self.solver, str) or not self.solver.fixes_step
         if not on:
             return kind(len(X.mean), outputs, intercept)
-        spread = np.sqrt(X.variance + (0.0 if intercept else X.mean**2))
-        spread = np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
-        return kind(len(X.mean), outputs, intercept, X.mean if intercept else None, spread)
+        return kind(len(X.mean), outputs, intercept, X.mean if intercept else None, spreads(X, intercept))
 
     def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
         """The best constant model, or with `warm_start` the last fit's. A solver whose steps the user fixed

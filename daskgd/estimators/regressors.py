@@ -86,7 +86,7 @@ class Regressor(NumberRegressor, LinearEstimator):
         if outputs > 1 and not self._many_targets:  # the second is an offset on the margins
             outputs, loss = 1, Shifted(loss)
         model = self._linear(survey, outputs, LinearWithScale if loss.scales else Linear)
-        penalty = self._penalty(model, survey.weight)
+        penalty = self._strength(model, survey.weight)
         # Losses for which any number may be a target depend on the residual alone: the mean may be taken out.
         offset = survey.y.mean if model.center is not None and loss.low == -np.inf else None
         return Problem(loss, model, penalty, offset=offset), {"_y_ndim": len(y.shape)}
