@@ -77,6 +77,12 @@ class Trained(Estimator):
     def _patience(self) -> int:
         return int(self.n_iter_no_change)
 
+    def _ready(
+        self, choice: SolverChoice, problem: Problem, w: Array, found: list[Any], run: Run
+    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
+        run.fitted["_by_loss"] = self._stops_by_loss(choice.solver)
+        return choice, problem, w, found
+
     def _finish(self, run: Run) -> None:
         super()._finish(run)
         if self.outcome_ == "stopped" and any(
@@ -89,7 +95,7 @@ class Trained(Estimator):
         self.best_loss_ = min(self.loss_curve_, default=np.inf)
 
     def _warn(self) -> None:
-        if self.outcome_ != "budget_spent" or np.isfinite(self.gap_):
+        if self.outcome_ != "budget_spent" or not self._by_loss:
             return super()._warn()
         if self.tol > 0:
             warnings.warn(
@@ -446,7 +452,7 @@ class MLPRegressor(_Perceptrons, Regression):
     Examples
     --------
     >>> X = np.linspace(-1, 1, 50)[:, None]
-    >>> est = MLPRegressor(hidden_layer_sizes=(10,), activation="tanh", max_iter=1000).fit(X, X[:, 0] ** 2)
+    >>> est = MLPRegressor(hidden_layer_sizes=(10,), max_iter=500).fit(X, X[:, 0] ** 2)
     >>> est.score(X, X[:, 0] ** 2) > 0.99
     True
     """
