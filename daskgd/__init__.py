@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from daskgd.checkpoint import Checkpoint, CheckpointError
     from daskgd.datasets import Dataset, open_dataset
     from daskgd.estimators import (
+        CustomClassifier,
+        CustomRegressor,
         ElasticNet,
         GammaRegressor,
         HuberRegressor,
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
         TweedieRegressor,
         together,
     )
+    from daskgd.estimators.adapters import from_jax, from_torch
     from daskgd.estimators.files import ModelError, load_model
     from daskgd.ingest import as_dataset
+    from daskgd.models import MLP, Model
     from daskgd.readers import ingest
     from daskgd.solvers import (
         ADMM,
@@ -58,6 +62,8 @@ _HOMES = {
     "daskgd.datasets": ("Dataset", "open_dataset"),
     "daskgd.ingest": ("as_dataset",),
     "daskgd.estimators": (
+        "CustomClassifier",
+        "CustomRegressor",
         "ElasticNet",
         "GammaRegressor",
         "HuberRegressor",
@@ -75,7 +81,9 @@ _HOMES = {
         "TweedieRegressor",
         "together",
     ),
+    "daskgd.estimators.adapters": ("from_jax", "from_torch"),
     "daskgd.estimators.files": ("ModelError", "load_model"),
+    "daskgd.models": ("MLP", "Model"),
     "daskgd.readers": ("ingest",),
     "daskgd.solvers": (
         "ADMM",
@@ -105,12 +113,15 @@ __all__ = [
     "FISTA",
     "GIANT",
     "LBFGS",
+    "MLP",
     "SGD",
     "Adam",
     "CSVLog",
     "Checkpoint",
     "CheckpointError",
     "ChunkError",
+    "CustomClassifier",
+    "CustomRegressor",
     "Dataset",
     "EarlyStopping",
     "ElasticNet",
@@ -125,9 +136,11 @@ __all__ = [
     "LinearSVR",
     "Lines",
     "LocalGD",
+    "LocalSGD",
     "LogisticRegression",
     "MLPClassifier",
     "MLPRegressor",
+    "Model",
     "ModelError",
     "Newton",
     "NewtonCG",
@@ -143,6 +156,8 @@ __all__ = [
     "SubsampledNewton",
     "TweedieRegressor",
     "as_dataset",
+    "from_jax",
+    "from_torch",
     "ingest",
     "load_model",
     "open_dataset",

@@ -226,7 +226,7 @@ class CSVLog:
 
 
 class _Patience:
-    """Stop when a score no longer rises, with the model that had the best, and remember that for checkpoints."""
+    """Stop when a score no longer rises, with the model that had the best, also across checkpoints."""
 
     def __init__(self, patience: int, min_delta: float) -> None:
         name = type(self).__name__
@@ -276,7 +276,7 @@ class _Patience:
 
 
 class Plateau(_Patience):
-    """Stop when the loss no longer falls: when `patience` iterations in a row did not lower it by `min_delta`.
+    """Stop when the loss no longer falls: when `patience` iterations in a row did not lower it so.
 
     For solvers that estimate no gap, such as those that step by mini-batches.
 

@@ -28,7 +28,8 @@ engines.residency
 engines.graph
 """
 """The rooms below the top, lowest first: each imports only from lines above its own. ``losses``,
-``models`` and ``solvers`` stand for their folders, whose files may use each other. Rooms that are not listed sit on top."""
+``models`` and ``solvers`` stand for their folders, whose files may use each other. Rooms that are not
+listed sit on top."""
 
 FOLDERS = ("losses", "models", "solvers")
 

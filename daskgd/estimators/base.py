@@ -158,8 +158,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if cause is not None:
             able = ["auto", *(name for name, kind in NAMES.items() if self._refusal(kind(), loss) is None)]
             raise ValueError(
-                f"{type(self).__name__}: expected solver to be one for {loss} and {self._about()}, got {solver!r}; "
-                f"use {' or '.join(map(repr, able))}"
+                f"{type(self).__name__}: expected solver to be one for {loss} and {self._about()}, got "
+                f"{solver!r}; use {' or '.join(map(repr, able))}"
             ) from cause
 
     def _refusal(self, solver: Solver, loss: Loss) -> ValueError | None:

@@ -9,7 +9,18 @@ from daskgd.losses import Loss, Squared
 from daskgd.penalties import Penalty
 from daskgd.problems import Shape
 from daskgd.sampling import Sample
-from daskgd.solvers import FISTA, LBFGS, NAMES, SGD, Gram, LocalGD, LocalSGD, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers import (
+    FISTA,
+    LBFGS,
+    NAMES,
+    SGD,
+    Gram,
+    LocalGD,
+    LocalSGD,
+    ProximalNewton,
+    Solver,
+    SubsampledNewton,
+)
 from daskgd.solvers.subsampled_newton import DENSE
 
 GRAM_FEATURES = 2000

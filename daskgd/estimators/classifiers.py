@@ -17,9 +17,9 @@ from sklearn.utils.validation import column_or_1d
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
 from daskgd.estimators.base import Estimator, finite_margins
-from daskgd.estimators.linear import LinearEstimator
 from daskgd.estimators.choosing import SolverChoice
 from daskgd.estimators.fitting import run_fits
+from daskgd.estimators.linear import LinearEstimator
 from daskgd.estimators.parameters import (
     CLASS_WEIGHT,
     INTERCEPT_SCALING,
@@ -77,9 +77,7 @@ class Classifier(ClassifierMixin, Estimator):
         weight = weights.sum() if class_weight is None else weights @ class_weight
         if not weight > 0:
             given = getattr(self, "class_weight", None)
-            raise ValueError(
-                f"{name}: expected positive weights in all, got class_weight={given!r}"
-            )
+            raise ValueError(f"{name}: expected positive weights in all, got class_weight={given!r}")
         penalty = self._penalty(model, float(weight), self._choice(self._shape(dataset)).solver)
         return Problem(loss, model, penalty, labels, class_weight), {"classes_": classes}
 

@@ -44,7 +44,15 @@ def exported(estimator: Any) -> Any:
 
 def _perceptron(ours: Any, theirs: Any) -> None:
     """The attributes of multilayer perceptrons."""
-    for name in ("n_iter_", "n_layers_", "n_outputs_", "out_activation_", "loss_", "best_loss_", "loss_curve_"):
+    for name in (
+        "n_iter_",
+        "n_layers_",
+        "n_outputs_",
+        "out_activation_",
+        "loss_",
+        "best_loss_",
+        "loss_curve_",
+    ):
         setattr(theirs, name, getattr(ours, name))
     theirs.coefs_ = [np.array(W, dtype=float) for W in ours.coefs_]
     theirs.intercepts_ = [np.array(b, dtype=float) for b in ours.intercepts_]

@@ -106,9 +106,7 @@ class Run:
         for watcher, memory in zip(self.watchers, at.watchers, strict=False):
             if memory is not None and hasattr(watcher, "memory"):
                 watcher.memory = memory
-        self.meter = Meter(
-            self.meter.sweeps + at.sweeps, at.bytes, at.seconds, wire_bytes=at.wire_bytes
-        )
+        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds, wire_bytes=at.wire_bytes)
 
 
 def run_fits(

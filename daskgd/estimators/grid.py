@@ -83,8 +83,8 @@ def together(
         if rows is not dataset:
             raise ValueError(
                 f"together: expected early_stopping=False, got {estimator.early_stopping!r} of "
-                f"{type(estimator).__name__}: which rows to set aside, all fits must agree on; split them before, "
-                "and pass watch=daskgd.EarlyStopping(...)"
+                f"{type(estimator).__name__}: which rows to set aside, all fits must agree on; split "
+                "them before, and pass watch=daskgd.EarlyStopping(...)"
             )
         own.append(mine)
     run_fits(estimators, dataset, (X, y, sample_weight), kept, watchers, own)

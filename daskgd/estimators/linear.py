@@ -27,8 +27,8 @@ Array = NDArray[Any]
 
 
 def spreads(X: Moments, centred: bool = True) -> Array:
-    """By what to divide each feature ``(p,)``: its standard deviation, or its root mean square; 1 where that is
-    0."""
+    """By what to divide each feature ``(p,)``: its standard deviation, or its root mean square; 1 where that
+    is 0."""
     spread = np.sqrt(X.variance + (0.0 if centred else X.mean**2))
     return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
 
@@ -191,4 +191,3 @@ class LinearEstimator(Estimator):
                 )
             X = stored.open()
         return summarised(self, self._dataset(X, y, sample_weight, reset=False), confidence)
-

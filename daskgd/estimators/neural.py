@@ -99,9 +99,9 @@ class Trained(Estimator):
             return super()._warn()
         if self.tol > 0:
             warnings.warn(
-                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the loss still "
-                f"falls, or fell in one of the last {self._patience()}, by more than tol={self.tol:g}. Increase "
-                "max_iter, or the step",
+                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the loss "
+                f"still falls, or fell in one of the last {self._patience()}, by more than tol={self.tol:g}. "
+                "Increase max_iter, or the step",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -136,7 +136,7 @@ class _Perceptrons(Trained):
         "n_iter_no_change": (is_count, "a whole number >= 1"),
         "max_fun": (
             lambda value: value == 15000 and not isinstance(value, bool),
-            "15000, its default, which means nothing here: max_iter is the limit, and evaluations are in n_sweeps_",
+            "15000, its default, which means nothing here: max_iter is the limit",
         ),
         "scale": SCALE,
     }
@@ -263,8 +263,9 @@ class _Perceptrons(Trained):
 class MLPClassifier(_Perceptrons, Probable):
     """A multilayer perceptron for labels, trained out of core.
 
-    Minimises the mean log-loss and ``alpha / (2 m) |W|**2`` over all weights but intercepts, with m the weight of
-    all rows for solvers that step with all of them, and `batch_size` for "adam" and "sgd": as scikit-learn does.
+    Minimises the mean log-loss and ``alpha / (2 m) |W|**2`` over all weights but intercepts, with m the
+    weight of all rows for solvers that step with all of them, and `batch_size` for "adam" and "sgd": as
+    scikit-learn does.
 
     Parameters
     ----------
@@ -273,8 +274,8 @@ class MLPClassifier(_Perceptrons, Probable):
     activation : "identity", "logistic", "tanh" or "relu"
     solver : "auto", "lbfgs", "adam", "sgd", another name, or a Solver
         "adam" and "sgd" step by mini-batches in every partition and average (:class:`LocalSGD`): an iteration is
-        one read of the data and one pass over each partition's rows. "auto" is "lbfgs" for up to 10,000 rows, else
-        "adam".
+        one read of the data and one pass over each partition's rows. "auto" is "lbfgs" for up to 10,000
+        rows, else "adam".
     alpha : float
         Strength of the penalty.
     batch_size : int or "auto"
@@ -291,16 +292,16 @@ class MLPClassifier(_Perceptrons, Probable):
     random_state : int, optional
         Of initial weights, batches and validation rows; None is 0.
     tol : float
-        "adam" and "sgd" stop when the loss did not fall by it in `n_iter_no_change` iterations in a row, others at
-        this estimated relative gap; 0 runs `max_iter` iterations.
+        "adam" and "sgd" stop when the loss did not fall by it in `n_iter_no_change` iterations in a row, others
+        at this estimated relative gap; 0 runs `max_iter` iterations.
     early_stopping : bool
-        Set aside `validation_fraction` of the rows, by a hash of their numbers, and stop when the score on them did
-        not rise by `tol` in `n_iter_no_change` iterations, with the model that had the best.
+        Set aside `validation_fraction` of the rows, by a hash of their numbers, and stop when the score on
+        them did not rise by `tol` in `n_iter_no_change` iterations, with the model that had the best.
     validation_fraction, n_iter_no_change :
         See there.
     scale : "auto", True or False
-        Whether the first layer sees standardised features, by the moments of the first read, without a copy of
-        X; "auto" is True. `coefs_` and the penalty are in the units of X in any case.
+        Whether the first layer sees standardised features, by the moments of the first read, without a copy
+        of X; "auto" is True. `coefs_` and the penalty are in the units of X in any case.
     verbose, warm_start, memory, engine :
         As in :class:`LinearRegression`.
 
@@ -430,22 +431,23 @@ class Regression(NumberRegressor, Trained):
 class MLPRegressor(_Perceptrons, Regression):
     """A multilayer perceptron for numbers, trained out of core.
 
-    Minimises half the mean squared error, summed over targets, and ``alpha / (2 m) |W|**2``; the rest is as in
-    :class:`MLPClassifier`. (scikit-learn reports the mean over targets, and follows the slope of the sum.) The
-    mean of the targets is taken out first, and stands in the last intercepts.
+    Minimises half the mean squared error, summed over targets, and ``alpha / (2 m) |W|**2``; the rest is as
+    in :class:`MLPClassifier`. (scikit-learn reports the mean over targets, and follows the slope of the sum.)
+    The mean of the targets is taken out first, and stands in the last intercepts.
 
     Parameters
     ----------
     loss : "squared_error" or "poisson"
         "poisson" is for counts: the prediction is the exponential of the last layer, the score D2.
-    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter,
-    shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping,
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t,
+    max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping,
     validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scale, memory, engine :
         As in :class:`MLPClassifier`.
 
     Attributes
     ----------
-    coefs_, intercepts_, n_layers_, n_outputs_, out_activation_, n_iter_, loss_, best_loss_, loss_curve_, n_sweeps_,
+    coefs_, intercepts_, n_layers_, n_outputs_, out_activation_, n_iter_, loss_, best_loss_, loss_curve_,
+    n_sweeps_,
     history_, gap_, outcome_ :
         As in :class:`MLPClassifier`.
 

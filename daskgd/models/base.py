@@ -82,9 +82,9 @@ class Model:
     def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
         """Margins of the rows of X ``(n, p)``, ``(n,)`` or ``(n, k)`` in the dtype of X, and the way back.
 
-        X is float32 or float64, C-contiguous, and at most some megabytes; n may be 0. `w` is float64, and may
-        lie at odd addresses: cast it to the dtype of X with ``np.require(w, X.dtype, ["C", "A"])``. The same
-        w and X must give the same bits, on any machine of a kind.
+        X is float32 or float64, C-contiguous, and at most some megabytes; n may be 0. `w` is float64, and
+        may lie at odd addresses: cast it to the dtype of X with ``np.require(w, X.dtype, ["C", "A"])``. The
+        same w and X must give the same bits, on any machine of a kind.
         """
         raise NotImplementedError
 

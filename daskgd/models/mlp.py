@@ -167,8 +167,8 @@ class MLP(Model):
         return X
 
     def initial(self, seed: int) -> Array:
-        """Uniform in ``+-sqrt(6 / (fan_in + fan_out))`` (Glorot & Bengio 2010), for "logistic" with a 2 in place of
-        the 6, as scikit-learn's; intercepts too. Numbers are those of the Philox generator with the seed."""
+        """Uniform in ``+-sqrt(6 / (fan_in + fan_out))`` (Glorot & Bengio 2010), for "logistic" with a 2 in
+        place of the 6, as scikit-learn's; intercepts too. Numbers are the Philox generator's."""
         w = np.empty(self.size)
         factor = 2.0 if self.activation == "logistic" else 6.0
         for i, (W, b) in enumerate(self.layers(w)):
@@ -205,7 +205,7 @@ class MLP(Model):
         return w
 
     def per_parameter(self, strength: float) -> Array:
-        """A penalty's strength of the squares of weights, in the units of X, as one per parameter ``(d,)``."""
+        """A penalty's strength of squared weights, in the units of X, as one per parameter ``(d,)``."""
         out = np.zeros(self.size)
         for W, _ in self.layers(out):
             W[:] = strength

@@ -168,7 +168,7 @@ class _Pull:
 
     @classmethod
     def of(cls, problem: Problem) -> _Pull:
-        model, penalty = problem.model, problem.penalty
+        model, penalty = problem.linear, problem.penalty
         p, k = model.n_features, model.outputs
         zero = np.zeros(model.size)
         s = np.ones((p, 1)) if model.scale is None else model.scale[:, None]
@@ -297,14 +297,14 @@ def _factors(A: Array, l2: Array) -> list[tuple[Array, _Factor]]:
 
 def _coefficients(problem: Problem, w: Array) -> Array:
     """W ``(p, k)`` in the units of X."""
-    model = problem.model
+    model = problem.linear
     V = w.reshape(-1, model.outputs)[: model.n_features]
     return V.copy() if model.scale is None else V / model.scale[:, None]
 
 
 def _flat(problem: Problem, state: GramState, W: Array, mean: Array | float = 0.0) -> Array:
     """The flat parameters of W in the units of X, with the intercept that is best for it."""
-    model = problem.model
+    model = problem.linear
     V = W if model.scale is None else W * model.scale[:, None]
     if not model.intercept:
         return V.ravel().copy()
@@ -315,7 +315,7 @@ def _flat(problem: Problem, state: GramState, W: Array, mean: Array | float = 0.
 
 def _gradient(problem: Problem, G: Array) -> Array:
     """The flat gradient of a gradient in the units of X; along intercepts it is 0."""
-    model = problem.model
+    model = problem.linear
     V = G if model.scale is None else G / model.scale[:, None]
     return np.vstack([V, np.zeros((int(model.intercept), model.outputs))]).ravel()
 
