@@ -111,6 +111,7 @@ class Gram(Solver):
                 f"Gram needs the squared loss on numeric targets, which moments determine; {problem.loss} is "
                 "not, or its targets are labels. Use LBFGS() or Newton()"
             )
+        Solver.check(self, replace(problem, penalty=L2()))  # whose kinks it can do
 
     def rides(self, shape: Shape) -> tuple[Query, ...]:
         return (SecondMoments(),)
