@@ -729,8 +729,8 @@ def _deviance(problem: Problem, z: Array, y: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Part `part` of `parts` of the blocks, about equal, in an order drawn from (seed, epoch): the parts of an
-    epoch are all blocks, once.
+    """Part `part` of `parts` of the blocks, about equal, in an order drawn from (seed, epoch): the parts of
+    an epoch are all blocks, once.
 
     Attributes
     ----------
@@ -767,8 +767,8 @@ class Part(Query):
     """A tile query asked of a share of the blocks: answers ``(its answer, the weight of the rows seen)``, or
     None where the share holds no block.
 
-    With a `wire` other than float64 its sums are coded where a partition ends, by draws from `key`, and travel
-    so; the rows of a partition are then in memory together.
+    With a `wire` other than float64 its sums are coded where a partition ends, by draws from `key`, and
+    travel so; the rows of a partition are then in memory together.
     """
 
     query: Query
@@ -908,9 +908,9 @@ UNLIKE = 10.0
 class Spread(Query):
     """How far the partitions' gradients at `w` lie apart: answers a :class:`Dispersion`.
 
-    Each partition's rows are halved at random. With weights A and B, gradients a and b of the halves differ by
-    chance alone, and ``|a - b|**2 A B / (A + B)**2`` is on average the squared error of the whole's, whatever
-    the model.
+    Each partition's rows are halved at random. With weights A and B, gradients a and b of the halves differ
+    by chance alone, and ``|a - b|**2 A B / (A + B)**2`` is on average the squared error of the whole's,
+    whatever the model.
     """
 
     name: ClassVar[str] = "spread"

@@ -340,8 +340,8 @@ MANTISSA = {"float32": (23, -126), "float16": (10, -14)}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coded:
-    """A vector in fewer bits: runs of numbers relative to the largest of each, rounded up or down at random so
-    that the mean is right (QSGD: Alistarh et al. 2017).
+    """A vector in fewer bits: runs of numbers relative to the largest of each, rounded up or down at random
+    so that the mean is right (QSGD: Alistarh et al. 2017).
 
     Two add by decoding and coding anew, so that what travels is coded at every level of the merge tree. The
     draws are a function of `key`, which names the node of the tree: sums have the same bits whoever computes
@@ -349,8 +349,8 @@ class Coded:
 
     >>> v = np.linspace(-1, 1, 1000)
     >>> coded = Coded.of(v, "int8", key=7)
-    >>> bool(np.abs(coded.decoded - v).max() < 1 / 127), v.nbytes // (coded.codes.nbytes + coded.scales.nbytes)
-    (True, 7)
+    >>> bool(np.abs(coded.decoded - v).max() < 1 / 127)
+    True
     """
 
     codes: Array
@@ -362,9 +362,8 @@ class Coded:
     def of(cls, values: Array, wire: str, key: int) -> Coded:
         """Code an array; one that is not finite decodes to NaN."""
         flat = values.ravel()
-        padded = np.zeros(-(-len(flat) // RUN) * RUN)
-        padded[: len(flat)] = flat
-        padded = padded.reshape(-1, RUN)
+        padded: Array = np.zeros((-(-len(flat) // RUN), RUN))
+        padded.ravel()[: len(flat)] = flat
         scales = np.abs(padded).max(axis=1, initial=0.0)
         if not np.isfinite(scales).all():
             scales = np.full(len(scales), np.nan)

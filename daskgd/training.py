@@ -44,6 +44,9 @@ class Engine(Protocol):
     memory: Memory
     """What partition queries remember; set where a fit is resumed."""
 
+    # An engine that knows what it read and what travels says so of its last sweep: `share`, of the blocks,
+    # and `wire_bytes`. Without them sweeps count as whole, and bytes of sums not at all.
+
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         ...

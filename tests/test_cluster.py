@@ -23,6 +23,10 @@ SOLVERS = {
     "GradientDescent": daskgd.GradientDescent(step=0.5),
     "LBFGS": daskgd.LBFGS(),
     "LocalGD": daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32),
+    "LocalSGD": daskgd.LocalSGD(step=0.5, batch_size=32, control=True, wire="int8"),
+    "ADMM": daskgd.ADMM(sample_bytes=1),
+    "GIANT": daskgd.GIANT(sample_bytes=0),
+    "SGD": daskgd.SGD(step=0.1, steps=4),
 }
 
 

@@ -267,9 +267,9 @@ def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) 
         for blocks, group in wanted.groups(first, last):
             whole, views = gather(source, blocks)
             by_tile = [ask for ask in group if ask.query.scope == "tile"]
-            parts = {block - first: _tiles(by_tile, view) for block, view in zip(blocks, views, strict=True)}
-            nothing = Partial([None] * len(by_tile), {})
-            tiled = tree(0, last - first, lambda i, known=parts: known.get(i, nothing), operator.add)
+            known = {block: _tiles(by_tile, view) for block, view in zip(blocks, views, strict=True)}
+            parts = [known.get(block, Partial([None] * len(by_tile), {})) for block in range(first, last)]
+            tiled = tree(0, len(parts), parts.__getitem__, operator.add)
             found.update(zip(map(id, by_tile), tiled.sums, strict=True))
             by_partition, remembered = _partition(group, whole, memory, index)
             found.update(by_partition)
@@ -289,7 +289,7 @@ def _tiles(asks: Sequence[Ask], rows: Rows) -> Partial:
     for tile in rows.tiles() if asks else ():
         new = [ask.query.tile(ask.problem, tile) for ask in asks]
         sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
-    return Partial(sums, {})
+    return Partial([*sums], {})
 
 
 def _partition(

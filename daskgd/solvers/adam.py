@@ -13,8 +13,8 @@ from daskgd.solvers.sgd import SGD
 class Adam(SGD):
     """Mini-batch descent whose steps are scaled by the size of past gradients (Kingma & Ba 2015).
 
-    As :class:`~daskgd.SGD`: every step reads its share of the blocks. With m and v the averages of gradients and
-    of their squares, free of their bias towards 0: ``w <- w - rate m / (sqrt(v) + 1e-8)``.
+    As :class:`~daskgd.SGD`: every step reads its share of the blocks. With m and v the averages of gradients
+    and of their squares, free of their bias towards 0: ``w <- w - rate m / (sqrt(v) + 1e-8)``.
 
     Parameters
     ----------

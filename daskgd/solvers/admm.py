@@ -1,4 +1,5 @@
-"""Consensus ADMM: partitions solve their own problems near a common point, at a price for what sets them apart."""
+"""Consensus ADMM: partitions solve their own problems near a common point, at a price for what sets them
+apart."""
 
 from __future__ import annotations
 
@@ -10,8 +11,18 @@ from numpy.typing import NDArray
 
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Dispersion, Gradient, Local, Product, Query, Spread, on
-from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap, is_count, is_positive, require, secant_gap
+from daskgd.queries import Gradient, Local, Product, Query, on
+from daskgd.solvers.base import (
+    Solver,
+    State,
+    Steps,
+    check_whole,
+    extrapolated_gap,
+    is_count,
+    is_positive,
+    require,
+    secant_gap,
+)
 from daskgd.solvers.newton import newton_step
 from daskgd.solvers.quadratic import minimise
 from daskgd.solvers.sampled_start import DENSE, HESSIAN_ROWS, begin, hessian, sample_of, solve, some
@@ -37,8 +48,6 @@ class AdmmState(State):
         M, the sample's Hessian; of shape (0, 0) for the identity.
     doubt : float
         By which factor the last round gained more than the metric had promised, at least 1.
-    partitions, between, expected :
-        Of the first round's :class:`~daskgd.queries.Dispersion`.
     """
 
     z: Array = field(default_factory=lambda: np.zeros(0))
@@ -46,16 +55,15 @@ class AdmmState(State):
     ratio: float = 1.0
     metric: Array = field(default_factory=lambda: np.zeros((0, 0)))
     doubt: float = 1.0
-    partitions: int = 0
-    between: float = 0.0
-    expected: float = 0.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Near:
     """The work of one partition: its dual u, then ``x = argmin f_i(x) + rho / 2 |x - z + u|_M^2``.
 
-    Remembers ``(x, u)``. Returns ``x + u - z``, and ``|x - z|_M^2`` of the last round. In the first round x is z
-    and u is ``-M^-1 g_i / rho``, with which z is where x would stay: the duals of a partition at the minimum.
+    Remembers ``(x, u)``. Returns ``x + u - z``, and ``|x - z|_M^2`` of the last round. In the first round,
+    with a sample, x is z and u is ``-M^-1 g_i / rho``, with which z is where x stays: the dual of a partition
+    at the minimum.
     """
 
     rho: float
@@ -65,10 +73,10 @@ class Near:
 
     def __call__(self, problem: Problem, rows: Rows, z: Array, g: Array, memory: Any) -> tuple[Array, Any]:
         g = g - problem.penalty_gradient(z)
-        if memory is None:
-            u = -(solve(self.metric, g) if len(self.metric) else g) / self.rho
+        if memory is None and len(self.metric):
+            u = -solve(self.metric, g) / self.rho
             return np.append(u, 0.0), np.stack([z, u])
-        x, u = memory
+        x, u = (z, np.zeros_like(z)) if memory is None else memory
         apart = x - z
         u = (u + apart) * self.ratio
         bare = replace(problem, penalty=L2(0.0))
@@ -95,9 +103,7 @@ class Near:
             if H is not None:
                 d = -solve(H, g)
             else:
-                d = -solve_cg(
-                    lambda v, at=here: on(part, problem, Product(at, v)) + self.rho * self.times(v), g
-                )
+                d = -solve_cg(lambda v: on(part, problem, Product(here, v)) + self.rho * self.times(v), g)
             slope, t = float(g @ d), 1.0
             while t > 1e-6:
                 found, slopes = look(x + t * d)
@@ -119,7 +125,8 @@ class Near:
 class ADMM(Solver):
     """Alternating direction method of multipliers in consensus form (Boyd et al. 2011, sections 7.1 and 8).
 
-    One sweep a round. Every partition has parameters x of its own and a scaled dual u, both kept as its memory:
+    One sweep a round. Every partition has parameters x of its own and a scaled dual u, both kept as its
+    memory:
 
         x_i <- argmin f_i(x) + rho / 2 |x - z + u_i|_M^2        (Newton's method, from the last x_i)
         z   <- argmin penalty(z) + rho / 2 |z - v|_M^2,         v the average of x_i + u_i by weight
@@ -136,9 +143,9 @@ class ADMM(Solver):
 
     Parameters
     ----------
-    rho : float
-        The price to begin with; in units of M's curvature.
-    local_steps : int
+    rho : float, optional
+        The price to begin with, in units of M's curvature; None is 1 with a sample, and 0.01 without.
+    newton_steps : int
         Most steps of Newton's method in a partition and round.
     sample_bytes : int
         Bytes of X in the sample; 0 for none.
@@ -148,21 +155,21 @@ class ADMM(Solver):
     Examples
     --------
     >>> ADMM(rho=0.5)
-    ADMM(rho=0.5, local_steps=3, sample_bytes=16000000, seed=None)
+    ADMM(rho=0.5, newton_steps=3, sample_bytes=16000000, seed=None)
     """
 
     needs_smooth_penalty: ClassVar[bool] = False
     needs_partitions: ClassVar[bool] = True
     needs_linear: ClassVar[bool] = True
 
-    rho: float = 1.0
-    local_steps: int = 3
+    rho: float | None = None
+    newton_steps: int = 3
     sample_bytes: int = 16_000_000
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        require(is_positive(self.rho), self, "rho", "> 0", self.rho)
-        require(is_count(self.local_steps), self, "local_steps", "a whole number >= 1", self.local_steps)
+        require(self.rho is None or is_positive(self.rho), self, "rho", "> 0 or None", self.rho)
+        require(is_count(self.newton_steps), self, "newton_steps", "a whole number >= 1", self.newton_steps)
         check_whole(self, "sample_bytes")
         check_whole(self, "seed", optional=True)
 
@@ -171,29 +178,24 @@ class ADMM(Solver):
 
     def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         begun = yield from begin(problem, w, found)
-        return AdmmState(begun.w, np.inf, np.zeros_like(w), z=begun.w, rho=self.rho, metric=begun.metric)
+        rho = self.rho or (1.0 if len(begun.metric) else 0.01)
+        return AdmmState(begun.w, np.inf, np.zeros_like(w), z=begun.w, rho=rho, metric=begun.metric)
 
     def iterate(self, problem: Problem, state: AdmmState) -> Steps:
         s = state
         first, z, d = not len(s.trail), s.z, len(s.w)
-        asked: list[Query] = [Local(z, Near(s.rho, s.ratio, s.metric, self.local_steps), d + 1)]
-        (f, g, v), *spread = yield tuple([*asked, Spread(z)] if first else asked)
+        ((f, g, v),) = yield (Local(z, Near(s.rho, s.ratio, s.metric, self.newton_steps), d + 1),)
         new = self._consensus(problem, s, z + v[:d])
         primal, dual = float(v[d]), s.rho**2 * self._length(s, z - s.w) if not first else 0.0
         ratio = 1.0
         if not first:
-            ratio = 1 / FACTOR if primal > BALANCE**2 * dual else FACTOR if dual > BALANCE**2 * primal else 1.0
+            ratio = (
+                1 / FACTOR if primal > BALANCE**2 * dual else FACTOR if dual > BALANCE**2 * primal else 1.0
+            )
         rho = s.rho / ratio
         s = replace(s, ratio=ratio, rho=rho)
         trail = np.append(s.trail, f)
         s = self._judged(problem, replace(s, trail=trail), z, f, g)
-        if first:
-            s = replace(
-                s,
-                partitions=spread[0].partitions,
-                between=spread[0].between,
-                expected=spread[0].expected,
-            )
         return replace(s, w=z, z=new, f=f, g=g)
 
     def _length(self, s: AdmmState, v: Array) -> float:

@@ -204,7 +204,7 @@ def require(ok: bool, owner: object, name: str, expected: str, got: Any) -> None
 def check_whole(solver: Solver, name: str, *, optional: bool = False) -> None:
     """Refuse a setting that is no whole number from 0 to 2**64."""
     given = getattr(solver, name)
-    ok = isinstance(given, int | np.integer) and not isinstance(given, bool) and 0 <= given < 2**64
+    ok = isinstance(given, int | np.integer) and not isinstance(given, bool) and bool(0 <= given < 2**64)
     what = "a whole number in [0, 2**64)"
     require(ok or (optional and given is None), solver, name, f"None or {what}" if optional else what, given)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Dispersion, Gradient, Local, Product, Query, Spread, on
+from daskgd.queries import Dispersion, Local, Product, Query, Spread, on
 from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe
@@ -25,6 +25,8 @@ TRUSTED = 4.0
 
 POOR = 0.3
 """Share of the gap that a good step leaves at most."""
+
+PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class GiantState(State):
         Steps and differences of gradients.
     doubt : float
         By which factor the last step did otherwise than promised; infinity before the first.
-    refused : int
-        Averaged directions of which the unit step was refused, or gained little.
+    poor : int
+        Steps in a row that gained little.
     safe : bool
         Whether directions come from the sample's Hessian and pairs, and no more from partitions.
     partitions, between, expected :
@@ -62,7 +64,7 @@ class GiantState(State):
     S: Array = field(default_factory=lambda: np.zeros((0, 0)))
     Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
     doubt: float = np.inf
-    refused: int = 0
+    poor: int = 0
     safe: bool = False
     partitions: int = 0
     between: float = 0.0
@@ -117,8 +119,9 @@ class GIANT(Solver):
     gradient that is now known; where the unit step is refused again, the line is searched.
 
     The first round also measures how far the partitions' gradients lie apart. Where they differ beyond
-    chance, as on sorted rows, or averaged directions twice gained little, directions come from the sample's
-    Hessian, corrected by L-BFGS, instead: no worse than :class:`~daskgd.SubsampledNewton`.
+    chance, as on rows sorted by label, or a bet promises something else than the sample's Hessian does, as on
+    rows sorted by a feature, directions come from that Hessian, corrected by L-BFGS, instead: no worse than
+    :class:`~daskgd.SubsampledNewton`. Without a sample L-BFGS corrects the averaged directions.
 
     The gap is half the squared Newton decrement, times the factor by which the last step did better than its
     own promise.
@@ -153,9 +156,7 @@ class GIANT(Solver):
     def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         begun = yield from begin(problem, w, found)
         none = np.zeros((0, len(w)))
-        return GiantState(
-            begun.w, np.inf, np.zeros_like(w), at=begun.w, metric=begun.metric, S=none, Y=none
-        )
+        return GiantState(begun.w, np.inf, np.zeros_like(w), at=begun.w, metric=begun.metric, S=none, Y=none)
 
     def iterate(self, problem: Problem, state: GiantState) -> Steps:
         s = state
@@ -194,11 +195,12 @@ class GIANT(Solver):
     # -- directions -------------------------------------------------------------------------------
 
     def _averaged(self, problem: Problem, s: GiantState) -> Steps:
-        """A step along the partitions' average; None where there is none."""
+        """A step along the partitions' average; None where there is none, or the sample knows better."""
         while True:
             if not len(s.d):
-                ((f, g, v),) = yield (Local(s.at, Direction(g=s.g)),)
-                s = replace(s, f=f, g=g, known=g, d=v, exact=True)
+                if len(s.metric):  # a bet that went wrong: partitions are unlike in some way
+                    return None
+                s = yield from self._asked(s)
             slope = float(s.g @ s.d)
             if not slope < 0 and s.exact:
                 return None
@@ -206,21 +208,29 @@ class GIANT(Solver):
                 w, accept = s.at + s.d, _accept(s)
                 ((f, g, v),) = yield (Local(w, Direction(c=s.known)),)
                 if accept(1.0, f, float(g @ s.d)):
-                    new = self._moved(s, 1.0, f, g, v)
-                    if s.exact and new.gap > POOR * s.gap:
-                        new = replace(new, refused=s.refused + 1, safe=s.refused > 0)
-                    return new
+                    return self._moved(s, 1.0, f, g, v)
                 s = replace(s, known=g)
                 if s.exact:
                     break
             s = replace(s, d=s.d[:0])
-        if s.refused:
-            return None
         trial = cubic(s.f, slope, 1.0, f, float(g @ s.d))
         found = yield from search(s.at, s.d, s.f, slope, trial, accept)
-        if found is None:
-            return None
-        return replace(self._moved(s, *found, s.d[:0]), refused=s.refused + 1)
+        return None if found is None else self._moved(s, *found, s.d[:0])
+
+    def _asked(self, s: GiantState) -> Steps:
+        """With the average direction for the gradient of all rows, corrected by L-BFGS around it: the
+        two-loop
+        recursion, whose initial product is a sweep."""
+        q, rho = s.g.copy(), [1 / float(a @ b) for a, b in zip(s.S, s.Y, strict=True)]
+        alpha = np.zeros(len(rho))
+        for i in reversed(range(len(rho))):
+            alpha[i] = rho[i] * (s.S[i] @ q)
+            q -= alpha[i] * s.Y[i]
+        ((f, g, v),) = yield (Local(s.at, Direction(g=q)),)
+        q = -v
+        for i in range(len(rho)):
+            q += s.S[i] * (alpha[i] - rho[i] * (s.Y[i] @ q))
+        return replace(s, f=f, g=g, known=g, d=-q, exact=True)
 
     def _safely(self, s: GiantState) -> Steps:
         """A step along L-BFGS's direction, started from the sample's Hessian."""
@@ -253,7 +263,9 @@ class GIANT(Solver):
         known = g if len(v) else s.known
         trail = np.append(s.trail, f)
         new = replace(s, at=s.at + step, f=f, g=g, d=v, S=S, Y=Y, doubt=doubt, known=known, trail=trail)
-        return self._aimed(replace(new, exact=False, stalled=False))
+        new = self._aimed(replace(new, exact=False, stalled=False))
+        poor = s.poor + 1 if new.gap > POOR * s.gap else 0
+        return replace(new, poor=poor, safe=new.safe or (s.exact and poor >= PATIENCE))
 
     def _aimed(self, s: GiantState) -> GiantState:
         """With the gap, and where to end: a step further once one has confirmed the directions."""

@@ -16,6 +16,7 @@ from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from daskgd.losses import Squared
+from daskgd.penalties import L2
 from daskgd.problems import Problem, Shape
 from daskgd.queries import Query, Residuals, SecondMoments, SecondMomentsAnswer
 from daskgd.solvers.base import Solver, State, Steps

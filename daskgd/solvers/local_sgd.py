@@ -22,8 +22,7 @@ from daskgd.solvers.base import (
     secant_gap,
 )
 from daskgd.solvers.sampled_start import begin, sample_of, solve
-from daskgd.solvers.schedules import RULES, SCHEDULES, Rule, Schedule
-from daskgd.sums import WIRES
+from daskgd.solvers.schedules import RULES, Rule, Schedule, check_steps
 
 Array = NDArray[Any]
 
@@ -83,10 +82,10 @@ class LocalSGDState(State):
 class Epochs:
     """The work of one partition in one round: `epochs` passes over its rows in mini-batches.
 
-    Their order is a permutation drawn from (seed, round, first row), anew for each pass. With the gradient c of
-    all rows, each batch's gradient is corrected by ``c - c_i``, c_i being the partition's own that it remembers
-    (SCAFFOLD); with `proximal` mu, by ``mu (v - w)`` (FedProx). `inverse` is a metric to step in. Returns how far
-    it went.
+    Their order is a permutation drawn from (seed, round, first row), anew for each pass. With the gradient c
+    of all rows, each batch's gradient is corrected by ``c - c_i``, c_i being the partition's own that it
+    remembers (SCAFFOLD); with `proximal` mu, by ``mu (v - w)`` (FedProx). `inverse` is a metric to step in.
+    Returns how far it went.
     """
 
     rule: Rule
@@ -128,8 +127,9 @@ class LocalSGD(Solver):
     """Rounds of mini-batch steps in every partition, and averaging (local SGD: Stich 2019).
 
     One round is one sweep: every partition starts from the shared parameters, makes `sync_every` passes over
-    its rows, and the moves are averaged with the weight of the rows, D. The next round starts at ``w + D``, or
-    with ``outer="nesterov"`` the average moves are steps of Nesterov's method (DiLoCo: Douillard et al. 2023)
+    its rows, and the moves are averaged with the weight of the rows, D. The next round starts at ``w + D``,
+    or with ``outer="nesterov"`` the average moves are steps of Nesterov's method (DiLoCo: Douillard et al.
+    2023)
 
         b <- outer_momentum b + D,    w <- w + outer_step (D + outer_momentum b).
 
@@ -141,7 +141,8 @@ class LocalSGD(Solver):
     first round measures how far the partitions' gradients lie apart. With ``control="auto"`` a first round of
     partitions that differ beyond chance is taken back, and each keeps its drift in check by control variates
     from then on (SCAFFOLD: Karimireddy et al. 2020). A round after which the objective is a tenth above the
-    best so far is taken back too, and steps are halved: fits do not diverge.
+    best so far is taken back too, and with it, first, variates that were switched on, then half of the step:
+    fits do not diverge.
 
     The gap is half the decrement in the sample's metric, or by the curvature met along the last round.
 
@@ -163,8 +164,8 @@ class LocalSGD(Solver):
     period : float
         For "cosine": passes until steps are small.
     sync_every : int or float
-        Passes over a partition's rows in one round and read: a whole number, or one over a whole number. Of 0.25,
-        a round reads a quarter of each partition's blocks, and four of them are a sweep.
+        Passes over a partition's rows in one round and read: a whole number, or one over a whole number. Of
+        0.25, a round reads a quarter of each partition's blocks, and four of them are a sweep.
     outer : "average" or "nesterov"
     outer_step, outer_momentum : float
         For "nesterov".
@@ -215,7 +216,9 @@ class LocalSGD(Solver):
         require(in_unit_interval(self.second), self, "second", "in [0, 1)", self.second)
         require(is_positive(self.epsilon), self, "epsilon", "> 0", self.epsilon)
         require(is_count(self.batch_size), self, "batch_size", "a whole number >= 1", self.batch_size)
-        part = is_positive(self.sync_every) and (1 / self.sync_every if self.sync_every < 1 else self.sync_every)
+        part = is_positive(self.sync_every) and (
+            1 / self.sync_every if self.sync_every < 1 else self.sync_every
+        )
         whole = bool(part) and abs(part - round(part)) < 1e-6
         require(whole, self, "sync_every", "a whole number or one over a whole number", self.sync_every)
         require(self.outer in ("average", "nesterov"), self, "outer", "average or nesterov", self.outer)
@@ -228,8 +231,8 @@ class LocalSGD(Solver):
         check_whole(self, "sample_bytes")
         if self.control is True and self.sync_every < 1:
             raise ValueError(
-                f"LocalSGD: expected sync_every >= 1 with control=True, got {self.sync_every}: control variates "
-                "are of whole partitions"
+                f"LocalSGD: expected sync_every >= 1 with control=True, got {self.sync_every}: control "
+                "variates are of whole partitions"
             )
 
     @property
@@ -279,15 +282,21 @@ class LocalSGD(Solver):
         f, g, move = answers[0]
         if first:
             spread = answers[1]
-            s = replace(
-                s, partitions=spread.partitions, between=spread.between, expected=spread.expected
-            )
+            s = replace(s, partitions=spread.partitions, between=spread.between, expected=spread.expected)
             if spread.differ and self.control == "auto" and parts == 1 and not s.controlled:
                 s, move = replace(s, controlled=True), np.zeros_like(move)
         s = replace(s, known=g)
         if not f <= s.least + RISEN * abs(s.least):
-            shrink = s.shrink / 2
-            return replace(s, w=s.best, buffer=np.zeros_like(g), shrink=shrink, stalled=shrink < 0.5**HALVINGS)
+            # Variates aim every copy at a Newton step of its own, which may be far too long.
+            shrink = s.shrink if s.controlled and self.control == "auto" else s.shrink / 2
+            return replace(
+                s,
+                w=s.best,
+                buffer=np.zeros_like(g),
+                controlled=self.control is True,
+                shrink=shrink,
+                stalled=shrink < 0.5**HALVINGS,
+            )
         gap = self._gap(problem, s, f, g)
         buffer = s.buffer
         at = s.w
@@ -313,16 +322,6 @@ class LocalSGD(Solver):
         return f"{state.dispersion}. " + (
             "Control variates keep them together; GIANT and ADMM go further, and shuffled rows need none"
             if state.controlled
-            else "Their average leans towards their own minima: shuffle the rows, set control=True, or use GIANT "
-            "or ADMM"
+            else "Their average leans towards their own minima: shuffle the rows, set control=True, or use "
+            "GIANT or ADMM"
         )
-
-
-def check_steps(solver: Any) -> None:
-    """Refuse bad settings of what solvers with schedules share."""
-    require(is_positive(solver.step), solver, "step", "> 0", solver.step)
-    require(solver.schedule in SCHEDULES, solver, "schedule", f"one of {', '.join(SCHEDULES)}", solver.schedule)
-    require(is_positive(solver.decay), solver, "decay", "> 0", solver.decay)
-    require(is_positive(solver.period), solver, "period", "> 0", solver.period)
-    require(solver.wire in WIRES, solver, "wire", f"one of {', '.join(WIRES)}", solver.wire)
-    check_whole(solver, "seed", optional=True)

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.solvers.base import check_whole, is_positive, require
+from daskgd.sums import WIRES
+
 Array = NDArray[Any]
 
 SCHEDULES = ("constant", "invscaling", "cosine")
@@ -18,8 +21,8 @@ RULES = ("sgd", "momentum", "nesterov", "adam", "adagrad")
 class Schedule:
     """The length of a step after t epochs.
 
-    "constant"; "invscaling", ``step / (1 + t)**decay``; or "cosine", ``step (1 + cos(pi t / period)) / 2`` and
-    a hundredth of the step from there on (Loshchilov & Hutter 2017, without restarts).
+    "constant"; "invscaling", ``step / (1 + t)**decay``; or "cosine", ``step (1 + cos(pi t / period)) / 2``
+    and a hundredth of the step from there on (Loshchilov & Hutter 2017, without restarts).
 
     >>> [round(Schedule("cosine", 1.0, period=4).rate(t), 2) for t in (0, 2, 4, 9)]
     [1.0, 0.5, 0.01, 0.01]
@@ -72,3 +75,15 @@ class Rule:
         v = self.second * known[1] + (1 - self.second) * g * g
         mean, square = m / (1 - self.momentum ** (i + 1)), v / (1 - self.second ** (i + 1))
         return mean / (np.sqrt(square) + self.epsilon), np.stack([m, v])
+
+
+def check_steps(solver: Any) -> None:
+    """Refuse bad settings of what solvers with schedules share."""
+    require(is_positive(solver.step), solver, "step", "> 0", solver.step)
+    require(
+        solver.schedule in SCHEDULES, solver, "schedule", f"one of {', '.join(SCHEDULES)}", solver.schedule
+    )
+    require(is_positive(solver.decay), solver, "decay", "> 0", solver.decay)
+    require(is_positive(solver.period), solver, "period", "> 0", solver.period)
+    require(solver.wire in WIRES, solver, "wire", f"one of {', '.join(WIRES)}", solver.wire)
+    check_whole(solver, "seed", optional=True)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from daskgd.problems import Problem
 from daskgd.queries import Gradient, Part, Share
 from daskgd.solvers.base import Solver, State, Steps, in_unit_interval, is_count, require
-from daskgd.solvers.local_sgd import check_steps
-from daskgd.solvers.schedules import Rule, Schedule
+from daskgd.solvers.schedules import Rule, Schedule, check_steps
 
 Array = NDArray[Any]
 
@@ -40,9 +39,9 @@ class SGD(Solver):
     """Mini-batch gradient descent with momentum: ``v <- momentum v + g``, ``w <- w - rate v``.
 
     An iteration is an epoch, one sweep in `steps` parts. Each part is a share of the blocks, drawn without
-    replacement in an order that is new every epoch; only its blocks are read, in parallel, and its gradient makes
-    one step. So steps are few and batches large, as becomes data that is read: whole blocks, of a megabyte or
-    more. Rows that are sorted make gradients of shares noisier, as blocks are unlike then.
+    replacement in an order that is new every epoch; only its blocks are read, in parallel, and its gradient
+    makes one step. So steps are few and batches large, as becomes data that is read: whole blocks, of a
+    megabyte or more. Rows that are sorted make gradients of shares noisier, as blocks are unlike then.
 
     The objective of the history is the average over an epoch of that at the steps' points, on their rows. No
     gap is estimated: fits run `max_iter` epochs.

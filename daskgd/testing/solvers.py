@@ -61,7 +61,7 @@ SOLVERS: tuple[Solver, ...] = (
     LocalSGD(step=0.1, batch_size=4, schedule="constant", sync_every=0.5, control=False, sample_bytes=0),
     ADMM(),
     ADMM(sample_bytes=1),
-    ADMM(rho=0.3, local_steps=2, sample_bytes=0),
+    ADMM(rho=0.3, newton_steps=2, sample_bytes=0),
     GIANT(),
     GIANT(sample_bytes=1, seed=2),
     GIANT(sample_bytes=0),
@@ -98,7 +98,9 @@ def check_solver(solver: Solver, gap: float = 1e-6) -> None:
         _check_one_local_step(solver, table[0])
 
 
-def run(solver: Solver, example: Example, stop: Stop, blocks: int = 4, **options: Any) -> tuple[Result, int]:
+def run(
+    solver: Solver, example: Example, stop: Stop, blocks: int = 4, **options: Any
+) -> tuple[Result, float]:
     """Fit the example with Serial, in some blocks, a partition each; the result and the number of sweeps.
 
     >>> from daskgd.testing import examples
@@ -309,7 +311,8 @@ def _check_replay(solver: Solver, example: Example) -> None:
 
 
 Sweep = tuple[bytes, tuple[tuple[str, list[Any]], Any]]
-"""The journal and the partitions' memory before a sweep; the entry that the sweep adds, and the memory after."""
+"""The journal and the partitions' memory before a sweep; the entry that the sweep adds, and the memory
+after."""
 
 
 def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Sweep]]:
