@@ -57,7 +57,7 @@ class Swept:
     Attributes
     ----------
     fit : str
-    sweeps : int
+    sweeps : int or float
         Since the fit began, this one included.
     seconds : float
         That it took, with what was worked out from it.
@@ -66,7 +66,7 @@ class Swept:
     """
 
     fit: str
-    sweeps: int
+    sweeps: float
     seconds: float
     nbytes: int
 

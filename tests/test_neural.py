@@ -525,10 +525,10 @@ def test_what_is_no_model_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match=r"expected model to be a daskgd.Model, or a callable"):
         daskgd.CustomClassifier("forest").fit(X, y)
     with pytest.raises(
-        ValueError, match="expected loss to be None or one for classification.*CustomRegressor"
+        ValueError, match=r"expected loss to be None or one for classification.*CustomRegressor"
     ):
         daskgd.CustomClassifier(Squares, Squared()).fit(X, y)
-    with pytest.raises(ValueError, match="a model of 2 features and 1 outputs.*got one of 3 and 1"):
+    with pytest.raises(ValueError, match=r"a model of 2 features and 1 outputs.*got one of 3 and 1"):
         daskgd.CustomClassifier(Squares(3)).fit(X, y)
     with pytest.raises(TypeError, match=r"to be a daskgd.Model, got"):
         daskgd.CustomClassifier(lambda n_features, outputs: None).fit(X, y)
@@ -606,7 +606,7 @@ def test_a_torch_module_is_trained_and_comes_back(stored: Any, client: Any, tmp_
     assert np.array_equal(resumed.w_, serial.w_)
     with pytest.raises(TypeError, match=r"expected module to be a torch.nn.Module"):
         daskgd.from_torch(print, Softmax())
-    with pytest.raises(TypeError, match="expected loss to be one of daskgd.losses"):
+    with pytest.raises(TypeError, match=r"expected loss to be one of daskgd.losses"):
         daskgd.from_torch(net, torch.nn.CrossEntropyLoss())
 
 

@@ -273,8 +273,8 @@ class MLPClassifier(_Perceptrons, Probable):
         Units of each hidden layer.
     activation : "identity", "logistic", "tanh" or "relu"
     solver : "auto", "lbfgs", "adam", "sgd", another name, or a Solver
-        "adam" and "sgd" step by mini-batches in every partition and average (:class:`LocalSGD`): an iteration is
-        one read of the data and one pass over each partition's rows. "auto" is "lbfgs" for up to 10,000
+        "adam" and "sgd" step by mini-batches in every partition and average (:class:`LocalSGD`): an iteration
+        is one read of the data and one pass over each partition's rows. "auto" is "lbfgs" for up to 10,000
         rows, else "adam".
     alpha : float
         Strength of the penalty.
@@ -292,8 +292,8 @@ class MLPClassifier(_Perceptrons, Probable):
     random_state : int, optional
         Of initial weights, batches and validation rows; None is 0.
     tol : float
-        "adam" and "sgd" stop when the loss did not fall by it in `n_iter_no_change` iterations in a row, others
-        at this estimated relative gap; 0 runs `max_iter` iterations.
+        "adam" and "sgd" stop when the loss did not fall by it in `n_iter_no_change` iterations in a row,
+        others at this estimated relative gap; 0 runs `max_iter` iterations.
     early_stopping : bool
         Set aside `validation_fraction` of the rows, by a hash of their numbers, and stop when the score on
         them did not rise by `tol` in `n_iter_no_change` iterations, with the model that had the best.

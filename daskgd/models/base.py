@@ -76,7 +76,7 @@ class Model:
 
     @property
     def one_column(self) -> bool:
-        """Whether margins are one column of ``X W + b`` and nothing else, so that many fits share a product."""
+        """Whether margins are a column of ``X W + b`` and nothing else, so that many fits share a product."""
         return False
 
     def forward(self, w: Array, X: Array) -> tuple[Array, Back]:

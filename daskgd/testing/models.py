@@ -35,11 +35,11 @@ MODELS: tuple[Model, ...] = (
 def check_model(model: Model, rtol: float = 1e-6, n: int = 40) -> None:
     """Check that a model keeps its contract, on n random rows, around its initial parameters.
 
-    The way back is the derivative of the margins, by central differences, to `rtol` of the size of what is compared;
-    margins have the dtype of X, and gradients are float64, also in float32, where both agree to 1e-3; a row's
-    margins do not depend on the other rows (to rounding), gradients add, no rows give no gradient; misaligned
-    parameters and a copy that was pickled give the same bits; neither parameters nor rows are written to; initial
-    parameters are a function of the seed.
+    The way back is the derivative of the margins, by central differences, to `rtol` of the largest; margins
+    have the dtype of X, and gradients are float64, also in float32, where both agree to 1e-3; a row's margins
+    do not depend on the other rows (to rounding), gradients add, no rows give no gradient; misaligned
+    parameters and a copy that was pickled give the same bits; neither parameters nor rows are written to;
+    initial parameters are a function of the seed.
 
     Raises
     ------
