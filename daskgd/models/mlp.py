@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,12 +98,18 @@ class MLP(Model):
     activation: str = "relu"
     center: Array | None = None
     scale: Array | None = None
+    _places: tuple[tuple[int, int, int], ...] = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"MLP: expected activation to be {', '.join(map(repr, ACTIVATIONS))}, got {self.activation!r}"
             )
+        places, at = [], 0
+        for a, b in zip(self.units, self.units[1:], strict=False):
+            places.append((at, a, b))
+            at += (a + 1) * b
+        object.__setattr__(self, "_places", tuple(places))
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -112,7 +118,8 @@ class MLP(Model):
 
     @property
     def size(self) -> int:
-        return sum((a + 1) * b for a, b in zip(self.units, self.units[1:], strict=False))
+        at, a, b = self._places[-1]
+        return at + (a + 1) * b
 
     @property
     def penalised(self) -> Array:
@@ -123,11 +130,9 @@ class MLP(Model):
 
     def layers(self, w: Array) -> list[tuple[Array, Array]]:
         """Views ``(W, b)`` of the layers' weights ``(fan_in, fan_out)`` and intercepts ``(fan_out,)``."""
-        out, at = [], 0
-        for a, b in zip(self.units, self.units[1:], strict=False):
-            out.append((w[at : at + a * b].reshape(a, b), w[at + a * b : at + (a + 1) * b]))
-            at += (a + 1) * b
-        return out
+        return [
+            (w[at : at + a * b].reshape(a, b), w[at + a * b : at + (a + 1) * b]) for at, a, b in self._places
+        ]
 
     def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
         layers = self.layers(np.require(w, X.dtype, ["C", "A"]))

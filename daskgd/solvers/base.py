@@ -153,7 +153,7 @@ class Solver:
             raise ValueError(
                 f"{name} needs a linear model; {type(problem.model).__name__} is not. Use LBFGS(), "
                 "GradientDescent(), LocalGD(step=...), SGD(step=...), Adam(step=...) or "
-                "LocalSGD(inner=\"adam\", step=..., sample_bytes=0), which need gradients alone"
+                'LocalSGD(inner="adam", step=..., sample_bytes=0), which need gradients alone'
             )
 
     def rides(self, shape: Shape) -> tuple[Query, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Dispersion, Gradient, Local, Query, Share, Spread
+from daskgd.queries import Dispersion, Local, Query, Share, Slope, Spread
 from daskgd.solvers.base import (
     Solver,
     State,
@@ -109,11 +109,11 @@ class Epochs:
             draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, epoch])
             order = np.random.Generator(draw).permutation(len(rows))
             for batch in np.array_split(order, n):
-                query = Gradient(v)
+                query = Slope(v)
                 sums = query.tile(problem, rows.take(np.sort(batch)))
                 if not sums["weight"] > 0:
                     continue
-                slope = query.answer(problem, sums)[1] + shift + self.proximal * (v - w)
+                slope = query.answer(problem, sums) + shift + self.proximal * (v - w)
                 d, known = self.rule.move(slope, known, i)
                 if self.inverse is not None:
                     d = self.inverse @ d
