@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
+import re
+import sys
+import types
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -634,3 +638,19 @@ def test_a_function_of_jax_is_trained() -> None:
     assert est.score(PIXELS / 16, DIGITS) > 0.97
     assert est.module_["W"].shape == (64, 8)
     assert "FromJax(" in repr(est)
+
+
+# -- the tutorial -----------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python *(\w*)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 6
+    module = types.ModuleType("tutorial")
+    monkeypatch.setitem(sys.modules, "tutorial", module)  # where its classes are found again
+    for library, code in blocks:
+        if not library or importlib.util.find_spec(library):
+            exec(code, vars(module))

@@ -298,7 +298,7 @@ class MLPClassifier(_Perceptrons, Probable):
         Set aside `validation_fraction` of the rows, by a hash of their numbers, and stop when the score on
         them did not rise by `tol` in `n_iter_no_change` iterations, with the model that had the best.
     validation_fraction, n_iter_no_change :
-        See there.
+        See `early_stopping`.
     scale : "auto", True or False
         Whether the first layer sees standardised features, by the moments of the first read, without a copy
         of X; "auto" is True. `coefs_` and the penalty are in the units of X in any case.
@@ -439,17 +439,21 @@ class MLPRegressor(_Perceptrons, Regression):
     ----------
     loss : "squared_error" or "poisson"
         "poisson" is for counts: the prediction is the exponential of the last layer, the score D2.
-    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t,
-    max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping,
-    validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scale, memory, engine :
-        As in :class:`MLPClassifier`.
+    hidden_layer_sizes, activation, solver, alpha, scale, tol, max_iter, max_fun, random_state, warm_start :
+        As in :class:`MLPClassifier`, and so are the next three lines.
+    batch_size, learning_rate, learning_rate_init, power_t, shuffle, momentum, nesterovs_momentum :
+        Of steps by mini-batches.
+    beta_1, beta_2, epsilon, early_stopping, validation_fraction, n_iter_no_change :
+        Of Adam, and of when to stop.
+    verbose, memory, engine :
+        As in :class:`LinearRegression`.
 
     Attributes
     ----------
-    coefs_, intercepts_, n_layers_, n_outputs_, out_activation_, n_iter_, loss_, best_loss_, loss_curve_,
-    n_sweeps_,
-    history_, gap_, outcome_ :
+    coefs_, intercepts_, n_layers_, n_outputs_, out_activation_, loss_, best_loss_, loss_curve_ :
         As in :class:`MLPClassifier`.
+    n_iter_, n_sweeps_, history_, gap_, outcome_ :
+        As there.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from daskgd.sums import WIRES
 Array = NDArray[Any]
 
 SCHEDULES = ("constant", "invscaling", "cosine")
-RULES = ("sgd", "momentum", "nesterov", "adam", "adagrad")
+RULES = ("sgd", "momentum", "adam", "adagrad", "nesterov")
 
 
 @dataclass(frozen=True, slots=True)
