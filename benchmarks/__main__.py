@@ -19,6 +19,7 @@ COMMANDS = (
     "workers",
     "chunks",
     "codecs",
+    "monitoring",
     "local",
     "neural",
 )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from daskgd.estimators.adapters import from_jax, from_torch
     from daskgd.estimators.files import ModelError, load_model
-    from daskgd.ingest import as_dataset
+    from daskgd.intake import as_dataset
     from daskgd.models import MLP, Model
     from daskgd.readers import ingest
     from daskgd.solvers import (
@@ -60,7 +60,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "daskgd.checkpoint": ("Checkpoint", "CheckpointError"),
     "daskgd.datasets": ("Dataset", "open_dataset"),
-    "daskgd.ingest": ("as_dataset",),
+    "daskgd.engines.cluster": ("ClusterLost",),
+    "daskgd.intake": ("as_dataset",),
     "daskgd.estimators": (
         "CustomClassifier",
         "CustomRegressor",
@@ -120,6 +121,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "ChunkError",
+    "ClusterLost",
     "CustomClassifier",
     "CustomRegressor",
     "Dataset",

@@ -141,8 +141,8 @@ class Progress:
     sweeps: float
     bytes: int
     seconds: float
+    wire_bytes: int
     watchers: list[Any]
-    wire_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

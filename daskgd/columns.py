@@ -8,6 +8,7 @@ Knows no solvers and no engines beyond their layout of rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from daskgd.draws import SPLIT, row_hash
 from daskgd.engines.base import Layout
+from daskgd.patience import patiently
 from daskgd.problems import Rows
 
 if TYPE_CHECKING:
@@ -141,17 +143,26 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """What engines read from: columns, layout and selections, small enough to send to a worker."""
+    """What engines read from: columns, layout and selections, small enough to send to a worker.
+
+    A read that fails for a reason which may pass is repeated, up to `retries` times: see
+    :mod:`daskgd.patience`.
+    """
 
     layout: Layout
     X: ColumnLike
     y: ColumnLike | None
     sample_weight: ColumnLike | None
     selections: tuple[Selection, ...] = ()
+    retries: int = 0
 
     def read(self, start: int, stop: int) -> Rows:
         """The selected rows between `start` and `stop`."""
-        columns = [None if c is None else c.read(start, stop) for c in (self.X, self.y, self.sample_weight)]
+        what = f"rows {start}:{stop}"
+        columns = [
+            None if c is None else patiently(partial(c.read, start, stop), self.retries, what)
+            for c in (self.X, self.y, self.sample_weight)
+        ]
         kept = None
         if self.selections:
             keep = np.logical_and.reduce([s.mask(start, stop) for s in self.selections])

@@ -96,7 +96,7 @@ class Dataset:
     @property
     def source(self) -> Source:
         """What engines read from."""
-        return Source(self.layout, *self._columns, selections=self.selections)
+        return Source(self.layout, *self._columns, self.selections, int(setting("retries")))
 
     @cached_property
     def n_rows(self) -> int:

@@ -108,16 +108,32 @@ class Problem:
         )
         return self.loss == other.loss and self.model.outputs == other.model.outputs and all(same)
 
-    def codes(self, y: Array) -> Array:
-        """Stored labels to codes 0..k-1."""
+    def codes(self, y: Array, numbers: int | Array = 0) -> Array:
+        """Stored labels to codes 0..k-1; ValueError for one that is not among `labels`, with its row.
+
+        `numbers` as those of a :class:`Tile`.
+        """
         labels = self.labels
         assert labels is not None
         y = y.reshape(len(y))
         if len(labels) == 2:
-            return (y == labels[1]).view(np.int8)
-        if labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels))):
-            return y.astype(np.intp)
-        return np.searchsorted(labels, y)
+            hit = y == labels[1]
+            out = hit.view(np.int8)
+            known = np.count_nonzero(hit) + np.count_nonzero(y == labels[0]) == len(y)
+        elif labels.dtype.kind in "iu" and np.array_equal(labels, np.arange(len(labels))):
+            out = y.astype(np.intp)
+            known = not len(out) or bool(out.min() >= 0 and out.max() < len(labels))
+        else:
+            out = np.minimum(np.searchsorted(labels, y), len(labels) - 1)
+            known = bool((labels[out] == y).all())
+        if not known:
+            i = int(np.argmin(np.isin(y, labels)))
+            row = numbers[i] if isinstance(numbers, np.ndarray) else numbers + i
+            raise ValueError(
+                f"y: expected labels among {labels.tolist()[:20]}, as the first sweep found them, got "
+                f"{y[i : i + 1].tolist()[0]!r} in row {row}; the data must not change while it is fitted"
+            )
+        return out
 
     def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
         """Output j as a problem of its own, and rows that suit it; for losses whose outputs are separate."""
@@ -128,7 +144,7 @@ class Problem:
         if self.labels is None:
             offset = None if self.offset is None else self.offset[j : j + 1]
             return replace(self, model=model, penalty=penalty, offset=offset), replace(rows, y=y[:, j])
-        codes = self.codes(y)
+        codes = self.codes(y, rows.start if rows.kept is None else rows.kept)
         if self.class_weight is not None:
             c = self.class_weight[codes]
             s = c if s is None else s * c
@@ -189,8 +205,22 @@ class Tile:
         """Distinct targets, sorted, and the position of each row's among them; found once per tile."""
         if self._labels is None:
             assert self.y is not None
-            self._labels = distinct(self.y.reshape(len(self.y)))
+            y = self.y.reshape(len(self.y))
+            try:
+                self._labels = distinct(y)
+            except TypeError:  # they cannot be sorted
+                raise ValueError(self._unlike(y)) from None
         return self._labels
+
+    def _unlike(self, y: Array) -> str:
+        """What is wrong with labels that cannot be sorted, and where."""
+        types = [type(v).__name__ for v in y]
+        i = next((i for i, name in enumerate(types) if name != types[0]), 0)
+        at = self.numbers if isinstance(self.numbers, np.ndarray) else self.numbers + np.arange(len(y))
+        return (
+            f"y: expected labels of one type that can be sorted, got {types[0]} in row {at[0]} and "
+            f"{types[i]} in row {at[i]}; drop rows without a label, and convert others, as in y.astype(str)"
+        )
 
     def targets(self, problem: Problem) -> tuple[Array, Array | None]:
         """Targets for the loss, and float64 weights or None; made once per tile and problem."""
@@ -215,7 +245,7 @@ class Tile:
         s = self.sample_weight
         y = self.y
         if problem.labels is not None:
-            y = problem.codes(y)
+            y = problem.codes(y, self.numbers)
             if problem.class_weight is not None:
                 c = problem.class_weight[y]
                 s = c if s is None else s * c

@@ -143,8 +143,7 @@ class Survey(Query):
             moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
         if y is not None and self.classification:
             y = _one_column(y)
-            if y.dtype.kind == "f":
-                bad_y = Bad.of(~np.isfinite(y) | (y != np.floor(y)), y, tile.numbers)
+            bad_y = Bad.of(_no_label(y), y, tile.numbers)
             labels = None if bad_y.rows else Labels.of(*tile.labels, s)
         elif y is not None:
             bad_y = Bad.nonfinite(y, tile.numbers)
@@ -172,7 +171,27 @@ class Survey(Query):
                 f"{first.value} in row {first.row} ({sums['low_y'].rows} of {sums['n_rows']} rows); use "
                 "another loss, or drop those rows"
             )
+        _refuse_huge("X", sums["X"])
+        _refuse_huge("y", sums["y"].value)
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
+
+
+HEAVY = 1e200
+"""Total weight that squares may be multiplied with."""
+
+
+def _refuse_huge(name: str, moments: Moments | None) -> None:
+    """Raise ValueError for numbers whose squares overflow when they are summed."""
+    if moments is None:
+        return
+    with np.errstate(invalid="ignore", over="ignore"):
+        huge = ~np.isfinite(moments.mean**2 + moments.deviation)
+    if huge.any():
+        raise ValueError(
+            f"Input {name} contains numbers too large to be squared and summed in float64 (1e150 and "
+            f"beyond), first in column {int(np.argmax(huge))} ({int(huge.sum())} of {len(huge)} columns); "
+            "divide them by a power of ten, or drop the rows that hold them"
+        )
 
 
 def _columns(y: Array) -> Array:
@@ -187,6 +206,33 @@ def _one_column(y: Array) -> Array:
             "multi-label targets are not supported"
         )
     return y.reshape(len(y))
+
+
+def _no_label(y: Array) -> Array:
+    """Rows ``(n,)`` whose y cannot be a label: missing, or no whole number."""
+    if y.dtype.kind == "f":
+        return ~np.isfinite(y) | (y != np.floor(y))
+    if y.dtype.kind in "mM":
+        return np.isnat(y)
+    if y.dtype == object:
+        return np.array([isinstance(v, float) and v != v for v in y], dtype=bool)
+    return np.zeros(len(y), dtype=bool)
+
+
+def _same_kind(labels: Array, y: Array) -> None:
+    """Raise ValueError for text where the fit has seen numbers, and the like: all of them would be misses."""
+
+    def kind(values: Array) -> str:
+        if values.dtype == object and len(values):
+            values = np.asarray(values.tolist()[0])
+        kinds = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "text", "T": "text"}
+        return kinds.get(values.dtype.kind, str(values.dtype))
+
+    if len(y) and kind(labels) != kind(y):
+        raise ValueError(
+            f"y: expected labels like those of the fit, {kind(labels)} such as {labels.tolist()[0]!r}, got "
+            f"{kind(y)} such as {y.tolist()[0]!r}; convert them first"
+        )
 
 
 def _refuse(sums: Sums) -> None:
@@ -205,6 +251,11 @@ def _refuse(sums: Sums) -> None:
         )
     if not sums["weight"] > 0:
         raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
+    if not 1 / HEAVY <= sums["weight"] <= HEAVY:
+        raise ValueError(
+            f"sample_weight: expected a total from {1 / HEAVY:g} to {HEAVY:g}, got {sums['weight']:g}; "
+            "divide the weights by their mean"
+        )
 
 
 def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
@@ -305,6 +356,7 @@ class Residuals(Query):
             total += np.ones(len(S)) @ S
             square += np.einsum("ij,ij->j", R, S)
             cross += D.T @ S
+        _told(tile, total, square, cross)
         return Sums(total=total, square=square, cross=cross, weight=_mass(tile, tile.sample_weight))
 
     def answer(self, problem: Problem | None, sums: Sums) -> tuple[Array, Array, Array]:
@@ -331,6 +383,32 @@ def _total(values: Array, s: Array | None) -> Any:
     return np.add.reduce(values, axis=0, dtype=np.float64)
 
 
+def _told(tile: Tile, *sums: Any) -> None:
+    """Raise ValueError for NaN and infinity in rows that may be why `sums` are not finite: sound rows pay
+    nothing. Sums of sound rows may overflow, which is for stop rules to judge.
+
+    The survey has refused such rows before: here they are those that have changed since, and those of
+    questions asked without one.
+    """
+    if all(np.isfinite(part).all() for part in sums):
+        return
+    assert tile.y is not None
+    bads = {
+        "X": Bad.nonfinite(tile.X, tile.numbers),
+        "y": Bad.nonfinite(tile.y, tile.numbers),
+        "sample_weight": Bad.weights(tile.sample_weight, tile.numbers),
+    }
+    for name, bad in bads.items():
+        if bad.first is not None:
+            row, column, value = bad.first
+            where = f"row {row}" + (f", column {column}" if column >= 0 else "")
+            raise ValueError(
+                f"Input {name} contains {'NaN' if np.isnan(value) else 'infinity'}: expected finite numbers, "
+                f"got {value} in {where}; impute or drop such rows, and if an earlier sweep let them pass, "
+                "do not change the data while it is fitted"
+            )
+
+
 def _mass(tile: Tile, s: Array | None) -> float:
     return float(len(tile.X)) if s is None else float(s.sum())
 
@@ -349,11 +427,9 @@ class Gradient(Query):
         """The contribution of a tile whose margins are known, and the way back from there."""
         y, s = tile.targets(problem)
         value, slope = problem.loss.value_and_slope(z, y)
-        return Sums(
-            value=_total(value, s),
-            gradient=back(_weighted(slope, s)),
-            weight=_mass(tile, s),
-        )
+        total, gradient = _total(value, s), back(_weighted(slope, s))
+        _told(tile, total, gradient)
+        return Sums(value=total, gradient=gradient, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array]:
         W = sums["weight"]
@@ -368,7 +444,9 @@ class Slope(Gradient):
     def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)
         slope = problem.loss.slope(z, y)
-        return Sums(gradient=back(_weighted(slope, s)), weight=_mass(tile, s))
+        gradient = back(_weighted(slope, s))
+        _told(tile, gradient)
+        return Sums(gradient=gradient, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> Any:
         return sums["gradient"] / sums["weight"] + problem.penalty_gradient(self.w)
@@ -457,6 +535,7 @@ class Gradients(Query):
             total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
             weight[at] = _mass(tile, s)
         cross = (R.astype(X.dtype, copy=False) @ X)[list(self.lanes)].astype(np.float64)
+        _told(tile, total, cross, *([value] if valued else []))
         if not valued:
             return Sums(total=total, cross=cross, weight=weight)
         return Sums(value=value, total=total, cross=cross, weight=weight)
@@ -607,7 +686,9 @@ class Product(Query):
         curve = problem.loss.curve(model.margins(self.w, tile.X), y)
         dz = model.margins(self.v, tile.X)
         bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
-        return Sums(product=model.adjoint(tile.X, _weighted(bent, s)), weight=_mass(tile, s))
+        product = model.adjoint(tile.X, _weighted(bent, s))
+        _told(tile, product)
+        return Sums(product=product, weight=_mass(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         out: Array = sums["product"] / sums["weight"] + problem.penalty_curve(self.w) * self.v
@@ -639,6 +720,7 @@ class Line(Query):
             slope *= dz
             values[j] = _total(value, s)
             slopes[j] = np.sum(_total(slope, s))
+        _told(tile, values, slopes)
         return Sums(values=values, slopes=slopes, weight=_mass(tile, s))
 
     def _bent(self, problem: Problem, tile: Tile) -> Sums:
@@ -672,14 +754,22 @@ class Score(Query):
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         assert tile.y is not None
         z, y, s = problem.model.margins(self.w, tile.X), tile.y, tile.sample_weight
-        bad_X = Bad() if np.isfinite(z).all() else Bad.nonfinite(tile.X, tile.numbers)
+        bad_X = Bad()
+        if not np.isfinite(z).all():  # float32 may have overflowed
+            z = problem.model.margins(self.w, tile.X.astype(np.float64))
+            bad_X = Bad.nonfinite(tile.X, tile.numbers)
+        elif not problem.model.linear:  # units saturate: margins may be finite where X is not
+            bad_X = Bad.nonfinite(tile.X, tile.numbers)
         bad_y, bad_s = Bad.nonfinite(y, tile.numbers), Bad.weights(s, tile.numbers)
         found = {"n_rows": len(z), "bad_X": bad_X, "bad_y": bad_y, "bad_s": bad_s}
         if bad_s.rows:
             s = None
         if problem.labels is not None:
+            y = _one_column(y)
+            found["bad_y"] = Bad.of(_no_label(y), y, tile.numbers)
+            _same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
-            hit = problem.labels[codes.astype(np.intp)] == _one_column(y)
+            hit = problem.labels[codes.astype(np.intp)] == y
             return Sums(hit=_total(hit, s), weight=_mass(tile, s), **found)
         y = _columns(y).astype(np.float64)
         offset = 0.0 if problem.offset is None else problem.offset
@@ -694,7 +784,8 @@ class Score(Query):
                 **found,
             )
         y = y - offset
-        miss = (z.reshape(y.shape) - y) ** 2
+        with np.errstate(over="ignore"):
+            miss = (z.reshape(y.shape) - y) ** 2
         return Sums(miss=_total(miss, s), y=Moments.of(y, s), weight=_mass(tile, s), **found)
 
     def answer(self, problem: Problem, sums: Sums) -> float:

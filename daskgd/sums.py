@@ -118,12 +118,13 @@ class Moments:
         if self.weight == 0 or other.weight == 0:
             return self if other.weight == 0 else other
         weight = self.weight + other.weight
-        delta = other.mean - self.mean
-        return Moments(
-            weight,
-            self.mean + delta * (other.weight / weight),
-            self.deviation + other.deviation + delta * delta * (self.weight * other.weight / weight),
-        )
+        with np.errstate(invalid="ignore", over="ignore"):
+            delta = other.mean - self.mean
+            return Moments(
+                weight,
+                self.mean + delta * (other.weight / weight),
+                self.deviation + other.deviation + delta * delta * (self.weight * other.weight / weight),
+            )
 
     @property
     def variance(self) -> Array:
@@ -269,7 +270,13 @@ class Labels:
         if np.array_equal(self.values, other.values):
             return Labels(self.values, self.counts + other.counts, self.weights + other.weights)
         both = np.concatenate([self.values, other.values])
-        values, at = np.unique(both, return_inverse=True)
+        try:
+            values, at = np.unique(both, return_inverse=True)
+        except TypeError:  # they cannot be sorted
+            types = " and ".join(sorted({type(v).__name__ for v in both}))
+            raise ValueError(
+                f"y: expected labels of one type, got {types}; convert them, as in y.astype(str)"
+            ) from None
         counts = np.zeros(len(values), dtype=np.int64)
         weights = np.zeros(len(values))
         for part, where in ((self, at[: len(self.values)]), (other, at[len(self.values) :])):

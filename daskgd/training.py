@@ -106,7 +106,11 @@ class Journal:
         self.state, self.iteration, self.entries = state, iteration, []
         if not np.isfinite(self.first):
             self.first = state.f
-        if self.best is None or state.f <= self.best.f:
+        if self.best is None or (
+            np.isfinite(state.f)
+            and np.isfinite(state.point).all()
+            and not state.f > self.best.f  # which may not be a number
+        ):
             self.best = state
 
 
@@ -149,6 +153,11 @@ def digest(queries: Sequence[Query]) -> str:
 # -- stopping -----------------------------------------------------------------------------------
 
 
+GROWN, LOST = 1e3, 1e10
+"""How many times the first objective, or that of the best constant model, is a sign of divergence; with
+``tol=0``, which runs what was asked, only the second is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """When to stop, and why.
@@ -156,7 +165,8 @@ class Stop:
     Attributes
     ----------
     tol : float
-        Relative gap, ``gap / max(f, baseline / 1000)``, at which to stop; 0 runs `max_iter` iterations.
+        Relative gap, ``gap / max(f, baseline / 1000)``, at which to stop; 0 runs `max_iter` iterations with
+        the solver's steps as they were given.
     max_iter : int
         Most iterations.
     baseline : float
@@ -177,10 +187,11 @@ class Stop:
     def outcome(self, state: State, iteration: int, first: float) -> str | None:
         """``"converged"``, ``"diverged"``, ``"stalled"``, ``"budget_spent"``, or None to go on.
 
-        `first` is the first objective seen: one that has grown ten thousand million times is lost.
+        `first` is the first objective seen.
         """
-        ceiling = 1e10 * max(first, self.baseline)
-        if iteration and (not np.isfinite(state.f) or 0 < ceiling < state.f):
+        ceiling = (GROWN if self.tol > 0 else LOST) * max(first, self.baseline)
+        finite = np.isfinite(state.f) and np.isfinite(state.w).all()
+        if iteration and (not finite or 0 < ceiling < state.f):
             return "diverged"
         if self.tol > 0 and self.relative(state) <= self.tol:
             return "converged"
@@ -191,12 +202,15 @@ class Stop:
 
 @dataclass(slots=True)
 class Result:
-    """Where a fit is: the current state while it runs, the final one with its `outcome` at the end."""
+    """Where a fit is: the current state while it runs, the final one with its `outcome` at the end; `step`
+    and `halvings` are the State's."""
 
     w: Array
     gap: float = np.inf
     n_iter: int = 0
     outcome: str = "interrupted"
+    step: float = 0.0
+    halvings: int = 0
 
 
 # -- the loop -----------------------------------------------------------------------------------
@@ -272,7 +286,16 @@ def loop(
     if journal.state is None:
         journal.commit((yield from ask(journal.play(solver.start(problem, w, *found)))), 0)
     note()
-    while (outcome := stop.outcome(journal.state, journal.iteration, journal.first)) is None:
+    while True:
+        outcome = stop.outcome(journal.state, journal.iteration, journal.first)
+        if outcome == "diverged" and stop.tol > 0:
+            # A function of what the journal holds, so that a fit that is killed here comes to the same.
+            shorter = solver.retreat(journal.best, journal.state)
+            if shorter is not None:
+                journal.state = shorter
+                outcome = stop.outcome(journal.state, journal.iteration, journal.first)
+        if outcome is not None:
+            break
         state = yield from ask(journal.play(solver.iterate(problem, journal.state)))
         journal.commit(state, journal.iteration + 1)
         note()
@@ -287,13 +310,14 @@ def loop(
                     "bytes": meter.bytes,
                     "sweeps": meter.sweeps,
                     "wire_bytes": meter.wire_bytes,
+                    **({"step": float(state.step)} if state.step else {}),
                 }
             )
     if outcome == "diverged":
         result.gap = np.inf
     else:
         result.w, result.gap = journal.state.w, stop.relative(journal.state)
-    result.outcome = outcome
+    result.outcome, result.step, result.halvings = outcome, journal.state.step, journal.state.halvings
     if (remark := solver.remark(journal.state)) is not None:
         warnings.warn(f"{type(solver).__name__}: {remark}", PartitionsDiffer, stacklevel=2)
     return result

@@ -113,7 +113,7 @@ def test_killed_at_every_sweep_and_resumed(est: Any, stored: Any, tmp_path: Path
     made = lambda dataset: Counting(dataset.source, dataset.nbytes)  # noqa: E731
     whole = clone(est).set_params(engine=made).fit(stored)
     n = len(asked)  # of which some read a share only
-    for sweeps in range(0, n, max(n // 8, 1)):
+    for sweeps in range(0, n, max(n // 4, 1)):
         engine = "threads" if sweeps == 1 else dying(n - sweeps)  # no sweep is repeated
         same(whole, killed_and_resumed(est, (stored,), sweeps, tmp_path / str(sweeps), engine))
 

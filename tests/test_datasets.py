@@ -28,7 +28,7 @@ from daskgd.columns import LazyColumn, MemoryColumn, PiecesColumn, Selection, se
 from daskgd.datasets import Dataset
 from daskgd.draws import row_hash
 from daskgd.engines.graph import opened
-from daskgd.ingest import as_dataset
+from daskgd.intake import as_dataset
 from daskgd.queries import Ask, Survey
 from daskgd.store import Column
 

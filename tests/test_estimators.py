@@ -586,7 +586,7 @@ def test_scores_of_bad_rows_are_refused():
 def test_lazy_predictions_of_bad_rows_are_refused():
     est = CLASSIFIER().fit(XP, YP)
     lazy = est.predict(da.from_array(spoiled(XP, 5, np.nan), chunks=50))
-    with pytest.raises(ValueError, match=r"NaN or infinity.* row 5 of a block"):
+    with pytest.raises(ValueError, match=r"contains NaN.* row 5 of block 0, column 0"):
         lazy.compute()
 
 
@@ -628,14 +628,31 @@ def test_prediction_refuses_what_does_not_fit():
 
 
 @pytest.mark.parametrize("step", [5.0, 1e6, 1e200])
-def test_divergence_warns_and_keeps_the_best(step):
+def test_divergence_with_tol_0_warns_and_keeps_the_best(step):
     with pytest.warns(ConvergenceWarning, match="diverged"):
-        est = daskgd.LinearRegression(solver=daskgd.GradientDescent(step=step), max_iter=300).fit(
+        est = daskgd.LinearRegression(solver=daskgd.GradientDescent(step=step), tol=0, max_iter=300).fit(
             XP, XP[:, 0]
         )
     assert est.outcome_ == "diverged"
     assert np.isfinite(est.coef_).all()
     assert est.score(XP, XP[:, 0]) >= -1e-3  # no worse than the mean, where it began
+
+
+@pytest.mark.parametrize("step", [5.0, 1e6, 1e200])
+def test_a_step_too_long_is_halved_and_the_warning_says_to_what(step):
+    with pytest.warns(
+        ConvergenceWarning, match=r"without bound with step=.*halved \d+ times?, and a step of"
+    ):
+        est = daskgd.LinearRegression(solver=daskgd.GradientDescent(step=step), max_iter=5000).fit(
+            XP, XP[:, 0]
+        )
+    assert est.outcome_ == "converged"
+    worked = est.history_[-1]["step"]
+    assert worked == step / 2.0 ** round(np.log2(step / worked))
+    again = daskgd.LinearRegression(solver=daskgd.GradientDescent(step=worked), max_iter=5000).fit(
+        XP, XP[:, 0]
+    )
+    np.testing.assert_allclose(again.coef_, est.coef_, atol=1e-5)  # from the start, without a warning
 
 
 def test_not_converged_says_so_with_the_gap():

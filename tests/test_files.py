@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from mutations import mutated
 from sklearn.exceptions import NotFittedError
 
 import daskgd
@@ -143,3 +146,23 @@ def test_models_of_earlier_versions_can_be_read() -> None:
         ridge.predict(pd.DataFrame(X, columns=["x", "y"])), [1.0008, 3.0013, 2.0011], atol=1e-4
     )
     assert ridge.feature_names_in_.tolist() == ["x", "y"]
+
+
+def test_mutated_headers_give_our_error_or_a_model(tmp_path: Path, rng: np.random.Generator) -> None:
+    """With a checksum that is right: whoever writes such a file, nothing of it is run, and nothing hangs."""
+    path = tmp_path / "model.dgd"
+    X = rng.normal(size=(20, 2))
+    daskgd.LogisticRegression(solver=daskgd.LBFGS()).fit(X, X[:, 0] > 0).save(path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    header, body = json.loads(data[16 : 16 + length]), data[16 + length : -32]
+    refused = 0
+    for _ in range(400):
+        text = json.dumps(mutated(header, rng)).encode()
+        whole = data[:12] + len(text).to_bytes(4, "little") + text + body
+        path.write_bytes(whole + hashlib.sha256(whole).digest())
+        try:
+            daskgd.load_model(path)
+        except ModelError:
+            refused += 1
+    assert refused > 100

@@ -15,15 +15,16 @@ import daskgd
 ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
-losses penalties models sums chunks draws records folders
-problems integrity
+losses penalties models sums chunks draws patience records folders
+problems integrity engines.clock
 queries store
 sampling engines.base sealing
 solvers columns engines.serial writing
 training
 engines.shelves
 datasets watch engines.tasks
-engines.placement ingest
+engines.cluster
+engines.placement engines.preflight intake
 engines.residency
 engines.graph
 """
@@ -55,7 +56,14 @@ FORBIDDEN = {"dask", "distributed", "zarr", "sklearn", "pandas", "xarray"}
 
 OWNERS: dict[str, set[str]] = {
     "zarr": {"integrity", "sealing", "store"},
-    "distributed": {"engines.graph", "engines.placement", "engines.residency"},
+    "distributed": {
+        "engines.cluster",
+        "engines.graph",
+        "engines.placement",
+        "engines.preflight",
+        "engines.residency",
+        "engines.tasks",
+    },
     "sklearn": set(),
 }
 """Who alone may import what; rooms on top may import what they like, but zarr."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -413,6 +413,9 @@ def test_a_part_of_the_rows_is_spread_evenly() -> None:
     assert some(rows, 90) is rows
     part = some(rows, 30)
     assert np.array_equal(part.X, rows.X[::3])
+    s = np.zeros(90)
+    s[1::3] = 2.0  # every third row, which the even spread would miss
+    assert np.array_equal(some(replace(rows, sample_weight=s), 10).X, rows.X[1::9])
     assert np.linalg.eigvalsh(definite(np.diag([3.0, -1.0, 0.0]))).min() > 0
 
 

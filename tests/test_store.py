@@ -31,7 +31,7 @@ from zarr.codecs.numcodecs import Delta
 from zarr.storage import LocalStore
 
 from daskgd import writing
-from daskgd.ingest import as_dataset, zarr_behind
+from daskgd.intake import as_dataset, zarr_behind
 from daskgd.sealing import verify_store
 from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store
 from daskgd.store import column as store_column

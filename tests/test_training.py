@@ -17,7 +17,7 @@ from daskgd.penalties import L2
 from daskgd.problems import Problem, Rows
 from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Line, Query, Survey
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver, State
-from daskgd.solvers.base import Here
+from daskgd.solvers.base import Here, halved
 from daskgd.testing import ArraySource, examples, run
 from daskgd.training import Journal, Meter, ReplayError, Result, Stop, aside, digest, loop, together
 from daskgd.watch import KEYS, History
@@ -87,8 +87,11 @@ DOWN = [state(1.0, 1e-1), state(0.5, 1e-2), state(0.25, 1e-4), state(0.2, 1e-6),
         ([state(1.0), state(0.9, stalled=True), state(0.8)], Stop(0.0, 2), "budget_spent", 2, 0.8),
         ([state(1.0), state(0.5), state(np.nan)], Stop(1e-3, 99), "diverged", 2, 0.5),
         ([state(1.0), state(0.5), state(np.inf)], Stop(0.0, 99), "diverged", 2, 0.5),
-        ([state(1.0), state(0.5), state(1e9), state(2e10)], Stop(1e-3, 99), "diverged", 3, 0.5),
-        ([state(1e-3), state(1e8)], Stop(1e-3, 1, baseline=1.0), "budget_spent", 1, 1e8),
+        ([state(1.0), state(0.5), state(900.0), state(2e3)], Stop(1e-3, 99), "diverged", 3, 0.5),
+        ([state(1.0), state(0.5), state(1e9), state(2e10)], Stop(0.0, 99), "diverged", 3, 0.5),  # asked for
+        ([state(1e-3), state(900.0)], Stop(1e-3, 1, baseline=1.0), "budget_spent", 1, 900.0),
+        ([state(1.0), State(np.array([np.nan]), 0.5, np.ones(1))], Stop(1e-3, 1), "diverged", 1, 1.0),
+        ([state(np.nan), state(0.5), state(np.nan)], Stop(1e-3, 9), "diverged", 2, 0.5),
     ],
 )
 def test_outcomes(states: list[State], stop: Stop, outcome: str, n_iter: int, w: float) -> None:
@@ -111,11 +114,76 @@ def test_tol_0_runs_exactly_max_iter(solver: Solver) -> None:
     assert (result.outcome, result.n_iter, len(history)) == ("budget_spent", 60, 60)
 
 
-def test_a_step_too_long_diverges_and_keeps_the_best() -> None:
-    result, _ = run(GradientDescent(step=3.0), RIDGE, Stop(1e-6, 1000))
-    assert result.outcome == "diverged"
+TOO_LONG = [
+    GradientDescent(step=3.0),
+    GradientDescent(step=1e200),
+    GradientDescent(step=50.0, momentum=0.9),
+    GradientDescent(step=1e9, momentum=0.5, nesterov=True),
+    LocalGD(step=1e6, local_steps=3),
+]
+
+
+@pytest.mark.parametrize("solver", TOO_LONG, ids=repr)
+def test_a_step_too_long_is_halved_until_it_works(solver: Solver) -> None:
+    history = History()
+    result, _ = run(solver, RIDGE, Stop(1e-6, 2000), blocks=1, watch=history)
+    assert result.outcome == "converged"
+    assert result.halvings >= 1
+    assert result.step == solver.get_params()["step"] / 2**result.halvings
+    np.testing.assert_allclose(result.w, run(LBFGS(), RIDGE, Stop(1e-12, 99))[0].w, atol=5e-3)
+    # The history shows both: what it cost, and from which iteration on the step was another.
+    steps, losses = history.column("step"), np.array(history.column("loss"))
+    assert steps == sorted(steps, reverse=True)
+    assert len(set(steps)) == result.halvings + 1
+    assert losses[-1] < losses[0] or len(losses) > result.halvings
+    assert not losses[: steps.index(steps[-1])].max() <= 1e3 * losses[-1]
+
+
+@pytest.mark.parametrize("solver", TOO_LONG, ids=repr)
+def test_with_tol_0_a_step_too_long_diverges_and_keeps_the_best(solver: Solver) -> None:
+    """Exact runs have the steps that were asked for."""
+    result, _ = run(solver, RIDGE, Stop(0.0, 1000), blocks=1)
+    assert (result.outcome, result.halvings) == ("diverged", 0)
     assert result.n_iter < 100
     assert not result.w.any()  # where it began, before it got worse
+
+
+def test_a_step_is_not_halved_forever() -> None:
+    """Where the gradient itself is not finite, no step helps."""
+
+    @dataclass(slots=True)
+    class Lost(Scripted):
+        def retreat(self, best: State, lost: State) -> State | None:
+            return halved(best, lost)
+
+    start = State(np.zeros(1), 1.0, np.full(1, np.nan), step=1.0)
+    lost = State(np.ones(1), np.inf, np.ones(1), step=1.0)
+    assert drive(Lost([start, lost]), Stop(1e-3, 99)).outcome == "diverged"
+
+
+@pytest.mark.parametrize("solver", [GradientDescent(), GradientDescent(step=1e12, line_search=True), LBFGS()])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_searched_step_is_never_one_without_a_finite_value(solver: Solver, bad: float) -> None:
+    """The objective is finite within a ball around the start only."""
+
+    class Walled(Recording):
+        def sweep(self, asks: Sequence[Ask]) -> list[Any]:
+            return [self.behind(ask, answer) for ask, answer in zip(asks, super().sweep(asks), strict=True)]
+
+        def behind(self, ask: Ask, answer: Any) -> Any:
+            if isinstance(ask.query, Line):
+                far = np.array(
+                    [np.linalg.norm(ask.query.w + t * ask.query.d) > 1e-3 for t in ask.query.steps]
+                )
+                return tuple(np.where(far, bad, part) for part in answer)
+            return (bad, answer[1] * bad) if np.linalg.norm(ask.query.w) > 1e-3 else answer  # type: ignore[attr-defined]
+
+    history = History()
+    fit = loop(solver, RIDGE.problem, np.zeros(4), Stop(1e-6, 20), watch=history)
+    (result,) = together([fit], [Meter()], Walled(Serial(ArraySource.of(RIDGE.rows, 20))))
+    assert np.isfinite(history.column("loss")).all()
+    assert np.isfinite(result.w).all()
+    assert result.outcome in ("stalled", "budget_spent")
 
 
 def test_a_loop_checks_the_problem_before_it_asks() -> None:
@@ -204,13 +272,20 @@ def test_a_replay_with_other_settings_fails_loudly(solver: Solver, other: Solver
     fit.close()
 
 
-def test_a_diverging_fit_resumed_ends_as_if_never_killed() -> None:
-    """What counts as diverged, and the best parameters so far, must survive the kill as well."""
-    solver, stop = GradientDescent(step=3.0), Stop(1e-6, 1000)
+@pytest.mark.parametrize("tol", [0.0, 1e-3])
+@pytest.mark.parametrize(
+    "solver", [GradientDescent(step=3.0, momentum=0.5), LocalGD(step=8.0, local_steps=3)]
+)
+def test_a_diverging_fit_resumed_ends_as_if_never_killed(solver: Solver, tol: float) -> None:
+    """What counts as diverged, the best parameters so far and the halved step must survive the kill."""
+    stop = Stop(tol, 1000)
     expected, sweeps = run(solver, RIDGE, stop, blocks=9)
-    for kill in (1, 3, sweeps - 1):
-        result, _ = run(solver, RIDGE, stop, blocks=9, journal=killed(solver, kill, stop))
-        assert (result.outcome, result.n_iter) == ("diverged", expected.n_iter), kill
+    assert expected.outcome == ("converged" if tol else "diverged")
+    assert bool(expected.halvings) == bool(tol)
+    for kill in range(1, sweeps):
+        result, rest = run(solver, RIDGE, stop, blocks=9, journal=killed(solver, kill, stop))
+        assert (result.outcome, result.n_iter) == (expected.outcome, expected.n_iter), kill
+        assert (result.step, result.halvings, kill + rest) == (expected.step, expected.halvings, sweeps), kill
         assert np.array_equal(result.w, expected.w), kill
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Any
 from uuid import uuid4
 
@@ -23,8 +24,7 @@ import distributed
 from dask._task_spec import List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
-from distributed.protocol.pickle import dumps
-from distributed.worker import thread_state
+from dask.utils import format_bytes
 
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
@@ -35,18 +35,22 @@ from daskgd.engines.base import (
     Wanted,
     cover,
     join,
+    names,
     one_blas_thread,
     spans,
     wants_partitions,
     wire_bytes,
 )
 from daskgd.engines.base import Source as BlockSource
+from daskgd.engines.clock import Clock, Timing
+from daskgd.engines.cluster import Cluster, reaching, stepped_aside
 from daskgd.engines.placement import Held, placed
+from daskgd.engines.preflight import check_processes, pickled_size
 from daskgd.engines.residency import HERE, Residents, length, slices, without
 from daskgd.engines.residency import Memory as Budget
 from daskgd.engines.serial import Serial
 from daskgd.engines.shelves import Kept
-from daskgd.engines.tasks import Merge, Questions, Span
+from daskgd.engines.tasks import Merge, Questions, Span, here
 from daskgd.queries import Ask
 from daskgd.store import Column
 from daskgd.training import Engine
@@ -68,6 +72,9 @@ QUESTION_BYTES = 64 << 10
 
 QUESTIONS_BYTES = 16 << 20
 """The same for all tasks together: what they carry passes through the scheduler."""
+
+TELL_SECONDS = 0.5
+"""Between two times that part of a sweep is told of."""
 
 Lot = tuple[str, list[Node]]
 """What one task walks: the home of its blocks, "" where they have none, and the nodes of the tree."""
@@ -112,7 +119,14 @@ class Graph:
         self.n_sweeps = 0
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
-        self._token = uuid4().hex[:8]
+        self.token = self._token = uuid4().hex[:8]
+        self.last: Timing | None = None
+        self.on_sweep: Callable[[Timing], None] | None = None
+        self.on_part: Callable[[float], None] | None = None
+        self._clock = Clock(_is_stored(dataset))
+        self._threads = 1
+        self._cluster = Cluster(self.client) if self.client is not None else None
+        self._cut: list[Lot] = []
         self._memory: defaultdict[int, Memory] = defaultdict(dict)  # by partition
         self._unit = self._source.layout.partition_blocks if whole_partitions else 1
         self.residents: Residents | None = None
@@ -123,18 +137,33 @@ class Graph:
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
+        self._clock.start()
         self.n_sweeps += 1
+        self._told_at = time.monotonic()
         layout, wanted = self._source.layout, Wanted(asks, self._source.layout)
-        cut, bare = without_unwanted(self.lots(asks, wants_partitions(asks)), wanted)
-        found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in bare}
-        if cut:
-            with one_blas_thread():
-                found.update(self._run(list(asks), cut))
-        (partial,) = join(found, layout.n_blocks).values()
+        with reaching(self.client, self._told), stepped_aside(), one_blas_thread():
+            threads = None if self._cluster is None else self._cluster.threads()
+            self._cut, bare = without_unwanted(self.lots(asks, wants_partitions(asks), threads), wanted)
+            found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in bare}
+            if self._cut:
+                found.update(self._run(list(asks), self._cut))
+            (partial,) = join(found, layout.n_blocks).values()
+        self._clock.gathered()
         answers = partial.answers(asks)
         self.share, self.wire_bytes = wanted.share, wire_bytes(asks, partial.sums, layout)
         for key, value in partial.memory.items():
             self._memory[key[2]][key] = value
+        self.last = self._clock.stop(
+            names(asks),
+            partial.spent,
+            self.nbytes,
+            layout.n_blocks,
+            1 if self._is_one_call(self._cut) else self._threads,
+            [length(tuple(nodes)) for home, nodes in self._cut if home],
+            here() if self.client is not None else None,
+        )
+        if self.on_sweep is not None:
+            self.on_sweep(self.last)
         return answers
 
     @property
@@ -160,11 +189,14 @@ class Graph:
             return 1, 1
         return len(cut), sum(map(_n_tasks, (graph for graph, _, _ in self._graphs(list(asks), cut))))
 
-    def lots(self, asks: Sequence[Ask], whole_partitions: bool = False) -> list[Lot]:
+    def lots(
+        self, asks: Sequence[Ask], whole_partitions: bool = False, threads: dict[str, int] | None = None
+    ) -> list[Lot]:
         """What each task of a sweep walks: the kept blocks where they are, the others in equal lots, several
         for each thread so that a slow one can leave its share to others."""
-        threads = threads_of(self.client)
+        threads = threads_of(self.client) if threads is None else threads
         layout, T = self._source.layout, max(sum(threads.values()), 1)
+        self._threads = T
         n, unit = layout.n_blocks, layout.partition_blocks if whole_partitions else 1
         bulk, heft = sum(ask.query.bulk for ask in asks), self._heft(asks)
         most = self.tasks or int(setting("tasks-per-thread")) * T
@@ -201,7 +233,11 @@ class Graph:
         self.tasks_per_sweep.append(0)
         parts: list[dict[Node, Partial]] = []
         graphs = self._graphs(asks, cut)
-        for found in self._here(graphs) if self.client is None else self._there(self.client, graphs):
+        if self._cluster is None:
+            running = self._here(graphs)
+        else:
+            running = self._there(self._cluster, graphs, asks[0].query.name)
+        for found in running:
             parts += found
         return Merge(("daskgd-merge",), n_blocks)(parts)
 
@@ -209,9 +245,15 @@ class Graph:
         """What each graph finds, run by a scheduler of dask on this machine."""
         for graph, keys, _ in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
-            yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
+            tick = count(1)
 
-    def _there(self, client: distributed.Client, graphs: Iterator[TaskGraph]) -> Iterator[list[Any]]:
+            def done(*_: Any, tick: Any = tick, n: int = len(graph)) -> None:
+                self._part(next(tick) / n)
+
+            with dask.callbacks.Callback(posttask=done):  # called in this thread
+                yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
+
+    def _there(self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str) -> Iterator[list[Any]]:
         """The same on a cluster, where the next graph runs while the results of one come here."""
         running: deque[Any] = deque()
         for graph, keys, homes in graphs:
@@ -219,13 +261,18 @@ class Graph:
             where = {"workers": homes.__getitem__, "allow_other_workers": True} if homes else {}
             with warnings.catch_warnings(), dask.annotate(**where):
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-                # A fit that is a task itself may hold the only thread: then get() gives it up, and waits.
-                wait = getattr(thread_state, "key", False)
-                running.append(client.get(graph, keys, retries=int(setting("retries")), sync=bool(wait)))
-            if wait or len(running) > 1:
-                yield client.gather(running.popleft())
+                running.append(cluster.client.get(graph, keys, sync=False))
+            if len(running) > 1:
+                yield cluster.gather(running.popleft(), name, self._told, self._part)
         while running:
-            yield client.gather(running.popleft())
+            yield cluster.gather(running.popleft(), name, self._told, self._part)
+
+    def _part(self, share: float) -> None:
+        """Tell how much of a sweep is done, where that takes a while."""
+        now = time.monotonic()
+        if self.on_part is not None and now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self.on_part(share)
 
     def _is_one_call(self, cut: list[Lot]) -> bool:
         """Whether there is nothing to schedule."""
@@ -256,7 +303,7 @@ class Graph:
         carried: tuple[list[Ask] | None, Any] = (asks, None)
         question = ("daskgd-ask-" + self._token, sweep, first)
         carried_bytes = min(QUESTION_BYTES, QUESTIONS_BYTES // max(len(cut), 1))
-        if self.client is not None and len(dumps(asks)) > carried_bytes:
+        if self.client is not None and pickled_size(asks, "objective") > carried_bytes:
             graph[question] = Task(question, Questions(question, asks))
             carried = (None, TaskRef(question))
         keys: list[Any] = []
@@ -279,6 +326,20 @@ class Graph:
                 above.append(key)
             keys = above
         return graph, keys, homes
+
+    def _told(self, key: Any) -> str:
+        """What a task of this fit has to do, for messages; "" for other tasks."""
+        name, layout = str(key[0] if isinstance(key, tuple) else key), self._source.layout
+        if not name.endswith(self._token):
+            return ""
+        part = name.split("-")[1]
+        if part in ("ask", "merge", "shelf"):
+            return {"ask": "the questions", "merge": "a merge of sums", "shelf": "an empty shelf"}[part]
+        (_, nodes) = self._cut[key[2]]
+        start, stop = layout.rows(*nodes[0])
+        more = f" and {len(nodes) - 1} more runs" if len(nodes) > 1 else ""
+        block = format_bytes(self.nbytes * layout.block_rows // layout.n_rows)
+        return f"rows {start}:{stop}{more}, in blocks of {block}"
 
     def _heft(self, asks: Sequence[Ask]) -> int:
         return sum(ask.query.heft(ask.problem, self.dataset.n_features) for ask in asks)
@@ -385,8 +446,13 @@ def opened(
     """
     get = scheduler_of(engine)
     client = get if isinstance(get, distributed.Client) else None
-    tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * max(n_threads(client), 1)
-    with placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk) as ready:
+    with ExitStack() as stack:
+        with reaching(client):
+            threads = max(_threads_ready(client), 1)
+            tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads
+            ready = stack.enter_context(
+                placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk)
+            )
         if engine == "serial":
             yield Serial(_kept_here(ready, memory, whole_partitions), ready.nbytes), ready
         elif callable(engine):
@@ -397,6 +463,16 @@ def opened(
                 yield graph, ready
             finally:
                 graph.close()
+
+
+def _threads_ready(client: distributed.Client | None) -> int:
+    """Threads that will compute; those of a cluster once there are any that can."""
+    if client is None:
+        return n_threads(None)
+    cluster = Cluster(client)
+    threads = cluster.threads()
+    check_processes(cluster, threads)
+    return sum(threads.values())
 
 
 def _kept_here(dataset: Dataset, memory: Budget, whole_partitions: bool) -> BlockSource:
@@ -428,9 +504,8 @@ def _n_tasks(graph: Mapping[Any, Any]) -> int:
 def _can_keep(dataset: Dataset, get: Any) -> bool:
     """Whether rows are read from a store, by tasks that end in a process that goes on."""
     lasting = isinstance(get, distributed.Client) or get in (dask.threaded.get, dask.local.get_sync)
-    columns = [c for c in dataset._columns if c is not None]
-    return (
-        lasting
-        and any(isinstance(c, Column) for c in columns)
-        and not any(isinstance(c, Held) for c in columns)
-    )
+    return lasting and _is_stored(dataset) and not any(isinstance(c, Held) for c in dataset._columns)
+
+
+def _is_stored(dataset: Dataset) -> bool:
+    return any(isinstance(c, Column) for c in dataset._columns)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,7 +142,9 @@ def _hold(columns: dict[str, ColumnLike], piece_rows: int, get: Any) -> dict[str
             shape = tuple(int(n) for n in array.shape)
             held[name] = PiecesColumn(shape, array.dtype, piece_rows, blocks)
         return held
-    done = get.persist(list(arrays.values()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # as daskgd.travel-bytes allows
+        done = get.persist(list(arrays.values()))
     return {name: Held(array, piece_rows) for name, array in zip(arrays, done, strict=True)}
 
 

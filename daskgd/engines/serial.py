@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,11 +14,13 @@ from daskgd.engines.base import (
     Source,
     Wanted,
     join,
+    names,
     one_blas_thread,
     spans,
     walk,
     wire_bytes,
 )
+from daskgd.engines.clock import Clock, Timed, Timing, walked
 from daskgd.queries import Ask
 
 
@@ -38,15 +41,24 @@ class Serial:
         self.share = 1.0
         self.wire_bytes = 0
         self.memory: Memory = {}
+        self.last: Timing | None = None
+        self._clock = Clock()
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
+        self._clock.start()
+        rows = Timed(self.source)
+        n_blocks = self.source.layout.n_blocks
         with one_blas_thread():
-            partial = walk(self.source, asks, 0, self.source.layout.n_blocks, self.memory)
+            began = time.perf_counter()
+            partial = walk(rows, asks, 0, n_blocks, self.memory)
+            spent = walked(rows, rows, time.perf_counter() - began)
+        self._clock.gathered()
         answers = partial.answers(asks)
         self.share = Wanted(asks, self.source.layout).share
         self.wire_bytes = wire_bytes(asks, partial.sums, self.source.layout)
         self.memory.update(partial.memory)
+        self.last = self._clock.stop(names(asks), {"": spent}, self.nbytes, n_blocks, 1)
         return answers
 
 

@@ -28,12 +28,13 @@ from daskgd.estimators.fitting import Run, run_fits
 from daskgd.estimators.inference import Stored
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.estimators.planning import Plan
-from daskgd.ingest import as_dataset, in_memory, is_sparse, lazy, numeric
+from daskgd.intake import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
 from daskgd.problems import Problem, Shape, compute_dtype
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
 from daskgd.solvers import NAMES, Solver, SubsampledNewton
+from daskgd.sums import Bad
 from daskgd.training import Fit, Result, Stop, loop
 from daskgd.watch import Iterated, Watcher, watchers_of
 
@@ -241,6 +242,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """What is in memory, checked in the words of scikit-learn; anything else as it is."""
         if not in_memory(X) or is_sparse(X):
             return X
+        check_plain(X, "X")
         return numeric(
             validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_2d=True)
         )
@@ -255,6 +257,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 f"{name} requires y to be passed, but the target y is None: pass y, or a dataset with one"
             )
+        if self._classification and y.dtype.kind in "SVc":
+            raise ValueError(
+                f"y: expected labels that are numbers, text or dates, got dtype {y.dtype}; convert them, "
+                "as in y.astype(str)"
+            )
         if self._classification and len(y.shape) == 2 and y.shape[1] > 1:
             raise ValueError(
                 f"y: expected one label per row, shape (n,), got {y.shape}; multi-label targets are not "
@@ -262,7 +269,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             )
         if not self._classification and (y.dtype.kind not in "fiub" or dataset.classes is not None):
             what = "labels" if dataset.classes is not None else f"dtype {y.dtype}"
-            raise ValueError(f"y: expected numbers for {name}, got {what}; use a classifier")
+            other = "convert them, as in y.astype(float)" if y.dtype == object else "use a classifier"
+            raise ValueError(f"y: expected numbers for {name}, got {what}; {other}")
 
     def _check_features(self, n: int, names: Sequence[str] | None, *, reset: bool) -> None:
         """Remember number and names of the features, or compare them with those of the fit."""
@@ -307,6 +315,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
         stop = Stop(self._tol(choice.solver), int(self.max_iter), baseline)
+        run.fitted["_baseline"] = baseline
 
         def watch(row: Any) -> None:
             assert run.progress is not None
@@ -373,6 +382,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         self.history_ = run.history
         self.gap_ = result.gap + run.excess
         self.outcome_ = result.outcome
+        self._halved = result.halvings, result.step
         self._excess = run.excess
         if run.excess > float(self.tol) > 0 and self.outcome_ == "converged":
             self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
@@ -388,6 +398,15 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _warn(self) -> None:
         name, tol = type(self).__name__, float(self.tol)
+        halvings, step = self._halved
+        if halvings:
+            worked = "works" if self.outcome_ == "converged" else "was tried last"
+            text = f"{name}: the loss grew without bound with step={np.ldexp(step, halvings):.3g}; from the "
+            text += (
+                f"best parameters so far it was halved {halvings} time{'' if halvings == 1 else 's'}, and a "
+            )
+            text += f"step of {step:.3g} {worked}. Give that, or a solver that searches its step"
+            warnings.warn(text, ConvergenceWarning, stacklevel=4)
         if tol == 0 and self.outcome_ == "budget_spent":
             return
         reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
@@ -407,10 +426,18 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             text += "The precision of the data is reached: a larger tol is honest, float64 goes further"
         elif self.outcome_ == "diverged":
             text = f"{name} diverged: the loss grew without bound or became NaN; the best parameters so far "
-            text += "are kept. Use a smaller step, or step=None to search it"
+            text += "are kept. Use a smaller step, a solver that searches it, or smaller numbers"
+        elif self._separated():
+            text = f"{name}: the classes are separable, or nearly so, and without a penalty there is no "
+            text += "minimum: coefficients grew until the mean loss was "
+            text += f"{self.history_[-1]['loss']:.1e}, and would grow on. Use a finite C"
         else:
             return
         warnings.warn(text, ConvergenceWarning, stacklevel=4)
+
+    def _separated(self) -> bool:
+        """Whether the fit ended where the loss has an infimum of 0 and no minimum."""
+        return False
 
     # -- predicting ---------------------------------------------------------------------------
 
@@ -420,9 +447,17 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if in_memory(X):
             if is_sparse(X):
                 as_dataset(X)  # refuses, with the sentence
-            return function(numeric(validate_data(self, X, reset=False, dtype=None)))
+            check_plain(X, "X")
+            X = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)
+            return function(numeric(X))
         array, names = lazy(X)
-        self._check_features(array.shape[1] if array.ndim > 1 else 1, names, reset=False)
+        check_plain(array, "X")
+        if array.ndim != 2 or array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"X: expected real numbers or bool of shape (n, p), got {array.dtype} of shape "
+                f"{array.shape}; convert or reshape it first"
+            )
+        self._check_features(array.shape[1], names, reset=False)
         array, name = array.rechunk({1: -1}), "daskgd-predict"
         if columns is None:
             return array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype), token=name)
@@ -513,12 +548,25 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 # -- rows to margins ----------------------------------------------------------------------------
 
 
-def finite_margins(z: Array, X: Array) -> Array:
-    """Margins of a block in float64; ValueError where X is not finite, which they show at no cost."""
-    if not np.isfinite(z).all() and not np.isfinite(X).all():
-        row = int(np.argmin(np.isfinite(X).all(axis=1)))
+def finite_margins(model: Model, w: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
+    """Margins of a block in float64; ValueError where X is not finite, which they show at no cost, or so
+    large that they overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = model.margins(w, X)
+        if not np.isfinite(z).all():  # float32 may have overflowed
+            z = model.margins(w, X.astype(np.float64))
+    # Units saturate: of models that are not linear, margins may be finite where X is not.
+    if not np.isfinite(z).all() or not (model.linear or np.isfinite(X).all()):
+        block = "" if block_id is None else f" of block {block_id[0]}"
+        bad = Bad.nonfinite(X, 0).first
+        if bad is not None:
+            raise ValueError(
+                f"Input X contains {'NaN' if np.isnan(bad.value) else 'infinity'}: expected finite numbers, "
+                f"got {bad.value} in row {bad.row}{block}, column {bad.column}; impute or drop those rows"
+            )
+        row = int(np.argmin(np.isfinite(z.reshape(len(z), -1)).all(axis=1)))
         raise ValueError(
-            "Input X contains NaN or infinity: expected finite numbers, got "
-            f"{X[row].tolist()} in row {row} of a block; impute or drop those rows first"
+            f"Input X contains numbers too large for this model: its prediction overflows in "
+            f"row {row}{block}; rescale that row or drop it"
         )
     return z.astype(np.float64)

@@ -49,8 +49,14 @@ class Classifier(ClassifierMixin, Estimator):
     """The labels there are, sorted, where the data need not show them all."""
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
-        if isinstance(y, np.ndarray | list | tuple) and reset and not _holds_nonfinite(y):
-            check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
+        if isinstance(y, np.ndarray | list | tuple) and reset and _looks_like_labels(y):
+            try:
+                check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
+            except TypeError as cause:
+                types = " and ".join(sorted({type(v).__name__ for v in np.ravel(np.asarray(y, object))}))
+                raise TypeError(
+                    f"y: expected labels of one type that can be sorted, got {types}: {cause}"
+                ) from None
             if np.ndim(y) == 2 and np.shape(y)[1] == 1:
                 column_or_1d(y, warn=True)
         return super()._validated(X, y, reset=reset)
@@ -106,7 +112,10 @@ class Classifier(ClassifierMixin, Estimator):
         unknown = [label for label in given if label not in labels]
         if unknown:
             raise ValueError(f"class_weight: expected labels among {labels}, got {unknown}")
-        factors = np.array([float(given.get(label, 1.0)) for label in labels])
+        try:
+            factors = np.array([float(given.get(label, 1.0)) for label in labels])
+        except (TypeError, ValueError):
+            factors = np.array([np.nan])
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"class_weight: expected finite weights >= 0, got {given!r}")
         return factors
@@ -158,9 +167,13 @@ class _Classifier(Classifier, LinearEstimator):
         return self._strength(model, weight)
 
 
-def _holds_nonfinite(y: Any) -> bool:
+def _looks_like_labels(y: Any) -> bool:
     array = np.asarray(y)
-    return array.dtype.kind == "f" and not np.isfinite(array).all()
+    return (
+        array.ndim < 3
+        and array.dtype.kind != "c"
+        and bool(array.dtype.kind != "f" or np.isfinite(array).all())
+    )
 
 
 def _positions(classes: Array, within: Array | None) -> Array:
@@ -176,7 +189,10 @@ def _positions(classes: Array, within: Array | None) -> Array:
 
 def _known(classes: Array, seen: Array) -> Array:
     """Where each label stands among `classes`, sorted; ValueError for one that is not there."""
-    at = np.minimum(np.searchsorted(classes, seen), len(classes) - 1)
+    try:
+        at = np.minimum(np.searchsorted(classes, seen), len(classes) - 1)
+    except TypeError:  # of another kind altogether
+        at = np.zeros(len(seen), dtype=np.intp)
     new = seen[classes[at] != seen]
     if len(new):
         raise ValueError(f"y: expected labels among {classes.tolist()}, got {new.tolist()}")
@@ -189,9 +205,9 @@ class _Rowwise:
     def __init__(self, model: Model, w: Array, of_margins: Any, classes: Array) -> None:
         self.model, self.w, self.of_margins, self.classes = model, w, of_margins, classes
 
-    def __call__(self, X: Array) -> Array:
+    def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
         X = prepare(X)
-        z = finite_margins(self.model.margins(self.w, X), X)
+        z = finite_margins(self.model, self.w, X, block_id)
         out: Array = self.of_margins(z, self.classes)
         return out
 
@@ -359,6 +375,11 @@ class LogisticRegression(Probable, _Classifier):
             return 0.0, 0.0
         strength, share = 1 / (float(self.C) * weight), self._l1_share()
         return share * strength, (1 - share) * strength
+
+    def _separated(self) -> bool:
+        # Below a thousandth of the best constant model's, the loss is no longer the scale of the gap.
+        lost = len(self.history_) > 0 and self.history_[-1]["loss"] < 1e-3 * self._baseline
+        return bool(lost and not any(self._strengths(1.0, 1)))
 
 
 class LinearSVC(_Classifier):

@@ -23,7 +23,7 @@ from daskgd.estimators.fitting import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarised
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
 from daskgd.estimators.regressors import Regressor, targets_of
-from daskgd.ingest import as_dataset, in_memory, lazy
+from daskgd.intake import as_dataset, in_memory, lazy
 from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
 from daskgd.models import Linear
 from daskgd.penalties import L2
@@ -133,10 +133,12 @@ class _Deviance(Regressor):
             return self._predicted(X, mean)
         z = self._predicted(X, None)
         o = np.asarray(offset) if in_memory(offset) else lazy(offset)[0]
+        if o.dtype.kind not in "fiub":
+            raise ValueError(f"offset: expected numbers, got dtype {o.dtype}")
         rows = z.shape[0]
         if o.ndim != 1 or (o.shape[0] != rows and not np.isnan([o.shape[0], rows]).any()):
             raise ValueError(f"offset: expected shape ({rows},), as X has rows, got {o.shape}")
-        z = z + o
+        z = z + (da.map_blocks(_finite, o, dtype=float) if isinstance(o, da.Array) else _finite(o))
         lazily = isinstance(z, da.Array)
         return da.map_blocks(mean, z, dtype=z.dtype, token="daskgd-predict") if lazily else mean(z)
 
@@ -185,6 +187,19 @@ class _Offset(Loss):
         return np.append(Shifted(self.loss).constant(summary), 0.0)
 
 
+def _finite(offset: Array, block_id: tuple[int, ...] | None = None) -> Array:
+    """Offsets of a block in float64, none of them NaN or infinity."""
+    offset = offset.astype(np.float64)
+    if not np.isfinite(offset).all():
+        row = int(np.argmin(np.isfinite(offset)))
+        block = "" if block_id is None else f" of block {block_id[0]}"
+        raise ValueError(
+            f"Input offset contains NaN or infinity: expected finite numbers, got {offset[row]} in row {row}"
+            f"{block}; impute or drop those rows first"
+        )
+    return offset
+
+
 @contextmanager
 def _named(subtract: bool) -> Iterator[None]:
     """Numbers that are not finite in what `_with_offset` made of a target and an offset, told as theirs."""
@@ -194,8 +209,8 @@ def _named(subtract: bool) -> Iterator[None]:
         text = str(cause)
         if not text.startswith("Input y contains"):
             raise
-        name = "y - offset" if subtract else "offset" if ", column 1 " in text else "y"
-        where = re.sub(r", column [01] ", " ", text.removeprefix("Input y"), count=1)
+        name = "y - offset" if subtract else "offset" if re.search(r"column 1\b", text) else "y"
+        where = re.sub(r", (first in )?column [01]\b", "", text.removeprefix("Input y"), count=1)
         raise ValueError(f"Input {name}{where}") from None
 
 

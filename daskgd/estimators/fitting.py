@@ -6,18 +6,21 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from daskgd.checkpoint import Checkpoint, Identity, Progress, Saver, Snapshot, known_types
 from daskgd.datasets import Dataset
 from daskgd.engines.base import one_blas_thread
+from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.graph import opened
 from daskgd.estimators.callbacks import Callbacks, managed
 from daskgd.estimators.choosing import SolverChoice, sweeps_of
+from daskgd.monitor import monitored
 from daskgd.problems import Problem, Shape
 from daskgd.training import Engine, Fit, Journal, Meter, Result
 from daskgd.training import together as advance
-from daskgd.watch import Began, Ended, Event, History, Iterated, Swept, Watcher
+from daskgd.watch import Began, Ended, Event, History, Iterated, Sweeping, Swept, Watcher
 from daskgd.watchers import Lines, ProgressBar
 
 
@@ -93,8 +96,8 @@ class Run:
             meter.sweeps,
             meter.bytes,
             meter.seconds,
-            [getattr(watcher, "memory", None) for watcher in self.watchers],
             meter.wire_bytes,
+            [getattr(watcher, "memory", None) for watcher in self.watchers],
         )
 
     def resume(self, at: Progress) -> None:
@@ -168,9 +171,12 @@ def _run_fits(
                 placed,
             ),
             one_blas_thread(),
+            monitored(engine, runs, placed.n_rows, placed.n_features),
         ):
             if snapshot is not None:
                 engine.memory = snapshot.memory
+            if hasattr(engine, "on_part"):
+                engine.on_part = partial(_sweeping, runs)
             for run, choice in zip(runs, choices, strict=True):
                 run.stop = run.tell(_began(run, choice, engine.nbytes))
             advance(
@@ -179,13 +185,16 @@ def _run_fits(
                 engine,
                 after=_After(runs, engine, saver),
             )
-    except BaseException:
+        dataset.check_unchanged()
+    except BaseException as error:
         if saver is not None:
             saver.flush()
         for run in runs:
             if run.progress is not None and run.progress.n_iter:
                 run.estimator._finish(run)
             run.tell(Ended(run.name, "interrupted"))
+        if saver is not None and isinstance(error, ClusterLost):
+            raise error.with_checkpoint(str(saver)) from error.__cause__
         raise
     for run in runs:
         assert run.progress is not None
@@ -202,6 +211,11 @@ def _began(run: Run, choice: SolverChoice, nbytes: int) -> Began:
     of: Any = run.estimator
     rows = tuple(run.history)
     return Began(run.name, repr(choice.solver), choice.reason, int(of.max_iter), float(of.tol), nbytes, rows)
+
+
+def _sweeping(runs: Sequence[Run], share: float) -> None:
+    for run in runs:
+        run.tell(Sweeping(run.name, int(run.meter.sweeps) + 1, share))
 
 
 class _After:

@@ -55,6 +55,11 @@ class LinearEstimator(Estimator):
     def _strength(self, model: Linear, weight: float) -> Penalty:
         """The penalty on the parameters of the model, for data of this total weight."""
         l1, l2 = (np.broadcast_to(s, (model.outputs,)) for s in self._strengths(weight, model.outputs))
+        if not (np.isfinite(l1).all() and np.isfinite(l2).all()):
+            raise ValueError(
+                f"{type(self).__name__}: expected a penalty that is finite beside the mean loss, got "
+                f"{np.maximum(l1, l2).max()} for a total weight of {weight:g}; choose a weaker one"
+            )
         squares = model.per_parameter(l2)
         if not self._has_l1():
             return L2(squares)

@@ -132,9 +132,9 @@ class Predict:
     ) -> None:
         self.model, self.w, self.b, self.many, self.of_margins = model, w, b, many, of_margins
 
-    def __call__(self, X: Array) -> Array:
+    def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
         X = prepare(X)
-        z = finite_margins(self.model.margins(self.w, X), X) + self.b
+        z = finite_margins(self.model, self.w, X, block_id) + self.b
         if self.many is not None:
             z = z.reshape(len(X), self.many)
         return z if self.of_margins is None else self.of_margins(z)

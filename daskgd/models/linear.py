@@ -17,6 +17,10 @@ FAR = 30.0
 """Mean over standard deviation of a feature beyond which products with float32 features run in float64."""
 
 
+HUGE = 1e15
+"""Standard deviation of a feature beyond which, or below its inverse, they do: products overflow float32."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear(Model):
     """``z = X W + b``: W is ``(p, k)``, b is ``(k,)`` or absent; `outputs` k of 1 gives z ``(n,)``.
@@ -55,6 +59,8 @@ class Linear(Model):
         if self.center is not None:
             scale = 1.0 if self.scale is None else self.scale
             object.__setattr__(self, "_far", bool(np.any(np.abs(self.center) > FAR * scale)))
+        if self.scale is not None and (np.any(self.scale > HUGE) or np.any(self.scale < 1 / HUGE)):
+            object.__setattr__(self, "_far", True)
 
     @property
     def size(self) -> int:
@@ -71,7 +77,8 @@ class Linear(Model):
 
     @property
     def far(self) -> bool:
-        """Whether a feature lies so far from 0 that float32 would lose what tells rows apart."""
+        """Whether a feature lies so far from 0 that float32 would lose what tells rows apart, or is of a size
+        whose products float32 does not hold."""
         return self._far
 
     @property

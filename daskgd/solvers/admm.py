@@ -125,8 +125,7 @@ class Near:
 class ADMM(Solver):
     """Alternating direction method of multipliers in consensus form (Boyd et al. 2011, sections 7.1 and 8).
 
-    One sweep a round. Every partition has parameters x of its own and a scaled dual u, both kept as its
-    memory:
+    One sweep a round. Every partition has parameters x and a scaled dual u of its own, kept as its memory:
 
         x_i <- argmin f_i(x) + rho / 2 |x - z + u_i|_M^2        (Newton's method, from the last x_i)
         z   <- argmin penalty(z) + rho / 2 |z - v|_M^2,         v the average of x_i + u_i by weight

@@ -9,7 +9,7 @@ Replayed with the same answers it takes the same path, which is what makes check
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -40,6 +40,10 @@ class State:
         Whether no step helped: the precision of the data is reached.
     trail : (m,)
         Objectives so far, for solvers whose estimate of the gap looks back.
+    step : float
+        Length of the next step, for solvers that have one.
+    halvings : int
+        How often the loop went back and halved the step: see :meth:`Solver.retreat`.
     """
 
     w: Array
@@ -48,6 +52,8 @@ class State:
     gap: float = np.inf
     stalled: bool = False
     trail: Array = field(default_factory=lambda: np.zeros(0))
+    step: float = 0.0
+    halvings: int = 0
 
     @property
     def point(self) -> Array:
@@ -168,6 +174,12 @@ class Solver:
         """Queries that lead from one State to the next."""
         raise NotImplementedError
 
+    def retreat(self, best: Any, lost: Any) -> Any:
+        """Where to go on from after a step of given length led to the State `lost`, whose objective is not
+        finite or has grown without bound: `best`, the best State so far, with half the step; None if the
+        solver's steps are not given, or shorter ones would not help."""
+        return None
+
     def remark(self, state: Any) -> str | None:
         """What a user should know of the data or the path, where the fit ends; None for nothing."""
         return None
@@ -226,6 +238,21 @@ def in_unit_interval(value: Any) -> bool:
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def halved(best: Any, lost: State, **fresh: Any) -> Any:
+    """The State `best`, at its own point, with half the step that led to `lost`, and `fresh` fields.
+
+    None where that cannot help: no better State than the lost one is known, or its gradient is not finite.
+
+    >>> best, lost = (State(np.zeros(1), f, np.ones(1), step=0.5) for f in (1.0, np.inf))
+    >>> halved(best, lost).step, halved(best, lost).halvings, halved(lost, lost)
+    (0.25, 1, None)
+    """
+    if not (np.isfinite(best.f) and np.isfinite(best.g).all() and lost.step / 2 > 0):
+        return None
+    went = {"step": lost.step / 2, "halvings": lost.halvings + 1}
+    return replace(best, w=best.point, gap=np.inf, stalled=False, **went, **fresh)
 
 
 def extrapolated_gap(trail: Array) -> float:

@@ -38,13 +38,12 @@ def _none() -> Array:
 @dataclass(frozen=True, slots=True)
 class FISTAState(State):
     """Adds the momentum v ``(d,)`` that leads to the extrapolated point ``y = w + v``, objective and gradient
-    there, the weight theta of the momentum, and the step. Gradients are of all but the kinks."""
+    there, and the weight theta of the momentum. Gradients are of all but the kinks."""
 
     v: Array = field(default_factory=_none)
     fy: float = 0.0
     gy: Array = field(default_factory=_none)
     theta: float = 1.0
-    step: float = 0.0
 
 
 @dataclass(slots=True)
@@ -101,10 +100,12 @@ class FISTA(Solver):
 
     def iterate(self, problem: Problem, state: FISTAState) -> Steps:
         s, step = state, state.step
+        if not step > 0:  # gradients are too large to be squared
+            return replace(s, stalled=True)
         start = s.w + s.v
         slope = s.gy - problem.penalty_gradient(start)
         loss = s.fy - problem.penalty_value(start)
-        for _ in range(TRIALS):
+        for trial in range(TRIALS):
             w = _prox(problem, start - step * slope, step)
             d = w - start
             if not d.any():  # a minimum, or a step below rounding
@@ -123,7 +124,8 @@ class FISTA(Solver):
             if change <= float(slope @ d) + square / (2 * step) or (unseen and bend <= square / step):
                 break
             shorter = 0.9 * square / bend if 0 < bend < np.inf else 0.0
-            step = float(np.clip(shorter, step / 16, 0.8 * step))
+            # Where a loss is saturated, secants show no curvature: then down to the step that works.
+            step = float(np.clip(shorter, step / 16, 0.8 * step)) if trial < 3 else step / 16
         else:
             return replace(s, stalled=True)
         fy, gy = answers[-1]

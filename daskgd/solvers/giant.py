@@ -219,8 +219,7 @@ class GIANT(Solver):
 
     def _asked(self, s: GiantState) -> Steps:
         """With the average direction for the gradient of all rows, corrected by L-BFGS around it: the
-        two-loop
-        recursion, whose initial product is a sweep."""
+        recursion of two loops, whose initial product is a sweep."""
         q, rho = s.g.copy(), [1 / float(a @ b) for a, b in zip(s.S, s.Y, strict=True)]
         alpha = np.zeros(len(rho))
         for i in reversed(range(len(rho))):

@@ -15,6 +15,7 @@ from daskgd.solvers.base import (
     State,
     Steps,
     extrapolated_gap,
+    halved,
     in_unit_interval,
     is_positive,
     require,
@@ -30,10 +31,9 @@ MEMORY = 10
 
 @dataclass(frozen=True, slots=True)
 class DescentState(State):
-    """Adds the velocity v ``(d,)`` of momentum, and the trial step."""
+    """Adds the velocity v ``(d,)`` of momentum; `step` is the trial step where it is searched."""
 
     v: Array = field(default_factory=lambda: np.zeros(0))
-    step: float = 0.0
 
 
 @dataclass(slots=True)
@@ -43,9 +43,10 @@ class GradientDescent(Solver):
     Parameters
     ----------
     step : float, optional
-        Length of the step. A given step is used as it is. None searches it: the first trial by a wide
-        search along the line, then Barzilai & Borwein's ``s's / s'y``, accepted by the non-monotone
-        rule of Grippo, Lampariello & Lucidi over the last ten values (Raydan 1997).
+        Length of the step. A given step is used as it is, and halved, from the best parameters so far, where
+        the objective grows without bound (not with ``tol=0``, which runs what was asked). None searches it:
+        the first trial by a wide search along the line, then Barzilai & Borwein's ``s's / s'y``, accepted by
+        the non-monotone rule of Grippo, Lampariello & Lucidi over the last ten values (Raydan 1997).
     momentum : float
         In [0, 1): ``v <- momentum * v - step * g``, ``w <- w + v`` (Polyak 1964).
     nesterov : bool
@@ -111,12 +112,16 @@ class GradientDescent(Solver):
 
     def _fixed(self, s: DescentState) -> Steps:
         assert self.step is not None
-        v = self.momentum * s.v - self.step * s.g
-        w = s.w + (self.momentum * v - self.step * s.g if self.nesterov else v)
+        step = float(np.ldexp(self.step, -s.halvings))
+        v = self.momentum * s.v - step * s.g
+        w = s.w + (self.momentum * v - step * s.g if self.nesterov else v)
         ((f, g),) = yield (Gradient(w),)
         trail = np.append(s.trail, f)
         gap = max(secant_gap(g, w - s.w, g - s.g), extrapolated_gap(trail)) if g.any() else 0.0
         return replace(s, w=w, f=f, g=g, v=v, gap=gap, trail=trail)
+
+    def retreat(self, best: DescentState, lost: DescentState) -> DescentState | None:
+        return None if self.searches else halved(best, lost, v=np.zeros_like(best.w))
 
     def _search(self, s: DescentState) -> Steps:
         d = self.momentum * s.v - s.g
@@ -128,9 +133,11 @@ class GradientDescent(Solver):
         ceiling = s.trail[-MEMORY:].max()
 
         def accept(t: float, f: float, slope_t: float) -> bool:
-            return bool(f <= ceiling + ARMIJO * t * slope)
+            return bool(np.isfinite(f) and f <= ceiling + ARMIJO * t * slope)
 
         found = yield from search(s.w, d, s.f, slope, self.step or s.step or None, accept)
+        if found is None and self.step is not None:  # which may be far from any step that would do
+            found = yield from search(s.w, d, s.f, slope, None, accept)
         if found is None:
             return replace(s, v=np.zeros_like(s.v), stalled=True)
         t, f, g = found

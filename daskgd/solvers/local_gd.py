@@ -6,7 +6,7 @@ are averaged, weighted with the weight of the rows (McDonald, Hall & Mann 2010; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem, Rows
 from daskgd.queries import Gradient, Local, total
-from daskgd.solvers.base import Solver, State, Steps, is_count, is_positive, require, secant_gap
+from daskgd.solvers.base import Solver, State, Steps, halved, is_count, is_positive, require, secant_gap
 
 Array = NDArray[Any]
 
@@ -89,7 +89,8 @@ class LocalGD(Solver):
     Parameters
     ----------
     step : float
-        Length of a local step.
+        Length of a local step; halved, from the best parameters so far, where the objective grows without
+        bound (not with ``tol=0``).
     local_steps : int
         Steps per partition and round.
     batch_size : int, optional
@@ -132,11 +133,12 @@ class LocalGD(Solver):
         )
 
     def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
-        return LocalState(w, np.inf, np.zeros_like(w))
+        return LocalState(w, np.inf, np.zeros_like(w), step=self.step)
         yield ()  # a generator like every other, though it asks nothing
 
     def iterate(self, problem: Problem, state: LocalState) -> Steps:
-        work = LocalSteps(self.step, self.local_steps, self.batch_size, self.seed or 0, state.round)
+        step = float(np.ldexp(self.step, -state.halvings))
+        work = LocalSteps(step, self.local_steps, self.batch_size, self.seed or 0, state.round)
         ((f, g, v),) = yield (Local(state.w, work),)
         if not g.any():
             gap = 0.0
@@ -144,4 +146,7 @@ class LocalGD(Solver):
             gap = np.inf
         else:
             gap = secant_gap(g, state.w - state.at, g - state.g)
-        return LocalState(state.w + v, f, g, gap=gap, at=state.w, round=state.round + 1)
+        return replace(state, w=state.w + v, f=f, g=g, gap=gap, at=state.w, round=state.round + 1)
+
+    def retreat(self, best: LocalState, lost: LocalState) -> LocalState | None:
+        return halved(best, lost, round=lost.round)

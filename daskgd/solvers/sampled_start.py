@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Curvature, Query, on
+from daskgd.queries import Curvature, Query, total
 from daskgd.sampling import Sample, SampleAnswer
 from daskgd.solvers.base import Here, Solve
 from daskgd.solvers.newton import FLAT_STEP, Newton, decrement
@@ -84,17 +84,23 @@ def definite(H: Array) -> Array:
 
 
 def some(rows: Rows, most: int) -> Rows:
-    """About `most` of the rows, evenly spread."""
-    k = len(rows) // max(most, 1)
+    """About `most` of the rows that have weight, evenly spread; all rows where these are not many more."""
+    at = np.arange(len(rows)) if rows.sample_weight is None else np.flatnonzero(rows.sample_weight)
+    k = len(at) // max(most, 1)
     if k < 2:
         return rows
-    y, s, kept = (None if c is None else c[::k] for c in (rows.y, rows.sample_weight, rows.kept))
-    return Rows(np.ascontiguousarray(rows.X[::k]), y, s, rows.start, kept, rows.dtype)
+    at = at[::k]
+    y, s, kept = (None if c is None else c[at] for c in (rows.y, rows.sample_weight, rows.kept))
+    return Rows(rows.X[at], y, s, rows.start, kept, rows.dtype)
 
 
 def hessian(problem: Problem, rows: Rows, w: Array) -> Array:
     """The Hessian ``(d, d)`` of the partition's own objective, on as many of its rows as that takes."""
-    H: Array = on(some(rows, HESSIAN_ROWS * len(w)), problem, Curvature(w))[2]
+    query = Curvature(w)
+    sums = total(query.tile(problem, tile) for tile in some(rows, HESSIAN_ROWS * len(w)).tiles())
+    if not sums["weight"] > 0:  # class weights of 0
+        return np.eye(len(w))
+    H: Array = query.answer(problem, sums)[2]
     return H if np.isfinite(H).all() else np.eye(len(w))
 
 

@@ -48,6 +48,8 @@ def as_dataset(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
         X = open_dataset(X)
     if isinstance(X, Dataset):
         return _override(X, y, sample_weight)
+    if X is None:
+        raise ValueError("X: expected rows, got None; see daskgd.as_dataset for what may hold them")
     names = _feature_names(X)
     arrays = {
         "X": _array(X, "X"),
@@ -88,6 +90,7 @@ def _array(value: Any, name: str) -> Any:
             f"{name}: expected a dense array, got scipy.sparse; sparse data is not supported yet: pass "
             f"{name}.toarray() if it fits in memory, or fewer (hashed) columns"
         )
+    check_plain(value, name)
     if isinstance(value, da.Array):
         return value
     if hasattr(value, "to_dask_array"):  # dask frames and series; lengths are counted with the others
@@ -110,9 +113,42 @@ def _from_objects(array: Array, name: str) -> Array:
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as cause:
-        raise ValueError(
+        what = (
             f"{name}: expected numbers{' or labels of one type' if name == 'y' else ''}, got objects: {cause}"
-        ) from None
+        )
+        raise type(cause)(f"{what}{_first_object(array)}") from None
+
+
+def _first_object(array: Array) -> str:
+    """Where the first entry stands that is no number."""
+    for at, value in np.ndenumerate(array):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return f" (row {at[0]}{f', column {at[1]}' if len(at) > 1 else ''})"
+    return ""
+
+
+def check_plain(value: Any, name: str) -> None:
+    """Raise TypeError for masked arrays, whose masks would be ignored, and ValueError for columns at hand
+    that are neither numbers nor objects that might be."""
+    if isinstance(getattr(value, "_meta", value), np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected a plain array, got a masked one, whose masked entries have no value here; "
+            "fill them, as in numpy.ma.filled(array, 0), or drop their rows"
+        )
+    if name != "X" or not in_memory(value):
+        return
+    dtypes: Any = getattr(value, "dtypes", None)  # of the columns of a frame
+    each = dtypes.items() if hasattr(dtypes, "items") else [(None, getattr(value, "dtype", None))]
+    for label, dtype in each:
+        kind = getattr(dtype, "kind", "O")
+        if kind not in "fiubO":
+            what = f"dtype {dtype}" + ("" if label is None else f" in column {label!r}")
+            note = ". Complex data not supported" if kind == "c" else ""
+            raise ValueError(
+                f"X: expected real numbers or bool, got {what}; convert or encode it first{note}"
+            )
 
 
 def is_sparse(value: Any) -> bool:
@@ -189,6 +225,8 @@ def is_zarr(value: Any) -> bool:
 
 def in_memory(X: Any) -> bool:
     """Whether X holds its rows in this process: numpy, lists, pandas, numpy-backed xarray, scipy.sparse."""
+    if isinstance(X, np.ndarray):
+        return True
     if isinstance(X, Dataset | str | os.PathLike | da.Array) or hasattr(X, "to_dask_array"):
         return False
     return not isinstance(getattr(X, "data", None), da.Array) and not is_zarr(X)
@@ -196,7 +234,11 @@ def in_memory(X: Any) -> bool:
 
 def numeric(X: Array) -> Array:
     """Numbers of a type that kernels know; objects and the like as float64."""
-    return X if X.dtype.kind in "fiub" else X.astype(np.float64)
+    if X.dtype.kind in "fiub":
+        return X
+    if X.dtype != object:
+        raise ValueError(f"X: expected real numbers or bool, got dtype {X.dtype}; convert or encode it first")
+    return _from_objects(X, "X")
 
 
 def lazy(X: Any) -> tuple[da.Array, Sequence[str] | None]:

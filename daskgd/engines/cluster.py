@@ -1,0 +1,297 @@
+"""The cluster while a fit runs on it: waiting that never hangs, says what it waits for, and ends.
+
+Tasks of lost workers are computed again by the scheduler, with the same bits; that is not known here. Here is
+what a driver does meanwhile: it waits for workers, names those that are late, and raises
+:class:`ClusterLost` where nothing will come any more. Knows no graphs, no rows and no solvers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import Any
+
+import distributed
+from dask.utils import format_bytes, parse_timedelta
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+from distributed.worker import thread_state
+
+from daskgd.columns import setting
+from daskgd.integrity import redacted
+
+logger = logging.getLogger("daskgd")
+
+TICK = 1.0
+"""Seconds between two looks at the cluster while results are awaited."""
+
+POLL = 0.2
+"""Seconds between two looks for a first worker."""
+
+ANSWER = 10.0
+"""Seconds in which a scheduler that is there answers."""
+
+SLOW, SLOW_SECONDS = 5.0, 10.0
+"""A sweep is slow that takes so many times the median of those before it, and at least so many seconds."""
+
+SILENT_SECONDS = 10.0
+"""Seconds after the last heartbeat from which a worker is silent; workers send one every 0.5 s, a cluster of
+1,000 one every 6 s."""
+
+
+class ClusterLost(RuntimeError):
+    """The cluster that a fit ran on is gone, or has had no workers for too long.
+
+    Attributes
+    ----------
+    reason : str
+        What happened.
+    checkpoint : str or None
+        Where the fit has saved its progress.
+
+    Examples
+    --------
+    >>> lost = ClusterLost("the connection to the scheduler at tcp://10.0.0.1:8786 was lost")
+    >>> print(lost)
+    the connection to the scheduler at tcp://10.0.0.1:8786 was lost; fit again on a new cluster
+    >>> print(lost.with_checkpoint("run-7"))
+    the connection ... was lost; fit again on a new cluster with checkpoint='run-7' to go on from there
+    """
+
+    def __init__(self, reason: str, checkpoint: str | None = None) -> None:
+        super().__init__(reason, checkpoint)
+
+    @property
+    def reason(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def checkpoint(self) -> str | None:
+        found: str | None = self.args[1]
+        return found
+
+    def with_checkpoint(self, path: str) -> ClusterLost:
+        """The same loss, of a fit that has saved its progress at `path`."""
+        other = ClusterLost(self.reason, path)
+        other.__cause__ = self.__cause__
+        return other.with_traceback(self.__traceback__)
+
+    def __str__(self) -> str:
+        there = ""
+        if self.checkpoint:
+            there = f" with checkpoint={redacted(self.checkpoint)!r} to go on from there"
+        return f"{self.reason}; fit again on a new cluster{there}"
+
+
+_LOST = "the connection to the scheduler at {} was lost"
+
+
+def _address(client: distributed.Client) -> str:
+    return str(client.scheduler.address) if client.scheduler is not None else "an unknown address"
+
+
+@contextmanager
+def reaching(client: distributed.Client | None, told: Callable[[Any], str] = str) -> Iterator[None]:
+    """Within this context the ways in which dask says that a cluster is lost become :class:`ClusterLost`.
+
+    `told` says what a task's key stands for, "" for tasks of others.
+    """
+    if client is None:
+        yield
+        return
+    lost = _LOST.format(_address(client))
+    try:
+        yield
+    except ClusterLost:
+        raise
+    except KilledWorker as error:
+        raise ClusterLost(_of_killed(error, told(error.task))) from error
+    except (CancelledError, asyncio.CancelledError, CommClosedError) as error:
+        if client.status == "running" and not isinstance(error, CommClosedError):
+            reason = getattr(error, "reason", None) or "unknown"
+            lost = f"the fit's work on the cluster was cancelled by others than the fit ({reason})"
+        raise ClusterLost(lost) from error
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise ClusterLost(lost) from error
+
+
+def _of_killed(error: KilledWorker, what: str) -> str:
+    last, n = error.last_worker, error.allowed_failures + 1
+    limit = f"memory limit {format_bytes(last.memory_limit)}" if last.memory_limit else "no memory limit"
+    return (
+        f"{what}: {n} workers ended one after the other while they had this to do, the last was "
+        f"{last.address} ({limit}). Its log says why. If memory was short, give workers more or fewer "
+        "threads, or write the data in smaller chunks; where workers come and go by themselves, raise "
+        f"dask.config's distributed.scheduler.allowed-failures (now {error.allowed_failures})"
+    )
+
+
+@contextmanager
+def stepped_aside() -> Iterator[None]:
+    """Within this context a fit that is a task itself leaves its worker's thread to those it waits for."""
+    away = False
+    if getattr(thread_state, "key", False):
+        try:
+            distributed.secede()
+            away = True
+        except Exception:  # it has left already, or this is no thread of a worker's pool
+            away = False
+    try:
+        yield
+    finally:
+        if away:
+            distributed.rejoin()
+
+
+class Cluster:
+    """The cluster of a client as one fit sees it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: distributed.Client) -> None:
+        self.client = client
+        self.address = _address(client)
+        self._alone_since: float | None = None
+        self._said_alone = False
+        self._named: set[str] = set()
+        self._past: defaultdict[str, list[float]] = defaultdict(list)
+
+    def threads(self) -> dict[str, int]:
+        """Threads by address of worker, of at least one: waits for it.
+
+        Raises ClusterLost after ``daskgd.no-workers-timeout`` without one, or if there is no scheduler.
+        """
+        while True:
+            found = self.ask(lambda: self._scheduler.ncores(workers=None))
+            self._note(found)
+            if found:
+                return dict(found)
+            time.sleep(POLL)
+
+    def gather(
+        self,
+        futures: Any,
+        name: str,
+        told: Callable[[Any], str] = str,
+        part: Callable[[float], None] = lambda share: None,
+    ) -> Any:
+        """The results of `futures`, of a sweep of this name; `told` as of `reaching`. Meanwhile `part` is
+        told which share of them is done.
+
+        Raises what a task raised; ClusterLost as `threads` does, where workers leave and none comes.
+        """
+        began, look_at = time.monotonic(), SLOW_SECONDS
+        self._check()
+        coming = self.client.gather(futures, asynchronous=True)  # in this thread, whose worker it looks for
+        waiting = self._begin(lambda: coming)  # left behind, it ends when the futures are released
+        while True:
+            try:
+                results = waiting.result(timeout=TICK)
+                break
+            except TimeoutError:
+                if waiting.done():
+                    raise  # a task's own
+            elapsed = time.monotonic() - began
+            part(sum(future.done() for future in futures) / len(futures))
+            self._note(self.ask(lambda: self._scheduler.ncores(workers=None)))
+            if elapsed > look_at:
+                self._name_the_late(name, elapsed, told)
+                look_at = 1.5 * elapsed
+        self._past[name].append(time.monotonic() - began)
+        return results
+
+    # -- asking the scheduler ---------------------------------------------------------------------
+
+    @property
+    def _scheduler(self) -> Any:
+        return self.client.scheduler
+
+    def _check(self) -> None:
+        if self.client.status != "running":
+            raise ClusterLost(_LOST.format(self.address))
+
+    def _begin(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Start a call of the client in its event loop: what concurrent.futures calls a Future."""
+
+        loop: Any = self.client.loop
+
+        async def called() -> Any:
+            return await call()
+
+        return asyncio.run_coroutine_threadsafe(called(), loop.asyncio_loop)
+
+    def ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """What the scheduler answers; None if it does not, in some seconds."""
+        self._check()
+        asked = self._begin(call)
+        try:
+            return asked.result(timeout=ANSWER)
+        except (TimeoutError, OSError):
+            asked.cancel()
+            return None
+        except BaseException:
+            asked.cancel()
+            raise
+
+    def _note(self, threads: Mapping[str, int] | None) -> None:
+        """Say, and end it, when there have been no workers for long; `threads` are None without an answer."""
+        now = time.monotonic()
+        if threads:
+            self._alone_since, self._said_alone = None, False
+            return
+        if self._alone_since is None:
+            self._alone_since = now
+        waited = now - self._alone_since
+        state = "has no workers" if threads is not None else "does not answer"
+        most = parse_timedelta(setting("no-workers-timeout"))
+        if most is not None and waited >= most:
+            raise ClusterLost(
+                f"the scheduler at {self.address} {state} since {waited:.0f} s (daskgd.no-workers-timeout)"
+            )
+        if not self._said_alone and waited >= (parse_timedelta(setting("no-workers-warning")) or 0):
+            self._said_alone = True
+            until = "" if most is None else f"; the fit ends after {most:.0f} s"
+            where = f"the scheduler at {self.address} {state}"
+            logger.warning("waiting for workers since %.0f s: %s%s", waited, where, until)
+
+    def _name_the_late(self, name: str, elapsed: float, told: Callable[[Any], str]) -> None:
+        """Say which workers a sweep waits for, once of each: all that still have to do if the sweep is slow,
+        else those that are silent."""
+        past = self._past[name]
+        usual = statistics.median(past) if past else None
+        slow = usual is not None and elapsed > SLOW * usual
+        todo = self.ask(lambda: self._scheduler.processing(workers=None)) or {}
+        info = (self.ask(lambda: self._scheduler.identity(n_workers=-1)) or {}).get("workers", {})
+        latest = max((w["last_seen"] for w in info.values()), default=0.0)
+        late = []
+        for address, keys in todo.items():
+            mine = [what for key in keys if (what := told(key))]
+            silence = latest - info[address]["last_seen"] if address in info else 0.0
+            silent = silence > SILENT_SECONDS
+            if mine and address not in self._named and (slow or silent):
+                self._named.add(address)
+                more = f" and {len(mine) - 2} more" if len(mine) > 2 else ""
+                heard = f", not heard from for {silence:.0f} s" if silent else ""
+                late.append(f"{address} ({', '.join(mine[:2])}{more}{heard})")
+        if late:
+            more = f" and {len(late) - 3} more workers" if len(late) > 3 else ""
+            logger.warning(
+                "a sweep (%s) has taken %.0f s%s: waiting for %s%s. A worker that hangs is given up after "
+                "dask.config's distributed.scheduler.worker-ttl; its tasks are then done by others",
+                name,
+                elapsed,
+                f", {elapsed / usual:.0f} times the median" if usual else "",
+                ", ".join(late[:3]),
+                more,
+            )

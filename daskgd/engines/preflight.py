@@ -1,0 +1,163 @@
+"""Before the first sweep on a cluster: can its processes run what they will be sent, and with the same bits?
+
+What is found is remembered per client and worker: a second fit asks only those that are new.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import distributed
+from distributed.protocol.pickle import dumps
+
+from daskgd.engines.cluster import Cluster, ClusterLost
+
+logger = logging.getLogger("daskgd")
+
+_known: WeakKeyDictionary[distributed.Client, set[str]] = WeakKeyDictionary()
+"""Processes that have been looked at."""
+
+Versions = Mapping[str, str | None]
+"""Versions by package, "python" among them; None for those that cannot be imported."""
+
+
+def _look() -> Callable[[], dict[str, str | None]]:
+    """A function that tells the versions in a process. It travels by value: daskgd may not be there."""
+
+    def look() -> dict[str, str | None]:
+        import sys
+        from importlib import import_module, metadata
+
+        found: dict[str, str | None] = {"python": "{}.{}".format(*sys.version_info)}
+        for name in ("daskgd", "numpy", "zarr"):
+            try:
+                if name != "daskgd":  # slow to import
+                    found[name] = metadata.version(name)
+                    continue
+            except metadata.PackageNotFoundError:
+                pass
+            try:
+                found[name] = str(import_module(name).__version__)
+            except ImportError:
+                found[name] = None
+        return found
+
+    return look
+
+
+def check_processes(cluster: Cluster, addresses: Iterable[str]) -> None:
+    """Look at the scheduler and at workers that have not been looked at yet.
+
+    Raises ModuleNotFoundError where daskgd, numpy or zarr cannot be imported; warns in the log of versions
+    that differ from those here, as bits may then, too. Who does not answer is passed over.
+    """
+    client = cluster.client
+    known = _known.setdefault(client, set())
+    new = [address for address in addresses if address not in known]
+    if not new:
+        return
+    look = _look()
+    found: dict[str, Any] = {}
+    if not known:
+        found["the scheduler"] = _asked(cluster, lambda: client.run_on_scheduler(look))
+        known.add("")
+    found |= _asked(cluster, lambda: client.run(look, workers=new, on_error="return")) or {}
+    judge(look(), {who: versions for who, versions in found.items() if isinstance(versions, Mapping)})
+    known.update(new)
+
+
+def _asked(cluster: Cluster, call: Callable[[], Any]) -> Any:
+    """What is answered; None where that is not allowed, or takes long: no reason not to try the fit."""
+    try:
+        return cluster.ask(call)
+    except ClusterLost:
+        raise
+    except Exception as error:
+        logger.debug("versions on the cluster could not be asked for: %s", type(error).__name__)
+        return None
+
+
+def judge(here: Versions, there: Mapping[str, Versions]) -> None:
+    """Compare the versions of processes with those here: see `check_processes`.
+
+    >>> judge({"daskgd": "1.0"}, {"tcp://10.0.0.2:40001": {"daskgd": None}})
+    Traceback (most recent call last):
+    ModuleNotFoundError: daskgd cannot be imported by tcp://10.0.0.2:40001; install daskgd==1.0 there too
+    """
+    for package, version in here.items():
+        lacking = [who for who, versions in there.items() if versions.get(package) is None]
+        if lacking:
+            raise ModuleNotFoundError(
+                f"{package} cannot be imported by {_some(lacking)}; install {package}=={version} there too",
+                name=package,
+            )
+        others: dict[str, list[str]] = {}
+        for who, versions in there.items():
+            if versions[package] != version:
+                others.setdefault(str(versions[package]), []).append(who)
+        for other, names in others.items():
+            logger.warning(
+                "%s is %s here and %s at %s: the last bits of results may differ",
+                package,
+                version,
+                other,
+                _some(names),
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+# -- what is sent -------------------------------------------------------------------------------
+
+
+def pickled_size(what: Any, name: str) -> int:
+    """Bytes of `what` as it is sent to workers.
+
+    Raises TypeError, with the attribute that is to blame, if it cannot be.
+
+    >>> from threading import Lock
+    >>> pickled_size({"loss": [1, Lock()]}, "objective")
+    Traceback (most recent call last):
+    TypeError: objective cannot be sent to workers: ['loss'][1] is a lock, which cannot be pickled; ...
+    """
+    try:
+        return len(dumps(what))
+    except Exception as error:
+        path, culprit = _culprit(what)
+        raise TypeError(
+            f"{name} cannot be sent to workers: {path.lstrip('.') or 'it'} is a {type(culprit).__name__}, "
+            "which cannot be pickled; make it where it is used, or leave it out in __getstate__"
+        ) from error
+
+
+def _culprit(what: Any, path: str = "", depth: int = 12) -> tuple[str, Any]:
+    """The innermost part that cannot be pickled, and the way to it."""
+    for step, part in _parts(what) if depth else ():
+        try:
+            dumps(part)
+        except Exception:
+            return _culprit(part, path + step, depth - 1)
+    return path, what
+
+
+def _parts(what: Any) -> list[tuple[str, Any]]:
+    if isinstance(what, Mapping):
+        return [(f"[{key!r}]", value) for key, value in what.items()]
+    if hasattr(what, "_fields"):  # a named tuple
+        return [(f".{name}", getattr(what, name)) for name in what._fields]
+    if isinstance(what, list | tuple):
+        return [(f"[{i}]", value) for i, value in enumerate(what)]
+    if is_dataclass(what) and not isinstance(what, type):
+        return [(f".{f.name}", getattr(what, f.name)) for f in fields(what)]
+    if hasattr(what, "__self__"):  # a bound method
+        return [(".__self__", what.__self__)]
+    if getattr(what, "__closure__", None):
+        names = what.__code__.co_freevars
+        return [(f".{name}", cell.cell_contents) for name, cell in zip(names, what.__closure__, strict=True)]
+    return [(f".{name}", value) for name, value in getattr(what, "__dict__", {}).items()]

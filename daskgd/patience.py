@@ -1,0 +1,78 @@
+"""Reads that fail and may succeed a moment later: which those are, and how long to wait between attempts.
+
+Knows no arrays and no storage: only exceptions and the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+logger = logging.getLogger("daskgd")
+
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+"""Seconds before the second attempt; they double with each one, up to the longest."""
+
+LASTING = (
+    ValueError,
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+    FileExistsError,
+    PermissionError,
+)
+"""What comes back however often one asks: data that are wrong, not there, or not ours to read."""
+
+NETWORK = frozenset(
+    ("aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx", "obstore", "urllib3")
+)
+"""Packages whose errors are of the network, though not always an OSError."""
+
+
+def passing(error: BaseException | None) -> bool:
+    """Whether an error may be gone at the next attempt: one of the system or the network, or caused by one.
+
+    >>> passing(OSError(5, "Input/output error")), passing(TimeoutError())
+    (True, True)
+    >>> passing(FileNotFoundError("c/0 is missing")), passing(ValueError("checksums differ"))
+    (False, False)
+    """
+    while error is not None:
+        if isinstance(error, LASTING):
+            return False
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in NETWORK:
+            return "checksum" not in str(error)  # of which some codecs complain with an OSError
+        error = error.__cause__
+    return False
+
+
+def patiently(read: Callable[[], T], retries: int, what: str) -> T:
+    """What `read` returns; called again after an error that may pass, up to `retries` times.
+
+    Waits 0.2 s, 0.4 s and so on up to 5 s, each less a random part of up to a half, so that tasks which a
+    store turned away together do not come back together. `what` is said in the log, without the error's own
+    words: these may hold a signed URL.
+    """
+    for attempt in range(retries):
+        try:
+            return read()
+        except Exception as error:
+            if not passing(error):
+                raise
+            seconds = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
+            cause = error.__cause__ or error
+            logger.warning(
+                "%s: %s; read again in %.1f s (%d of %d)",
+                what,
+                type(cause).__name__,
+                seconds,
+                attempt + 1,
+                retries,
+            )
+        time.sleep(seconds)
+    return read()

@@ -1,0 +1,498 @@
+"""What clusters do to a fit: the same bits after every fault, a helpful error where there is no way on."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import distributed
+import numpy as np
+import pytest
+from gates import gated
+
+import daskgd
+from daskgd import patience
+from daskgd.engines import cluster as cluster_room
+from daskgd.engines.graph import Graph, opened
+from daskgd.engines.preflight import judge
+from daskgd.patience import passing, patiently
+from daskgd.queries import Ask, Survey
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+
+SOLVERS = {
+    "GradientDescent": daskgd.GradientDescent(step=0.5),
+    "LBFGS": daskgd.LBFGS(),
+    "SubsampledNewton": daskgd.SubsampledNewton(rows_per_parameter=30, sample_bytes=1),
+    "LocalGD": daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32),
+}
+
+
+@pytest.fixture(scope="module")
+def arrays() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    X = rng.integers(-8, 8, size=(5000, 10)).astype(np.float32)
+    return X, (X[:, 0] - X[:, 1] + 4 * rng.normal(size=len(X)) > 0).astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def data(arrays: Any, tmp_path_factory: pytest.TempPathFactory) -> daskgd.Dataset:
+    """25 blocks, 7 partitions."""
+    path = tmp_path_factory.mktemp("faults") / "data.zarr"
+    daskgd.write_dataset(path, *arrays, chunk_bytes=8_000)
+    return daskgd.open_dataset(path, block_bytes=8_000, partition_bytes=32_000)
+
+
+def fit(solver: str, data: Any, **settings: Any) -> Any:
+    est = daskgd.LogisticRegression(solver=SOLVERS[solver], max_iter=4, tol=0, **{"memory": 0, **settings})
+    return est.fit(*data) if isinstance(data, tuple) else est.fit(data)
+
+
+def told(est: Any) -> tuple[bytes, tuple[float, ...]]:
+    """Parameters and the losses that led there, to the bit."""
+    return np.append(est.coef_, est.intercept_).tobytes(), tuple(row["loss"] for row in est.history_)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: daskgd.Dataset) -> dict[str, Any]:
+    return {solver: told(fit(solver, data, engine="serial")) for solver in SOLVERS}
+
+
+@contextmanager
+def made(**settings: Any) -> Iterator[tuple[distributed.LocalCluster, distributed.Client]]:
+    """A cluster of worker processes of one thread, and a client of it."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", **settings}
+    with (
+        distributed.LocalCluster(silence_logs=logging.CRITICAL, **options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield cluster, client
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[distributed.LocalCluster]:
+    """Two worker processes for faults."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),  # new ones start sooner
+    ):
+        patch.setattr(
+            "distributed.scheduler.heartbeat_interval", lambda n: 0.2
+        )  # ten of them are the least ttl
+        with dask.config.set({"distributed.scheduler.worker-ttl": "500 ms"}):  # how often it is looked at
+            cluster = distributed.LocalCluster(silence_logs=logging.CRITICAL, **options)
+        with cluster:
+            cluster.scheduler.worker_ttl = PATIENT
+            yield cluster
+
+
+PATIENT = 300.0
+"""Seconds without a heartbeat, dask's default."""
+
+
+# -- the same bits ------------------------------------------------------------------------------
+
+
+@dataclass
+class Fault:
+    """What happens when a task of the third sweep reads its rows, and when later ones do."""
+
+    cluster: distributed.LocalCluster
+    pids: list[int]
+
+    def nothing(self, visit: int, pid: int) -> bool:
+        return True
+
+    def killed(self, visit: int, pid: int) -> bool:
+        if visit == 3:
+            os.kill(pid, signal.SIGKILL)
+        return True
+
+    def all_killed(self, visit: int, pid: int) -> bool:
+        if visit == 3:
+            for victim in self.pids:
+                os.kill(victim, signal.SIGKILL)
+        return True
+
+    def rescaled(self, visit: int, pid: int) -> bool:
+        if visit in (3, 4):
+            self.cluster.scale(1 if visit == 3 else 3)
+        return True
+
+    def hung(self, visit: int, pid: int) -> bool:
+        if visit == 3:
+            os.kill(pid, signal.SIGSTOP)
+            self.cluster.scheduler.worker_ttl = 1.0
+        return True
+
+    def errors(self, visit: int, pid: int) -> bool:
+        return visit not in (3, 4, 5)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("fault", ["killed", "all_killed", "errors", "hung", "rescaled"])
+def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage):
+    with distributed.Client(stage) as client:
+        client.wait_for_workers(2)
+        act = Fault(stage, list(client.run(os.getpid).values()))
+        try:
+            with gated(data, getattr(act, fault)) as (through, gate):
+                est = fit(solver, through)
+        finally:
+            stage.scheduler.worker_ttl = PATIENT
+        assert told(est) == undisturbed[solver]
+        again = {"killed": 1, "all_killed": 1, "hung": 1, "errors": 3, "rescaled": 0}[fault]
+        assert gate.visits >= est.n_sweeps_ + again >= 4
+        client.wait_for_workers(3 if fault == "rescaled" else 1)
+        pids = set(client.run(os.getpid).values())
+        assert (set(act.pids) <= pids) == (fault == "errors")
+
+
+def spill(dask_worker: Any) -> int:
+    """Write all that a worker holds to disk; bytes that are there then."""
+    while dask_worker.data.memory:
+        dask_worker.data.evict()
+    return int(dask_worker.data.spilled_total.disk)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_rows_that_were_spilled_and_moved_change_no_bits(solver, arrays, undisturbed, client, monkeypatch):
+    """Every piece is on disk before each sweep, and has a copy at the other worker from the third sweep on,
+    where it is unaligned."""
+    sweep = Graph.sweep
+
+    def spilling(self: Graph, asks: Any) -> Any:
+        futures = distributed.futures_of(self.dataset._columns[0].array)
+        distributed.wait(futures)
+        if self.n_sweeps == 2:
+            client.replicate(futures, n=2)
+            assert sum(map(len, client.who_has(futures).values())) > len(futures)
+        assert sum(client.run(spill).values()) > 100_000
+        return sweep(self, asks)
+
+    monkeypatch.setattr(Graph, "sweep", spilling)
+    with dask.config.set({"daskgd.block-bytes": 8_000, "daskgd.partition-bytes": 32_000}):
+        est = fit(solver, arrays, engine="distributed")
+    assert told(est) == undisturbed[solver]
+
+
+# -- no way on ----------------------------------------------------------------------------------
+
+
+def test_a_lost_cluster_says_how_to_go_on_and_pickles():
+    lost = pickle.loads(pickle.dumps(daskgd.ClusterLost("the scheduler is gone")))
+    assert isinstance(lost, RuntimeError)
+    assert (str(lost), lost.checkpoint) == ("the scheduler is gone; fit again on a new cluster", None)
+    with pytest.raises(daskgd.ClusterLost) as raised:
+        raise lost from OSError("no route")
+    kept = raised.value.with_checkpoint("run.ckpt")
+    assert isinstance(kept.__cause__, OSError)
+    again = pickle.loads(pickle.dumps(kept))
+    assert (again.reason, again.checkpoint) == ("the scheduler is gone", "run.ckpt")
+    assert "checkpoint='run.ckpt'" in str(again)
+
+
+def test_a_scheduler_that_dies_is_a_lost_cluster(data, tmp_path):
+    file = tmp_path / "scheduler.json"
+    with (
+        started("scheduler", file, "--port=0", "--no-dashboard") as scheduler,
+        started("worker", file, "--nthreads=1", "--no-nanny", "--no-dashboard"),
+    ):
+        client = distributed.Client(scheduler_file=str(file), timeout=30)
+        client.wait_for_workers(1, timeout=60)
+        client._timeout = 1  # for the reconnecting that follows
+
+        def die(visit: int, pid: int) -> bool:
+            if visit == 3:
+                os.kill(scheduler.pid, signal.SIGKILL)
+            return True
+
+        lost = r"the connection to the scheduler at tcp://.* was lost"
+        with client.as_current(), gated(data, die) as (through, _):
+            for _ in range(2):  # in mid-sweep, and while it is still reconnecting, or after
+                with pytest.raises(daskgd.ClusterLost, match=lost):
+                    fit("GradientDescent", through, engine=lambda dataset: Graph(dataset, client))
+        client.close(timeout=5)
+
+
+@contextmanager
+def started(what: str, file: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "dask", what, f"--scheduler-file={file}", *options]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class Heard(logging.Handler):
+    """Calls `hear` with every message of daskgd's log."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self.hear, self.said = hear, []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+        self.hear(self.said[-1])
+
+
+@contextmanager
+def heard(hear: Callable[[str], None] = lambda message: None) -> Iterator[list[str]]:
+    handler = Heard(hear)
+    logging.getLogger("daskgd").addHandler(handler)
+    try:
+        yield handler.said
+    finally:
+        logging.getLogger("daskgd").removeHandler(handler)
+
+
+def test_without_workers_a_fit_waits_says_so_and_ends(data, undisturbed, monkeypatch):
+    monkeypatch.setattr(cluster_room, "TICK", 0.05)
+    short = {"daskgd.no-workers-warning": "100 ms", "daskgd.no-workers-timeout": "400 ms"}
+    with made(n_workers=0, processes=False) as (cluster, _):
+        ended = r"has no workers since .* \(daskgd.no-workers-timeout\)"
+        with dask.config.set(short), heard() as said, pytest.raises(daskgd.ClusterLost, match=ended):
+            fit("GradientDescent", data)
+        (message,) = said
+        assert "waiting for workers since 0 s" in message
+        assert "the fit ends after 0 s" in message
+
+        patient = {"daskgd.no-workers-warning": "100 ms", "daskgd.no-workers-timeout": None}
+        with dask.config.set(patient), heard(lambda message: cluster.scale(1)) as said:
+            assert told(fit("GradientDescent", data)) == undisturbed["GradientDescent"]
+        assert len(said) == 1
+
+        def leave(visit: int, pid: int) -> bool:
+            if visit == 2:
+                cluster.scale(0)
+            return True
+
+        with (
+            dask.config.set(short),
+            gated(data, leave) as (through, _),
+            pytest.raises(daskgd.ClusterLost, match=ended),
+        ):
+            fit("GradientDescent", through)
+
+
+def test_who_kills_every_worker_is_named(data, stage):
+    def die(visit: int, pid: int) -> bool:
+        if visit >= 2:
+            os.kill(pid, signal.SIGKILL)
+        return True
+
+    with distributed.Client(stage) as client, gated(data, die) as (through, _):
+        client.wait_for_workers(2)
+        stage.scheduler.allowed_failures = 0
+        try:
+            with pytest.raises(daskgd.ClusterLost) as raised:
+                fit("GradientDescent", through)
+        finally:
+            stage.scheduler.allowed_failures = 3
+        client.wait_for_workers(2)
+    assert isinstance(raised.value.__cause__, distributed.KilledWorker)
+    for what in ("rows ", "in blocks of 8", "1 workers ended", "memory limit", "smaller chunks", "tcp://"):
+        assert what in str(raised.value)
+
+
+def test_a_worker_that_is_late_is_named_once(data, client, monkeypatch):
+    monkeypatch.setattr(cluster_room, "TICK", 0.05)
+    monkeypatch.setattr(cluster_room, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(cluster_room, "SLOW", 1.5)
+    named = threading.Event()
+    visitors: dict[int, int] = {}
+
+    def wait(visit: int, pid: int) -> bool:
+        visitors[visit] = pid
+        if visit == 4:  # in a sweep of a kind that has been seen
+            assert named.wait(60)
+        return True
+
+    addresses = {pid: address for address, pid in client.run(os.getpid).items()}
+    with gated(data, wait) as (through, _), heard(lambda message: named.set()) as said:
+        fit("GradientDescent", through)
+    mine = [message for message in said if addresses[visitors[4]] in message]
+    assert len(mine) == 1
+    assert "times the median: waiting for" in mine[0]
+    assert "rows " in mine[0]
+    assert "worker-ttl" in mine[0]
+
+
+# -- reads --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError(errno.EIO, "Input/output error"), True),
+        (TimeoutError("timed out"), True),
+        (ConnectionResetError("reset"), True),
+        (FileNotFoundError("chunk c/0/0 is missing"), False),
+        (PermissionError("not yours"), False),
+        (ValueError("stored and computed checksum differ"), False),
+        (OSError("Restored data doesn't match checksum"), False),
+        (ZeroDivisionError(), False),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_only_what_may_pass_is_read_again(error, again, wrapped, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr(patience.time, "sleep", waits.append)
+    attempts = []
+
+    def read() -> int:
+        attempts.append(1)
+        if len(attempts) <= 3:
+            if wrapped:
+                raise daskgd.ChunkError("s3://bucket/X?sig=secret", 0, 8, str(error)) from error
+            raise error
+        return 42
+
+    assert passing(error) == again
+    if again:
+        with heard() as said:
+            assert patiently(read, 3, "rows 0:8") == 42
+        assert len(waits) == 3
+        assert all(0.1 * 2**i <= wait <= 0.2 * 2**i for i, wait in enumerate(waits))
+        assert all(f"rows 0:8: {type(error).__name__}; read again in 0." in message for message in said)
+        assert [message[-8:] for message in said] == ["(1 of 3)", "(2 of 3)", "(3 of 3)"]
+        attempts.clear()
+        with pytest.raises(daskgd.ChunkError if wrapped else type(error)):
+            patiently(read, 2, "rows 0:8")
+        assert len(attempts) == 3
+    else:
+        with pytest.raises(daskgd.ChunkError if wrapped else type(error)):
+            patiently(read, 3, "rows 0:8")
+        assert (len(attempts), waits) == (1, [])
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads"])
+def test_engines_of_this_process_read_again_too(engine, data, undisturbed, monkeypatch):
+    monkeypatch.setattr(patience.time, "sleep", lambda seconds: None)
+    with gated(data, lambda visit, pid: visit not in (3, 4, 5)) as (through, gate):
+        est = fit("LBFGS", through, engine=engine)
+    assert told(est) == undisturbed["LBFGS"]
+    assert gate.visits == est.n_sweeps_ + 3
+    with gated(data, lambda visit, pid: visit < 3) as (through, gate), pytest.raises(OSError, match="output"):
+        fit("LBFGS", through, engine=engine)
+    assert gate.visits == 2 + 4
+
+
+def test_what_is_lost_for_good_fails_at_once(arrays, client, tmp_path):
+    daskgd.write_dataset(tmp_path / "data.zarr", *arrays, chunk_bytes=8_000)
+    dataset = daskgd.open_dataset(tmp_path / "data.zarr", block_bytes=8_000)
+    chunks = sorted((tmp_path / "data.zarr" / "X" / "c").rglob("*"))
+    next(chunk for chunk in chunks if chunk.is_file()).unlink()
+    with heard() as said, pytest.raises(daskgd.ChunkError, match="missing"):
+        fit("LBFGS", dataset)
+    assert said == []
+
+
+# -- before the first sweep ---------------------------------------------------------------------
+
+
+def test_what_cannot_be_sent_is_named(data, client):
+    query: Any = Survey({"loss": [threading.Lock()]})  # type: ignore[arg-type]
+    with (
+        opened(data, "distributed") as (engine, _),
+        pytest.raises(TypeError, match=r"objective cannot be sent to workers: .*\['loss'\]\[0\] is a lock"),
+    ):
+        engine.sweep([Ask(None, query)])
+
+
+def test_versions_are_compared_once(client, data):
+    first = next(iter(client.run(os.getpid)))
+
+    def pretend(version: str) -> str:
+        import daskgd
+
+        old, daskgd.__version__ = daskgd.__version__, version
+        return old
+
+    old = client.run(pretend, "0.0.0", workers=[first])[first]
+    try:
+        with heard() as said:
+            for _ in range(2):
+                fit("GradientDescent", data)
+    finally:
+        client.run(pretend, old, workers=[first])
+    assert said == [f"daskgd is {old} here and 0.0.0 at {first}: the last bits of results may differ"]
+
+
+def test_a_worker_without_daskgd_is_named(client, data):
+    first = next(iter(client.run(os.getpid)))
+
+    def hide() -> None:
+        import sys
+
+        sys._hidden, sys.modules["daskgd"] = sys.modules.get("daskgd"), None  # type: ignore[attr-defined]
+
+    def show() -> None:
+        import sys
+
+        del sys.modules["daskgd"]
+        if sys._hidden is not None:  # type: ignore[attr-defined]
+            sys.modules["daskgd"] = sys._hidden  # type: ignore[attr-defined]
+
+    client.run(hide, workers=[first])
+    try:
+        with pytest.raises(
+            ModuleNotFoundError, match=f"daskgd cannot be imported by {first}; install daskgd=="
+        ):
+            fit("GradientDescent", data)
+    finally:
+        client.run(show, workers=[first])
+    fit("GradientDescent", data)
+
+
+def test_many_workers_are_named_in_a_line(caplog):
+    there = {f"tcp://10.0.0.{i}:1": {"daskgd": "1", "numpy": "2.0"} for i in range(9)}
+    with caplog.at_level(logging.WARNING, "daskgd"):
+        judge({"daskgd": "1", "numpy": "2.1"}, there)
+    (record,) = caplog.records
+    assert "numpy is 2.1 here and 2.0 at tcp://10.0.0.0:1, tcp://10.0.0.1:1, tcp://10.0.0.2:1 and 6 more" in (
+        record.getMessage()
+    )
+
+
+def test_a_cluster_with_certificates(data, undisturbed):
+    pytest.importorskip("cryptography")
+    security = distributed.Security.temporary()
+    with made(n_workers=1, security=security, protocol="tls") as (_, client):
+        assert client.scheduler.address.startswith("tls://")
+        assert told(fit("SubsampledNewton", data, memory="auto")) == undisturbed["SubsampledNewton"]
+
+
+def test_fits_of_several_threads_share_a_cluster(data, undisturbed, client):
+    with ThreadPoolExecutor(len(SOLVERS)) as pool:
+        fits = pool.map(lambda solver: told(fit(solver, data, engine="distributed")), SOLVERS)
+        assert dict(zip(SOLVERS, fits, strict=True)) == undisturbed
+
+
+def test_a_fit_may_be_a_task_itself(data, undisturbed):
+    """On the only thread there is, which it leaves to the tasks it waits for."""
+
+    def task(data: daskgd.Dataset) -> Any:
+        with distributed.get_client().as_current():
+            return told(fit("LBFGS", data, engine="distributed"))
+
+    with made(n_workers=1, processes=False) as (_, client):
+        assert client.submit(task, data).result(timeout=60) == undisturbed["LBFGS"]
