@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from daskgd.checkpoint import Checkpoint, CheckpointError
     from daskgd.datasets import Dataset, open_dataset
     from daskgd.estimators import (
-        CustomClassifier,
-        CustomRegressor,
         ElasticNet,
         GammaRegressor,
         HuberRegressor,
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
         together,
     )
     from daskgd.estimators.adapters import from_jax, from_torch
+    from daskgd.estimators.custom import CustomClassifier, CustomRegressor
     from daskgd.estimators.files import ModelError, load_model
     from daskgd.intake import as_dataset
     from daskgd.models import MLP, Model
@@ -63,8 +62,6 @@ _HOMES = {
     "daskgd.engines.cluster": ("ClusterLost",),
     "daskgd.intake": ("as_dataset",),
     "daskgd.estimators": (
-        "CustomClassifier",
-        "CustomRegressor",
         "ElasticNet",
         "GammaRegressor",
         "HuberRegressor",
@@ -83,6 +80,7 @@ _HOMES = {
         "together",
     ),
     "daskgd.estimators.adapters": ("from_jax", "from_torch"),
+    "daskgd.estimators.custom": ("CustomClassifier", "CustomRegressor"),
     "daskgd.estimators.files": ("ModelError", "load_model"),
     "daskgd.models": ("MLP", "Model"),
     "daskgd.readers": ("ingest",),

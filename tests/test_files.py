@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mutations import mutated
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import daskgd
 from daskgd import ModelError, estimators
@@ -27,7 +28,9 @@ KINDS = [getattr(estimators, name) for name in estimators.__all__ if name[0].isu
 def test_every_estimator_comes_back(kind: Any, tmp_path: Path, rng: np.random.Generator) -> None:
     X = pd.DataFrame(rng.normal(size=(60, 3)), columns=["a", "b", "c"])
     y = 1.0 + (X["a"] > 0)
-    est = kind(max_iter=500).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        est = kind(max_iter=50).fit(X, y)
     est.save(tmp_path / "model.dgd")
     back = daskgd.load_model(str(tmp_path / "model.dgd"))
     assert type(back) is kind

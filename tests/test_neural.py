@@ -490,6 +490,17 @@ def test_a_plan_knows_the_size_of_the_network(stored: Any) -> None:
     assert plan.sweeps == "up to max_iter"
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_units_that_saturate_hide_no_bad_numbers(activation: str, bad: float) -> None:
+    est = daskgd.MLPClassifier((4,), activation, max_iter=3).fit(PIXELS, DIGITS)
+    X = PIXELS[:20].copy()
+    X[7, 3] = bad
+    for work in (lambda: est.predict(X), lambda: est.score(X, DIGITS[:20]), lambda: est.fit(X, DIGITS[:20])):
+        with pytest.raises(ValueError, match="row 7"):
+            work()
+
+
 # -- models of one's own ----------------------------------------------------------------------------
 
 

@@ -2,15 +2,12 @@
 
 from daskgd.estimators.classifiers import LinearSVC, LogisticRegression, Perceptron
 from daskgd.estimators.counts import GammaRegressor, PoissonRegressor, TweedieRegressor
-from daskgd.estimators.custom import CustomClassifier, CustomRegressor
 from daskgd.estimators.grid import together
 from daskgd.estimators.neural import MLPClassifier, MLPRegressor
 from daskgd.estimators.regressors import ElasticNet, Lasso, LinearRegression, Ridge
 from daskgd.estimators.robust import HuberRegressor, LinearSVR, QuantileRegressor
 
 __all__ = [
-    "CustomClassifier",
-    "CustomRegressor",
     "ElasticNet",
     "GammaRegressor",
     "HuberRegressor",

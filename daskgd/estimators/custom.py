@@ -235,7 +235,7 @@ class CustomRegressor(_Custom, Regression):
     --------
     >>> import daskgd
     >>> X = np.linspace(-1, 1, 50)[:, None]
-    >>> model = daskgd.MLP(1, hidden=(10,))
+    >>> model = daskgd.MLP(1, hidden=(10,), activation="tanh")
     >>> CustomRegressor(model, max_iter=500).fit(X, X[:, 0] ** 2).score(X, X[:, 0] ** 2) > 0.99
     True
     """
