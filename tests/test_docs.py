@@ -7,10 +7,12 @@ import doctest
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -62,7 +64,9 @@ def test_what_a_page_shows_runs(page: str, tmp_path: Path, monkeypatch: pytest.M
     """All blocks of a page, one after the other, in one folder that holds ``data/``."""
     (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "__main__"}
+    module = ModuleType("page")  # what is defined on a page pickles, as it does where a reader puts it
+    monkeypatch.setitem(sys.modules, "page", module)
+    names = vars(module)
     for block in blocks(PAGES[page]):
         if block.shown:
             continue
