@@ -9,7 +9,18 @@ from typing import Any
 
 import click
 
-COMMANDS = ("sweep", "peers", "sweeps", "penalties", "memory", "scaling", "workers", "chunks", "codecs")
+COMMANDS = (
+    "sweep",
+    "peers",
+    "sweeps",
+    "penalties",
+    "memory",
+    "scaling",
+    "workers",
+    "chunks",
+    "codecs",
+    "monitoring",
+)
 
 
 class Commands(click.Group):

@@ -374,7 +374,7 @@ def test_a_job_on_a_cluster_is_stopped_and_resumed(
         assert process.stderr is not None
         first = process.stderr.readline()
         for line in process.stderr:
-            if "iteration    5" in line:
+            if "iteration    5 " in line:
                 process.send_signal(number)
                 break
         rest = process.stderr.read()
@@ -386,7 +386,7 @@ def test_a_job_on_a_cluster_is_stopped_and_resumed(
     with daskgd_process("resume", tmp_path / "ck", "--scheduler-file", scheduler, "--json") as process:
         stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    assert "iteration    5" not in stderr
+    assert "iteration    5 " not in stderr
     assert json.loads(stdout)["iterations"] == 60
     same_model(tmp_path / "whole.dgd", tmp_path / "model.dgd")
     done = invoke("score", tmp_path / "model.dgd", clicks, "--scheduler-file", scheduler)
@@ -422,7 +422,7 @@ def heard() -> Iterator[Callable[[float], Any]]:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
 def test_a_sweep_that_takes_too_long_is_abandoned(heard: Any, clicks: Path) -> None:
     stop = heard(0.05)
-    stop("an event")
+    stop(Began("", "", "", 1, 0.0, 0))
 
     def endless(dataset: Any) -> Any:
         class Endless:

@@ -485,3 +485,14 @@ def test_fits_of_several_threads_share_a_cluster(data, undisturbed, client):
     with ThreadPoolExecutor(len(SOLVERS)) as pool:
         fits = pool.map(lambda solver: told(fit(solver, data, engine="distributed")), SOLVERS)
         assert dict(zip(SOLVERS, fits, strict=True)) == undisturbed
+
+
+def test_a_fit_may_be_a_task_itself(data, undisturbed):
+    """On the only thread there is, which it leaves to the tasks it waits for."""
+
+    def task(data: daskgd.Dataset) -> Any:
+        with distributed.get_client().as_current():
+            return told(fit("LBFGS", data, engine="distributed"))
+
+    with made(n_workers=1, processes=False) as (_, client):
+        assert client.submit(task, data).result(timeout=60) == undisturbed["LBFGS"]

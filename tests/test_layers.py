@@ -16,7 +16,7 @@ ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
 losses penalties models sums chunks draws patience records folders
-problems integrity
+problems integrity engines.clock
 queries store
 sampling engines.base sealing
 solvers columns engines.serial writing
@@ -61,6 +61,7 @@ OWNERS: dict[str, set[str]] = {
         "engines.placement",
         "engines.preflight",
         "engines.residency",
+        "engines.tasks",
     },
     "sklearn": set(),
 }

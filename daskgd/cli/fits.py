@@ -347,6 +347,8 @@ def spoken() -> Iterator[None]:
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("default")
             warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
             yield
     finally:

@@ -26,7 +26,7 @@ class Stop:
         self.grace, self.caught = grace, 0
 
     def __call__(self, event: Any) -> None:
-        if self.caught:
+        if self.caught and type(event).__name__ in ("Began", "Swept"):  # what was swept is kept by then
             raise Terminated
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ import operator
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.engines.clock import Ledger, Spent, added
 from daskgd.problems import Rows
 from daskgd.queries import Ask
 from daskgd.sums import Sums
@@ -171,19 +172,30 @@ Memory = dict[tuple[str, str, int], Any]
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What a span, or several, contribute: Sums for each ask, and new partition memories."""
+    """What a span, or several, contribute: Sums for each ask, and new partition memories; and who spent what
+    on it."""
 
     sums: list[Sums]
     memory: Memory
+    spent: Ledger = field(default_factory=dict)
 
     def __add__(self, other: Partial) -> Partial:
         sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
-        return Partial(sums, {**self.memory, **other.memory})
+        return Partial(sums, {**self.memory, **other.memory}, added(self.spent, other.spent))
+
+    def by(self, worker: str, spent: Spent) -> Partial:
+        """The same, for which a worker spent so much more."""
+        return Partial(self.sums, self.memory, added(self.spent, {worker: spent}))
 
 
 def wants_partitions(asks: Sequence[Ask]) -> bool:
     """Whether any of the asks needs whole partitions in memory."""
     return any(ask.query.scope == "partition" for ask in asks)
+
+
+def names(asks: Sequence[Ask]) -> tuple[str, ...]:
+    """What kinds of questions they are, each once."""
+    return tuple(dict.fromkeys(ask.query.name for ask in asks))
 
 
 def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) -> Partial:

@@ -27,8 +27,19 @@ from dask.utils import format_bytes
 
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
-from daskgd.engines.base import Memory, Node, Partial, cover, join, one_blas_thread, spans, wants_partitions
+from daskgd.engines.base import (
+    Memory,
+    Node,
+    Partial,
+    cover,
+    join,
+    names,
+    one_blas_thread,
+    spans,
+    wants_partitions,
+)
 from daskgd.engines.base import Source as BlockSource
+from daskgd.engines.clock import Clock, Timing
 from daskgd.engines.cluster import Cluster, reaching, stepped_aside
 from daskgd.engines.placement import Held, placed
 from daskgd.engines.preflight import check_processes, pickled_size
@@ -36,7 +47,7 @@ from daskgd.engines.residency import HERE, Residents, length, slices, without
 from daskgd.engines.residency import Memory as Budget
 from daskgd.engines.serial import Serial
 from daskgd.engines.shelves import Kept
-from daskgd.engines.tasks import Merge, Questions, Span
+from daskgd.engines.tasks import Merge, Questions, Span, here
 from daskgd.queries import Ask
 from daskgd.store import Column
 from daskgd.training import Engine
@@ -100,7 +111,11 @@ class Graph:
         self.n_sweeps = 0
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
-        self._token = uuid4().hex[:8]
+        self.token = self._token = uuid4().hex[:8]
+        self.last: Timing | None = None
+        self.on_sweep: Callable[[Timing], None] | None = None
+        self._clock = Clock(_is_stored(dataset))
+        self._threads = 1
         self._cluster = Cluster(self.client) if self.client is not None else None
         self._cut: list[Lot] = []
         self._memory: defaultdict[int, Memory] = defaultdict(dict)  # by partition
@@ -113,14 +128,28 @@ class Graph:
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
+        self._clock.start()
         self.n_sweeps += 1
+        n_blocks = self._source.layout.n_blocks
         with reaching(self.client, self._told), stepped_aside(), one_blas_thread():
             threads = None if self._cluster is None else self._cluster.threads()
             self._cut = self.lots(asks, wants_partitions(asks), threads)
-            (partial,) = join(self._run(list(asks), self._cut), self._source.layout.n_blocks).values()
+            (partial,) = join(self._run(list(asks), self._cut), n_blocks).values()
+        self._clock.gathered()
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
         for key, value in partial.memory.items():
             self._memory[key[2]][key] = value
+        self.last = self._clock.stop(
+            names(asks),
+            partial.spent,
+            self.nbytes,
+            n_blocks,
+            1 if self._is_one_call(self._cut) else self._threads,
+            [length(tuple(nodes)) for home, nodes in self._cut if home],
+            here() if self.client is not None else None,
+        )
+        if self.on_sweep is not None:
+            self.on_sweep(self.last)
         return answers
 
     @property
@@ -153,6 +182,7 @@ class Graph:
         for each thread so that a slow one can leave its share to others."""
         threads = threads_of(self.client) if threads is None else threads
         layout, T = self._source.layout, max(sum(threads.values()), 1)
+        self._threads = T
         n, unit = layout.n_blocks, layout.partition_blocks if whole_partitions else 1
         bulk, heft = sum(ask.query.bulk for ask in asks), self._heft(asks)
         most = self.tasks or int(setting("tasks-per-thread")) * T
@@ -438,9 +468,8 @@ def _n_tasks(graph: Mapping[Any, Any]) -> int:
 def _can_keep(dataset: Dataset, get: Any) -> bool:
     """Whether rows are read from a store, by tasks that end in a process that goes on."""
     lasting = isinstance(get, distributed.Client) or get in (dask.threaded.get, dask.local.get_sync)
-    columns = [c for c in dataset._columns if c is not None]
-    return (
-        lasting
-        and any(isinstance(c, Column) for c in columns)
-        and not any(isinstance(c, Held) for c in columns)
-    )
+    return lasting and _is_stored(dataset) and not any(isinstance(c, Held) for c in dataset._columns)
+
+
+def _is_stored(dataset: Dataset) -> bool:
+    return any(isinstance(c, Column) for c in dataset._columns)

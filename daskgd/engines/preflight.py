@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import distributed
 from distributed.protocol.pickle import dumps
 
-from daskgd.engines.cluster import Cluster
+from daskgd.engines.cluster import Cluster, ClusterLost
 
 logger = logging.getLogger("daskgd")
 
@@ -60,13 +60,25 @@ def check_processes(cluster: Cluster, addresses: Iterable[str]) -> None:
     new = [address for address in addresses if address not in known]
     if not new:
         return
-    look, found = _look(), {}
+    look = _look()
+    found: dict[str, Any] = {}
     if not known:
-        found["the scheduler"] = cluster.ask(lambda: client.run_on_scheduler(look))
+        found["the scheduler"] = _asked(cluster, lambda: client.run_on_scheduler(look))
         known.add("")
-    found |= cluster.ask(lambda: client.run(look, workers=new, on_error="return")) or {}
+    found |= _asked(cluster, lambda: client.run(look, workers=new, on_error="return")) or {}
     judge(look(), {who: versions for who, versions in found.items() if isinstance(versions, Mapping)})
     known.update(new)
+
+
+def _asked(cluster: Cluster, call: Callable[[], Any]) -> Any:
+    """What is answered; None where that is not allowed, or takes long: no reason not to try the fit."""
+    try:
+        return cluster.ask(call)
+    except ClusterLost:
+        raise
+    except Exception as error:
+        logger.debug("versions on the cluster could not be asked for: %s", type(error).__name__)
+        return None
 
 
 def judge(here: Versions, there: Mapping[str, Versions]) -> None:

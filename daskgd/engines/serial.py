@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from daskgd.engines.base import Memory, Node, Partial, Source, join, one_blas_thread, spans, walk
+from daskgd.engines.base import Memory, Node, Partial, Source, join, names, one_blas_thread, spans, walk
+from daskgd.engines.clock import Clock, Timed, Timing, walked
 from daskgd.queries import Ask
 
 
@@ -25,13 +27,22 @@ class Serial:
         self.source = source
         self.nbytes = nbytes
         self.memory: Memory = {}
+        self.last: Timing | None = None
+        self._clock = Clock()
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
+        self._clock.start()
+        rows = Timed(self.source)
+        n_blocks = self.source.layout.n_blocks
         with one_blas_thread():
-            partial = walk(self.source, asks, 0, self.source.layout.n_blocks, self.memory)
+            began = time.perf_counter()
+            partial = walk(rows, asks, 0, n_blocks, self.memory)
+            spent = walked(rows, rows, time.perf_counter() - began)
+        self._clock.gathered()
         answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
         self.memory.update(partial.memory)
+        self.last = self._clock.stop(names(asks), {"": spent}, self.nbytes, n_blocks, 1)
         return answers
 
 

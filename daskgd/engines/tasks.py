@@ -17,10 +17,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from distributed.worker import thread_state
 
 from daskgd.columns import Source
 from daskgd.engines.base import Memory, Node, Partial, join, one_blas_thread, walk
 from daskgd.engines.base import Source as BlockSource
+from daskgd.engines.clock import Spent, Timed, walked
 from daskgd.engines.shelves import Kept, ReadAhead, shelf
 from daskgd.queries import Ask
 
@@ -76,9 +78,13 @@ class Span(Work):
             source = replace(self.source, **columns)
         on = shelf(*self.shelf) if self.shelf else None
         blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if on is None or b not in on.rows]
-        with ReadAhead(source, blocks) as ahead:
-            source = ahead if on is None else Kept(ahead, on)
-            return {node: walk(source, asks, *node, self.memory) for node in self.nodes}
+        store = Timed(source)
+        with ReadAhead(store, blocks) as ahead:
+            rows = Timed(ahead if on is None else Kept(ahead, on))
+            began = time.perf_counter()
+            found = {node: walk(rows, asks, *node, self.memory) for node in self.nodes}
+            spent = walked(store, rows, time.perf_counter() - began)
+        return _told(found, spent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +94,23 @@ class Merge(Work):
     n_blocks: int
 
     def __call__(self, parts: list[dict[Node, Partial]]) -> dict[Node, Partial]:
-        return join({node: partial for part in parts for node, partial in part.items()}, self.n_blocks)
+        began = time.perf_counter()
+        found = join({node: partial for part in parts for node, partial in part.items()}, self.n_blocks)
+        return _told(found, Spent(merge=time.perf_counter() - began))
+
+
+def _told(found: dict[Node, Partial], spent: Spent) -> dict[Node, Partial]:
+    """The same, in which one of the nodes tells what this process spent on them all."""
+    for node, partial in found.items():
+        found[node] = partial.by(here(), spent)
+        break
+    return found
+
+
+def here() -> str:
+    """The address of the worker whose task this is; "" in none."""
+    state = getattr(thread_state, "execution_state", None)
+    return state["worker"].address if state else ""
 
 
 @cache

@@ -15,6 +15,7 @@ from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.graph import opened
 from daskgd.estimators.callbacks import Callbacks, managed
 from daskgd.estimators.choosing import SolverChoice, sweeps_of
+from daskgd.monitor import monitored
 from daskgd.problems import Problem, Shape
 from daskgd.training import Engine, Fit, Journal, Meter, Result
 from daskgd.training import together as advance
@@ -165,6 +166,7 @@ def _run_fits(
                 placed,
             ),
             one_blas_thread(),
+            monitored(engine, runs, placed.n_rows, placed.n_features),
         ):
             if snapshot is not None:
                 engine.memory = snapshot.memory
