@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,8 @@ def running(command: list[Any], place: Path, **more: str) -> Iterator[subprocess
         with process:
             yield process
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def fake(place: Path, name: str, text: str) -> None:
@@ -84,7 +82,7 @@ def alone(place: Path, **settings: Any) -> Any:
 
 
 def same(model: Any, other: Any) -> bool:
-    return bool(np.array_equal(model.coef_, other.coef_) and np.array_equal(model.intercept_, other.intercept_))
+    return all(np.array_equal(getattr(model, a), getattr(other, a)) for a in ("coef_", "intercept_"))
 
 
 # -- a scheduler and workers --------------------------------------------------------------------
@@ -196,7 +194,8 @@ def test_the_script_of_a_worker_job() -> None:
 def test_a_fit_on_jobs_of_slurm(place: Path) -> None:
     """`sbatch` runs the job's script at once, here."""
     pytest.importorskip("dask_jobqueue")
-    fake(place, "sbatch", 'cp "$1" "$1.kept"; bash "$1.kept" > /dev/null 2>&1 & echo "Submitted batch job $!"')
+    job = 'cp "$1" "$1.kept"; bash "$1.kept" > /dev/null 2>&1 &'
+    fake(place, "sbatch", f'{job} echo "Submitted batch job $!"')
     fake(place, "scancel", 'kill "$@"')
     code = (
         "import slurm_jobqueue\n"
@@ -247,8 +246,11 @@ def valid(cluster: dict[str, Any]) -> None:
     definition = yaml.safe_load(chart.read_text())
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     schema = strict(schema)
-    schema["properties"] |= {"apiVersion": {"const": "kubernetes.dask.org/v1"}, "kind": {"const": "DaskCluster"}}
-    schema["properties"]["metadata"] = {"required": ["name"]}
+    schema["properties"] |= {
+        "apiVersion": {"const": "kubernetes.dask.org/v1"},
+        "kind": {"const": "DaskCluster"},
+        "metadata": {"required": ["name"]},
+    }
     jsonschema.validate(cluster, schema)
 
 

@@ -1,7 +1,7 @@
 """Scheduler, fit and workers as the ranks of one MPI job, by dask-mpi: mpirun -n 18 python mpi.py clicks.zarr
 
-Rank 0 is the scheduler, rank 1 runs `main`, all others are workers. MPI ends the whole job when a rank dies, so
-that the checkpoint is what survives: run the same command again.
+Rank 0 is the scheduler, rank 1 runs `main`, all others are workers. MPI ends the whole job when a rank dies,
+so that the checkpoint is what survives: run the same command again.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """The fit runs here, on a login node or in a job of its own; the workers are jobs of SLURM, by dask-jobqueue.
 
-Workers leave shortly before their time is up, and `adapt` asks for new ones: nothing is lost but the blocks they
-were reading. If the whole cluster goes, the exit code is 75, and the same command goes on from the checkpoint.
+Workers leave shortly before their time is up, and `adapt` asks for new ones: nothing is lost but the blocks
+they were reading. If the whole cluster goes, the exit code is 75, and the same command goes on from the
+checkpoint.
 """
 
 import os
