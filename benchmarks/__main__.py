@@ -20,6 +20,7 @@ COMMANDS = (
     "chunks",
     "codecs",
     "monitoring",
+    "local",
 )
 
 

@@ -29,17 +29,23 @@ if TYPE_CHECKING:
     from daskgd.intake import as_dataset
     from daskgd.readers import ingest
     from daskgd.solvers import (
+        ADMM,
         FISTA,
+        GIANT,
         LBFGS,
+        SGD,
+        Adam,
         GradientDescent,
         Gram,
         LocalGD,
+        LocalSGD,
         Newton,
         NewtonCG,
         ProximalNewton,
         SubsampledNewton,
     )
     from daskgd.store import ChunkError, StoreError
+    from daskgd.training import PartitionsDiffer
     from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, ProgressBar
     from daskgd.writing import write_dataset
 
@@ -69,25 +75,35 @@ _HOMES = {
     "daskgd.estimators.files": ("ModelError", "load_model"),
     "daskgd.readers": ("ingest",),
     "daskgd.solvers": (
+        "ADMM",
+        "Adam",
         "FISTA",
+        "GIANT",
         "Gram",
         "LBFGS",
         "GradientDescent",
         "LocalGD",
+        "LocalSGD",
         "Newton",
         "NewtonCG",
         "ProximalNewton",
+        "SGD",
         "SubsampledNewton",
     ),
     "daskgd.store": ("ChunkError", "StoreError"),
+    "daskgd.training": ("PartitionsDiffer",),
     "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "ProgressBar"),
     "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ADMM",
     "FISTA",
+    "GIANT",
     "LBFGS",
+    "SGD",
+    "Adam",
     "CSVLog",
     "Checkpoint",
     "CheckpointError",
@@ -107,10 +123,12 @@ __all__ = [
     "LinearSVR",
     "Lines",
     "LocalGD",
+    "LocalSGD",
     "LogisticRegression",
     "ModelError",
     "Newton",
     "NewtonCG",
+    "PartitionsDiffer",
     "Perceptron",
     "PoissonRegressor",
     "ProgressBar",

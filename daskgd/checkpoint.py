@@ -123,7 +123,7 @@ class Progress:
         Of its :class:`~daskgd.training.Journal`.
     rows : list of mappings
         Of its history.
-    sweeps, bytes, seconds :
+    sweeps, bytes, seconds, wire_bytes :
         Of its :class:`~daskgd.training.Meter`.
     watchers : list
         What each of its watchers remembers, None where that is nothing.
@@ -138,9 +138,10 @@ class Progress:
     first: float
     best: Any
     rows: list[dict[str, Any]]
-    sweeps: int
+    sweeps: float
     bytes: int
     seconds: float
+    wire_bytes: int
     watchers: list[Any]
 
 
@@ -173,6 +174,12 @@ class Identity:
             which = f" of estimator {i}" if len(self.estimators) > 1 else ""
             out += [f"{name}{which} was {a}, now {b}" for name, a, b in _unlike(its, mine)]
         return out + [f"{name} was {a}, now {b}" for name, a, b in _unlike(other.data, self.data)]
+
+
+def _numbered(sweeps: float) -> str:
+    """Sorts as the number does, behind which a suffix with a dot follows."""
+    rest = round(sweeps % 1 * 1e6)
+    return f"{int(sweeps):08d}" + (f"_{rest:06d}" if rest else "")
 
 
 def _unlike(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -254,7 +261,8 @@ class Saver:
         self._arrays: dict[int, tuple[Array, str]] = {}
         self._holds: dict[str, set[str]] = {}  # by file, the arrays that it refers to
         self._unsaved: Snapshot | None = None
-        self._last, self._saved_at = 0, clock()
+        self._last: float = 0
+        self._saved_at = clock()
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -340,7 +348,7 @@ class Saver:
         sweeps = max(fit.sweeps for fit in self._unsaved.fits)
         self._last, self._saved_at = sweeps, self.clock()
         try:
-            self._write(f"{PREFIX}{sweeps:08d}{SUFFIX}", self._unsaved)
+            self._write(f"{PREFIX}{_numbered(sweeps)}{SUFFIX}", self._unsaved)
         except Exception as cause:  # whatever a file system raises: the fit goes on
             if isinstance(cause, TypeError):
                 raise

@@ -16,6 +16,7 @@ Array = NDArray[Any]
 SPLIT = 0x73706C6974
 SAMPLE = 0x73616D706C65
 PROBE = 0x70726F6265
+HALF = 0x68616C66
 
 
 def row_hash(rows: Array, seed: int, purpose: int) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -43,9 +44,16 @@ class Engine(Protocol):
     memory: Memory
     """What partition queries remember; set where a fit is resumed."""
 
+    # An engine that knows what it read and what travels says so of its last sweep: `share`, of the blocks,
+    # and `wire_bytes`. Without them sweeps count as whole, and bytes of sums not at all.
+
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         ...
+
+
+class PartitionsDiffer(UserWarning):
+    """The rows of partitions are unlike, which local training does not like."""
 
 
 # -- the journal: exact resume ------------------------------------------------------------------
@@ -211,12 +219,26 @@ class Result:
 @dataclass(slots=True)
 class Meter:
     """What a fit has cost so far: sweeps and decoded bytes of the data, seconds since it began; `before` are
-    those of earlier processes, where it is resumed."""
+    those of earlier processes, where it is resumed.
 
-    sweeps: int = 0
+    A sweep of a share of the blocks counts as that share: `sweeps` is an int where shares add up to whole
+    sweeps, as those of an epoch do, and a float in between. `wire_bytes` are those of the sums, were each
+    partition a machine that sends its own.
+    """
+
+    sweeps: float = 0
     bytes: int = 0
     before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
+    wire_bytes: int = 0
+
+    def count(self, engine: Engine) -> None:
+        """Add the last sweep of an engine."""
+        share = float(getattr(engine, "share", 1.0))
+        total = self.sweeps + share
+        self.sweeps = round(total) if abs(total - round(total)) < 1e-9 else total
+        self.bytes += round(engine.nbytes * share)
+        self.wire_bytes += int(getattr(engine, "wire_bytes", 0))
 
     @property
     def seconds(self) -> float:
@@ -287,6 +309,7 @@ def loop(
                     "seconds": meter.seconds,
                     "bytes": meter.bytes,
                     "sweeps": meter.sweeps,
+                    "wire_bytes": meter.wire_bytes,
                     **({"step": float(state.step)} if state.step else {}),
                 }
             )
@@ -295,6 +318,8 @@ def loop(
     else:
         result.w, result.gap = journal.state.w, stop.relative(journal.state)
     result.outcome, result.step, result.halvings = outcome, journal.state.step, journal.state.halvings
+    if (remark := solver.remark(journal.state)) is not None:
+        warnings.warn(f"{type(solver).__name__}: {remark}", PartitionsDiffer, stacklevel=2)
     return result
 
 
@@ -350,8 +375,7 @@ def together(
                 places = {i: asked.places(asks, lanes[i]) for i, asks in pending.items()}
                 answers = engine.sweep(asked.asks())
                 for i, where in places.items():
-                    meters[i].sweeps += 1
-                    meters[i].bytes += engine.nbytes
+                    meters[i].count(engine)
                     advance(i, [pick(answers) for pick in where])
                 if after is not None:
                     after()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
+KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps", "wire_bytes")
 """Of every row of a history, in order; after them ``step``, for solvers that have one."""
 
 
@@ -57,8 +57,8 @@ class Swept:
     Attributes
     ----------
     fit : str
-    sweeps : int
-        Since the fit began, this one included.
+    sweeps : int or float
+        Since the fit began, this one included; a sweep over a share of the blocks counts as that share.
     seconds : float
         That it took, with what was worked out from it.
     nbytes : int
@@ -66,9 +66,27 @@ class Swept:
     """
 
     fit: str
-    sweeps: int
+    sweeps: float
     seconds: float
     nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeping:
+    """A read of the data that takes a while is under way: told some times a second at most.
+
+    Attributes
+    ----------
+    fit : str
+    sweeps : int
+        Which sweep it is, from 1.
+    share : float
+        Of its tasks that are done, from 0 to 1.
+    """
+
+    fit: str
+    sweeps: int
+    share: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +129,7 @@ class Ended:
     outcome: str
 
 
-Event: TypeAlias = Began | Swept | Iterated | Ended
+Event: TypeAlias = Began | Sweeping | Swept | Iterated | Ended
 
 Watcher: TypeAlias = Callable[[Event], "bool | Iterated | None"]
 """Takes every event of a fit. If it has an attribute `memory`, of numbers and arrays, a checkpoint holds it,
@@ -140,8 +158,9 @@ class History(Sequence[Mapping[str, Any]]):
 
     ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read and ``sweeps``; for solvers that have one also the length of the next ``step``. `solver` is the
-    solver with its settings, and `reason` why it was chosen.
+    read, ``sweeps`` and ``wire_bytes``, those of the sums, were each partition a machine that sends its own;
+    for solvers that have one also the length of the next ``step``. `solver` is the solver with its settings,
+    and `reason` why it was chosen.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from dask.utils import format_bytes
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from daskgd.watch import Began, Ended, Event, Iterated, Swept
+from daskgd.watch import Began, Ended, Event, Iterated, Sweeping, Swept
 
 
 def rate(row: Any) -> float:
@@ -51,6 +51,8 @@ class Lines:
             return
         elif isinstance(event, Began):
             self._print(f"{event.fit}: {event.solver}, {event.reason}; {format_bytes(event.nbytes)} a sweep")
+        elif isinstance(event, Sweeping):
+            return
         elif isinstance(event, Swept):
             speed = event.nbytes / max(event.seconds, 1e-9) / 1e9
             self._print(f"{event.fit}: sweep {event.sweeps:>4}  {event.seconds:.2f} s  {speed:.2f} GB/s")
@@ -62,8 +64,8 @@ class Lines:
 
 
 class ProgressBar:
-    """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left. Elsewhere a line
-    per iteration, as of :class:`Lines`.
+    """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left; below it one for
+    the sweep that is under way, if that takes a while. Elsewhere a line per iteration, as of :class:`Lines`.
 
     How far a fit is follows from its gap, on a logarithmic scale down to `tol`, or from its iterations where
     `tol` is 0.
@@ -87,6 +89,7 @@ class ProgressBar:
         self._began: dict[str, Began] = {}
         self._first: dict[str, float] = {}
         self._lines: Lines | None = None
+        self._inner: TaskID | None = None
 
     def __call__(self, event: Event) -> None:
         if self._bars is None and self._lines is None:
@@ -120,7 +123,15 @@ class ProgressBar:
             self._began[fit] = event
             sweeps = event.rows[-1]["sweeps"] if event.rows else 0
             self._tasks[fit] = bars.add_task(fit, total=None, sweeps=sweeps, said="")
+        elif isinstance(event, Sweeping):
+            said = f"reading, {event.share:.0%}"
+            if self._inner is None:
+                self._inner = bars.add_task("", total=1.0, sweeps=event.sweeps, said=said)
+            bars.update(self._inner, completed=event.share, sweeps=event.sweeps, said=said)
         elif isinstance(event, Swept):
+            if self._inner is not None:
+                bars.remove_task(self._inner)
+                self._inner = None
             bars.update(self._tasks[fit], sweeps=event.sweeps)
         elif isinstance(event, Iterated):
             row = event.row
@@ -134,7 +145,7 @@ class ProgressBar:
             del self._began[fit]
             if not self._began:
                 bars.stop()
-                self._bars, self._tasks, self._first = None, {}, {}
+                self._bars, self._tasks, self._first, self._inner = None, {}, {}, None
 
     def _share(self, fit: str, row: Any) -> float | None:
         """Of the way to the end, from 0 to 1; None while there is nothing to tell it by."""
@@ -170,6 +181,8 @@ class JSONLines:
         self.path = Path(path)
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Sweeping):
+            return
         said: dict[str, Any] = {"event": type(event).__name__.lower(), "fit": event.fit}
         if isinstance(event, Iterated):
             said |= event.row

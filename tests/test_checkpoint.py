@@ -71,7 +71,7 @@ def same(a: Any, b: Any) -> None:
     assert np.array_equal(a.coef_, b.coef_)
     assert np.array_equal(a.intercept_, b.intercept_)
     assert (a.n_iter_, a.n_sweeps_, a.gap_, a.outcome_) == (b.n_iter_, b.n_sweeps_, b.gap_, b.outcome_)
-    for key in ("loss", "gap", "gradient_norm", "sweeps", "bytes"):
+    for key in ("loss", "gap", "gradient_norm", "sweeps", "bytes", "wire_bytes"):
         assert a.history_.column(key) == b.history_.column(key)
 
 
@@ -103,9 +103,18 @@ ESTIMATORS = [
 def test_killed_at_every_sweep_and_resumed(est: Any, stored: Any, tmp_path: Path) -> None:
     if isinstance(est.solver, daskgd.Gram):
         pytest.skip("for least squares alone")
-    whole = clone(est).set_params(engine="serial").fit(stored)
-    for sweeps in range(0, whole.n_sweeps_, max(whole.n_sweeps_ // 8, 1)):
-        engine = "threads" if sweeps == 1 else dying(whole.n_sweeps_ - sweeps)  # no sweep is repeated
+    asked = []
+
+    class Counting(Serial):
+        def sweep(self, asks: Any) -> Any:
+            asked.append(len(asks))
+            return super().sweep(asks)
+
+    made = lambda dataset: Counting(dataset.source, dataset.nbytes)  # noqa: E731
+    whole = clone(est).set_params(engine=made).fit(stored)
+    n = len(asked)  # of which some read a share only
+    for sweeps in range(0, n, max(n // 4, 1)):
+        engine = "threads" if sweeps == 1 else dying(n - sweeps)  # no sweep is repeated
         same(whole, killed_and_resumed(est, (stored,), sweeps, tmp_path / str(sweeps), engine))
 
 

@@ -23,6 +23,10 @@ SOLVERS = {
     "GradientDescent": daskgd.GradientDescent(step=0.5),
     "LBFGS": daskgd.LBFGS(),
     "LocalGD": daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32),
+    "LocalSGD": daskgd.LocalSGD(step=0.5, batch_size=32, control=True, wire="int8"),
+    "ADMM": daskgd.ADMM(sample_bytes=1),
+    "GIANT": daskgd.GIANT(sample_bytes=0),
+    "SGD": daskgd.SGD(step=0.1, steps=4),
 }
 
 
@@ -123,7 +127,7 @@ def test_a_dataset_of_four_times_the_memory_trains_within_it(tmp_path, high_wate
     ):
         pids = client.run(os.getpid)
         for solver in SOLVERS.values():
-            est = daskgd.LogisticRegression(solver=solver, max_iter=1, tol=0).fit(dataset)
+            est = daskgd.LogisticRegression(solver=solver, max_iter=2, tol=0).fit(dataset)
             assert est.score(dataset) > 0.7
         assert client.run(os.getpid) == pids  # no nanny restarted a worker
         assert max(client.run(high_water).values()) < 0.8 * limit

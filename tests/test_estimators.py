@@ -420,7 +420,7 @@ def test_history_counts_what_it_cost(tmp_path):
     daskgd.write_dataset(tmp_path / "h.zarr", XP, YP)
     dataset = daskgd.open_dataset(tmp_path / "h.zarr")
     est = daskgd.LogisticRegression(solver="lbfgs").fit(dataset)
-    keys = {"iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps"}
+    keys = {"iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps", "wire_bytes"}
     assert all(keys <= set(row) for row in est.history_)
     assert est.history_.column("iteration") == list(range(1, est.n_iter_ + 1))
     assert est.history_[-1]["sweeps"] == est.n_sweeps_

@@ -67,7 +67,7 @@ class Toy:
             return np.array([f for f, _ in at]), np.array([g @ query.d for _, g in at])
         assert isinstance(query, Local)
         f, g = self.f(query.w)
-        return f, g, query.w - 0.1 * g
+        return f, g, -0.1 * g
 
 
 def quadratic(*curvatures: float) -> Objective:

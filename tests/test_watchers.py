@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import daskgd
-from daskgd.watch import KEYS, Began, Ended, History, Iterated, Swept
+from daskgd.watch import KEYS, Began, Ended, History, Iterated, Sweeping, Swept
 from tests.test_checkpoint import Killed, dying
 
 X = np.random.default_rng(1).normal(size=(300, 4))
@@ -172,6 +172,21 @@ def test_a_bar_in_a_terminal_lines_elsewhere(monkeypatch: Any, capsys: Any) -> N
     daskgd.together([descent(), descent(C=2.0)], X, Y, watch=daskgd.ProgressBar(screen))
     assert "LogisticRegression-1" in screen.getvalue()
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_sweep_that_takes_a_while_is_told_of(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr("daskgd.engines.graph.TELL_SECONDS", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    daskgd.write_dataset(tmp_path / "d.zarr", X, Y, chunk_bytes=320)
+    data = daskgd.open_dataset(tmp_path / "d.zarr", block_bytes=320)
+    told: list[Any] = []
+    screen = Terminal()
+    est = descent(max_iter=1, engine="threads").fit(data, watch=[told.append, daskgd.ProgressBar(screen)])
+    for sweep in range(1, est.n_sweeps_ + 1):
+        shares = [e.share for e in told if isinstance(e, Sweeping) and e.sweeps == sweep]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+    assert "reading" in screen.getvalue()
 
 
 def test_verbose(capsys: Any) -> None:

@@ -173,19 +173,33 @@ Memory = dict[tuple[str, str, int], Any]
 @dataclass(frozen=True, slots=True)
 class Partial:
     """What a span, or several, contribute: Sums for each ask, and new partition memories; and who spent what
-    on it."""
+    on it.
 
-    sums: list[Sums]
+
+    Sums are None where no block of the span was wanted: the zero, so that the tree is the same for a share of
+    the blocks as for all.
+    """
+
+    sums: list[Sums | None]
     memory: Memory
     spent: Ledger = field(default_factory=dict)
 
     def __add__(self, other: Partial) -> Partial:
-        sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        sums = [
+            b if a is None else a if b is None else a + b for a, b in zip(self.sums, other.sums, strict=True)
+        ]
         return Partial(sums, {**self.memory, **other.memory}, added(self.spent, other.spent))
 
     def by(self, worker: str, spent: Spent) -> Partial:
         """The same, for which a worker spent so much more."""
         return Partial(self.sums, self.memory, added(self.spent, {worker: spent}))
+
+    def answers(self, asks: Sequence[Ask]) -> list[Any]:
+        """Of a whole sweep; None for an ask that wanted no block."""
+        return [
+            None if sums is None else ask.query.answer(ask.problem, sums)
+            for ask, sums in zip(asks, self.sums, strict=True)
+        ]
 
 
 def wants_partitions(asks: Sequence[Ask]) -> bool:
@@ -198,26 +212,82 @@ def names(asks: Sequence[Ask]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ask.query.name for ask in asks))
 
 
+class Wanted:
+    """Which blocks some asks want: all, unless every one of them is content with a share.
+
+    Attributes
+    ----------
+    each : list of (n_blocks,) of bool, or None for all
+        By ask.
+    blocks : (n_blocks,) of bool, or None for all
+        Those that are to be read.
+    apart : bool
+        Whether any wants a share only.
+    """
+
+    def __init__(self, asks: Sequence[Ask], layout: Layout) -> None:
+        self.each = [ask.query.blocks(layout.n_blocks, layout.partition_blocks) for ask in asks]
+        shares = [mask for mask in self.each if mask is not None]
+        self.apart = bool(shares)
+        self.blocks = np.logical_or.reduce(shares) if shares and len(shares) == len(asks) else None
+        self._groups: dict[bytes, list[Ask]] = {}
+        for ask, mask in zip(asks, self.each, strict=True):
+            self._groups.setdefault(b"" if mask is None else mask.tobytes(), []).append(ask)
+
+    def __contains__(self, block: int) -> bool:
+        return self.blocks is None or bool(self.blocks[block])
+
+    @property
+    def share(self) -> float:
+        """Blocks that are read, of all."""
+        return 1.0 if self.blocks is None else float(self.blocks.mean())
+
+    def groups(self, first: int, last: int) -> list[tuple[list[int], list[Ask]]]:
+        """Blocks of first..last-1 that are wanted, and the asks that want just these; none without blocks."""
+        found = []
+        for key, asks in self._groups.items():
+            mask = np.frombuffer(key, bool)[first:last] if key else np.ones(last - first, bool)
+            if mask.any():
+                found.append(((first + np.flatnonzero(mask)).tolist(), asks))
+        return found
+
+
 def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) -> Partial:
     """The contribution of blocks lo..hi-1, read one at a time and merged in the tree's order.
 
     Each row tile is seen by every query while it is hot. If a query wants whole partitions, they are
-    read one at a time, and the blocks within are views of them.
+    read one at a time, and the blocks within are views of them. Blocks that nobody wants are not read.
     """
-    layout = source.layout
+    layout, wanted = source.layout, Wanted(asks, source.layout)
+
+    def spread(found: Mapping[int, Sums], new: Memory) -> Partial:
+        return Partial([found.get(id(ask)) for ask in asks], new)
 
     def from_block(block: int) -> Partial:
-        return _tiles(asks, source.read(*layout.rows(block, block + 1)))
+        if not wanted.apart:
+            return _tiles(asks, source.read(*layout.rows(block, block + 1)))
+        if block not in wanted:
+            return spread({}, {})
+        mine = [ask for _, group in wanted.groups(block, block + 1) for ask in group]
+        sums = _tiles(mine, source.read(*layout.rows(block, block + 1))).sums
+        return spread(dict(zip(map(id, mine), sums, strict=True)), {})  # type: ignore[arg-type]
 
     def from_partition(index: int) -> Partial:
         first = index * layout.partition_blocks
         last = min(first + layout.partition_blocks, layout.n_blocks)
-        whole, views = gather(source, first, last)
-        by_tile = [ask for ask in asks if ask.query.scope == "tile"]
-        tiled = tree(0, len(views), lambda i: _tiles(by_tile, views[i]), operator.add)
-        by_partition, new = _partition(asks, whole, memory, index)
-        sums = {**dict(zip(map(id, by_tile), tiled.sums, strict=True)), **by_partition}
-        return Partial([sums[id(ask)] for ask in asks], new)
+        found: dict[int, Sums] = {}
+        new: Memory = {}
+        for blocks, group in wanted.groups(first, last):
+            whole, views = gather(source, blocks)
+            by_tile = [ask for ask in group if ask.query.scope == "tile"]
+            known = {block: _tiles(by_tile, view) for block, view in zip(blocks, views, strict=True)}
+            parts = [known.get(block, Partial([None] * len(by_tile), {})) for block in range(first, last)]
+            tiled = tree(0, len(parts), parts.__getitem__, operator.add)
+            found.update(zip(map(id, by_tile), tiled.sums, strict=True))
+            by_partition, remembered = _partition(group, whole, memory, index)
+            found.update(by_partition)
+            new.update(remembered)
+        return spread(found, new)
 
     size = layout.partition_blocks
     with np.errstate(over="ignore", invalid="ignore"):  # a lost objective is infinite, not a warning per tile
@@ -232,7 +302,7 @@ def _tiles(asks: Sequence[Ask], rows: Rows) -> Partial:
     for tile in rows.tiles() if asks else ():
         new = [ask.query.tile(ask.problem, tile) for ask in asks]
         sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
-    return Partial(sums, {})
+    return Partial([*sums], {})
 
 
 def _partition(
@@ -245,36 +315,49 @@ def _partition(
         if ask.query.scope == "partition":
             key = (ask.run, ask.query.memory or "", index)
             sums[id(ask)], remembered = ask.query.partition(ask.problem, whole, memory.get(key))
-            if ask.query.memory is not None:
+            if ask.query.memory is not None and remembered is not None:
                 new[key] = remembered
     return sums, new
 
 
-def gather(source: Source, first: int, last: int) -> tuple[Rows, list[Rows]]:
-    """Blocks first..last-1 as one run of rows, and each of them as a view of it.
+def wire_bytes(asks: Sequence[Ask], sums: Sequence[Sums | None], layout: Layout) -> int:
+    """Bytes of the sums of a sweep, were each partition a machine that sends its own; a function of the data
+    and the questions, not of the cluster. Sums that hold rows grow as they merge and count once."""
+    sizes = (
+        (0 if part is None else part.nbytes) * (1 if ask.query.bulk else layout.n_partitions)
+        for ask, part in zip(asks, sums, strict=True)
+    )
+    return sum(sizes)
+
+
+def gather(source: Source, blocks: Sequence[int]) -> tuple[Rows, list[Rows]]:
+    """Some blocks, in order, as one run of rows, and each of them as a view of it.
 
     Read block by block into place, so that little more than one copy of the rows is ever held.
     """
-    start, stop = source.layout.rows(first, last)
+    cuts = [source.layout.rows(block, block + 1) for block in blocks]
+    together = cuts[-1][1] - cuts[0][0] == sum(b - a for a, b in cuts)
     whole: list[Array | None] = []
     bounds = [0]
-    for block in range(first, last):
-        part = source.read(*source.layout.rows(block, block + 1))
-        columns = (part.X, part.y, part.sample_weight, part.kept)
-        if block == first:
-            if last - first == 1:
-                return part, [part]
-            whole = [None if c is None else np.empty((stop - start, *c.shape[1:]), c.dtype) for c in columns]
-        a, b = bounds[-1], bounds[-1] + len(part)
+    for a, b in cuts:
+        part = source.read(a, b)
+        if len(cuts) == 1:
+            return part, [part]
+        kept = part.kept if together or part.kept is not None else part.start + np.arange(len(part))
+        columns = (part.X, part.y, part.sample_weight, kept)
+        if not whole:
+            n = sum(b - a for a, b in cuts)
+            whole = [None if c is None else np.empty((n, *c.shape[1:]), c.dtype) for c in columns]
+        at = slice(bounds[-1], bounds[-1] + len(part))
         for target, column in zip(whole, columns, strict=True):
             if target is not None:
-                target[a:b] = column
-        bounds.append(b)
+                target[at] = column
+        bounds.append(at.stop)
 
     def rows(a: int, b: int) -> Rows:
         X, y, s, kept = (None if c is None else c[a:b] for c in whole)
         assert X is not None
-        return Rows(X, y, s, start + a, kept)
+        return Rows(X, y, s, cuts[0][0] + a, kept)
 
     return rows(0, bounds[-1]), [rows(a, b) for a, b in pairwise(bounds)]
 

@@ -179,8 +179,15 @@ class Cluster:
                 return dict(found)
             time.sleep(POLL)
 
-    def gather(self, futures: Any, name: str, told: Callable[[Any], str] = str) -> Any:
-        """The results of `futures`, of a sweep of this name; `told` as of `reaching`.
+    def gather(
+        self,
+        futures: Any,
+        name: str,
+        told: Callable[[Any], str] = str,
+        part: Callable[[float], None] = lambda share: None,
+    ) -> Any:
+        """The results of `futures`, of a sweep of this name; `told` as of `reaching`. Meanwhile `part` is
+        told which share of them is done.
 
         Raises what a task raised; ClusterLost as `threads` does, where workers leave and none comes.
         """
@@ -196,6 +203,7 @@ class Cluster:
                 if waiting.done():
                     raise  # a task's own
             elapsed = time.monotonic() - began
+            part(sum(future.done() for future in futures) / len(futures))
             self._note(self.ask(lambda: self._scheduler.ncores(workers=None)))
             if elapsed > look_at:
                 self._name_the_late(name, elapsed, told)

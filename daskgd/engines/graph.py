@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Any
 from uuid import uuid4
 
@@ -31,12 +32,14 @@ from daskgd.engines.base import (
     Memory,
     Node,
     Partial,
+    Wanted,
     cover,
     join,
     names,
     one_blas_thread,
     spans,
     wants_partitions,
+    wire_bytes,
 )
 from daskgd.engines.base import Source as BlockSource
 from daskgd.engines.clock import Clock, Timing
@@ -69,6 +72,9 @@ QUESTION_BYTES = 64 << 10
 
 QUESTIONS_BYTES = 16 << 20
 """The same for all tasks together: what they carry passes through the scheduler."""
+
+TELL_SECONDS = 0.5
+"""Between two times that part of a sweep is told of."""
 
 Lot = tuple[str, list[Node]]
 """What one task walks: the home of its blocks, "" where they have none, and the nodes of the tree."""
@@ -108,12 +114,15 @@ class Graph:
         self.get = get
         self.tasks = tasks
         self.nbytes = dataset.nbytes
+        self.share = 1.0
+        self.wire_bytes = 0
         self.n_sweeps = 0
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
         self.token = self._token = uuid4().hex[:8]
         self.last: Timing | None = None
         self.on_sweep: Callable[[Timing], None] | None = None
+        self.on_part: Callable[[float], None] | None = None
         self._clock = Clock(_is_stored(dataset))
         self._threads = 1
         self._cluster = Cluster(self.client) if self.client is not None else None
@@ -130,20 +139,25 @@ class Graph:
         """One read of the data; the answers in the order of the asks."""
         self._clock.start()
         self.n_sweeps += 1
-        n_blocks = self._source.layout.n_blocks
+        self._told_at = time.monotonic()
+        layout, wanted = self._source.layout, Wanted(asks, self._source.layout)
         with reaching(self.client, self._told), stepped_aside(), one_blas_thread():
             threads = None if self._cluster is None else self._cluster.threads()
-            self._cut = self.lots(asks, wants_partitions(asks), threads)
-            (partial,) = join(self._run(list(asks), self._cut), n_blocks).values()
+            self._cut, bare = without_unwanted(self.lots(asks, wants_partitions(asks), threads), wanted)
+            found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in bare}
+            if self._cut:
+                found.update(self._run(list(asks), self._cut))
+            (partial,) = join(found, layout.n_blocks).values()
         self._clock.gathered()
-        answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        answers = partial.answers(asks)
+        self.share, self.wire_bytes = wanted.share, wire_bytes(asks, partial.sums, layout)
         for key, value in partial.memory.items():
             self._memory[key[2]][key] = value
         self.last = self._clock.stop(
             names(asks),
             partial.spent,
             self.nbytes,
-            n_blocks,
+            layout.n_blocks,
             1 if self._is_one_call(self._cut) else self._threads,
             [length(tuple(nodes)) for home, nodes in self._cut if home],
             here() if self.client is not None else None,
@@ -231,7 +245,13 @@ class Graph:
         """What each graph finds, run by a scheduler of dask on this machine."""
         for graph, keys, _ in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
-            yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
+            tick = count(1)
+
+            def done(*_: Any, tick: Any = tick, n: int = len(graph)) -> None:
+                self._part(next(tick) / n)
+
+            with dask.callbacks.Callback(posttask=done):  # called in this thread
+                yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
 
     def _there(self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str) -> Iterator[list[Any]]:
         """The same on a cluster, where the next graph runs while the results of one come here."""
@@ -243,9 +263,16 @@ class Graph:
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
                 running.append(cluster.client.get(graph, keys, sync=False))
             if len(running) > 1:
-                yield cluster.gather(running.popleft(), name, self._told)
+                yield cluster.gather(running.popleft(), name, self._told, self._part)
         while running:
-            yield cluster.gather(running.popleft(), name, self._told)
+            yield cluster.gather(running.popleft(), name, self._told, self._part)
+
+    def _part(self, share: float) -> None:
+        """Tell how much of a sweep is done, where that takes a while."""
+        now = time.monotonic()
+        if self.on_part is not None and now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self.on_part(share)
 
     def _is_one_call(self, cut: list[Lot]) -> bool:
         """Whether there is nothing to schedule."""
@@ -348,6 +375,15 @@ class Graph:
             return where, [TaskRef(held[name].key(i)) for name, i in where]
 
         return replace(source, **bare), pieces
+
+
+def without_unwanted(cut: list[Lot], wanted: Wanted) -> tuple[list[Lot], list[Node]]:
+    """The lots less their nodes of which no block is wanted, and these."""
+    if wanted.blocks is None:
+        return cut, []
+    bare = {node for _, nodes in cut for node in nodes if not wanted.blocks[slice(*node)].any()}
+    left = [(home, [node for node in nodes if node not in bare]) for home, nodes in cut]
+    return [(home, nodes) for home, nodes in left if nodes], sorted(bare)
 
 
 # -- which engine -------------------------------------------------------------------------------

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from daskgd.engines.base import Memory, Node, Partial, Source, join, names, one_blas_thread, spans, walk
+from daskgd.engines.base import (
+    Memory,
+    Node,
+    Partial,
+    Source,
+    Wanted,
+    join,
+    names,
+    one_blas_thread,
+    spans,
+    walk,
+    wire_bytes,
+)
 from daskgd.engines.clock import Clock, Timed, Timing, walked
 from daskgd.queries import Ask
 
@@ -26,6 +38,8 @@ class Serial:
     def __init__(self, source: Source, nbytes: int = 0) -> None:
         self.source = source
         self.nbytes = nbytes
+        self.share = 1.0
+        self.wire_bytes = 0
         self.memory: Memory = {}
         self.last: Timing | None = None
         self._clock = Clock()
@@ -40,7 +54,9 @@ class Serial:
             partial = walk(rows, asks, 0, n_blocks, self.memory)
             spent = walked(rows, rows, time.perf_counter() - began)
         self._clock.gathered()
-        answers = [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        answers = partial.answers(asks)
+        self.share = Wanted(asks, self.source.layout).share
+        self.wire_bytes = wire_bytes(asks, partial.sums, self.source.layout)
         self.memory.update(partial.memory)
         self.last = self._clock.stop(names(asks), {"": spent}, self.nbytes, n_blocks, 1)
         return answers
@@ -81,4 +97,4 @@ class Threaded:
                 with ThreadPoolExecutor(threads, "daskgd-aside") as pool:
                     parts = dict(zip(nodes, pool.map(work, nodes), strict=True))
                 (partial,) = join(parts, layout.n_blocks).values()
-        return [ask.query.answer(ask.problem, sums) for ask, sums in zip(asks, partial.sums, strict=True)]
+        return partial.answers(asks)

@@ -20,7 +20,7 @@ import numpy as np
 from distributed.worker import thread_state
 
 from daskgd.columns import Source
-from daskgd.engines.base import Memory, Node, Partial, join, one_blas_thread, walk
+from daskgd.engines.base import Memory, Node, Partial, Wanted, join, one_blas_thread, walk
 from daskgd.engines.base import Source as BlockSource
 from daskgd.engines.clock import Spent, Timed, walked
 from daskgd.engines.shelves import Kept, ReadAhead, shelf
@@ -77,7 +77,9 @@ class Span(Work):
             }
             source = replace(self.source, **columns)
         on = shelf(*self.shelf) if self.shelf else None
-        blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if on is None or b not in on.rows]
+        wanted = Wanted(asks, self.source.layout)
+        blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if b in wanted]
+        blocks = [b for b in blocks if on is None or b not in on.rows]
         store = Timed(source)
         with ReadAhead(store, blocks) as ahead:
             rows = Timed(ahead if on is None else Kept(ahead, on))

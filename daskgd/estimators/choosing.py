@@ -9,7 +9,7 @@ from daskgd.losses import Loss, Squared
 from daskgd.penalties import Penalty
 from daskgd.problems import Shape
 from daskgd.sampling import Sample
-from daskgd.solvers import FISTA, LBFGS, NAMES, Gram, LocalGD, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers import ADMM, FISTA, GIANT, LBFGS, NAMES, Gram, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
 
 GRAM_FEATURES = 2000
@@ -64,8 +64,12 @@ def sweeps_of(
     solver: Solver, shape: Shape, *, loss: Loss | None = None, parameters: int | None = None
 ) -> str:
     """Reads of the data to expect; of a wide or kinked problem more, where these are given."""
-    if isinstance(solver, Gram) or sample_share(solver, shape) >= 1:
+    if isinstance(solver, Gram):
         return "1"
+    if isinstance(solver, SubsampledNewton) and sample_share(solver, shape) >= 1:
+        return "1"
+    if isinstance(solver, GIANT | ADMM):
+        return "3 to 12" if solver.sample_bytes else "6 to 30"
     if isinstance(solver, SubsampledNewton):
         if loss is not None and loss.kinked:
             return "3 to 10"
@@ -73,7 +77,7 @@ def sweeps_of(
         return "4 to 8" if d > WIDE or sample_share(solver, shape) * shape.n_rows < THIN * d else "2 to 5"
     if isinstance(solver, FISTA | LBFGS):
         return "tens to hundreds"
-    return "up to max_iter" if isinstance(solver, LocalGD) else "depends on the data"
+    return "up to max_iter" if solver.approximate else "depends on the data"
 
 
 def sample_share(solver: Solver, shape: Shape) -> float:

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from daskgd.checkpoint import Checkpoint, Identity, Progress, Saver, Snapshot, known_types
@@ -19,7 +20,7 @@ from daskgd.monitor import monitored
 from daskgd.problems import Problem, Shape
 from daskgd.training import Engine, Fit, Journal, Meter, Result
 from daskgd.training import together as advance
-from daskgd.watch import Began, Ended, Event, History, Iterated, Swept, Watcher
+from daskgd.watch import Began, Ended, Event, History, Iterated, Sweeping, Swept, Watcher
 from daskgd.watchers import Lines, ProgressBar
 
 
@@ -95,6 +96,7 @@ class Run:
             meter.sweeps,
             meter.bytes,
             meter.seconds,
+            meter.wire_bytes,
             [getattr(watcher, "memory", None) for watcher in self.watchers],
         )
 
@@ -107,7 +109,7 @@ class Run:
         for watcher, memory in zip(self.watchers, at.watchers, strict=False):
             if memory is not None and hasattr(watcher, "memory"):
                 watcher.memory = memory
-        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds)
+        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds, wire_bytes=at.wire_bytes)
 
 
 def run_fits(
@@ -170,6 +172,8 @@ def _run_fits(
         ):
             if snapshot is not None:
                 engine.memory = snapshot.memory
+            if hasattr(engine, "on_part"):
+                engine.on_part = partial(_sweeping, runs)
             for run, choice in zip(runs, choices, strict=True):
                 run.stop = run.tell(_began(run, choice, engine.nbytes))
             advance(
@@ -204,6 +208,11 @@ def _began(run: Run, choice: SolverChoice, nbytes: int) -> Began:
     of: Any = run.estimator
     rows = tuple(run.history)
     return Began(run.name, repr(choice.solver), choice.reason, int(of.max_iter), float(of.tol), nbytes, rows)
+
+
+def _sweeping(runs: Sequence[Run], share: float) -> None:
+    for run in runs:
+        run.tell(Sweeping(run.name, int(run.meter.sweeps) + 1, share))
 
 
 class _After:

@@ -1,35 +1,50 @@
 """Solvers, one algorithm a file, and their names for ``solver="..."``."""
 
+from daskgd.solvers.adam import Adam
+from daskgd.solvers.admm import ADMM
 from daskgd.solvers.base import Solver, State
 from daskgd.solvers.fista import FISTA
+from daskgd.solvers.giant import GIANT
 from daskgd.solvers.gradient_descent import GradientDescent
 from daskgd.solvers.gram import Gram
 from daskgd.solvers.lbfgs import LBFGS
 from daskgd.solvers.local_gd import LocalGD
+from daskgd.solvers.local_sgd import LocalSGD
 from daskgd.solvers.newton import Newton
 from daskgd.solvers.newton_cg import NewtonCG
 from daskgd.solvers.proximal_newton import ProximalNewton
+from daskgd.solvers.sgd import SGD
 from daskgd.solvers.subsampled_newton import SubsampledNewton
 
 NAMES: dict[str, type[Solver]] = {
+    "adam": Adam,
+    "admm": ADMM,
     "fista": FISTA,
+    "giant": GIANT,
     "gradient_descent": GradientDescent,
     "gram": Gram,
     "lbfgs": LBFGS,
     "local_gd": LocalGD,
+    "local_sgd": LocalSGD,
     "newton": Newton,
     "newton_cg": NewtonCG,
     "proximal_newton": ProximalNewton,
+    "sgd": SGD,
     "subsampled_newton": SubsampledNewton,
 }
 
 __all__ = [
+    "ADMM",
     "FISTA",
+    "GIANT",
     "LBFGS",
     "NAMES",
+    "SGD",
+    "Adam",
     "GradientDescent",
     "Gram",
     "LocalGD",
+    "LocalSGD",
     "Newton",
     "NewtonCG",
     "ProximalNewton",

@@ -131,6 +131,9 @@ class Solver:
     needs_partitions: ClassVar[bool] = False
     """Whether it asks for whole partitions in memory."""
 
+    approximate: ClassVar[bool] = False
+    """Whether it may end near the minimum without a way to reach it."""
+
     fixes_step: ClassVar[bool] = False
     """Whether the length of its steps is given, in the units of the parameters."""
 
@@ -167,6 +170,10 @@ class Solver:
         solver's steps are not given, or shorter ones would not help."""
         return None
 
+    def remark(self, state: Any) -> str | None:
+        """What a user should know of the data or the path, where the fit ends; None for nothing."""
+        return None
+
     # -- scikit-learn's parameter protocol ---------------------------------------------------------
 
     @classmethod
@@ -194,6 +201,14 @@ def require(ok: bool, owner: object, name: str, expected: str, got: Any) -> None
     """Raise ValueError with the house's sentence unless `ok`."""
     if not ok:
         raise ValueError(f"{type(owner).__name__}: expected {name} {expected}, got {got!r}")
+
+
+def check_whole(solver: Solver, name: str, *, optional: bool = False) -> None:
+    """Refuse a setting that is no whole number from 0 to 2**64."""
+    given = getattr(solver, name)
+    ok = isinstance(given, int | np.integer) and not isinstance(given, bool) and bool(0 <= given < 2**64)
+    what = "a whole number in [0, 2**64)"
+    require(ok or (optional and given is None), solver, name, f"None or {what}" if optional else what, given)
 
 
 def is_positive(value: Any) -> bool:

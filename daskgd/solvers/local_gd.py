@@ -48,8 +48,8 @@ class LocalSteps:
 
     def __call__(self, problem: Problem, rows: Rows, w: Array, g: Array, memory: Any) -> tuple[Array, Any]:
         if self.batch_size is None or self.batch_size >= len(rows):
-            return self._full(problem, rows, w, g), memory
-        return self._batches(problem, rows, w, self.batch_size), memory
+            return self._full(problem, rows, w, g) - w, None
+        return self._batches(problem, rows, w, self.batch_size) - w, None
 
     def _full(self, problem: Problem, rows: Rows, w: Array, g: Array) -> Array:
         w = w - self.step * g
@@ -106,6 +106,7 @@ class LocalGD(Solver):
 
     needs_smooth = False
     needs_partitions = True
+    approximate = True
     fixes_step = True
 
     step: float = 0.1
@@ -145,7 +146,7 @@ class LocalGD(Solver):
             gap = np.inf
         else:
             gap = secant_gap(g, state.w - state.at, g - state.g)
-        return replace(state, w=v, f=f, g=g, gap=gap, at=state.w, round=state.round + 1)
+        return replace(state, w=state.w + v, f=f, g=g, gap=gap, at=state.w, round=state.round + 1)
 
     def retreat(self, best: LocalState, lost: LocalState) -> LocalState | None:
         return halved(best, lost, round=lost.round)

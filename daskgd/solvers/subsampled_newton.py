@@ -349,7 +349,7 @@ class SubsampledNewton(Solver):
             return None
         if not len(s.values):
             rows = s.sample
-            return lambda q: _solve_cg(lambda v: on(rows, problem, Product(s.base, v)), q)
+            return lambda q: solve_cg(lambda v: on(rows, problem, Product(s.base, v)), q)
         scale = 1.0
         if len(s.S):
             along = s.vectors.T @ s.Y[-1]
@@ -524,7 +524,7 @@ def _unseen(problem: Problem, s: SampledState, n_rows: int, H: Array) -> Array:
     return out
 
 
-def _solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, most: int = 100) -> Array:
+def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, most: int = 100) -> Array:
     """``H^-1 q`` by conjugate gradients, to a relative residual `rtol`."""
     x, r = np.zeros_like(q), q.copy()
     p, rr = r.copy(), float(q @ q)

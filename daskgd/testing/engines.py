@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from daskgd.engines.base import Layout
 from daskgd.engines.serial import Serial
 from daskgd.problems import Problem, Rows, Tile
-from daskgd.queries import Ask, Query
+from daskgd.queries import Ask, Gradient, Part, Query, Share
 from daskgd.sums import Sums
 from daskgd.testing.laws import examples, require, same, toy_rows
 from daskgd.testing.queries import QUERIES
@@ -96,9 +96,10 @@ class Fails(Query):
 def check_engine(make_engine: MakeEngine, blocks: tuple[int, ...] = (1, 2, 3, 5, 64, 71)) -> None:
     """Check that an engine equals :class:`daskgd.engines.serial.Serial` with ``==``.
 
-    All queries of the table in one sweep, on data of float32, float64 and uint8, with and without weights,
-    in odd numbers of blocks (many blocks: one of the types); partition queries have a memory per run, kept
-    only if the sweep completes; an error in a query reaches the caller, and the engine goes on afterwards.
+    All queries of the table in one sweep, shares of the blocks by themselves and beside them, on data of
+    float32, float64 and uint8, with and without weights, in odd numbers of blocks (many blocks: one of the
+    types); partition queries have a memory per run, kept only if the sweep completes; an error in a query
+    reaches the caller, and the engine goes on afterwards.
 
     Parameters
     ----------
@@ -148,7 +149,13 @@ def _check_answers(engine: Engine, serial: Engine, where: str) -> None:
     usable = [(q, p) for q, p, rows in QUERIES if rows.y is not None and rows.y.ndim == 1]
     tiles = [Ask(problem, query) for query, problem in usable if query.scope == "tile"]
     every = [Ask(problem, query) for query, problem in usable]
-    for asks in (tiles, every, tiles[:1]):
+    shares = [
+        Ask(problem, Part(query, Share(1, 0, i % 3, 3), wire))
+        for i, (query, problem) in enumerate(usable)
+        if isinstance(query, Gradient)
+        for wire in ("float64", "int8")
+    ]
+    for asks in (tiles, every, tiles[:1], shares[:1], shares, shares + tiles[:1]):
         for ask, got, expected in zip(asks, engine.sweep(asks), serial.sweep(asks), strict=True):
             name = f"{type(ask.query).__name__} {names.get(id(ask.problem), '')}".strip()
             require(same(got, expected), f"{where}: {name}: expected Serial's {expected}, got {got}")

@@ -22,10 +22,12 @@ from daskgd.queries import (
     Hessian,
     Line,
     Local,
+    Part,
     Query,
     Residuals,
     Score,
     SecondMoments,
+    Share,
     Slope,
     Survey,
 )
@@ -50,6 +52,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
             W = rng.standard_normal((3, problem.model.outputs))
             residuals = Residuals(W, centre, rng.standard_normal(problem.model.outputs))
             out += [(SecondMoments(), None, rows), (residuals, None, rows)]
+        out.append((Part(Gradient(w), Share(0, 0, 0, 1)), problem, rows))
         if "weighted" not in name:
             work = LocalSteps(step=0.1, steps=3, batch_size=None, seed=0, round=0)
             out.append((Local(w, work), problem, rows))

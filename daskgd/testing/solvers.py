@@ -14,11 +14,16 @@ from daskgd.engines.serial import Serial
 from daskgd.problems import Problem, Rows, Shape, prepare
 from daskgd.queries import Ask, Gradient
 from daskgd.solvers import (
+    ADMM,
     FISTA,
+    GIANT,
     LBFGS,
+    SGD,
+    Adam,
     GradientDescent,
     Gram,
     LocalGD,
+    LocalSGD,
     Newton,
     NewtonCG,
     ProximalNewton,
@@ -49,6 +54,20 @@ SOLVERS: tuple[Solver, ...] = (
     Gram(),
     LocalGD(step=0.2, local_steps=3),
     LocalGD(step=0.05, local_steps=4, batch_size=5, seed=1),
+    LocalSGD(step=0.3, batch_size=8),
+    LocalSGD(step=0.05, inner="momentum", batch_size=8, sync_every=2, outer="nesterov", sample_bytes=1),
+    LocalSGD(step=0.05, inner="adam", batch_size=8, schedule="cosine", control=True, sample_bytes=0),
+    LocalSGD(step=0.2, inner="adagrad", batch_size=4, proximal=0.1, wire="int8", sample_bytes=0),
+    LocalSGD(step=0.1, batch_size=4, schedule="constant", sync_every=0.5, control=False, sample_bytes=0),
+    ADMM(),
+    ADMM(sample_bytes=1),
+    ADMM(rho=0.3, newton_steps=2, sample_bytes=0),
+    GIANT(),
+    GIANT(sample_bytes=1, seed=2),
+    GIANT(sample_bytes=0),
+    SGD(step=0.05, steps=3),
+    SGD(step=0.3, steps=4, momentum=0.0, accumulate=2, schedule="invscaling", wire="float16"),
+    Adam(step=0.1, steps=2, schedule="cosine"),
 )
 """Every solver of daskgd."""
 
@@ -56,8 +75,8 @@ SOLVERS: tuple[Solver, ...] = (
 def check_solver(solver: Solver, gap: float = 1e-6) -> None:
     """Check that a solver keeps its contract, on a table of small problems: those its `check` accepts.
 
-    It reaches the minimum that scipy finds, to a relative `gap`, with an outcome of "converged" (if it needs
-    partitions, or the loss is not smooth: it gets below the start); its State holds arrays and scalars;
+    It reaches the minimum that scipy finds, to a relative `gap`, with an outcome of "converged" (if it is
+    `approximate`, or the loss is not smooth: it gets below the start); its State holds arrays and scalars;
     settings make a round trip and unknown ones are refused; killed at any sweep and resumed from the
     journal, it ends with the same numbers and repeats no sweep; a journal that does not fit is refused. With
     one local step, if it has `local_steps`, it equals gradient descent.
@@ -79,7 +98,9 @@ def check_solver(solver: Solver, gap: float = 1e-6) -> None:
         _check_one_local_step(solver, table[0])
 
 
-def run(solver: Solver, example: Example, stop: Stop, blocks: int = 4, **options: Any) -> tuple[Result, int]:
+def run(
+    solver: Solver, example: Example, stop: Stop, blocks: int = 4, **options: Any
+) -> tuple[Result, float]:
     """Fit the example with Serial, in some blocks, a partition each; the result and the number of sweeps.
 
     >>> from daskgd.testing import examples
@@ -194,7 +215,7 @@ def _check_settings(solver: Solver) -> None:
 def _check_minimum(solver: Solver, example: Example, gap: float) -> None:
     where = f"{solver!r} on {example.name}"
     smooth = example.problem.loss.smooth
-    approximate = solver.needs_partitions or not smooth
+    approximate = solver.approximate or not smooth
     states: list[Any] = []
     watched = _Watching(solver, states)
     stop = Stop(tol=0.0, max_iter=30) if approximate else Stop(tol=gap / 100, max_iter=5000)
@@ -263,8 +284,9 @@ def _check_replay(solver: Solver, example: Example) -> None:
     expected, sweeps = _drive(fit(whole), engine, whole)
     for k, (saved, entry) in enumerate(sweeps):
         for known in ([], [entry]):
-            journal = pickle.loads(saved)
-            journal.entries += known
+            journal, memory = pickle.loads(saved)
+            journal.entries += [pair[0] for pair in known]
+            engine.memory = dict(known[0][1] if known else memory)
             result, more = _drive(fit(journal), engine, journal)
             require(
                 len(more) == len(sweeps) - k - len(known),
@@ -274,11 +296,11 @@ def _check_replay(solver: Solver, example: Example) -> None:
                 same(journal.state, whole.state) and same(result.w, expected.w),
                 f"{where}: killed at sweep {k} and resumed, it ends at {result.w}, not at {expected.w}",
             )
-        stale = pickle.loads(saved)
+        stale, _ = pickle.loads(saved)
         if stale.state is None:
             continue
-        stale.entries.append(entry)
-        points = {name: getattr(stale.state, name, None) for name in ("w", "at")}
+        stale.entries.append(entry[0])
+        points = {name: getattr(stale.state, name, None) for name in ("w", "at", "z")}
         moved = {name: point + 1 for name, point in points.items() if point is not None}
         stale.state = replace(stale.state, **moved)
         try:
@@ -288,8 +310,9 @@ def _check_replay(solver: Solver, example: Example) -> None:
         raise AssertionError(f"{where}: replays answers that belong to another state")
 
 
-Sweep = tuple[bytes, tuple[str, list[Any]]]
-"""The journal before a sweep, and the entry that the sweep adds."""
+Sweep = tuple[bytes, tuple[tuple[str, list[Any]], Any]]
+"""The journal and the partitions' memory before a sweep; the entry that the sweep adds, and the memory
+after."""
 
 
 def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Sweep]]:
@@ -300,10 +323,10 @@ def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Swe
             asks = fit.send(answers)  # type: ignore[arg-type]
         except StopIteration as end:
             return end.value, sweeps
-        saved = pickle.dumps(journal)
+        saved = pickle.dumps((journal, engine.memory))
         apart = isinstance(asks[0].query, Aside)
         answers = aside([(None, asks)])[0] if apart else engine.sweep(asks)
-        sweeps.append((saved, (digest([ask.query for ask in asks]), answers)))
+        sweeps.append((saved, ((digest([ask.query for ask in asks]), answers), dict(engine.memory))))
 
 
 def _check_one_local_step(solver: Solver, example: Example) -> None:

@@ -1,0 +1,298 @@
+"""GIANT: every partition's own Newton direction, averaged; few sweeps, and no matrix travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem, Rows, Shape
+from daskgd.queries import Dispersion, Local, Product, Query, Spread, on
+from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap
+from daskgd.solvers.lbfgs import remember, two_loop
+from daskgd.solvers.line_search import cubic, search, wolfe
+from daskgd.solvers.newton import ROUNDING
+from daskgd.solvers.sampled_start import DENSE, HESSIAN_ROWS, begin, hessian, sample_of, solve, some
+from daskgd.solvers.subsampled_newton import solve_cg
+
+Array = NDArray[Any]
+
+PAIRS = 10
+TRUSTED = 4.0
+"""By which factor what a step promises may be off before the next one is not left to a bet."""
+
+POOR = 0.3
+"""Share of the gap that a good step leaves at most."""
+
+PATIENCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class GiantState(State):
+    """`w` is where to end if this is the end; f and g were measured at `at`.
+
+    Attributes
+    ----------
+    at : (d,)
+    d : (d,)
+        The next step; none where it has to be asked.
+    exact : bool
+        Whether partitions made it of the gradient of all rows.
+    known : (d,)
+        The gradient of all rows at the point that partitions remember their own of; none before the first.
+    metric : (d, d)
+        The sample's Hessian, if there is one.
+    S, Y : (<=10, d)
+        Steps and differences of gradients.
+    doubt : float
+        By which factor the last step did otherwise than promised; infinity before the first.
+    poor : int
+        Steps in a row that gained little.
+    safe : bool
+        Whether directions come from the sample's Hessian and pairs, and no more from partitions.
+    partitions, between, expected :
+        Of the first round's :class:`~daskgd.queries.Dispersion`.
+    """
+
+    at: Array = field(default_factory=lambda: np.zeros(0))
+    d: Array = field(default_factory=lambda: np.zeros(0))
+    exact: bool = False
+    known: Array = field(default_factory=lambda: np.zeros(0))
+    metric: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    S: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    doubt: float = np.inf
+    poor: int = 0
+    safe: bool = False
+    partitions: int = 0
+    between: float = 0.0
+    expected: float = 0.0
+
+    @property
+    def point(self) -> Array:
+        return self.at
+
+    @property
+    def dispersion(self) -> Dispersion:
+        return Dispersion(self.partitions, self.between, self.expected)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Direction:
+    """The work of one partition: ``-H_i^-1 q``, with the Hessian of its own objective at w.
+
+    q is the gradient g of all rows at w, where that is known. Where it is not yet, it is estimated as
+    ``g_i + c - c_i``: the gradients c of all rows and c_i of its own are those of the last round. What that
+    gets wrong is the difference of the Hessians times the last step.
+    """
+
+    g: Array | None = None
+    c: Array | None = None
+
+    def __call__(self, problem: Problem, rows: Rows, w: Array, g: Array, memory: Any) -> tuple[Array, Any]:
+        q = g
+        if self.g is not None:
+            q = self.g
+        elif self.c is not None and memory is not None:
+            q = g + self.c - memory
+        if len(w) <= DENSE:
+            return -solve(hessian(problem, rows, w), q), g
+        part = some(rows, HESSIAN_ROWS * len(w))
+        return -solve_cg(lambda v: on(part, problem, Product(w, v)), q), g
+
+
+@dataclass(slots=True)
+class GIANT(Solver):
+    """Globally improved approximate Newton (Wang, Roosta-Khorasani, Xu & Mahoney 2018).
+
+    Partitions solve for Newton's direction with their own Hessians and the gradient of all rows, and the
+    directions are averaged: their errors, of the size of parameters over rows of a partition, square.
+    Vectors travel, never matrices; beyond 1,500 parameters the local systems are solved by conjugate
+    gradients.
+
+    An iteration costs one sweep while bets pay: in the sweep that measures objective and gradient at a point,
+    partitions also make the next direction, with their own gradient corrected by what they remember of the
+    last round (as SVRG and SCAFFOLD correct it) where the gradient of all rows is not known yet. Where such a
+    direction does not go down, or its unit step is refused, a sweep more asks for the direction with the
+    gradient that is now known; where the unit step is refused again, the line is searched.
+
+    The first round also measures how far the partitions' gradients lie apart. Where they differ beyond
+    chance, as on rows sorted by label, or a bet promises something else than the sample's Hessian does, as on
+    rows sorted by a feature, directions come from that Hessian, corrected by L-BFGS, instead: no worse than
+    :class:`~daskgd.SubsampledNewton`. Without a sample L-BFGS corrects the averaged directions.
+
+    The gap is half the squared Newton decrement, times the factor by which the last step did better than its
+    own promise.
+
+    Parameters
+    ----------
+    sample_bytes : int
+        Bytes of X in a sample of the rows that rides on the survey, and whose solution is where to start;
+        0 starts where it is told.
+    seed : int or None
+        Of the sample; None is 0, or what the estimator's `random_state` says.
+
+    Examples
+    --------
+    >>> GIANT(sample_bytes=0)
+    GIANT(sample_bytes=0, seed=None)
+    """
+
+    needs_partitions: ClassVar[bool] = True
+
+    sample_bytes: int = 16_000_000
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole(self, "sample_bytes")
+        check_whole(self, "seed", optional=True)
+
+    def rides(self, shape: Shape) -> tuple[Query, ...]:
+        return sample_of(shape, self.sample_bytes, self.seed or 0)
+
+    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+        begun = yield from begin(problem, w, found)
+        none = np.zeros((0, len(w)))
+        return GiantState(begun.w, np.inf, np.zeros_like(w), at=begun.w, metric=begun.metric, S=none, Y=none)
+
+    def iterate(self, problem: Problem, state: GiantState) -> Steps:
+        s = state
+        if not np.isfinite(s.f):
+            (f, g, v), spread = yield Local(s.at, Direction()), Spread(s.at)
+            differ = spread.differ
+            s = replace(
+                s,
+                f=f,
+                g=g,
+                trail=np.array([f]),
+                known=g,
+                d=v[:0] if differ else v,
+                safe=differ and len(s.metric) > 0,
+                partitions=spread.partitions,
+                between=spread.between,
+                expected=spread.expected,
+            )
+            return self._aimed(s)
+        if not s.safe:
+            moved = yield from self._averaged(problem, s)
+            if moved is not None:
+                return moved
+            s = replace(s, safe=True)
+        return (yield from self._safely(s))
+
+    def remark(self, state: GiantState) -> str | None:
+        if not state.dispersion.differ:
+            return None
+        return f"{state.dispersion}. " + (
+            "Directions were made with the sample's Hessian instead of averaged; shuffled rows need none"
+            if state.safe
+            else "Directions took two sweeps each; shuffled rows need one, or give sample_bytes"
+        )
+
+    # -- directions -------------------------------------------------------------------------------
+
+    def _averaged(self, problem: Problem, s: GiantState) -> Steps:
+        """A step along the partitions' average; None where there is none, or the sample knows better."""
+        while True:
+            if not len(s.d):
+                if len(s.metric):  # a bet that went wrong: partitions are unlike in some way
+                    return None
+                s = yield from self._asked(s)
+            slope = float(s.g @ s.d)
+            if not slope < 0 and s.exact:
+                return None
+            if slope < 0:
+                w, accept = s.at + s.d, _accept(s)
+                ((f, g, v),) = yield (Local(w, Direction(c=s.known)),)
+                if accept(1.0, f, float(g @ s.d)):
+                    return self._moved(s, 1.0, f, g, v)
+                s = replace(s, known=g)
+                if s.exact:
+                    break
+            s = replace(s, d=s.d[:0])
+        trial = cubic(s.f, slope, 1.0, f, float(g @ s.d))
+        found = yield from search(s.at, s.d, s.f, slope, trial, accept)
+        return None if found is None else self._moved(s, *found, s.d[:0])
+
+    def _asked(self, s: GiantState) -> Steps:
+        """With the average direction for the gradient of all rows, corrected by L-BFGS around it: the
+        recursion of two loops, whose initial product is a sweep."""
+        q, rho = s.g.copy(), [1 / float(a @ b) for a, b in zip(s.S, s.Y, strict=True)]
+        alpha = np.zeros(len(rho))
+        for i in reversed(range(len(rho))):
+            alpha[i] = rho[i] * (s.S[i] @ q)
+            q -= alpha[i] * s.Y[i]
+        ((f, g, v),) = yield (Local(s.at, Direction(g=q)),)
+        q = -v
+        for i in range(len(rho)):
+            q += s.S[i] * (alpha[i] - rho[i] * (s.Y[i] @ q))
+        return replace(s, f=f, g=g, known=g, d=-q, exact=True)
+
+    def _safely(self, s: GiantState) -> Steps:
+        """A step along L-BFGS's direction, started from the sample's Hessian."""
+        initial = (lambda q: solve(s.metric, q)) if len(s.metric) else None
+        s = replace(s, d=-two_loop(s.g, s.S, s.Y, initial))
+        slope = float(s.g @ s.d)
+        found = None
+        if slope < 0:
+            trial = 1.0 if len(s.metric) or len(s.S) else None
+            found = yield from search(s.at, s.d, s.f, slope, trial, _accept(s))
+        if found is not None:
+            return self._moved(s, *found, s.d[:0])
+        if len(s.S):
+            return replace(s, S=s.S[:0], Y=s.Y[:0])
+        if len(s.metric):
+            return replace(s, metric=s.metric[:0, :0])
+        return replace(s, w=s.at, stalled=bool(s.g.any()), gap=s.gap if s.g.any() else 0.0)
+
+    # -- states -----------------------------------------------------------------------------------
+
+    def _moved(self, s: GiantState, t: float, f: float, g: Array, v: Array) -> GiantState:
+        """The state after a step of t along s.d; v is the next direction, if there is one."""
+        step, change = t * s.d, g - s.g
+        promised = -float(s.g @ s.d) * (t - t * t / 2)
+        doubt = 1.0
+        if promised > ROUNDING * abs(f):
+            met = float(step @ change)
+            doubt = max(1.0, (s.f - f) / promised, -float(s.g @ step) * t / met if met > 0 else 1.0)
+        S, Y = remember(s.S, s.Y, step, change, PAIRS)
+        known = g if len(v) else s.known
+        trail = np.append(s.trail, f)
+        new = replace(s, at=s.at + step, f=f, g=g, d=v, S=S, Y=Y, doubt=doubt, known=known, trail=trail)
+        new = self._aimed(replace(new, exact=False, stalled=False))
+        poor = s.poor + 1 if new.gap > POOR * s.gap else 0
+        return replace(new, poor=poor, safe=new.safe or (s.exact and poor >= PATIENCE))
+
+    def _aimed(self, s: GiantState) -> GiantState:
+        """With the gap, and where to end: a step further once one has confirmed the directions."""
+        if not np.isfinite(s.g).all():
+            return replace(s, gap=np.inf)
+        if not s.g.any():
+            return replace(s, w=s.at, gap=0.0)
+        initial = (lambda q: solve(s.metric, q)) if len(s.metric) else None
+        inner = float(s.g @ two_loop(s.g, s.S, s.Y, initial)) / 2
+        d = s.d
+        if len(d):
+            gap = -float(s.g @ d) / 2
+            confirmed = len(s.S) > 0 or len(s.metric) > 0
+            if not gap > 0 or (confirmed and not 1 / TRUSTED < gap / inner < TRUSTED):
+                d = d[:0]  # a bet that has gone wrong
+        gap = inner if not len(d) else max(inner, -float(s.g @ d) / 2)
+        if np.isinf(s.doubt):
+            return replace(s, w=s.at, d=d, gap=np.inf)
+        gap *= s.doubt
+        if not len(s.metric) and not len(d):
+            gap = max(gap, extrapolated_gap(s.trail))
+        return replace(s, w=s.at + d if len(d) else s.at, d=d, gap=gap)
+
+
+def _accept(s: GiantState) -> Any:
+    slope = float(s.g @ s.d)
+    unseen = -slope <= ROUNDING * abs(s.f)
+
+    def accept(t: float, f: float, slope_t: float) -> bool:
+        return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t)
+
+    return accept

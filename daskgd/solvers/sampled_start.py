@@ -1,0 +1,114 @@
+"""A start from a sample of the rows, and its Hessian as a metric: what local solvers share.
+
+The sample rides on the survey, so that it costs no sweep; it is uniform however the rows are sorted, which no
+partition is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from daskgd.problems import Problem, Rows, Shape
+from daskgd.queries import Curvature, Query, total
+from daskgd.sampling import Sample, SampleAnswer
+from daskgd.solvers.base import Here, Solve
+from daskgd.solvers.newton import FLAT_STEP, Newton, decrement
+from daskgd.solvers.newton_cg import NewtonCG
+
+Array = NDArray[Any]
+
+DENSE = 1500
+"""Most parameters for which a Hessian is formed."""
+
+HESSIAN_ROWS = 200
+"""Rows for each parameter on which a Hessian is taken, where there are as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin: parameters ``(d,)``, and the Hessian there ``(d, d)``, positive definite; of shape
+    ``(0, 0)`` where there is no sample or there are too many parameters."""
+
+    w: Array
+    metric: Array
+
+
+def sample_of(shape: Shape, nbytes: int, seed: int) -> tuple[Query, ...]:
+    """A sample of about so many bytes, and of twenty rows for each feature at least; none for 0 bytes."""
+    if not nbytes:
+        return ()
+    rows = max(nbytes / shape.row_bytes, 20 * (shape.n_features + 1))
+    return (Sample.of(shape, rows, int(min(20 * (shape.n_features + 1), rows / 10)), seed),)
+
+
+def begin(
+    problem: Problem, w: Array, found: Sequence[SampleAnswer]
+) -> Generator[tuple[Query, ...], Sequence[Any], Start]:
+    """The solution on the sample, and the Hessian there: no sweep."""
+    none = np.zeros((0, 0))
+    if not found or not len(found[0].rows):
+        return Start(w, none)
+    sample = found[0].rows
+    rows = Rows(sample.X, sample.y, sample.sample_weight, 0, dtype=np.dtype(float))
+    small = len(w) <= DENSE
+    if small or problem.penalty.smooth:
+        solver = Newton() if small else NewtonCG()
+        tol = max(1e-3 * len(w) / len(rows), 1e-12)  # closer than the sample's own error is in vain
+        (solved,) = yield (Solve(problem, rows, solver, w, tol),)
+        if np.isfinite(solved.w).all() and solved.f <= solved.first:
+            w = solved.w
+    if not small:
+        return Start(w, none)
+    ((_, _, H),) = yield (Here(problem, rows, Curvature(w)),)
+    return Start(w, definite(H) if np.isfinite(H).all() else none)
+
+
+def definite(H: Array) -> Array:
+    """|H|, with a modest curvature where there is none.
+
+    >>> definite(np.diag([2.0, 0.0])).round(3).tolist()
+    [[2.0, 0.0], [0.0, 0.02]]
+    """
+    values, vectors = np.linalg.eigh(H)
+    values = np.abs(values)
+    top = max(values.max(initial=0.0), np.finfo(float).tiny)
+    values = np.where(values > len(H) * np.finfo(float).eps * top, values, FLAT_STEP * top)
+    out: Array = (vectors * values) @ vectors.T
+    return (out + out.T) / 2
+
+
+def some(rows: Rows, most: int) -> Rows:
+    """About `most` of the rows that have weight, evenly spread; all rows where these are not many more."""
+    at = np.arange(len(rows)) if rows.sample_weight is None else np.flatnonzero(rows.sample_weight)
+    k = len(at) // max(most, 1)
+    if k < 2:
+        return rows
+    at = at[::k]
+    y, s, kept = (None if c is None else c[at] for c in (rows.y, rows.sample_weight, rows.kept))
+    return Rows(rows.X[at], y, s, rows.start, kept, rows.dtype)
+
+
+def hessian(problem: Problem, rows: Rows, w: Array) -> Array:
+    """The Hessian ``(d, d)`` of the partition's own objective, on as many of its rows as that takes."""
+    query = Curvature(w)
+    sums = total(query.tile(problem, tile) for tile in some(rows, HESSIAN_ROWS * len(w)).tiles())
+    if not sums["weight"] > 0:  # class weights of 0
+        return np.eye(len(w))
+    H: Array = query.answer(problem, sums)[2]
+    return H if np.isfinite(H).all() else np.eye(len(w))
+
+
+def solve(H: Array, q: Array) -> Array:
+    """``|H|^-1 q``."""
+    try:
+        factor = cho_factor(H, lower=True)
+    except LinAlgError:
+        return -decrement(H, q)[0]
+    out: Array = cho_solve(factor, q)
+    return out
