@@ -181,9 +181,11 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_estimator_and_solver_has_its_row() -> None:
     from daskgd import estimators, solvers
 
-    readme, page = PAGES["README.md"].read_text(), PAGES["docs/solvers.md"].read_text()
+    page = PAGES["docs/solvers.md"].read_text()
+    rows = re.findall(r"^\| (.*?) \| ", PAGES["README.md"].read_text(), flags=re.M)
     for name in estimators.__all__:
-        assert f"`{name}" in readme, f"README.md has no {name}"
+        if name[0].isupper():
+            assert any(f"`{name}`" in row for row in rows), f"README.md has no row for {name}"
     for name, kind in solvers.NAMES.items():
         assert f'`"{name}"`' in page, f"docs/solvers.md has no {name!r}"
         assert f"`{kind.__name__}" in page, f"docs/solvers.md has no {kind.__name__}"
