@@ -160,7 +160,7 @@ class History(Sequence[Mapping[str, Any]]):
     estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
     read, ``sweeps`` and ``wire_bytes``, those of the sums, were each partition a machine that sends its own;
     for solvers that have one also the length of the next ``step``. `solver` is the solver with its settings,
-    and `reason` why it was chosen.
+    `reason` why it was chosen, and `regime` whether it trains "parallel" or "distributed".
 
     Examples
     --------
@@ -174,6 +174,7 @@ class History(Sequence[Mapping[str, Any]]):
         self._rows: list[dict[str, Any]] = []
         self.solver = ""
         self.reason = ""
+        self.regime = ""
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         self._rows.append(dict(row))

@@ -697,3 +697,51 @@ def test_an_early_interrupt_of_a_refit_keeps_the_whole_model():
     with pytest.raises(KeyboardInterrupt):
         est.set_params(engine=Interrupted, solver="lbfgs").fit(XP, np.where(YP == "yes", "apple", "pear"))
     assert (est.predict(XP) == before).all()
+
+
+# -- regimes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("est", "regime", "solver"),
+    [
+        (daskgd.LogisticRegression(), "auto", "SubsampledNewton"),
+        (daskgd.LogisticRegression(), "parallel", "SubsampledNewton"),
+        (daskgd.LogisticRegression(), "distributed", "GIANT"),
+        (daskgd.LogisticRegression(l1_ratio=1.0), "distributed", "ADMM"),
+        (daskgd.Ridge(), "distributed", "GIANT"),
+        (daskgd.LinearSVR(max_iter=3), "distributed", "LocalSGD"),
+        (daskgd.Perceptron(max_iter=3), "auto", "LocalGD"),
+        (daskgd.MLPClassifier((3,), max_iter=3), "parallel", "LBFGS"),
+        (daskgd.MLPClassifier((3,), max_iter=3), "distributed", "LocalSGD"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else type(v).__name__,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_regime_chooses_a_solver_and_says_so(est, regime, solver):
+    est, y = clone(est).set_params(regime=regime), (YP[0] == YP).astype(float)
+    plan = str(est.plan(XP, y))
+    est.fit(XP, y)
+    assert est.history_.solver.startswith(f"{solver}(")
+    assert est.history_.regime == (
+        "distributed" if solver in ("GIANT", "ADMM", "LocalGD", "LocalSGD") else "parallel"
+    )
+    assert f"({est.history_.regime})" in plan
+
+
+@pytest.mark.parametrize(
+    ("est", "regime", "words"),
+    [
+        (
+            daskgd.LogisticRegression(solver="lbfgs"),
+            "distributed",
+            r"is distributed, as regime says, got LBFGS",
+        ),
+        (daskgd.LogisticRegression(solver="giant"), "parallel", r"is parallel, as regime says, got GIANT"),
+        (daskgd.Perceptron(), "parallel", r"got LocalGD"),
+        (daskgd.Ridge(), "both", r"expected regime to be 'auto' or 'parallel' or 'distributed', got 'both'"),
+    ],
+)
+def test_a_solver_of_the_other_regime_is_refused(est, regime, words):
+    with pytest.raises(ValueError, match=words):
+        clone(est).set_params(regime=regime).fit(XP, YP[0] == YP)

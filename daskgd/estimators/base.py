@@ -177,9 +177,21 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """The solver, ready to use, and why this one; `shape` is None while no data is known."""
         automatic = isinstance(self.solver, str) and self.solver == "auto"
         choice = self._auto(shape) if automatic else self._named(shape)
+        if self.regime not in ("auto", choice.solver.regime):
+            if automatic:
+                choice = self._other(shape)
+            if choice.solver.regime != self.regime:
+                raise ValueError(
+                    f"{type(self).__name__}: expected a solver that is {self.regime}, as regime says, got "
+                    f"{choice.solver!r}, which is {choice.solver.regime}; take regime='auto', or another one"
+                )
         if "seed" in choice.solver.get_params() and choice.solver.get_params()["seed"] is None:
             choice.solver.set_params(seed=int(self.random_state or 0))
         return choice
+
+    def _other(self, shape: Shape | None) -> SolverChoice:
+        """What ``solver="auto"`` means in the other regime than that of its own choice."""
+        return self._auto(shape)
 
     def _named(self, shape: Shape | None) -> SolverChoice:
         """The solver that was given, by name or as an object."""
@@ -298,6 +310,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         shape = self._shape(dataset)
         choice = self._choice(shape)
         run.history.solver, run.history.reason = repr(choice.solver), choice.reason
+        run.history.regime = choice.solver.regime
         low = self._loss(2)
         first = Survey(self._classification, low.low, low.low_included)
         if run.found is None:

@@ -9,7 +9,18 @@ from daskgd.losses import Loss, Squared
 from daskgd.penalties import Penalty
 from daskgd.problems import Shape
 from daskgd.sampling import Sample
-from daskgd.solvers import ADMM, FISTA, GIANT, LBFGS, NAMES, Gram, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers import (
+    ADMM,
+    FISTA,
+    GIANT,
+    LBFGS,
+    NAMES,
+    Gram,
+    LocalSGD,
+    ProximalNewton,
+    Solver,
+    SubsampledNewton,
+)
 from daskgd.solvers.subsampled_newton import DENSE
 
 GRAM_FEATURES = 2000
@@ -46,6 +57,15 @@ def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
     return SolverChoice(
         SubsampledNewton(), f"{kind} loss, smooth penalty: Newton steps from a sample, checked on all rows"
     )
+
+
+def choose_local(loss: Loss, penalty: Penalty) -> SolverChoice:
+    """What ``solver="auto"`` means with ``regime="distributed"``, for a linear model."""
+    if not penalty.smooth:
+        return SolverChoice(ADMM(), "asked to train apart, a penalty with L1: copies that come to agree")
+    if loss.smooth:
+        return SolverChoice(GIANT(), "asked to train apart, a smooth loss: averages of local Newton steps")
+    return SolverChoice(LocalSGD(), "asked to train apart, a loss with kinks: averages of local steps")
 
 
 def solver_named(estimator: str, solver: Any) -> SolverChoice:

@@ -259,7 +259,7 @@ class LogisticRegression(Probable, _Classifier):
         Whether to fit an intercept.
     class_weight : mapping, "balanced" or None
         Factors on the weights of classes, as in scikit-learn.
-    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -302,6 +302,7 @@ class LogisticRegression(Probable, _Classifier):
         class_weight: Mapping[Any, float] | str | None = None,
         random_state: int | None = None,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         max_iter: int = 1000,
         verbose: int = 0,
@@ -320,6 +321,7 @@ class LogisticRegression(Probable, _Classifier):
         self.class_weight = class_weight
         self.random_state = random_state
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.max_iter = max_iter
         self.verbose = verbose
@@ -404,7 +406,7 @@ class LinearSVC(_Classifier):
         Must be "ovr" and 1.
     fit_intercept, class_weight :
         As in :class:`LogisticRegression`.
-    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -445,6 +447,7 @@ class LinearSVC(_Classifier):
         random_state: int | None = None,
         max_iter: int = 1000,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,
@@ -463,6 +466,7 @@ class LinearSVC(_Classifier):
         self.random_state = random_state
         self.max_iter = max_iter
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.memory = memory
         self.engine = engine
@@ -509,7 +513,7 @@ class Perceptron(_Classifier):
         As in :class:`LogisticRegression`.
     solver : str or Solver
         ``"auto"`` is ``LocalGD(step=eta0, local_steps=10)``.
-    max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    regime, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -557,6 +561,7 @@ class Perceptron(_Classifier):
         class_weight: Mapping[Any, float] | str | None = None,
         warm_start: bool = False,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,
@@ -578,6 +583,7 @@ class Perceptron(_Classifier):
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.memory = memory
         self.engine = engine
@@ -655,3 +661,6 @@ class Perceptron(_Classifier):
             LocalGD(step=float(self.eta0), local_steps=10),
             "the perceptron's rule, in every partition, and averaged: it separates what can be separated",
         )
+
+    def _other(self, shape: Shape | None) -> SolverChoice:
+        return self._auto(shape)  # there is no parallel rule

@@ -247,6 +247,7 @@ class _LogLink(_Deviance):
         alpha: float = 1.0,
         fit_intercept: bool = True,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         max_iter: int = 1000,
         tol: float = 1e-6,
         warm_start: bool = False,
@@ -259,6 +260,7 @@ class _LogLink(_Deviance):
         self.alpha = alpha
         self.fit_intercept = fit_intercept
         self.solver = solver
+        self.regime = regime
         self.max_iter = max_iter
         self.tol = tol
         self.warm_start = warm_start
@@ -282,7 +284,7 @@ class PoissonRegressor(_LogLink):
     ----------
     alpha : float
         Strength of the penalty.
-    fit_intercept, solver, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
+    fit_intercept, solver, regime, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -317,7 +319,7 @@ class GammaRegressor(_LogLink):
     ----------
     alpha : float
         Strength of the penalty.
-    fit_intercept, solver, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
+    fit_intercept, solver, regime, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -356,7 +358,7 @@ class TweedieRegressor(_Deviance):
         Strength of the penalty.
     link : "auto", "identity" or "log"
         "auto" is the identity for a power of 0 and the logarithm for others: there are no other combinations.
-    fit_intercept, solver, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
+    fit_intercept, solver, regime, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -389,6 +391,7 @@ class TweedieRegressor(_Deviance):
         fit_intercept: bool = True,
         link: str = "auto",
         solver: str | Solver = "auto",
+        regime: str = "auto",
         max_iter: int = 1000,
         tol: float = 1e-6,
         warm_start: bool = False,
@@ -403,6 +406,7 @@ class TweedieRegressor(_Deviance):
         self.fit_intercept = fit_intercept
         self.link = link
         self.solver = solver
+        self.regime = regime
         self.max_iter = max_iter
         self.tol = tol
         self.warm_start = warm_start

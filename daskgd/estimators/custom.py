@@ -144,6 +144,8 @@ class CustomClassifier(_Custom, Probable):
     solver : "auto", "lbfgs", "adam", another name, or a Solver
         "adam" steps by mini-batches in every partition and averages (:class:`LocalSGD`); "auto" is "lbfgs"
         for up to 10,000 rows, else "adam".
+    regime : "auto", "parallel" or "distributed"
+        As in :class:`LinearRegression`.
     step, batch_size :
         Of "adam".
     max_iter : int
@@ -184,6 +186,7 @@ class CustomClassifier(_Custom, Probable):
         *,
         alpha: float = 0.0,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         step: float = 0.001,
         batch_size: int = BATCH,
         max_iter: int = 200,
@@ -198,6 +201,7 @@ class CustomClassifier(_Custom, Probable):
         self.loss = loss
         self.alpha = alpha
         self.solver = solver
+        self.regime = regime
         self.step = step
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -249,6 +253,7 @@ class CustomRegressor(_Custom, Regression):
         *,
         alpha: float = 0.0,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         step: float = 0.001,
         batch_size: int = BATCH,
         max_iter: int = 200,
@@ -263,6 +268,7 @@ class CustomRegressor(_Custom, Regression):
         self.loss = loss
         self.alpha = alpha
         self.solver = solver
+        self.regime = regime
         self.step = step
         self.batch_size = batch_size
         self.max_iter = max_iter

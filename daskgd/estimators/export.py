@@ -9,7 +9,7 @@ from sklearn import linear_model, neural_network, svm
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
-HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale"}
+HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale", "regime"}
 """Parameters that say how to fit here: those of the same name there mean something else, or nothing."""
 
 

@@ -19,6 +19,9 @@ TYPES = types_of(NAMES.values())
 
 Options = Mapping[str, Any] | None
 
+WORDS = ("solver", "reason", "regime")
+"""What a history says beside its rows."""
+
 LEFT_OUT = {"_stored"}
 """Attributes that are of this machine: where the rows of the fit are."""
 
@@ -43,7 +46,12 @@ def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Op
         "estimator": name,
         "parameters": parameters,
         "attributes": attributes,
-        "history": {"rows": [dict(r) for r in history], "solver": history.solver, "reason": history.reason},
+        "history": {
+            "rows": [dict(r) for r in history],
+            "solver": history.solver,
+            "reason": history.reason,
+            "regime": history.regime,
+        },
     }
     try:
         data = pack(said, TYPES)
@@ -120,7 +128,8 @@ def _model(said: Any) -> Any:
     history = History()
     for row in said["history"]["rows"]:
         history(row)
-    history.solver, history.reason = str(said["history"]["solver"]), str(said["history"]["reason"])
+    for name in WORDS:
+        setattr(history, name, str(said["history"].get(name, "")))
     estimator.history_ = history
     return estimator
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.choosing import SolverChoice, choose
+from daskgd.estimators.choosing import SolverChoice, choose, choose_local
 from daskgd.estimators.fitting import Run
 from daskgd.estimators.inference import Summary, check_summary, summarised
 from daskgd.estimators.parameters import FLAG, SCALE, check_parameters
@@ -51,6 +51,9 @@ class LinearEstimator(Estimator):
 
     def _auto(self, shape: Shape | None) -> SolverChoice:
         return choose(self._loss(2).softened(1.0), L1(1.0) if self._has_l1() else L2(), shape)
+
+    def _other(self, shape: Shape | None) -> SolverChoice:
+        return choose_local(self._loss(2), L1(1.0) if self._has_l1() else L2())
 
     def _strength(self, model: Linear, weight: float) -> Penalty:
         """The penalty on the parameters of the model, for data of this total weight."""

@@ -25,7 +25,7 @@ from daskgd.models import ACTIVATIONS, MLP, Model
 from daskgd.penalties import L2, Penalty
 from daskgd.problems import Problem, Shape
 from daskgd.queries import SurveyAnswer
-from daskgd.solvers import LBFGS, SGD, LocalGD, LocalSGD, Solver
+from daskgd.solvers import LBFGS, SGD, Adam, LocalGD, LocalSGD, Solver
 from daskgd.solvers.base import in_unit_interval, is_count, is_positive
 from daskgd.watch import Watcher
 from daskgd.watchers import EarlyStopping, Plateau
@@ -54,6 +54,17 @@ class Trained(Estimator):
         return SolverChoice(
             self._adam(shape),
             f"more than {FEW_ROWS:,} rows: Adam's steps by mini-batches in every partition, and averages",
+        )
+
+    def _other(self, shape: Shape | None) -> SolverChoice:
+        if self.regime == "distributed":
+            return SolverChoice(self._adam(shape), "asked to train apart: Adam's steps in every partition")
+        if shape is None or shape.n_rows <= FEW_ROWS:
+            return SolverChoice(LBFGS(), f"asked for one step at a time, up to {FEW_ROWS:,} rows")
+        adam = self._adam(shape)
+        return SolverChoice(
+            Adam(step=adam.step),
+            f"asked for one step at a time, more than {FEW_ROWS:,} rows: Adam's, by blocks",
         )
 
     def _adam(self, shape: Shape | None) -> LocalSGD:
@@ -276,6 +287,8 @@ class MLPClassifier(_Perceptrons, Probable):
         "adam" and "sgd" step by mini-batches in every partition and average (:class:`LocalSGD`): an iteration
         is one read of the data and one pass over each partition's rows. "auto" is "lbfgs" for up to 10,000
         rows, else "adam".
+    regime : "auto", "parallel" or "distributed"
+        As in :class:`LinearRegression`.
     alpha : float
         Strength of the penalty.
     batch_size : int or "auto"
@@ -330,6 +343,7 @@ class MLPClassifier(_Perceptrons, Probable):
         activation: str = "relu",
         *,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
@@ -357,6 +371,7 @@ class MLPClassifier(_Perceptrons, Probable):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.solver = solver
+        self.regime = regime
         self.alpha = alpha
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -475,6 +490,7 @@ class MLPRegressor(_Perceptrons, Regression):
         activation: str = "relu",
         *,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
@@ -503,6 +519,7 @@ class MLPRegressor(_Perceptrons, Regression):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.solver = solver
+        self.regime = regime
         self.alpha = alpha
         self.batch_size = batch_size
         self.learning_rate = learning_rate

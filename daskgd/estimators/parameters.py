@@ -60,6 +60,7 @@ SCALE: Rule = (
 )
 
 COMMON: dict[str, Rule] = {
+    "regime": is_one_of("auto", "parallel", "distributed"),
     "max_iter": (is_count, "a whole number >= 1"),
     "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
     "memory": (

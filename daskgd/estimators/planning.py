@@ -344,7 +344,7 @@ class Plan:
             "data": f"{self.n_rows:,} rows x {self.n_features:,} features, "
             f"{_counted(self.n_blocks, 'block')} of {format_bytes(self.block_bytes)}",
             "solver": f"{self.solver!r}, {sample}",
-            "why": self.reason,
+            "why": f"{self.reason} ({self.solver.regime})",
             "sweeps": self.sweeps,
             "each": f"{format_bytes(self.sweep_bytes)}; {rest}",
             "tasks": tasks,

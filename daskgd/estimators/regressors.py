@@ -167,6 +167,11 @@ class LinearRegression(_LeastSquares):
         ``"auto"`` chooses by loss, penalty and size (``est.plan(X)`` says what, and why); else a name
         (``"gram"``, ``"subsampled_newton"``, ``"proximal_newton"``, ``"newton"``, ``"lbfgs"``, ...) or a
         solver object.
+    regime : "auto", "parallel" or "distributed"
+        Whether all blocks make each step together, or partitions train copies of their own that are brought
+        together, and with ``solver="auto"`` which solver does so. "auto" is what needs the fewest reads of
+        the data: parallel for linear models; distributed for others with many rows. It follows from model
+        and data alone, never from times measured, as results must not depend on the cluster.
     scale : "auto" or bool
         Whether the solver works on standardised features: algebra on the parameters, no copy of X. Penalty
         and attributes stay in the units of X, so that only the path changes, not the minimum (where that is
@@ -224,6 +229,7 @@ class LinearRegression(_LeastSquares):
         n_jobs: None = None,
         positive: bool = False,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         max_iter: int = 1000,
         tol: float = 1e-6,
@@ -238,6 +244,7 @@ class LinearRegression(_LeastSquares):
         self.n_jobs = n_jobs
         self.positive = positive
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.max_iter = max_iter
         self.tol = tol
@@ -261,7 +268,7 @@ class Ridge(_LeastSquares):
     alpha : float or array ``(k,)``
         Strength of the penalty, for all targets or one each.
     fit_intercept, copy_X, positive :
-    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -294,6 +301,7 @@ class Ridge(_LeastSquares):
         max_iter: int = 1000,
         tol: float = 1e-6,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         positive: bool = False,
         random_state: int | None = None,
@@ -308,6 +316,7 @@ class Ridge(_LeastSquares):
         self.max_iter = max_iter
         self.tol = tol
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.positive = positive
         self.random_state = random_state
@@ -336,7 +345,7 @@ class Lasso(_LeastSquares):
     precompute, selection :
         Must be False and "cyclic": they change nothing about the answer.
     fit_intercept, copy_X, positive :
-    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -373,6 +382,7 @@ class Lasso(_LeastSquares):
         random_state: int | None = None,
         selection: str = "cyclic",
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,
@@ -389,6 +399,7 @@ class Lasso(_LeastSquares):
         self.random_state = random_state
         self.selection = selection
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.memory = memory
         self.engine = engine
@@ -420,7 +431,7 @@ class ElasticNet(Lasso):
     precompute, selection :
         As in :class:`Lasso`.
     fit_intercept, copy_X, positive :
-    solver, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -452,6 +463,7 @@ class ElasticNet(Lasso):
         random_state: int | None = None,
         selection: str = "cyclic",
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,

@@ -31,7 +31,7 @@ class HuberRegressor(Regressor):
         Residuals beyond it, in units of the scale, are outliers; at least 1.
     alpha : float
         Strength of the penalty.
-    max_iter, warm_start, fit_intercept, tol, solver, scale, memory, engine, random_state, verbose :
+    max_iter, warm_start, fit_intercept, tol, solver, regime, scale, memory, engine, random_state, verbose :
         As in :class:`LinearRegression`; `scale` is about the features.
 
     Attributes
@@ -69,6 +69,7 @@ class HuberRegressor(Regressor):
         fit_intercept: bool = True,
         tol: float = 1e-6,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,
@@ -82,6 +83,7 @@ class HuberRegressor(Regressor):
         self.fit_intercept = fit_intercept
         self.tol = tol
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.memory = memory
         self.engine = engine
@@ -121,7 +123,7 @@ class QuantileRegressor(Regressor):
         ``"auto"``, or as in :class:`LinearRegression`; there are no linear programs here.
     solver_options :
         Must be None: options are the solver's arguments, as in ``ProximalNewton(rows_per_parameter=500)``.
-    fit_intercept, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    regime, fit_intercept, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -159,6 +161,7 @@ class QuantileRegressor(Regressor):
         alpha: float = 1.0,
         fit_intercept: bool = True,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         solver_options: None = None,
         scale: str | bool = "auto",
         max_iter: int = 1000,
@@ -173,6 +176,7 @@ class QuantileRegressor(Regressor):
         self.alpha = alpha
         self.fit_intercept = fit_intercept
         self.solver = solver
+        self.regime = regime
         self.solver_options = solver_options
         self.scale = scale
         self.max_iter = max_iter
@@ -212,7 +216,7 @@ class LinearSVR(Regressor):
         Must be 1: the intercept is not penalised.
     dual : "auto" or False
         There is no dual solver.
-    tol, fit_intercept, verbose, random_state, max_iter, solver, scale, memory, engine, warm_start :
+    tol, fit_intercept, verbose, random_state, max_iter, solver, regime, scale, memory, engine, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -253,6 +257,7 @@ class LinearSVR(Regressor):
         random_state: int | None = None,
         max_iter: int = 1000,
         solver: str | Solver = "auto",
+        regime: str = "auto",
         scale: str | bool = "auto",
         memory: Any = "auto",
         engine: Choice = None,
@@ -269,6 +274,7 @@ class LinearSVR(Regressor):
         self.random_state = random_state
         self.max_iter = max_iter
         self.solver = solver
+        self.regime = regime
         self.scale = scale
         self.memory = memory
         self.engine = engine

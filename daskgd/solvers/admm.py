@@ -157,6 +157,7 @@ class ADMM(Solver):
     ADMM(rho=0.5, newton_steps=3, sample_bytes=16000000, seed=None)
     """
 
+    regime: ClassVar[str] = "distributed"
     needs_smooth_penalty: ClassVar[bool] = False
     needs_partitions: ClassVar[bool] = True
     needs_linear: ClassVar[bool] = True

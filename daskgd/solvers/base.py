@@ -122,6 +122,9 @@ class Solver:
     To add one: a file with ``start`` and ``iterate``, and an instance in ``daskgd.testing.SOLVERS``.
     """
 
+    regime: ClassVar[str] = "parallel"
+    """"parallel": all blocks make each step together; "distributed": partitions train copies of their own."""
+
     needs_smooth: ClassVar[bool] = True
     """Whether the loss must be smooth."""
 

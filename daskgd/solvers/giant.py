@@ -140,6 +140,7 @@ class GIANT(Solver):
     GIANT(sample_bytes=0, seed=None)
     """
 
+    regime: ClassVar[str] = "distributed"
     needs_partitions: ClassVar[bool] = True
     needs_linear: ClassVar[bool] = True
 

@@ -104,6 +104,7 @@ class LocalGD(Solver):
     LocalGD(step=0.1, local_steps=5, batch_size=None, seed=None)
     """
 
+    regime = "distributed"
     needs_smooth = False
     needs_partitions = True
     approximate = True

@@ -186,6 +186,7 @@ class LocalSGD(Solver):
     256
     """
 
+    regime: ClassVar[str] = "distributed"
     needs_smooth: ClassVar[bool] = False
     needs_partitions: ClassVar[bool] = True
     approximate: ClassVar[bool] = True
