@@ -21,6 +21,7 @@ COMMANDS = (
     "codecs",
     "monitoring",
     "local",
+    "neural",
 )
 
 

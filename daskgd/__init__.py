@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         LinearSVC,
         LinearSVR,
         LogisticRegression,
+        MLPClassifier,
+        MLPRegressor,
         Perceptron,
         PoissonRegressor,
         QuantileRegressor,
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
         TweedieRegressor,
         together,
     )
+    from daskgd.estimators.adapters import from_jax, from_torch
+    from daskgd.estimators.custom import CustomClassifier, CustomRegressor
     from daskgd.estimators.files import ModelError, load_model
     from daskgd.intake import as_dataset
+    from daskgd.models import MLP, Model
     from daskgd.readers import ingest
     from daskgd.solvers import (
         ADMM,
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
     )
     from daskgd.store import ChunkError, StoreError
     from daskgd.training import PartitionsDiffer
-    from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, ProgressBar
+    from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, Plateau, ProgressBar
     from daskgd.writing import write_dataset
 
 __version__ = "0.1.0"
@@ -65,6 +70,8 @@ _HOMES = {
         "LinearSVC",
         "LinearSVR",
         "LogisticRegression",
+        "MLPClassifier",
+        "MLPRegressor",
         "Perceptron",
         "PoissonRegressor",
         "QuantileRegressor",
@@ -72,7 +79,10 @@ _HOMES = {
         "TweedieRegressor",
         "together",
     ),
+    "daskgd.estimators.adapters": ("from_jax", "from_torch"),
+    "daskgd.estimators.custom": ("CustomClassifier", "CustomRegressor"),
     "daskgd.estimators.files": ("ModelError", "load_model"),
+    "daskgd.models": ("MLP", "Model"),
     "daskgd.readers": ("ingest",),
     "daskgd.solvers": (
         "ADMM",
@@ -92,7 +102,7 @@ _HOMES = {
     ),
     "daskgd.store": ("ChunkError", "StoreError"),
     "daskgd.training": ("PartitionsDiffer",),
-    "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "ProgressBar"),
+    "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "Plateau", "ProgressBar"),
     "daskgd.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -102,6 +112,7 @@ __all__ = [
     "FISTA",
     "GIANT",
     "LBFGS",
+    "MLP",
     "SGD",
     "Adam",
     "CSVLog",
@@ -109,6 +120,8 @@ __all__ = [
     "CheckpointError",
     "ChunkError",
     "ClusterLost",
+    "CustomClassifier",
+    "CustomRegressor",
     "Dataset",
     "EarlyStopping",
     "ElasticNet",
@@ -125,11 +138,15 @@ __all__ = [
     "LocalGD",
     "LocalSGD",
     "LogisticRegression",
+    "MLPClassifier",
+    "MLPRegressor",
+    "Model",
     "ModelError",
     "Newton",
     "NewtonCG",
     "PartitionsDiffer",
     "Perceptron",
+    "Plateau",
     "PoissonRegressor",
     "ProgressBar",
     "ProximalNewton",
@@ -139,6 +156,8 @@ __all__ = [
     "SubsampledNewton",
     "TweedieRegressor",
     "as_dataset",
+    "from_jax",
+    "from_torch",
     "ingest",
     "load_model",
     "open_dataset",

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.losses import Loss
-from daskgd.models import Linear
+from daskgd.models import Linear, Model
 from daskgd.penalties import Penalty
 
 Array = NDArray[Any]
@@ -86,11 +86,17 @@ class Problem:
     """
 
     loss: Loss
-    model: Linear
+    model: Model
     penalty: Penalty
     labels: Array | None = None
     class_weight: Array | None = None
     offset: Array | None = None
+
+    @property
+    def linear(self) -> Linear:
+        """The model, where it is linear; solvers that need that have said so."""
+        assert isinstance(self.model, Linear)
+        return self.model
 
     def looks_alike(self, other: Problem) -> bool:
         """Whether both make the same targets and weights of the rows, for the same loss."""
@@ -132,7 +138,7 @@ class Problem:
     def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
         """Output j as a problem of its own, and rows that suit it; for losses whose outputs are separate."""
         at = np.arange(self.model.size).reshape(-1, self.model.outputs)[:, j]
-        model, penalty = replace(self.model, outputs=1), self.penalty.take(at)
+        model, penalty = replace(self.linear, outputs=1), self.penalty.take(at)
         y, s = rows.y, rows.sample_weight
         assert y is not None
         if self.labels is None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from daskgd.draws import HALF, row_hash
 from daskgd.losses import TargetSummary
+from daskgd.models import Back
 from daskgd.problems import Problem, Rows, Tile, compute_dtype
 from daskgd.sums import CUT, Bad, Comoments, Labels, Maybe, Moments, Sums, coded, decoded, mixed
 
@@ -420,13 +421,13 @@ class Gradient(Query):
     w: Array
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        return self.at(problem.model.margins(self.w, tile.X), problem, tile)
+        return self.at(*problem.model.forward(self.w, tile.X), problem, tile)
 
-    def at(self, z: Array, problem: Problem, tile: Tile) -> Sums:
-        """The contribution of a tile whose margins are known."""
+    def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
+        """The contribution of a tile whose margins are known, and the way back from there."""
         y, s = tile.targets(problem)
         value, slope = problem.loss.value_and_slope(z, y)
-        total, gradient = _total(value, s), problem.model.adjoint(tile.X, _weighted(slope, s))
+        total, gradient = _total(value, s), back(_weighted(slope, s))
         _told(tile, total, gradient)
         return Sums(value=total, gradient=gradient, weight=_mass(tile, s))
 
@@ -440,10 +441,10 @@ class Gradient(Query):
 class Slope(Gradient):
     """The gradient at `w` ``(d,)`` and nothing else: answers ``(d,)``. Half the loss's work, about."""
 
-    def at(self, z: Array, problem: Problem, tile: Tile) -> Sums:
+    def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)
         slope = problem.loss.slope(z, y)
-        gradient = problem.model.adjoint(tile.X, _weighted(slope, s))
+        gradient = back(_weighted(slope, s))
         _told(tile, gradient)
         return Sums(gradient=gradient, weight=_mass(tile, s))
 
@@ -492,7 +493,7 @@ class Gradients(Query):
         W = np.zeros((problems[0].model.n_features + 1, LANES))
         alike: list[list[int]] = []
         for i, (lane, problem, query) in enumerate(zip(asked, problems, queries, strict=True)):
-            column = problem.model.in_units_of_X(query.w)[:, 0]
+            column = problem.linear.in_units_of_X(query.w)[:, 0]
             W[: len(column), lane] = column
             group = next((known for known in alike if problem.looks_alike(problems[known[0]])), None)
             if group is None:
@@ -504,7 +505,7 @@ class Gradients(Query):
         return 8 * LANES * (n_features + 3)
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        far = self.problems[0].model.far
+        far = self.problems[0].linear.far
         X = tile.X.astype(np.float64, copy=False) if far else tile.X
         W = np.require(self.W, X.dtype, ["C", "A"])
         Z = X @ W[:-1]
@@ -545,7 +546,7 @@ class Gradients(Query):
                 one,
                 Sums(
                     value=sums["value"][i] if "value" in sums else 0.0,
-                    gradient=one.model.from_units_of_X(sums["cross"][i][:, None], sums["total"][i]),
+                    gradient=one.linear.from_units_of_X(sums["cross"][i][:, None], sums["total"][i]),
                     weight=sums["weight"][i],
                 ),
             )
@@ -573,7 +574,7 @@ class Hessian(Query):
         """The sum over the rows of a tile whose margins are known."""
         y, s = tile.targets(problem)
         curve = _weighted(problem.loss.curve(z, y), s)
-        return problem.model.curvature(tile.design(problem.model), curve)
+        return problem.linear.curvature(tile.design(problem.linear), curve)
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         H: Array = sums["curvature"] / sums["weight"]
@@ -593,9 +594,9 @@ class Curvature(Query):
         return 8 * len(self.w) ** 2
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        z = problem.model.margins(self.w, tile.X)
+        z, back = problem.model.forward(self.w, tile.X)
         curvature = Hessian(self.w).at(z, problem, tile)
-        return Sums(curvature=curvature, **Gradient(self.w).at(z, problem, tile))
+        return Sums(curvature=curvature, **Gradient(self.w).at(z, back, problem, tile))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
         return *Gradient(self.w).answer(problem, sums), Hessian(self.w).answer(problem, sums)
@@ -644,7 +645,7 @@ class Hessians(Query):
     def of(cls, problems: tuple[Problem, ...], points: tuple[Array, ...], rows: Rows) -> Hessians:
         """With the basis that suits the rows."""
         every = max(len(rows) // BASIS_ROWS, 1)
-        A = problems[0].model.design(rows.X[::every])
+        A = problems[0].linear.design(rows.X[::every])
         values, vectors = np.linalg.eigh(A.T @ A / max(len(A), 1))
         root = np.sqrt(np.maximum(values, 1e-12 * max(values[-1], np.finfo(float).tiny)))
         return cls(problems, points, vectors / root, (vectors * root).T)
@@ -653,12 +654,12 @@ class Hessians(Query):
         return 8 * len(self.points) * len(self.basis) ** 2
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        D = (self.problems[0].model.design(tile.X) @ self.basis).astype(np.float32)
+        D = (self.problems[0].linear.design(tile.X) @ self.basis).astype(np.float32)
         found, weight = np.empty((len(self.points), *self.basis.shape)), np.empty(len(self.points))
         for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True)):
             y, s = tile.targets(one)
             curve = _weighted(one.loss.curve(one.model.margins(w, tile.X), y), s)
-            found[i] = one.model.curvature(D, curve.astype(np.float32))
+            found[i] = one.linear.curvature(D, curve.astype(np.float32))
             weight[i] = _mass(tile, s)
         return Sums(curvature=found, weight=weight)
 
@@ -681,7 +682,7 @@ class Product(Query):
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)
-        model = problem.model
+        model = problem.linear
         curve = problem.loss.curve(model.margins(self.w, tile.X), y)
         dz = model.margins(self.v, tile.X)
         bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
@@ -698,8 +699,8 @@ class Product(Query):
 class Line(Query):
     """The objective along ``w + t d`` for all t in `steps` ``(m,)``: a whole line search in one sweep.
 
-    Answers ``(values, slopes)``, both ``(m,)``: f and its derivative by t. Margins are linear in t, so
-    that any number of steps costs two products with X.
+    Answers ``(values, slopes)``, both ``(m,)``: f and its derivative by t. Where margins are linear in t, any
+    number of steps costs two products with X; other models go forward and back for each.
     """
 
     name: ClassVar[str] = "line"
@@ -708,6 +709,8 @@ class Line(Query):
     steps: Array
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
+        if not problem.model.linear:
+            return self._bent(problem, tile)
         y, s = tile.targets(problem)
         z = problem.model.margins(self.w, tile.X)
         dz = problem.model.margins(self.d, tile.X)
@@ -719,6 +722,12 @@ class Line(Query):
             slopes[j] = np.sum(_total(slope, s))
         _told(tile, values, slopes)
         return Sums(values=values, slopes=slopes, weight=_mass(tile, s))
+
+    def _bent(self, problem: Problem, tile: Tile) -> Sums:
+        found = [Gradient(self.w + t * self.d).tile(problem, tile) for t in self.steps]
+        values = np.array([one["value"] for one in found], dtype=float)
+        slopes = np.array([one["gradient"] @ self.d for one in found], dtype=float)
+        return Sums(values=values, slopes=slopes, weight=_mass(tile, tile.targets(problem)[1]))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[Array, Array]:
         W = sums["weight"]
@@ -748,6 +757,8 @@ class Score(Query):
         bad_X = Bad()
         if not np.isfinite(z).all():  # float32 may have overflowed
             z = problem.model.margins(self.w, tile.X.astype(np.float64))
+            bad_X = Bad.nonfinite(tile.X, tile.numbers)
+        elif not problem.model.linear:  # units saturate: margins may be finite where X is not
             bad_X = Bad.nonfinite(tile.X, tile.numbers)
         bad_y, bad_s = Bad.nonfinite(y, tile.numbers), Bad.weights(s, tile.numbers)
         found = {"n_rows": len(z), "bad_X": bad_X, "bad_y": bad_y, "bad_s": bad_s}

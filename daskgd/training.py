@@ -413,7 +413,7 @@ class _Sweep:
         if lane is None or not isinstance(ask.query, Gradient) or not ask.problem.model.one_column:
             return None
         for nth in count():  # a fit that asks for several has a lane in as many stacks
-            key = lane // LANES, ask.problem.model.far, type(ask.query), nth
+            key = lane // LANES, ask.problem.linear.far, type(ask.query), nth
             stack = self.stacks.setdefault(key, {})
             if lane % LANES not in stack:
                 break
@@ -513,7 +513,7 @@ def here(asked: Sequence[Here], lanes: Sequence[int | None], threads: int = 1) -
         if lane is None or type(one.query) is not Hessian or not Hessians.suit(one.problem, rows):
             alone.append(at)
             continue
-        alike = (s for s in stacks if asked[s[0]].problem.model.designs_alike(one.problem.model))
+        alike = (s for s in stacks if asked[s[0]].problem.linear.designs_alike(one.problem.linear))
         stack = next(alike, None)
         if stack is None:
             stacks.append(stack := [])

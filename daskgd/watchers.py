@@ -209,7 +209,7 @@ class CSVLog:
     >>> path = tempfile.mkdtemp() + "/fit.csv"
     >>> est = daskgd.Ridge().fit([[0.0], [1.0]], [0.0, 1.0], watch=daskgd.CSVLog(path))
     >>> Path(path).read_text().splitlines()[0]
-    'fit,iteration,loss,gradient_norm,gap,seconds,bytes,sweeps'
+    'fit,iteration,loss,gradient_norm,gap,seconds,bytes,sweeps,wire_bytes'
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -238,7 +238,86 @@ class CSVLog:
             csv.DictWriter(file, self._names, extrasaction="ignore").writerow({"fit": fit, **row})
 
 
-class EarlyStopping:
+class _Patience:
+    """Stop when a score no longer rises, with the model that had the best, also across checkpoints."""
+
+    def __init__(self, patience: int, min_delta: float) -> None:
+        name = type(self).__name__
+        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
+            raise ValueError(f"{name}: expected patience to be a whole number >= 1, got {patience!r}")
+        if not (isinstance(min_delta, float | int) and math.isfinite(min_delta) and min_delta >= 0):
+            raise ValueError(f"{name}: expected min_delta to be a number >= 0, got {min_delta!r}")
+        self.patience, self.min_delta = patience, min_delta
+        self._best: dict[str, Iterated] = {}
+        self._waited: dict[str, int] = {}
+
+    def _score(self, row: Any) -> float:
+        """Of an iteration, from its row of the history."""
+        raise NotImplementedError
+
+    def spent(self, fit: str) -> bool:
+        """Whether a fit waited in vain."""
+        return self._waited.get(fit, 0) >= self.patience
+
+    def __call__(self, event: Event) -> Iterated | None:
+        fit = event.fit
+        if isinstance(event, Began):
+            if not event.rows:
+                self._best.pop(fit, None)
+                self._waited[fit] = 0
+            elif self.spent(fit):  # it had stopped when it was kept
+                return self._best[fit]
+        elif isinstance(event, Iterated):
+            best = self._best.get(fit)
+            if best is None or self._score(event.row) > self._score(best.row) + self.min_delta:
+                self._best[fit], self._waited[fit] = event, 0
+            else:
+                self._waited[fit] += 1
+                if self.spent(fit):
+                    return best
+        return None
+
+    @property
+    def memory(self) -> list[Any]:
+        """For each fit its name, how long it has waited, and the row and parameters of its best."""
+        return [(fit, self._waited[fit], dict(best.row), best.w) for fit, best in self._best.items()]
+
+    @memory.setter
+    def memory(self, memory: list[Any]) -> None:
+        for fit, waited, row, w in memory:
+            self._waited[fit], self._best[fit] = waited, Iterated(fit, row, w, lambda: None)
+
+
+class Plateau(_Patience):
+    """Stop when the loss no longer falls: when `patience` iterations in a row did not lower it so.
+
+    For solvers that estimate no gap, such as those that step by mini-batches.
+
+    Parameters
+    ----------
+    patience : int
+    min_delta : float
+        By how much a loss must be lower to count.
+
+    Examples
+    --------
+    >>> import daskgd
+    >>> est = daskgd.Ridge(solver=daskgd.GradientDescent(step=0.1), tol=0, max_iter=1000)
+    >>> stop = daskgd.Plateau(patience=3, min_delta=1e-6)
+    >>> est = est.fit([[0.0], [1.0], [3.0]], [0.0, 1.0, 3.0], watch=stop)
+    >>> est.outcome_, est.n_iter_ < 1000
+    ('stopped', True)
+    """
+
+    def __init__(self, *, patience: int = 10, min_delta: float = 1e-4) -> None:
+        super().__init__(patience, min_delta)
+
+    def _score(self, row: Any) -> float:
+        loss = float(row["loss"])
+        return -loss if math.isfinite(loss) else -math.inf
+
+
+class EarlyStopping(_Patience):
     """Stop when the score on rows that are set aside no longer rises, with the model that had the best.
 
     After each iteration the model is scored, in a sweep over those rows; the score stands in the history as
@@ -269,43 +348,15 @@ class EarlyStopping:
     def __init__(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, patience: int = 3, min_delta: float = 0.0
     ) -> None:
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise ValueError(f"EarlyStopping: expected patience to be a whole number >= 1, got {patience!r}")
-        if not (isinstance(min_delta, float | int) and math.isfinite(min_delta) and min_delta >= 0):
-            raise ValueError(f"EarlyStopping: expected min_delta to be a number >= 0, got {min_delta!r}")
+        super().__init__(patience, min_delta)
         self.rows = (X, y, sample_weight)
-        self.patience, self.min_delta = patience, min_delta
-        self._best: dict[str, Iterated] = {}
-        self._waited: dict[str, int] = {}
+
+    def _score(self, row: Any) -> float:
+        return float(row["validation_score"])
 
     def __call__(self, event: Event) -> Iterated | None:
-        fit = event.fit
-        if isinstance(event, Began):
-            if not event.rows:
-                self._best.pop(fit, None)
-                self._waited[fit] = 0
-            elif self._waited.get(fit, 0) >= self.patience:  # it had stopped when it was kept
-                return self._best[fit]
-        elif isinstance(event, Iterated):
-            score = float(event.model().score(*self.rows))
-            event.row["validation_score"] = score
-            best = self._best.get(fit)
-            if best is None or score > best.row["validation_score"] + self.min_delta:
-                self._best[fit], self._waited[fit] = event, 0
-            else:
-                self._waited[fit] += 1
-                if self._waited[fit] >= self.patience:
-                    return best
+        if isinstance(event, Iterated):
+            event.row["validation_score"] = float(event.model().score(*self.rows))
         elif isinstance(event, Ended) and event.outcome != "interrupted":
-            return self._best.get(fit)
-        return None
-
-    @property
-    def memory(self) -> list[Any]:
-        """For each fit its name, how long it has waited, and the row and parameters of its best."""
-        return [(fit, self._waited[fit], dict(best.row), best.w) for fit, best in self._best.items()]
-
-    @memory.setter
-    def memory(self, memory: list[Any]) -> None:
-        for fit, waited, row, w in memory:
-            self._waited[fit], self._best[fit] = waited, Iterated(fit, row, w, lambda: None)
+            return self._best.get(event.fit)
+        return super().__call__(event)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.linalg import LinAlgWarning
-from sklearn import linear_model, svm
+from sklearn import linear_model, neural_network, svm
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, SkipTestWarning
 from sklearn.model_selection import GridSearchCV
@@ -102,9 +102,11 @@ def test_grid_search():
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_exports_predict_the_same(name, intercept):
+    if not intercept and "fit_intercept" not in made(name).get_params():
+        pytest.skip("its intercepts are not optional")
     params = {} if intercept else {"fit_intercept": False}
     targets = [LABELS, BINARY] if name in CLASSIFIERS else [AMOUNTS]
-    if name in ("LinearRegression", "Ridge"):
+    if name in ("LinearRegression", "Ridge", "MLPRegressor"):
         targets.append(np.column_stack([AMOUNTS, COUNTS]))
     for y in targets:
         ours = fitted(name, y, **params)
@@ -120,12 +122,12 @@ def test_exports_predict_the_same(name, intercept):
                 else:
                     assert (got == expected).all()
         assert theirs.score(X, y) == pytest.approx(ours.score(X, y), rel=1e-9, abs=1e-12)
-        there = getattr(linear_model, name, None) or getattr(svm, name)
+        there = next(getattr(m, name) for m in (linear_model, neural_network, svm) if hasattr(m, name))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             native = there(**params).fit(X, y)
             clone(theirs).fit(X, y)
-        for attribute in ("coef_", "intercept_", "n_iter_", "classes_", "n_features_in_"):
+        for attribute in ("coef_", "intercept_", "n_iter_", "n_layers_", "classes_", "n_features_in_"):
             a, b = (getattr(est, attribute, "none") for est in (native, theirs))
             assert np.shape(a) == np.shape(b), attribute
             assert np.asarray(a).dtype == np.asarray(b).dtype, attribute

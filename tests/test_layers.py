@@ -28,10 +28,11 @@ engines.placement engines.preflight intake
 engines.residency
 engines.graph
 """
-"""The rooms below the top, lowest first: each imports only from lines above its own. ``losses`` and
-``solvers`` stand for their folders, whose files may use each other. Rooms that are not listed sit on top."""
+"""The rooms below the top, lowest first: each imports only from lines above its own. ``losses``,
+``models`` and ``solvers`` stand for their folders, whose files may use each other. Rooms that are not
+listed sit on top."""
 
-FOLDERS = ("losses", "solvers")
+FOLDERS = ("losses", "models", "solvers")
 
 LEVEL = {room: level for level, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
 TOP = len(LEVEL)

@@ -3,6 +3,7 @@
 from daskgd.estimators.classifiers import LinearSVC, LogisticRegression, Perceptron
 from daskgd.estimators.counts import GammaRegressor, PoissonRegressor, TweedieRegressor
 from daskgd.estimators.grid import together
+from daskgd.estimators.neural import MLPClassifier, MLPRegressor
 from daskgd.estimators.regressors import ElasticNet, Lasso, LinearRegression, Ridge
 from daskgd.estimators.robust import HuberRegressor, LinearSVR, QuantileRegressor
 
@@ -15,6 +16,8 @@ __all__ = [
     "LinearSVC",
     "LinearSVR",
     "LogisticRegression",
+    "MLPClassifier",
+    "MLPRegressor",
     "Perceptron",
     "PoissonRegressor",
     "QuantileRegressor",

@@ -21,22 +21,19 @@ from daskgd.checkpoint import Checkpoint
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import check_engine, opened
 from daskgd.estimators.callbacks import CallbackSupportMixin, Stopped
-from daskgd.estimators.choosing import SolverChoice, choose, solver_named
+from daskgd.estimators.choosing import SolverChoice, solver_named
 from daskgd.estimators.export import exported
 from daskgd.estimators.files import save_model
 from daskgd.estimators.fitting import Run, run_fits
-from daskgd.estimators.inference import Stored, Summary, check_summary, summarised
+from daskgd.estimators.inference import Stored
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.estimators.planning import Plan
-from daskgd.estimators.smoothing import sharpened
 from daskgd.intake import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
 from daskgd.losses import Loss, TargetSummary
-from daskgd.models import Linear
-from daskgd.penalties import L1, L2, ElasticNet, Penalty
+from daskgd.models import Model
 from daskgd.problems import Problem, Shape, compute_dtype
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
-from daskgd.solvers import FISTA, NAMES, ProximalNewton, Solver, SubsampledNewton
-from daskgd.solvers.subsampled_newton import DENSE
+from daskgd.solvers import NAMES, Solver, SubsampledNewton
 from daskgd.sums import Bad
 from daskgd.training import Fit, Result, Stop, loop
 from daskgd.watch import Iterated, Watcher, watchers_of
@@ -44,11 +41,12 @@ from daskgd.watch import Iterated, Watcher, watchers_of
 Array = NDArray[Any]
 
 
-class LinearEstimator(CallbackSupportMixin, BaseEstimator):
-    """Base of the estimators with a linear model.
+class Estimator(CallbackSupportMixin, BaseEstimator):
+    """Base of all estimators.
 
-    Subclasses say what their parameters may be (`_rules`), which loss they mean (`_loss`), and how strong the
-    penalty is (`_strengths`); mixins of scikit-learn make them classifiers or regressors.
+    Subclasses say what their parameters may be (`_rules`), which loss, model and penalty they mean (`_loss`,
+    `_problem`, `_specimen`), where a fit begins (`_initial`) and what it leaves (`_settle`, `_model`); mixins
+    of scikit-learn make them classifiers or regressors.
     """
 
     _classification: ClassVar[bool] = False
@@ -62,32 +60,21 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
     def _loss(self, n_classes: int) -> Loss:
         raise NotImplementedError
 
-    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
-        """Of ``|w|`` and of ``|w|**2 / 2`` in the mean objective, for data of this total weight: numbers, or
-        one per output ``(k,)``."""
-        raise NotImplementedError
-
-    def _has_l1(self) -> bool:
-        """Whether the penalty has an L1 part, or a sign to keep."""
-        return False
-
     def _auto(self, shape: Shape | None) -> SolverChoice:
         """What ``solver="auto"`` means for data of this shape."""
-        return choose(self._loss(2).softened(1.0), L1(1.0) if self._has_l1() else L2(), shape)
+        raise NotImplementedError
 
-    def _penalty(self, model: Linear, weight: float) -> Penalty:
-        """The penalty on the parameters of the model, for data of this total weight."""
-        l1, l2 = (np.broadcast_to(s, (model.outputs,)) for s in self._strengths(weight, model.outputs))
-        if not (np.isfinite(l1).all() and np.isfinite(l2).all()):
-            raise ValueError(
-                f"{type(self).__name__}: expected a penalty that is finite beside the mean loss, got "
-                f"{np.maximum(l1, l2).max()} for a total weight of {weight:g}; choose a weaker one"
-            )
-        squares = model.per_parameter(l2)
-        if not self._has_l1():
-            return L2(squares)
-        positive = bool(getattr(self, "positive", False))
-        return ElasticNet(model.per_parameter(l1, power=1), squares, positive)
+    def _specimen(self, loss: Loss) -> Problem:
+        """A small problem of the kind of this estimator's, for solvers to say whether they can do it."""
+        raise NotImplementedError
+
+    def _planned(self, n_features: int, outputs: int) -> Model:
+        """A model of the size of the one to be fitted, for plans."""
+        raise NotImplementedError
+
+    def _about(self) -> str:
+        """What it is in the problem, beside the loss, that solvers differ by, in words."""
+        raise NotImplementedError
 
     # -- fitting ------------------------------------------------------------------------------
 
@@ -133,10 +120,14 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         """
         kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
-        dataset = self._dataset(X, y, sample_weight)
-        run_fits([self], dataset, (X, y, sample_weight), kept, watchers)
+        dataset, own = self._watching(self._dataset(X, y, sample_weight))
+        run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
         self._stored = Stored.of(dataset) if y is None and sample_weight is None else None
         return self
+
+    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+        """The rows to train on, and watchers of the estimator's own."""
+        return dataset, ()
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters, those of a solver object as ``solver__step=0.1``.
@@ -167,12 +158,9 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         cause = self._refusal(solver, loss)
         if cause is not None:
             able = ["auto", *(name for name, kind in NAMES.items() if self._refusal(kind(), loss) is None)]
-            penalty = "a penalty with L1" if self._has_l1() else "a smooth penalty"
-            if getattr(self, "positive", False):
-                penalty = "positive=True"
             raise ValueError(
-                f"{type(self).__name__}: expected solver to be one for {loss} and {penalty}, got {solver!r}; "
-                f"use {' or '.join(map(repr, able))}"
+                f"{type(self).__name__}: expected solver to be one for {loss} and {self._about()}, got "
+                f"{solver!r}; use {' or '.join(map(repr, able))}"
             ) from cause
 
     def _refusal(self, solver: Solver, loss: Loss) -> ValueError | None:
@@ -180,7 +168,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         if isinstance(solver, SubsampledNewton):
             loss = loss.softened(1.0)
         try:
-            solver.check(Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2()))
+            solver.check(self._specimen(loss))
         except ValueError as cause:
             return cause
         return None
@@ -188,10 +176,14 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
     def _choice(self, shape: Shape | None) -> SolverChoice:
         """The solver, ready to use, and why this one; `shape` is None while no data is known."""
         automatic = isinstance(self.solver, str) and self.solver == "auto"
-        choice = self._auto(shape) if automatic else solver_named(type(self).__name__, self.solver)
+        choice = self._auto(shape) if automatic else self._named(shape)
         if "seed" in choice.solver.get_params() and choice.solver.get_params()["seed"] is None:
             choice.solver.set_params(seed=int(self.random_state or 0))
         return choice
+
+    def _named(self, shape: Shape | None) -> SolverChoice:
+        """The solver that was given, by name or as an object."""
+        return solver_named(type(self).__name__, self.solver)
 
     def _shape(self, dataset: Dataset) -> Shape:
         X = dataset._columns[0]
@@ -232,6 +224,7 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
             shape,
             dataset,
             loss=self._loss(2),
+            model=self._planned,
             engine=self.engine,
             memory=self.memory,
         )
@@ -316,22 +309,12 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         if run.start is None:
             run.start = self._initial(problem, summary, survey)
         w = run.start
-        if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
-            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, run.tol)
-        if (
-            self.solver == "auto"
-            and isinstance(choice.solver, ProximalNewton)
-            and problem.model.size > DENSE
-            and not found[0].complete
-        ):
-            reason = f"a penalty with L1, and {problem.model.size} parameters: too many for quadratic models"
-            choice, found = SolverChoice(FISTA(), reason), []
-            run.history.solver, run.history.reason = repr(choice.solver), reason
+        choice, problem, w, found = self._ready(choice, problem, w, found, run)
         run.problem = problem
         run.progress = Result(w)
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
-        stop = Stop(float(self.tol), int(self.max_iter), baseline)
+        stop = Stop(self._tol(choice.solver), int(self.max_iter), baseline)
         run.fitted["_baseline"] = baseline
 
         def watch(row: Any) -> None:
@@ -366,45 +349,23 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         run.progress.outcome = "stopped"
         return run.progress
 
+    def _ready(
+        self, choice: SolverChoice, problem: Problem, w: Array, found: list[Any], run: Run
+    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
+        """Solver, problem, start and what rode on the survey, now that the problem is known."""
+        return choice, problem, w, found
+
+    def _tol(self, solver: Solver) -> float:
+        """The relative gap at which to stop."""
+        return float(self.tol)
+
+    def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
+        """The parameters ``(d,)`` to begin with."""
+        raise NotImplementedError
+
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         """The problem, and attributes to set when the fit ends."""
         raise NotImplementedError
-
-    def _linear(self, survey: SurveyAnswer, outputs: int, kind: type[Linear] = Linear) -> Linear:
-        """The model, standardised by the moments of the survey where `scale` says so."""
-        X, intercept = survey.X, bool(self.fit_intercept)
-        on = bool(self.scale)
-        if isinstance(self.scale, str):  # a step that the user gave is in the units of the data
-            on = isinstance(self.solver, str) or not self.solver.fixes_step
-        if not on:
-            return kind(len(X.mean), outputs, intercept)
-        spread = np.sqrt(X.variance + (0.0 if intercept else X.mean**2))
-        spread = np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
-        return kind(len(X.mean), outputs, intercept, X.mean if intercept else None, spread)
-
-    def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
-        """The best constant model, or with `warm_start` the last fit's. A solver whose steps the user fixed
-        starts from zero."""
-        model, loss = problem.model, problem.loss
-        k = model.outputs
-        shift = 0.0 if problem.offset is None else problem.offset
-        if self.warm_start and hasattr(self, "coef_"):
-            coef = np.asarray(self.coef_)
-            if coef.size != k * model.n_features:
-                raise ValueError(
-                    "warm_start: expected data like that of the last fit, whose coef_ has shape "
-                    f"{coef.shape}, got {model.n_features} features and {k} outputs; fit with "
-                    "warm_start=False"
-                )
-            fitted = (self.scale_,) if loss.scales else ()
-            return model.parameters(coef, np.ravel(self.intercept_) - shift, *fitted)
-        constant = loss.constant(summary)
-        b, scales = constant[:k] - shift, constant[k:]
-        if loss.offsets and survey.y is not None:  # which rows have on average without the intercept
-            b = b - survey.y.mean[-loss.offsets :].sum()
-        if not model.intercept or (isinstance(self.solver, Solver) and self.solver.fixes_step):
-            b = np.zeros(k)
-        return model.parameters(np.zeros((k, model.n_features)), b, *scales)
 
     # -- results ------------------------------------------------------------------------------
 
@@ -412,11 +373,10 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         """Set the fitted attributes from wherever the run is."""
         assert run.problem is not None
         assert run.progress is not None
-        model, result = run.problem.model, run.progress
+        result = run.progress
         for name, value in run.fitted.items():
             setattr(self, name, value)
-        b = model.intercepts(result.w) + (0.0 if run.problem.offset is None else run.problem.offset)
-        self.coef_, self.intercept_ = self._shaped(model.coefficients(result.w), b)
+        self._settle(run.problem, result.w)
         self.n_iter_ = result.n_iter
         self.n_sweeps_ = run.meter.sweeps
         self.history_ = run.history
@@ -426,11 +386,15 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         self._excess = run.excess
         if run.excess > float(self.tol) > 0 and self.outcome_ == "converged":
             self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
-        self._units = model.center, model.scale
         self._stored, self._shifted = None, False  # `fit` knows better
 
-    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
-        return coefficients, intercepts
+    def _settle(self, problem: Problem, w: Array) -> None:
+        """Set the attributes that hold the parameters."""
+        raise NotImplementedError
+
+    def _model(self) -> tuple[Model, Array]:
+        """The model that was fitted, and its parameters ``(d,)``."""
+        raise NotImplementedError
 
     def _warn(self) -> None:
         name, tol = type(self).__name__, float(self.tol)
@@ -476,12 +440,6 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
         return False
 
     # -- predicting ---------------------------------------------------------------------------
-
-    def _model(self) -> tuple[Linear, Array]:
-        check_is_fitted(self)
-        coef = np.atleast_2d(self.coef_)
-        model = Linear(coef.shape[1], coef.shape[0], True)
-        return model, model.parameters(coef, np.ravel(self.intercept_))
 
     def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
         """`function` of the rows of X: numpy in, numpy out; anything lazy in, a lazy dask array out."""
@@ -540,55 +498,6 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- telling -------------------------------------------------------------------------------
 
-    def summary(
-        self, X: Any = None, y: Any = None, sample_weight: Any = None, *, confidence: float = 0.95
-    ) -> Summary:
-        """Standard errors, tests and confidence intervals, in one sweep over the rows of the fit.
-
-        For least squares, logistic (two classes), Poisson, gamma and Tweedie regression without a penalty.
-        Sample weights count as frequencies. Parameters that the data do not determine have infinite standard
-        errors, and a warning names them.
-
-        Parameters
-        ----------
-        X, y, sample_weight :
-            Those of the fit. May be left out after a fit to a stored dataset alone, which is read again.
-        confidence : float
-            Of the intervals.
-
-        Returns
-        -------
-        Summary
-            Print it, or take ``to_pandas()``.
-
-        Raises
-        ------
-        ValueError
-            For models with a penalty or of another kind, where the rows are needed and not given, and for
-            rows of another total weight than those of the fit.
-
-        Examples
-        --------
-        >>> import daskgd
-        >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 4.0, 5.0])
-        >>> daskgd.LinearRegression().fit(X, y).summary(X, y)
-                   coefficient  standard error      t    P>|t|  95% from  95% to
-        intercept          0.9          0.2646  3.402  0.07662   -0.2384   2.038
-        x0                 1.4          0.1414  9.899  0.01005    0.7915   2.008
-        total weight 4, degrees of freedom 2, dispersion 0.1
-        """
-        check_is_fitted(self)
-        check_summary(self, confidence)
-        if X is None:
-            stored = getattr(self, "_stored", None)
-            if stored is None:
-                raise ValueError(
-                    f"{type(self).__name__}.summary: expected the rows of the fit, got none; they are not "
-                    "kept: pass X, y and sample_weight again"
-                )
-            X = stored.open()
-        return summarised(self, self._dataset(X, y, sample_weight, reset=False), confidence)
-
     def to_sklearn(self) -> Any:
         """A fitted scikit-learn estimator of the same name, which predicts the same and needs no daskgd.
 
@@ -639,14 +548,15 @@ class LinearEstimator(CallbackSupportMixin, BaseEstimator):
 # -- rows to margins ----------------------------------------------------------------------------
 
 
-def finite_margins(model: Linear, w: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
+def finite_margins(model: Model, w: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
     """Margins of a block in float64; ValueError where X is not finite, which they show at no cost, or so
     large that they overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
         z = model.margins(w, X)
         if not np.isfinite(z).all():  # float32 may have overflowed
             z = model.margins(w, X.astype(np.float64))
-    if not np.isfinite(z).all():
+    # Units saturate: of models that are not linear, margins may be finite where X is not.
+    if not np.isfinite(z).all() or not (model.linear or np.isfinite(X).all()):
         block = "" if block_id is None else f" of block {block_id[0]}"
         bad = Bad.nonfinite(X, 0).first
         if bad is not None:

@@ -16,9 +16,10 @@ from sklearn.utils.validation import column_or_1d
 
 from daskgd.datasets import Dataset
 from daskgd.engines.graph import Choice
-from daskgd.estimators.base import LinearEstimator, finite_margins
+from daskgd.estimators.base import Estimator, finite_margins
 from daskgd.estimators.choosing import SolverChoice
 from daskgd.estimators.fitting import run_fits
+from daskgd.estimators.linear import LinearEstimator
 from daskgd.estimators.parameters import (
     CLASS_WEIGHT,
     INTERCEPT_SCALING,
@@ -30,8 +31,8 @@ from daskgd.estimators.parameters import (
 )
 from daskgd.losses import Hinge, Logistic, Loss, Softmax
 from daskgd.losses import Perceptron as PerceptronLoss
-from daskgd.models import Linear
-from daskgd.penalties import L2
+from daskgd.models import Linear, Model
+from daskgd.penalties import L2, Penalty
 from daskgd.problems import Problem, Shape, prepare
 from daskgd.queries import SurveyAnswer
 from daskgd.solvers import LocalGD, Solver
@@ -40,7 +41,9 @@ from daskgd.solvers.base import is_positive
 Array = NDArray[Any]
 
 
-class _Classifier(ClassifierMixin, LinearEstimator):
+class Classifier(ClassifierMixin, Estimator):
+    """Base of the classifiers: labels, their weights, and what margins say of them."""
+
     _classification = True
     _classes: Array | None = None
     """The labels there are, sorted, where the data need not show them all."""
@@ -75,15 +78,22 @@ class _Classifier(ClassifierMixin, LinearEstimator):
                 f"class{'' if len(seen) == 1 else ' of positive weight'}: {seen[weights > 0].tolist()[0]!r}"
             )
         loss = self._loss(len(classes))
-        model = self._linear(survey, loss.outputs(len(classes)))
+        model = self._form(survey, loss.outputs(len(classes)))
         class_weight = self._class_weight(classes, weights)
         weight = weights.sum() if class_weight is None else weights @ class_weight
         if not weight > 0:
-            raise ValueError(
-                f"{name}: expected positive weights in all, got class_weight={self.class_weight!r}"
-            )
-        penalty = self._penalty(model, float(weight))
+            given = getattr(self, "class_weight", None)
+            raise ValueError(f"{name}: expected positive weights in all, got class_weight={given!r}")
+        penalty = self._penalty(model, float(weight), self._choice(self._shape(dataset)).solver)
         return Problem(loss, model, penalty, labels, class_weight), {"classes_": classes}
+
+    def _form(self, survey: SurveyAnswer, outputs: int) -> Model:
+        """The model for data with this survey."""
+        raise NotImplementedError
+
+    def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
+        """The penalty on its parameters, for data of this total weight and the solver of the fit."""
+        raise NotImplementedError
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
         model, w = self._model()
@@ -92,7 +102,7 @@ class _Classifier(ClassifierMixin, LinearEstimator):
 
     def _class_weight(self, classes: Array, weights: Array) -> Array | None:
         """The factor of each class, ``(k,)``; scikit-learn's "balanced" is ``W / (k W_c)``."""
-        given = self.class_weight
+        given = getattr(self, "class_weight", None)
         if given is None:
             return None
         if isinstance(given, str):
@@ -112,7 +122,7 @@ class _Classifier(ClassifierMixin, LinearEstimator):
 
     # -- predicting ---------------------------------------------------------------------------
 
-    score = LinearEstimator.score
+    score = Estimator.score
 
     def decision_function(self, X: Any) -> Any:
         """Margins, ``(n,)`` for two classes (positive is ``classes_[1]``), else ``(n, k)``."""
@@ -131,6 +141,30 @@ class _Classifier(ClassifierMixin, LinearEstimator):
     def _mapped(self, X: Any, of_margins: Any, dtype: Any, columns: int | None) -> Any:
         model, w = self._model()
         return self._map_rows(X, _Rowwise(model, w, of_margins, self.classes_), dtype, columns)
+
+
+class Probable(Classifier):
+    """Base of those whose margins are logarithms of odds."""
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""
+        return self._mapped(X, _probabilities, np.dtype(float), self._n_classes())
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithm of the probability of each class, ``(n, k)``."""
+        return self._mapped(X, _log_probabilities, np.dtype(float), self._n_classes())
+
+    def _n_classes(self) -> int:
+        self._outputs()
+        return len(self.classes_)
+
+
+class _Classifier(Classifier, LinearEstimator):
+    def _form(self, survey: SurveyAnswer, outputs: int) -> Linear:
+        return self._linear(survey, outputs)
+
+    def _penalty(self, model: Linear, weight: float, solver: Solver) -> Penalty:
+        return self._strength(model, weight)
 
 
 def _looks_like_labels(y: Any) -> bool:
@@ -168,7 +202,7 @@ def _known(classes: Array, seen: Array) -> Array:
 class _Rowwise:
     """A function of the margins of a block; small enough to send to workers."""
 
-    def __init__(self, model: Linear, w: Array, of_margins: Any, classes: Array) -> None:
+    def __init__(self, model: Model, w: Array, of_margins: Any, classes: Array) -> None:
         self.model, self.w, self.of_margins, self.classes = model, w, of_margins, classes
 
     def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
@@ -205,7 +239,7 @@ def _log_probabilities(z: Array, classes: Array) -> Array:
     return out
 
 
-class LogisticRegression(_Classifier):
+class LogisticRegression(Probable, _Classifier):
     """Logistic regression, binary and multinomial, on data that need not fit in memory.
 
     Minimises ``C sum_i s_i log_loss_i + r |w|_1 + (1 - r) |w|**2 / 2``, as scikit-learn does, with r the
@@ -346,18 +380,6 @@ class LogisticRegression(_Classifier):
         # Below a thousandth of the best constant model's, the loss is no longer the scale of the gap.
         lost = len(self.history_) > 0 and self.history_[-1]["loss"] < 1e-3 * self._baseline
         return bool(lost and not any(self._strengths(1.0, 1)))
-
-    def predict_proba(self, X: Any) -> Any:
-        """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""
-        return self._mapped(X, _probabilities, np.dtype(float), self._n_classes())
-
-    def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of the probability of each class, ``(n, k)``."""
-        return self._mapped(X, _log_probabilities, np.dtype(float), self._n_classes())
-
-    def _n_classes(self) -> int:
-        self._outputs()
-        return len(self.classes_)
 
 
 class LinearSVC(_Classifier):

@@ -22,7 +22,7 @@ from daskgd.engines.graph import Choice
 from daskgd.estimators.fitting import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarised
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
-from daskgd.estimators.regressors import Regressor, _targets
+from daskgd.estimators.regressors import Regressor, targets_of
 from daskgd.intake import as_dataset, in_memory, lazy
 from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
 from daskgd.models import Linear
@@ -164,7 +164,7 @@ class _Deviance(Regressor):
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
         coef, b, loss = np.atleast_2d(self.coef_), np.ravel(self.intercept_), self._loss(0)
-        if _targets(dataset) == 2:  # the second is an offset, and the margin's its factor
+        if targets_of(dataset) == 2:  # the second is an offset, and the margin's its factor
             coef, b, loss = np.append(coef, 0 * coef, axis=0), np.append(b, 1.0), _Offset(loss)
         model = Linear(coef.shape[1], len(coef), intercept=False)
         return Problem(loss, model, L2(), offset=b), model.parameters(coef, b)

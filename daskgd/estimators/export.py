@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn import linear_model, svm
+from sklearn import linear_model, neural_network, svm
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale"}
@@ -28,6 +29,9 @@ def exported(estimator: Any) -> Any:
     for name in ("classes_", "n_features_in_", "feature_names_in_"):
         if hasattr(estimator, name):
             setattr(out, name, getattr(estimator, name))
+    if hasattr(estimator, "coefs_"):
+        _perceptron(estimator, out)
+        return out
     out.coef_ = np.array(estimator.coef_, dtype=float)
     out.intercept_ = (
         np.array(estimator.intercept_, dtype=float)
@@ -38,10 +42,28 @@ def exported(estimator: Any) -> Any:
     return out
 
 
+def _perceptron(ours: Any, theirs: Any) -> None:
+    """The attributes of multilayer perceptrons."""
+    for name in (
+        "n_iter_",
+        "n_layers_",
+        "n_outputs_",
+        "out_activation_",
+        "loss_",
+        "best_loss_",
+        "loss_curve_",
+    ):
+        setattr(theirs, name, getattr(ours, name))
+    theirs.coefs_ = [np.array(W, dtype=float) for W in ours.coefs_]
+    theirs.intercepts_ = [np.array(b, dtype=float) for b in ours.intercepts_]
+    if hasattr(ours, "classes_"):
+        theirs._label_binarizer = LabelBinarizer().fit(ours.classes_)
+
+
 def _kind(estimator: Any) -> Any:
     """scikit-learn's class of the estimator's name, or of the nearest of its bases that has one there."""
     for base in type(estimator).__mro__:
-        for module in (linear_model, svm):
+        for module in (linear_model, neural_network, svm):
             if base.__name__ in module.__all__:
                 return getattr(module, base.__name__)
     raise TypeError(f"to_sklearn: scikit-learn has no estimator named {type(estimator).__name__}")

@@ -24,7 +24,7 @@ LEFT_OUT = {"_stored"}
 
 
 def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Options) -> None:
-    """Write a fitted estimator: see :meth:`LinearEstimator.save`."""
+    """Write a fitted estimator: see :meth:`Estimator.save`."""
     check_is_fitted(estimator)
     name = type(estimator).__name__
     if getattr(daskgd, name, None) is not type(estimator):
@@ -116,7 +116,7 @@ def _model(said: Any) -> Any:
         if not key.isidentifier() or key.startswith("__") or hasattr(kind, key):
             raise RecordError(f"it sets an attribute {key!r:.80}, which is not one of a fit")
         setattr(estimator, key, value)
-    check_is_fitted(estimator, "coef_")
+    check_is_fitted(estimator, "n_iter_")
     history = History()
     for row in said["history"]["rows"]:
         history(row)

@@ -118,13 +118,15 @@ def run_fits(
     given: tuple[Any, Any, Any] = (None, None, None),
     checkpoint: Checkpoint | None = None,
     watch: Sequence[Watcher] = (),
+    own: Sequence[Sequence[Watcher]] = (),
 ) -> None:
     """Fit on one engine; interrupted, every estimator keeps the best it had.
 
     `given` are X, y and weights as users passed them: callbacks see those. With a `checkpoint` the fits go on
-    where the one that it holds ended. The watchers see the events of all fits.
+    where the one that it holds ended. The watchers see the events of all fits, and those in `own`,
+    a list for each estimator, those of its fit.
     """
-    managed(estimators, lambda: _run_fits(estimators, dataset, given, checkpoint, watch))
+    managed(estimators, lambda: _run_fits(estimators, dataset, given, checkpoint, watch, own))
     for estimator in estimators:
         estimator._warn()
 
@@ -135,14 +137,15 @@ def _run_fits(
     given: tuple[Any, Any, Any],
     checkpoint: Checkpoint | None,
     watch: Sequence[Watcher],
+    own: Sequence[Sequence[Watcher]],
 ) -> None:
     several = len(estimators) > 1
     names = [f"{type(e).__name__}-{i}" if several else type(e).__name__ for i, e in enumerate(estimators)]
     bar, lines = ProgressBar(), Lines(sweeps=True)
     spoken: dict[int, list[Watcher]] = {0: [], 1: [bar], 2: [lines]}
     runs = [
-        Run(e, name, float(e.tol), watchers=[*watch, *spoken[int(e.verbose)]])
-        for e, name in zip(estimators, names, strict=True)
+        Run(e, name, float(e.tol), watchers=[*mine, *watch, *spoken[int(e.verbose)]])
+        for e, name, mine in zip(estimators, names, own or [()] * len(names), strict=True)
     ]
     shape = estimators[0]._shape(dataset)
     choices = [e._choice(e._shape(dataset)) for e in estimators]

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from daskgd.checkpoint import Checkpoint
-from daskgd.estimators.base import LinearEstimator
+from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting import run_fits
 from daskgd.watch import Watcher, watchers_of
 
 
 def together(
-    estimators: Sequence[LinearEstimator],
+    estimators: Sequence[Estimator],
     X: Any,
     y: Any = None,
     sample_weight: Any = None,
@@ -61,7 +61,7 @@ def together(
             "together: expected distinct estimators, got the same object twice; use sklearn.clone"
         )
     for estimator in estimators:
-        if not isinstance(estimator, LinearEstimator):
+        if not isinstance(estimator, Estimator):
             raise TypeError(f"together: expected estimators of daskgd, got {type(estimator).__name__}")
         estimator._check_parameters()
         if estimator.engine != estimators[0].engine:
@@ -77,5 +77,15 @@ def together(
     dataset = estimators[0]._dataset(X, y, sample_weight)
     for estimator in estimators[1:]:
         estimator._admit(dataset, estimator._validated(X, y, reset=True), reset=True)
-    run_fits(estimators, dataset, (X, y, sample_weight), kept, watchers)
+    own = []
+    for estimator in estimators:
+        rows, mine = estimator._watching(dataset)
+        if rows is not dataset:
+            raise ValueError(
+                f"together: expected early_stopping=False, got {estimator.early_stopping!r} of "
+                f"{type(estimator).__name__}: which rows to set aside, all fits must agree on; split "
+                "them before, and pass watch=daskgd.EarlyStopping(...)"
+            )
+        own.append(mine)
+    run_fits(estimators, dataset, (X, y, sample_weight), kept, watchers, own)
     return estimators

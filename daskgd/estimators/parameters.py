@@ -54,9 +54,12 @@ INTERCEPT_SCALING: Rule = (
     "1: the intercept is never penalised, as if intercept_scaling were infinite: there is nothing to scale",
 )
 
+SCALE: Rule = (
+    lambda value: (isinstance(value, str) and value == "auto") or is_flag(value),
+    '"auto", True or False',
+)
+
 COMMON: dict[str, Rule] = {
-    "fit_intercept": FLAG,
-    "scale": (lambda value: value == "auto" or is_flag(value), '"auto", True or False'),
     "max_iter": (is_count, "a whole number >= 1"),
     "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
     "memory": (

@@ -26,7 +26,7 @@ from daskgd.engines.shelves import Runs
 from daskgd.engines.tasks import read_speed
 from daskgd.estimators.choosing import SolverChoice, sample_share, settled, sweeps_of
 from daskgd.losses import Loss
-from daskgd.models import Linear
+from daskgd.models.base import Maker
 from daskgd.penalties import L2
 from daskgd.problems import Problem, Shape
 from daskgd.queries import Ask, Gradient, Survey
@@ -232,6 +232,7 @@ class Plan:
         dataset: Dataset,
         *,
         loss: Loss,
+        model: Maker,
         engine: Choice = None,
         memory: Budget = 0,
     ) -> Plan:
@@ -241,15 +242,15 @@ class Plan:
         for more than there is.
         """
         place, layout = Place.of(engine), dataset.layout
-        model = Linear(shape.n_features, _outputs(dataset, shape))
+        made = model(shape.n_features, _outputs(dataset, shape))
         # The sample is asked for before the number of parameters is known.
         whole, rides = choice.solver.needs_partitions, choice.solver.rides(shape)
         share = sample_share(choice.solver, shape)
-        choice = settled(choice, shape, model.size)
+        choice = settled(choice, shape, made.size)
         solver = choice.solver
         bulk = sum(query.bulk for query in rides)
         check_memory(dataset, place.client, whole, bulk)
-        sweeps = sweeps_of(solver, shape, loss=loss, parameters=model.size)
+        sweeps = sweeps_of(solver, shape, loss=loss, parameters=made.size)
         span = _range(sweeps)
         placement = _placement(dataset, place)
         stored = [c for c in dataset._columns if isinstance(c, Column)]
@@ -267,10 +268,8 @@ class Plan:
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
         first = [Ask(None, query) for query in (Survey(shape.classification), *rides)]
-        ones = None if solver.fixes_step else np.ones(shape.n_features)
-        standardised = Linear(shape.n_features, model.outputs, True, ones, ones)
-        problem = Problem(loss, standardised, L2(np.ones(model.size)))
-        again = [Ask(problem, Gradient(np.ones(model.size)))]
+        problem = Problem(loss, made, L2(np.ones(made.size)))
+        again = [Ask(problem, Gradient(np.ones(made.size)))]
         first_cut, cut = (
             _cut(dataset, place, residents, asks, partitions)
             for asks, partitions in ((first, False), (again, whole))

@@ -159,6 +159,7 @@ class ADMM(Solver):
 
     needs_smooth_penalty: ClassVar[bool] = False
     needs_partitions: ClassVar[bool] = True
+    needs_linear: ClassVar[bool] = True
 
     rho: float | None = None
     newton_steps: int = 3

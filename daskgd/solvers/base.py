@@ -131,6 +131,9 @@ class Solver:
     needs_partitions: ClassVar[bool] = False
     """Whether it asks for whole partitions in memory."""
 
+    needs_linear: ClassVar[bool] = False
+    """Whether the model must be linear: for second derivatives, or to solve on a sample."""
+
     approximate: ClassVar[bool] = False
     """Whether it may end near the minimum without a way to reach it."""
 
@@ -150,6 +153,13 @@ class Solver:
             raise ValueError(
                 f"{name} needs a smooth penalty; {type(problem.penalty).__name__} is not. Use "
                 "ProximalNewton() or FISTA(), or Gram() for squared loss"
+            )
+
+        if self.needs_linear and not problem.model.linear:
+            raise ValueError(
+                f"{name} needs a linear model; {type(problem.model).__name__} is not. Use LBFGS(), "
+                "GradientDescent(), LocalGD(step=...), SGD(step=...), Adam(step=...) or "
+                'LocalSGD(inner="adam", step=..., sample_bytes=0), which need gradients alone'
             )
 
     def rides(self, shape: Shape) -> tuple[Query, ...]:

@@ -142,7 +142,7 @@ class FISTA(Solver):
         if not steepest.any():
             return 0.0
         gap = max(secant_gap(steepest, moved, turned), extrapolated_gap(trail))
-        if not problem.model.intercept:
+        if problem.model.linear and not problem.linear.intercept:
             gap = min(gap, problem.penalty.gap(w, g - problem.penalty_gradient(w), f))
         return gap
 

@@ -141,6 +141,7 @@ class GIANT(Solver):
     """
 
     needs_partitions: ClassVar[bool] = True
+    needs_linear: ClassVar[bool] = True
 
     sample_bytes: int = 16_000_000
     seed: int | None = None

@@ -16,6 +16,7 @@ from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from daskgd.losses import Squared
+from daskgd.penalties import L2
 from daskgd.problems import Problem, Shape
 from daskgd.queries import Query, Residuals, SecondMoments, SecondMomentsAnswer
 from daskgd.solvers.base import Solver, State, Steps
@@ -103,6 +104,7 @@ class Gram(Solver):
     """
 
     needs_smooth = False
+    needs_linear = True
 
     def check(self, problem: Problem) -> None:
         if not isinstance(problem.loss, Squared) or problem.labels is not None:
@@ -110,6 +112,7 @@ class Gram(Solver):
                 f"Gram needs the squared loss on numeric targets, which moments determine; {problem.loss} is "
                 "not, or its targets are labels. Use LBFGS() or Newton()"
             )
+        Solver.check(self, replace(problem, penalty=L2()))  # whose kinks it can do
 
     def rides(self, shape: Shape) -> tuple[Query, ...]:
         return (SecondMoments(),)
@@ -124,7 +127,7 @@ class Gram(Solver):
         with np.errstate(over="ignore", invalid="ignore"):
             C = moments.matrix / moments.weight
             center, target = moments.mean[:p], moments.mean[p:]
-            if not problem.model.intercept:
+            if not problem.linear.intercept:
                 target = np.zeros(k) if problem.offset is None else np.asarray(problem.offset, dtype=float)
                 mean = moments.mean - np.concatenate([np.zeros(p), target])
                 C += np.outer(mean, mean)
@@ -149,7 +152,7 @@ class Gram(Solver):
             return _from_moments(problem, state, pull)
         W = _coefficients(problem, state.w)
         ((mean, square, cross),) = yield (Residuals(W, state.center, state.target),)
-        if not problem.model.intercept:
+        if not problem.linear.intercept:
             mean = np.zeros_like(mean)
         loss = np.maximum(square - mean**2, 0.0) / 2
         seen = _Seen(W, cross + pull.l2 * W, loss + pull.quadratic(W), mean)
@@ -167,7 +170,7 @@ class _Pull:
 
     @classmethod
     def of(cls, problem: Problem) -> _Pull:
-        model, penalty = problem.model, problem.penalty
+        model, penalty = problem.linear, problem.penalty
         p, k = model.n_features, model.outputs
         zero = np.zeros(model.size)
         s = np.ones((p, 1)) if model.scale is None else model.scale[:, None]
@@ -296,14 +299,14 @@ def _factors(A: Array, l2: Array) -> list[tuple[Array, _Factor]]:
 
 def _coefficients(problem: Problem, w: Array) -> Array:
     """W ``(p, k)`` in the units of X."""
-    model = problem.model
+    model = problem.linear
     V = w.reshape(-1, model.outputs)[: model.n_features]
     return V.copy() if model.scale is None else V / model.scale[:, None]
 
 
 def _flat(problem: Problem, state: GramState, W: Array, mean: Array | float = 0.0) -> Array:
     """The flat parameters of W in the units of X, with the intercept that is best for it."""
-    model = problem.model
+    model = problem.linear
     V = W if model.scale is None else W * model.scale[:, None]
     if not model.intercept:
         return V.ravel().copy()
@@ -314,7 +317,7 @@ def _flat(problem: Problem, state: GramState, W: Array, mean: Array | float = 0.
 
 def _gradient(problem: Problem, G: Array) -> Array:
     """The flat gradient of a gradient in the units of X; along intercepts it is 0."""
-    model = problem.model
+    model = problem.linear
     V = G if model.scale is None else G / model.scale[:, None]
     return np.vstack([V, np.zeros((int(model.intercept), model.outputs))]).ravel()
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem, Rows, Shape
-from daskgd.queries import Dispersion, Gradient, Local, Query, Share, Spread
+from daskgd.queries import Dispersion, Local, Query, Share, Slope, Spread
 from daskgd.solvers.base import (
     Solver,
     State,
@@ -109,11 +109,11 @@ class Epochs:
             draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, epoch])
             order = np.random.Generator(draw).permutation(len(rows))
             for batch in np.array_split(order, n):
-                query = Gradient(v)
+                query = Slope(v)
                 sums = query.tile(problem, rows.take(np.sort(batch)))
                 if not sums["weight"] > 0:
                     continue
-                slope = query.answer(problem, sums)[1] + shift + self.proximal * (v - w)
+                slope = query.answer(problem, sums) + shift + self.proximal * (v - w)
                 d, known = self.rule.move(slope, known, i)
                 if self.inverse is not None:
                     d = self.inverse @ d
@@ -150,10 +150,12 @@ class LocalSGD(Solver):
     ----------
     step : float
         Length of the first steps.
-    inner : "sgd", "momentum", "adam" or "adagrad"
+    inner : "sgd", "momentum", "nesterov", "adam" or "adagrad"
         What a step is made of: see :mod:`daskgd.solvers.schedules`.
     momentum : float
         Of the inner rule, in [0, 1).
+    second, epsilon : float
+        For "adam": the weight of past squares, in [0, 1), and what is added to their root.
     batch_size : int
         Rows per step.
     schedule : "constant", "invscaling" or "cosine"
@@ -191,6 +193,8 @@ class LocalSGD(Solver):
     step: float = 0.1
     inner: str = "sgd"
     momentum: float = 0.9
+    second: float = 0.999
+    epsilon: float = 1e-8
     batch_size: int = 256
     schedule: str = "invscaling"
     decay: float = 1.0
@@ -209,6 +213,8 @@ class LocalSGD(Solver):
         check_steps(self)
         require(self.inner in RULES, self, "inner", f"one of {', '.join(RULES)}", self.inner)
         require(in_unit_interval(self.momentum), self, "momentum", "in [0, 1)", self.momentum)
+        require(in_unit_interval(self.second), self, "second", "in [0, 1)", self.second)
+        require(is_positive(self.epsilon), self, "epsilon", "> 0", self.epsilon)
         require(is_count(self.batch_size), self, "batch_size", "a whole number >= 1", self.batch_size)
         part = is_positive(self.sync_every) and (
             1 / self.sync_every if self.sync_every < 1 else self.sync_every
@@ -228,6 +234,10 @@ class LocalSGD(Solver):
                 f"LocalSGD: expected sync_every >= 1 with control=True, got {self.sync_every}: control "
                 "variates are of whole partitions"
             )
+
+    @property
+    def needs_linear(self) -> bool:  # type: ignore[override]
+        return bool(self.sample_bytes)  # which is solved by Newton's method
 
     @property
     def fixes_step(self) -> bool:  # type: ignore[override]
@@ -250,9 +260,9 @@ class LocalSGD(Solver):
         s = state
         first, parts = s.at is None, max(round(1 / self.sync_every), 1)
         share = Share(self.seed or 0, s.round // parts, s.round % parts, parts, within=True)
-        scaled = len(s.metric) > 0 and self.inner in ("sgd", "momentum")
+        scaled = len(s.metric) > 0 and self.inner in ("sgd", "momentum", "nesterov")
         work = Epochs(
-            Rule(self.inner, self.momentum),
+            Rule(self.inner, self.momentum, self.second, self.epsilon),
             Schedule(self.schedule, self.step * s.shrink, self.decay, self.period),
             self.batch_size,
             # The first round of control variates only learns them.
@@ -300,7 +310,7 @@ class LocalSGD(Solver):
     def _gap(self, problem: Problem, s: LocalSGDState, f: float, g: Array) -> float:
         if not g.any():
             return 0.0
-        if not problem.loss.smooth or not np.isfinite(g).all():
+        if not (problem.loss.smooth and problem.model.linear) or not np.isfinite(g).all():
             return np.inf
         if len(s.metric):
             return float(g @ solve(s.metric, g)) / 2

@@ -60,6 +60,7 @@ class Newton(Solver):
     """
 
     needs_smooth_penalty: ClassVar[bool] = False
+    needs_linear: ClassVar[bool] = True
 
     def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
         ((f, g, H),) = yield (Curvature(w),)

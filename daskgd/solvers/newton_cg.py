@@ -36,6 +36,8 @@ class NewtonCG(Solver):
     NewtonCG(products=50)
     """
 
+    needs_linear = True
+
     products: int = 500
 
     def __post_init__(self) -> None:

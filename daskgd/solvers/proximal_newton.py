@@ -44,6 +44,7 @@ class ProximalNewton(SubsampledNewton):
     """
 
     needs_smooth_penalty: ClassVar[bool] = False
+    needs_linear: ClassVar[bool] = True
 
     def _wide(self) -> Solver:
         return FISTA()
@@ -64,7 +65,7 @@ class ProximalNewton(SubsampledNewton):
         else:
             d, gap, decrease = newton_step(problem, s.at, s.g, self._model_hessian(problem, s))
         certificate = np.inf
-        if not problem.model.intercept:
+        if not problem.linear.intercept:
             loss_part = s.g - problem.penalty_gradient(s.at)
             certificate = problem.penalty.gap(s.at, loss_part, s.f)
         if not decrease > 0:

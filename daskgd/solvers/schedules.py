@@ -14,7 +14,7 @@ from daskgd.sums import WIRES
 Array = NDArray[Any]
 
 SCHEDULES = ("constant", "invscaling", "cosine")
-RULES = ("sgd", "momentum", "adam", "adagrad")
+RULES = ("sgd", "momentum", "adam", "adagrad", "nesterov")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Schedule:
 class Rule:
     """How a gradient becomes a move; what it remembers is an array ``(m, d)``.
 
-    "sgd"; "momentum", ``v <- momentum v + g`` (Polyak 1964); "adam" (Kingma & Ba 2015), with the mean of
+    "sgd"; "momentum", ``v <- momentum v + g`` (Polyak 1964); "nesterov", the same with a step along
+    ``momentum v + g`` (Sutskever et al. 2013); "adam" (Kingma & Ba 2015), with the mean of
     gradients and of their squares, of weights `momentum` and `second`, free of their bias towards 0; or
     "adagrad", with the sum of squares (Duchi, Hazan & Singer 2011).
     """
@@ -54,25 +55,26 @@ class Rule:
     kind: str
     momentum: float = 0.9
     second: float = 0.999
+    epsilon: float = 1e-8
 
     def begin(self, d: int) -> Array:
         """Nothing remembered yet."""
-        return np.zeros(({"sgd": 0, "momentum": 1, "adam": 2, "adagrad": 1}[self.kind], d))
+        return np.zeros(({"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adagrad": 1}[self.kind], d))
 
     def move(self, g: Array, known: Array, i: int) -> tuple[Array, Array]:
         """The direction to step against ``(d,)`` at step i, from 0, and what to remember."""
         if self.kind == "sgd":
             return g, known
-        if self.kind == "momentum":
+        if self.kind in ("momentum", "nesterov"):
             v = self.momentum * known[0] + g
-            return v, v[None]
+            return v if self.kind == "momentum" else self.momentum * v + g, v[None]
         if self.kind == "adagrad":
             total = known[0] + g * g
-            return g / (np.sqrt(total) + 1e-8), total[None]
+            return g / (np.sqrt(total) + self.epsilon), total[None]
         m = self.momentum * known[0] + (1 - self.momentum) * g
         v = self.second * known[1] + (1 - self.second) * g * g
         mean, square = m / (1 - self.momentum ** (i + 1)), v / (1 - self.second ** (i + 1))
-        return mean / (np.sqrt(square) + 1e-8), np.stack([m, v])
+        return mean / (np.sqrt(square) + self.epsilon), np.stack([m, v])
 
 
 def check_steps(solver: Any) -> None:

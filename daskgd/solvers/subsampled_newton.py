@@ -162,6 +162,8 @@ class SubsampledNewton(Solver):
     64000000
     """
 
+    needs_linear = True
+
     rows_per_parameter: int = 200
     sample_bytes: int = 64_000_000
     most_bytes: int = 512_000_000
@@ -547,7 +549,7 @@ def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, mo
 def _lacking(problem: Problem, moments: Moments | None) -> Array:
     """Twice the share ``(p,)`` of each feature's variance that a sample with these moments lacks beyond a
     half; 0 where the data's variance is not known."""
-    model = problem.model
+    model = problem.linear
     if model.scale is None or moments is None:
         return np.zeros(model.n_features)
     center = 0.0 if model.center is None else model.center

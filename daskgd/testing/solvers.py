@@ -125,7 +125,7 @@ def reference(problem: Problem, rows: Rows) -> tuple[float, Array]:
     """The minimum ``(f, w)`` of a problem with a smooth loss, found with scipy in float64.
 
     From a formula of its own."""
-    X, model = prepare(rows.X, np.dtype(float)), problem.model
+    X, model = prepare(rows.X, np.dtype(float)), problem.linear
     X = (X - (0 if model.center is None else model.center)) / (1 if model.scale is None else model.scale)
     y = rows.y if problem.labels is None else np.searchsorted(problem.labels, np.asarray(rows.y))
     s = np.ones(len(X)) if rows.sample_weight is None else rows.sample_weight

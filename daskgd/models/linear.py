@@ -1,9 +1,4 @@
-"""Models: how parameters and rows make margins, and the adjoint that brings slopes back.
-
-A model knows the shape of its parameters and the products with X. It knows no loss, no weights and
-no data. Parameters are one flat float64 vector ``w (d,)``, whatever their shape inside, so that
-solvers need not know it.
-"""
+"""Linear models: margins are products with X, and slopes come back by the adjoint."""
 
 from __future__ import annotations
 
@@ -12,6 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from daskgd.models.base import Back, Model
 
 Array = NDArray[Any]
 
@@ -25,7 +22,7 @@ HUGE = 1e15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Linear:
+class Linear(Model):
     """``z = X W + b``: W is ``(p, k)``, b is ``(k,)`` or absent; `outputs` k of 1 gives z ``(n,)``.
 
     The flat parameters are the rows of W, then b: ``w.reshape(p + 1, k)`` with intercept. Parameters are cast
@@ -45,8 +42,7 @@ class Linear:
     array([3., 6., 3.])
     """
 
-    scales: ClassVar[int] = 0
-    """Margins, after those of the outputs, that have no features."""
+    linear: ClassVar[bool] = True
 
     n_features: int
     outputs: int = 1
@@ -89,6 +85,9 @@ class Linear:
     def one_column(self) -> bool:
         """Whether margins are one column of ``X W + b`` and nothing else."""
         return self.outputs == 1
+
+    def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
+        return self.margins(w, X), lambda r: self.adjoint(X, r)
 
     def margins(self, w: Array, X: Array) -> Array:
         """Margins of the rows of X ``(n, p)``: ``(n,)`` or ``(n, k)`` in the dtype of X."""

@@ -1,0 +1,198 @@
+"""What the estimators with a linear model share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from daskgd.estimators.base import Estimator
+from daskgd.estimators.choosing import SolverChoice, choose
+from daskgd.estimators.fitting import Run
+from daskgd.estimators.inference import Summary, check_summary, summarised
+from daskgd.estimators.parameters import FLAG, SCALE, check_parameters
+from daskgd.estimators.smoothing import sharpened
+from daskgd.losses import Loss, TargetSummary
+from daskgd.models import Linear
+from daskgd.penalties import L1, L2, ElasticNet, Penalty
+from daskgd.problems import Problem, Shape
+from daskgd.queries import SurveyAnswer
+from daskgd.solvers import FISTA, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers.subsampled_newton import DENSE
+from daskgd.sums import Moments
+
+Array = NDArray[Any]
+
+
+def spreads(X: Moments, centred: bool = True) -> Array:
+    """By what to divide each feature ``(p,)``: its standard deviation, or its root mean square; 1 where that
+    is 0."""
+    spread = np.sqrt(X.variance + (0.0 if centred else X.mean**2))
+    return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
+
+
+class LinearEstimator(Estimator):
+    """Base of the estimators with a linear model.
+
+    Subclasses say what their parameters may be (`_rules`), which loss they mean (`_loss`), and how strong the
+    penalty is (`_strengths`).
+    """
+
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        """Of ``|w|`` and of ``|w|**2 / 2`` in the mean objective, for data of this total weight: numbers, or
+        one per output ``(k,)``."""
+        raise NotImplementedError
+
+    def _has_l1(self) -> bool:
+        """Whether the penalty has an L1 part, or a sign to keep."""
+        return False
+
+    def _auto(self, shape: Shape | None) -> SolverChoice:
+        return choose(self._loss(2).softened(1.0), L1(1.0) if self._has_l1() else L2(), shape)
+
+    def _strength(self, model: Linear, weight: float) -> Penalty:
+        """The penalty on the parameters of the model, for data of this total weight."""
+        l1, l2 = (np.broadcast_to(s, (model.outputs,)) for s in self._strengths(weight, model.outputs))
+        if not (np.isfinite(l1).all() and np.isfinite(l2).all()):
+            raise ValueError(
+                f"{type(self).__name__}: expected a penalty that is finite beside the mean loss, got "
+                f"{np.maximum(l1, l2).max()} for a total weight of {weight:g}; choose a weaker one"
+            )
+        squares = model.per_parameter(l2)
+        if not self._has_l1():
+            return L2(squares)
+        positive = bool(getattr(self, "positive", False))
+        return ElasticNet(model.per_parameter(l1, power=1), squares, positive)
+
+    def _check_parameters(self) -> None:
+        check_parameters(self, {"fit_intercept": FLAG, "scale": SCALE})
+        super()._check_parameters()
+
+    def _specimen(self, loss: Loss) -> Problem:
+        return Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2())
+
+    def _planned(self, n_features: int, outputs: int) -> Linear:
+        given = isinstance(self.solver, Solver) and self.solver.fixes_step
+        ones = None if given else np.ones(n_features)
+        return Linear(n_features, outputs, True, ones, ones)
+
+    def _about(self) -> str:
+        if getattr(self, "positive", False):
+            return "positive=True"
+        return "a penalty with L1" if self._has_l1() else "a smooth penalty"
+
+    def _ready(
+        self, choice: SolverChoice, problem: Problem, w: Array, found: list[Any], run: Run
+    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
+        if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
+            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, run.tol)
+        if (
+            self.solver == "auto"
+            and isinstance(choice.solver, ProximalNewton)
+            and problem.model.size > DENSE
+            and not found[0].complete
+        ):
+            reason = f"a penalty with L1, and {problem.model.size} parameters: too many for quadratic models"
+            choice, found = SolverChoice(FISTA(), reason), []
+            run.history.solver, run.history.reason = repr(choice.solver), reason
+        return choice, problem, w, found
+
+    def _linear(self, survey: SurveyAnswer, outputs: int, kind: type[Linear] = Linear) -> Linear:
+        """The model, standardised by the moments of the survey where `scale` says so."""
+        X, intercept = survey.X, bool(self.fit_intercept)
+        on = bool(self.scale)
+        if isinstance(self.scale, str):  # a step that the user gave is in the units of the data
+            on = isinstance(self.solver, str) or not self.solver.fixes_step
+        if not on:
+            return kind(len(X.mean), outputs, intercept)
+        return kind(len(X.mean), outputs, intercept, X.mean if intercept else None, spreads(X, intercept))
+
+    def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
+        """The best constant model, or with `warm_start` the last fit's. A solver whose steps the user fixed
+        starts from zero."""
+        model, loss = problem.linear, problem.loss
+        k = model.outputs
+        shift = 0.0 if problem.offset is None else problem.offset
+        if self.warm_start and hasattr(self, "coef_"):
+            coef = np.asarray(self.coef_)
+            if coef.size != k * model.n_features:
+                raise ValueError(
+                    "warm_start: expected data like that of the last fit, whose coef_ has shape "
+                    f"{coef.shape}, got {model.n_features} features and {k} outputs; fit with "
+                    "warm_start=False"
+                )
+            fitted = (self.scale_,) if loss.scales else ()
+            return model.parameters(coef, np.ravel(self.intercept_) - shift, *fitted)
+        constant = loss.constant(summary)
+        b, scales = constant[:k] - shift, constant[k:]
+        if loss.offsets and survey.y is not None:  # which rows have on average without the intercept
+            b = b - survey.y.mean[-loss.offsets :].sum()
+        if not model.intercept or (isinstance(self.solver, Solver) and self.solver.fixes_step):
+            b = np.zeros(k)
+        return model.parameters(np.zeros((k, model.n_features)), b, *scales)
+
+    def _settle(self, problem: Problem, w: Array) -> None:
+        model = problem.linear
+        b = model.intercepts(w) + (0.0 if problem.offset is None else problem.offset)
+        self.coef_, self.intercept_ = self._shaped(model.coefficients(w), b)
+        self._units = model.center, model.scale
+
+    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
+        return coefficients, intercepts
+
+    def _model(self) -> tuple[Linear, Array]:
+        check_is_fitted(self)
+        coef = np.atleast_2d(self.coef_)
+        model = Linear(coef.shape[1], coef.shape[0], True)
+        return model, model.parameters(coef, np.ravel(self.intercept_))
+
+    def summary(
+        self, X: Any = None, y: Any = None, sample_weight: Any = None, *, confidence: float = 0.95
+    ) -> Summary:
+        """Standard errors, tests and confidence intervals, in one sweep over the rows of the fit.
+
+        For least squares, logistic (two classes), Poisson, gamma and Tweedie regression without a penalty.
+        Sample weights count as frequencies. Parameters that the data do not determine have infinite standard
+        errors, and a warning names them.
+
+        Parameters
+        ----------
+        X, y, sample_weight :
+            Those of the fit. May be left out after a fit to a stored dataset alone, which is read again.
+        confidence : float
+            Of the intervals.
+
+        Returns
+        -------
+        Summary
+            Print it, or take ``to_pandas()``.
+
+        Raises
+        ------
+        ValueError
+            For models with a penalty or of another kind, where the rows are needed and not given, and for
+            rows of another total weight than those of the fit.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 4.0, 5.0])
+        >>> daskgd.LinearRegression().fit(X, y).summary(X, y)
+                   coefficient  standard error      t    P>|t|  95% from  95% to
+        intercept          0.9          0.2646  3.402  0.07662   -0.2384   2.038
+        x0                 1.4          0.1414  9.899  0.01005    0.7915   2.008
+        total weight 4, degrees of freedom 2, dispersion 0.1
+        """
+        check_is_fitted(self)
+        check_summary(self, confidence)
+        if X is None:
+            stored = getattr(self, "_stored", None)
+            if stored is None:
+                raise ValueError(
+                    f"{type(self).__name__}.summary: expected the rows of the fit, got none; they are not "
+                    "kept: pass X, y and sample_weight again"
+                )
+            X = stored.open()
+        return summarised(self, self._dataset(X, y, sample_weight, reset=False), confidence)

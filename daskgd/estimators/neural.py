@@ -1,0 +1,546 @@
+"""Multilayer perceptrons with scikit-learn's names, on data that need not fit in memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from daskgd.datasets import Dataset
+from daskgd.engines.graph import Choice
+from daskgd.estimators.base import Estimator
+from daskgd.estimators.choosing import GIVEN, SolverChoice, solver_named
+from daskgd.estimators.classifiers import Probable
+from daskgd.estimators.fitting import Run
+from daskgd.estimators.linear import spreads
+from daskgd.estimators.parameters import FLAG, NONNEGATIVE, POSITIVE, SCALE, Rule, check_parameters, is_one_of
+from daskgd.estimators.regressors import NumberRegressor, Predict, targets_of
+from daskgd.losses import Logistic, Loss, Poisson, Softmax, Squared, TargetSummary
+from daskgd.models import ACTIVATIONS, MLP, Model
+from daskgd.penalties import L2, Penalty
+from daskgd.problems import Problem, Shape
+from daskgd.queries import SurveyAnswer
+from daskgd.solvers import LBFGS, SGD, LocalGD, LocalSGD, Solver
+from daskgd.solvers.base import in_unit_interval, is_count, is_positive
+from daskgd.watch import Watcher
+from daskgd.watchers import EarlyStopping, Plateau
+
+Array = NDArray[Any]
+
+FEW_ROWS = 10_000
+"""Rows up to which one step a read, as L-BFGS makes, does better than one for every batch of 200."""
+
+BATCH = 200
+
+
+def is_layers(value: Any) -> bool:
+    """A number of units, or a sequence of them."""
+    return is_count(value) or (
+        isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and all(map(is_count, value))
+    )
+
+
+class Trained(Estimator):
+    """Base of the estimators whose model is not linear: trained by gradients alone."""
+
+    def _auto(self, shape: Shape | None) -> SolverChoice:
+        if shape is None or shape.n_rows <= FEW_ROWS:
+            return SolverChoice(LBFGS(), f"up to {FEW_ROWS:,} rows: a few hundred steps with all of them")
+        return SolverChoice(
+            self._adam(shape),
+            f"more than {FEW_ROWS:,} rows: Adam's steps by mini-batches in every partition, and averages",
+        )
+
+    def _adam(self, shape: Shape | None) -> LocalSGD:
+        raise NotImplementedError
+
+    def _about(self) -> str:
+        return "a model that is not linear"
+
+    def _stops_by_loss(self, solver: Solver) -> bool:
+        """Whether no gap is to be expected of a solver."""
+        return isinstance(solver, LocalSGD | LocalGD | SGD)
+
+    def _tol(self, solver: Solver) -> float:
+        return 0.0 if self._stops_by_loss(solver) else float(self.tol)
+
+    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+        if self.tol > 0 and self._stops_by_loss(self._choice(self._shape(dataset)).solver):
+            return dataset, [Plateau(patience=self._patience(), min_delta=float(self.tol))]
+        return dataset, ()
+
+    def _patience(self) -> int:
+        return int(self.n_iter_no_change)
+
+    def _ready(
+        self, choice: SolverChoice, problem: Problem, w: Array, found: list[Any], run: Run
+    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
+        run.fitted["_by_loss"] = self._stops_by_loss(choice.solver)
+        return choice, problem, w, found
+
+    def _finish(self, run: Run) -> None:
+        super()._finish(run)
+        if self.outcome_ == "stopped" and any(
+            isinstance(one, Plateau) and one.spent(run.name) for one in run.watchers
+        ):
+            self.outcome_ = "converged"
+        losses = run.history.column("loss")
+        self.loss_curve_ = [float(f) for f in losses]
+        self.loss_ = self.loss_curve_[-1] if losses else np.inf
+        self.best_loss_ = min(self.loss_curve_, default=np.inf)
+
+    def _warn(self) -> None:
+        if self.outcome_ != "budget_spent" or not self._by_loss:
+            return super()._warn()
+        if self.tol > 0:
+            warnings.warn(
+                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the loss "
+                f"still falls, or fell in one of the last {self._patience()}, by more than tol={self.tol:g}. "
+                "Increase max_iter, or the step",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+
+class _Perceptrons(Trained):
+    """What classifier and regressor share: layers, scikit-learn's parameters, and parameters in and out."""
+
+    _rules: ClassVar[dict[str, Rule]] = {
+        "hidden_layer_sizes": (is_layers, "a number of units >= 1, or a sequence of them"),
+        "activation": is_one_of(*ACTIVATIONS),
+        "alpha": NONNEGATIVE,
+        "batch_size": (
+            lambda value: (isinstance(value, str) and value == "auto") or is_count(value),
+            '"auto" or a whole number >= 1',
+        ),
+        "learning_rate": (
+            lambda value: isinstance(value, str) and value in ("constant", "invscaling"),
+            '"constant" or "invscaling"; instead of "adaptive", a LocalSGD halves its steps by itself where '
+            "the loss rises",
+        ),
+        "learning_rate_init": POSITIVE,
+        "power_t": POSITIVE,
+        "shuffle": (lambda value: value is True, "True: batches are drawn anew in every pass"),
+        "momentum": (in_unit_interval, "in [0, 1)"),
+        "nesterovs_momentum": FLAG,
+        "early_stopping": FLAG,
+        "validation_fraction": (lambda value: is_positive(value) and value < 1, "a share in (0, 1)"),
+        "beta_1": (in_unit_interval, "in [0, 1)"),
+        "beta_2": (in_unit_interval, "in [0, 1)"),
+        "epsilon": POSITIVE,
+        "n_iter_no_change": (is_count, "a whole number >= 1"),
+        "max_fun": (
+            lambda value: value == 15000 and not isinstance(value, bool),
+            "15000, its default, which means nothing here: max_iter is the limit",
+        ),
+        "scale": SCALE,
+    }
+
+    def _check_parameters(self) -> None:
+        check_parameters(self, self._rules)
+        if self.learning_rate != "constant" and self.solver != "sgd":
+            raise ValueError(
+                f'{type(self).__name__}: expected learning_rate="constant" unless solver="sgd", got '
+                f"learning_rate={self.learning_rate!r} and solver={self.solver!r}"
+            )
+        super()._check_parameters()
+
+    # -- the solver ---------------------------------------------------------------------------
+
+    def _named(self, shape: Shape | None) -> SolverChoice:
+        if self.solver == "adam":
+            return SolverChoice(self._adam(shape), GIVEN)
+        if self.solver == "sgd":
+            rule = "nesterov" if self.nesterovs_momentum else "momentum"
+            return SolverChoice(
+                LocalSGD(
+                    float(self.learning_rate_init),
+                    rule if self.momentum else "sgd",
+                    float(self.momentum),
+                    batch_size=self._batch(shape),
+                    schedule=self.learning_rate,
+                    decay=float(self.power_t),
+                    control=False,
+                    sample_bytes=0,
+                ),
+                GIVEN,
+            )
+        return solver_named(type(self).__name__, self.solver)
+
+    def _adam(self, shape: Shape | None) -> LocalSGD:
+        return LocalSGD(
+            float(self.learning_rate_init),
+            "adam",
+            float(self.beta_1),
+            float(self.beta_2),
+            float(self.epsilon),
+            self._batch(shape),
+            schedule="constant",
+            control=False,
+            sample_bytes=0,
+        )
+
+    def _batch(self, shape: Shape | None) -> int:
+        if isinstance(self.batch_size, str):
+            return BATCH if shape is None else max(min(BATCH, shape.n_rows), 1)
+        return int(self.batch_size)
+
+    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+        if not self.early_stopping:
+            return super()._watching(dataset)
+        dataset, rest = dataset.train_test_split(float(self.validation_fraction), self.random_state)
+        delta = float(self.tol)
+        return dataset, [EarlyStopping(rest, patience=self._patience(), min_delta=delta)]
+
+    # -- the problem --------------------------------------------------------------------------
+
+    def _hidden(self) -> tuple[int, ...]:
+        sizes = self.hidden_layer_sizes
+        return (int(sizes),) if is_count(sizes) else tuple(int(h) for h in sizes)
+
+    def _specimen(self, loss: Loss) -> Problem:
+        return Problem(loss, MLP(1, 1, self._hidden(), self.activation), L2())
+
+    def _planned(self, n_features: int, outputs: int) -> Model:
+        return MLP(n_features, outputs, self._hidden(), self.activation)
+
+    def _form(self, survey: SurveyAnswer, outputs: int) -> MLP:
+        X = survey.X
+        center, scale = (X.mean, spreads(X)) if self.scale else (None, None)
+        return MLP(len(X.mean), outputs, self._hidden(), self.activation, center, scale)
+
+    def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
+        # scikit-learn divides alpha by the weight of the rows of a step.
+        rows = solver.batch_size if isinstance(solver, LocalSGD) else weight
+        return L2(model.per_parameter(float(self.alpha) / rows))
+
+    def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
+        model = problem.model
+        assert isinstance(model, MLP)
+        if not (self.warm_start and hasattr(self, "coefs_")):
+            return model.initial(int(self.random_state or 0))
+        seen = (len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_))
+        if seen != model.units:
+            raise ValueError(
+                f"warm_start: expected layers and data like those of the last fit, of {seen} units, got "
+                f"{model.units}; fit with warm_start=False"
+            )
+        intercepts = list(self.intercepts_)
+        if problem.offset is not None:
+            intercepts[-1] = intercepts[-1] - problem.offset
+        return model.parameters(self.coefs_, intercepts)
+
+    def _settle(self, problem: Problem, w: Array) -> None:
+        model = problem.model
+        assert isinstance(model, MLP)
+        self.coefs_, self.intercepts_ = model.coefficients(w), model.intercepts(w)
+        if problem.offset is not None:
+            self.intercepts_[-1] = self.intercepts_[-1] + problem.offset
+        self.n_layers_, self.n_outputs_ = len(model.units), model.outputs
+        self.out_activation_ = self._out(problem.loss)
+
+    def _finish(self, run: Run) -> None:
+        super()._finish(run)
+        if self.early_stopping and "validation_score" in (run.history[-1] if len(run.history) else ()):
+            self.validation_scores_ = [float(s) for s in run.history.column("validation_score")]
+            self.best_validation_score_ = max(self.validation_scores_)
+
+    def _out(self, loss: Loss) -> str:
+        return {Softmax: "softmax", Logistic: "logistic", Poisson: "exp"}.get(type(loss), "identity")
+
+    def _model(self) -> tuple[MLP, Array]:
+        check_is_fitted(self)
+        hidden = tuple(len(b) for b in self.intercepts_[:-1])
+        model = MLP(len(self.coefs_[0]), self.n_outputs_, hidden, self.activation)
+        return model, model.parameters(self.coefs_, self.intercepts_)
+
+
+class MLPClassifier(_Perceptrons, Probable):
+    """A multilayer perceptron for labels, trained out of core.
+
+    Minimises the mean log-loss and ``alpha / (2 m) |W|**2`` over all weights but intercepts, with m the
+    weight of all rows for solvers that step with all of them, and `batch_size` for "adam" and "sgd": as
+    scikit-learn does.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer.
+    activation : "identity", "logistic", "tanh" or "relu"
+    solver : "auto", "lbfgs", "adam", "sgd", another name, or a Solver
+        "adam" and "sgd" step by mini-batches in every partition and average (:class:`LocalSGD`): an iteration
+        is one read of the data and one pass over each partition's rows. "auto" is "lbfgs" for up to 10,000
+        rows, else "adam".
+    alpha : float
+        Strength of the penalty.
+    batch_size : int or "auto"
+        Rows of a step; "auto" is 200.
+    learning_rate : "constant" or "invscaling"
+        For "sgd". "invscaling" divides steps by ``(1 + t)**power_t``, t in passes over the data, where
+        scikit-learn counts rows; "adaptive" is refused.
+    learning_rate_init, power_t, momentum, nesterovs_momentum, beta_1, beta_2, epsilon :
+        As in scikit-learn.
+    max_iter : int
+        Most iterations.
+    shuffle, max_fun :
+        Must have their default values.
+    random_state : int, optional
+        Of initial weights, batches and validation rows; None is 0.
+    tol : float
+        "adam" and "sgd" stop when the loss did not fall by it in `n_iter_no_change` iterations in a row,
+        others at this estimated relative gap; 0 runs `max_iter` iterations.
+    early_stopping : bool
+        Set aside `validation_fraction` of the rows, by a hash of their numbers, and stop when the score on
+        them did not rise by `tol` in `n_iter_no_change` iterations, with the model that had the best.
+    validation_fraction, n_iter_no_change :
+        See `early_stopping`.
+    scale : "auto", True or False
+        Whether the first layer sees standardised features, by the moments of the first read, without a copy
+        of X; "auto" is True. `coefs_` and the penalty are in the units of X in any case.
+    verbose, warm_start, memory, engine :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    classes_ : ``(k,)``
+    coefs_, intercepts_ : lists of ``(fan_in, fan_out)`` and ``(fan_out,)``
+    n_layers_, n_outputs_, out_activation_, n_iter_ :
+        As in scikit-learn.
+    loss_, best_loss_, loss_curve_ :
+        The objective in the last iteration, the least, and all; where mini-batches step, at each one's start.
+    n_sweeps_, history_, gap_, outcome_ :
+        As in :class:`LinearRegression`; `gap_` is inf where mini-batches step.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> est = MLPClassifier(hidden_layer_sizes=8, random_state=1).fit(X, [0, 1, 1, 0])
+    >>> est.predict(X)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str = "relu",
+        *,
+        solver: str | Solver = "auto",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | None = None,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+
+    def _loss(self, n_classes: int) -> Loss:
+        return Logistic() if n_classes <= 2 else Softmax()
+
+
+class Regression(NumberRegressor, Trained):
+    """Base of the regressors whose model is not linear."""
+
+    _many_targets = True
+
+    def _form(self, survey: SurveyAnswer, outputs: int) -> Model:
+        """The model for data with this survey."""
+        raise NotImplementedError
+
+    def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
+        """The penalty on its parameters, for data of this total weight."""
+        raise NotImplementedError
+
+    def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
+        """What to take from the targets ``(k,)``."""
+        return None
+
+    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
+        outputs, loss = targets_of(dataset), self._loss(0)
+        model = self._form(survey, outputs)
+        penalty = self._penalty(model, survey.weight, self._choice(self._shape(dataset)).solver)
+        fitted = {"_many": outputs if outputs > 1 else None}
+        return Problem(loss, model, penalty, offset=self._offset(survey, loss)), fitted
+
+    def _split(self) -> tuple[Model, Array, Array | None]:
+        """Model, parameters ``(d,)``, and what is to be added to the margins ``(k,)``."""
+        return *self._model(), None
+
+    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+        model, w, b = self._split()
+        if targets_of(dataset) != model.outputs:
+            raise ValueError(f"y: expected {model.outputs} targets, as in the fit, got {targets_of(dataset)}")
+        return Problem(self._loss(0), model, L2(), offset=b), w
+
+    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
+        check_is_fitted(self)
+        model, w, b = self._split()
+        if b is not None:
+            b = b if self._many else b[0]
+        rowwise = Predict(model, w, 0.0 if b is None else b, self._many, self._loss(0).mean)
+        return self._map_rows(X, rowwise, np.dtype(float), self._many)
+
+
+class MLPRegressor(_Perceptrons, Regression):
+    """A multilayer perceptron for numbers, trained out of core.
+
+    Minimises half the mean squared error, summed over targets, and ``alpha / (2 m) |W|**2``; the rest is as
+    in :class:`MLPClassifier`. (scikit-learn reports the mean over targets, and follows the slope of the sum.)
+    The mean of the targets is taken out first, and stands in the last intercepts.
+
+    Parameters
+    ----------
+    loss : "squared_error" or "poisson"
+        "poisson" is for counts: the prediction is the exponential of the last layer, the score D2.
+    hidden_layer_sizes, activation, solver, alpha, scale, tol, max_iter, max_fun, random_state, warm_start :
+        As in :class:`MLPClassifier`, and so are the next three lines.
+    batch_size, learning_rate, learning_rate_init, power_t, shuffle, momentum, nesterovs_momentum :
+        Of steps by mini-batches.
+    beta_1, beta_2, epsilon, early_stopping, validation_fraction, n_iter_no_change :
+        Of Adam, and of when to stop.
+    verbose, memory, engine :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, n_layers_, n_outputs_, out_activation_, loss_, best_loss_, loss_curve_ :
+        As in :class:`MLPClassifier`.
+    n_iter_, n_sweeps_, history_, gap_, outcome_ :
+        As there.
+
+    Examples
+    --------
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> est = MLPRegressor(hidden_layer_sizes=(10,), max_iter=500).fit(X, X[:, 0] ** 2)
+    >>> est.score(X, X[:, 0] ** 2) > 0.99
+    True
+    """
+
+    _rules: ClassVar[dict[str, Rule]] = {
+        "loss": is_one_of("squared_error", "poisson"),
+        **_Perceptrons._rules,
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str = "relu",
+        *,
+        solver: str | Solver = "auto",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | None = None,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+
+    @property
+    def _deviance(self) -> bool:  # type: ignore[override]
+        return self.loss == "poisson"
+
+    def _loss(self, n_classes: int) -> Loss:
+        return Poisson() if self.loss == "poisson" else Squared()
+
+    def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
+        assert survey.y is not None
+        return survey.y.mean if loss.low == -np.inf else None
+
+    def _split(self) -> tuple[Model, Array, Array | None]:
+        model, w = self._model()
+        if self.loss == "poisson":
+            return model, w, None
+        model.layers(w)[-1][1][:] = 0.0
+        return model, w, self.intercepts_[-1]

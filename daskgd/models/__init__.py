@@ -1,0 +1,12 @@
+"""Models: how parameters and rows make margins, and the way back for slopes.
+
+A model knows the shape of its parameters and the products with X. It knows no loss, no weights and
+no data. Parameters are one flat float64 vector ``w (d,)``, whatever their shape inside, so that
+solvers need not know it.
+"""
+
+from daskgd.models.base import Back, Model
+from daskgd.models.linear import FAR, Linear, LinearWithScale
+from daskgd.models.mlp import ACTIVATIONS, MLP
+
+__all__ = ["ACTIVATIONS", "FAR", "MLP", "Back", "Linear", "LinearWithScale", "Model"]

@@ -1,0 +1,103 @@
+"""What a model is: a forward pass that knows the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+Back = Callable[[Array], Array]
+"""From slopes r, in the shape of the margins, to ``(d,)`` float64: the derivative by w of
+``sum(r * margins)``, at the w and the rows of the forward pass."""
+
+
+class Model:
+    """Base of all models. Subclasses are frozen dataclasses; their fields are the model's settings.
+
+    To add one: subclass, write `size` and `forward`, and what else differs from here, and list an instance in
+    ``daskgd.testing.MODELS``, which tests it (or call ``daskgd.testing.check_model``). Instances travel to
+    workers by pickle, and must not change.
+
+    Attributes
+    ----------
+    n_features : int
+        Columns p of X.
+    outputs : int
+        Margins k of a row: 1 gives ``(n,)``, more ``(n, k)``. See :meth:`daskgd.losses.Loss.outputs`.
+
+    Examples
+    --------
+    Rows as squares of distances from a centre that is fitted, ``z_i = b - |x_i - c|**2``:
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Bump(Model):
+    ...     n_features: int
+    ...     outputs: int = 1
+    ...
+    ...     @property
+    ...     def size(self):
+    ...         return self.n_features + 1
+    ...
+    ...     def forward(self, w, X):
+    ...         D = X - w[:-1].astype(X.dtype)
+    ...         z = w[-1].astype(X.dtype) - np.einsum("ij,ij->i", D, D)
+    ...         return z, lambda r: np.append(2 * (r @ D), r.sum()).astype(np.float64)
+    >>> z, back = Bump(2).forward(np.array([1.0, 0.0, 5.0]), np.array([[2.0, 0.0], [1.0, 3.0]]))
+    >>> z, back(np.array([1.0, 1.0]))
+    (array([ 4., -4.]), array([2., 6., 2.]))
+    """
+
+    __slots__ = ()
+
+    linear: ClassVar[bool] = False
+    """Whether margins are linear in w, as those of :class:`~daskgd.models.Linear`, and the model can do what
+    only such can."""
+
+    scales: ClassVar[int] = 0
+    """Margins, after those of the outputs, that have no features."""
+
+    n_features: int
+    outputs: int
+
+    @property
+    def size(self) -> int:
+        """Number of parameters d."""
+        raise NotImplementedError
+
+    @property
+    def penalised(self) -> Array:
+        """``(d,)`` of bool: which parameters a penalty sees. By default all."""
+        return np.ones(self.size, dtype=bool)
+
+    @property
+    def one_column(self) -> bool:
+        """Whether margins are a column of ``X W + b`` and nothing else, so that many fits share a product."""
+        return False
+
+    def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
+        """Margins of the rows of X ``(n, p)``, ``(n,)`` or ``(n, k)`` in the dtype of X, and the way back.
+
+        X is float32 or float64, C-contiguous, and at most some megabytes; n may be 0. `w` is float64, and
+        may lie at odd addresses: cast it to the dtype of X with ``np.require(w, X.dtype, ["C", "A"])``. The
+        same w and X must give the same bits, on any machine of a kind.
+        """
+        raise NotImplementedError
+
+    def margins(self, w: Array, X: Array) -> Array:
+        """The margins alone."""
+        return self.forward(w, X)[0]
+
+    def initial(self, seed: int) -> Array:
+        """Parameters to start from ``(d,)``, a function of the seed alone. By default all zero."""
+        return np.zeros(self.size)
+
+
+class Maker(Protocol):
+    """Makes the model for data of a shape, once that is known."""
+
+    def __call__(self, n_features: int, outputs: int) -> Model: ...
