@@ -48,8 +48,10 @@ while heard=0; do
     [ "$heard" = 1 ] || break  # a signal ends `wait`, not the job
 done
 
-if [ "$again" = 1 ] && [ "$code" = 143 ] || [ "$code" = 75 ]; then
-    echo "exit code $code: back into the queue" >&2
-    scontrol requeue "$SLURM_JOB_ID"
-fi
+case "$again $code" in
+    "1 143" | "1 138" | *" 75")  # 138: the signal came while it still waited for the cluster
+        echo "exit code $code: back into the queue" >&2
+        scontrol requeue "$SLURM_JOB_ID"
+        ;;
+esac
 exit "$code"
