@@ -36,6 +36,9 @@ logger = logging.getLogger("daskgd")
 
 PREFIX, APART, SUFFIX = "checkpoint-", "array-", ".dgd"
 
+FOLDERS = ("daskgd.losses.", "daskgd.models.", "daskgd.queries.", "daskgd.solvers.")
+"""Whose files hold types of values that a checkpoint may have."""
+
 FREE = frozenset({"max_iter", "tol", "memory", "verbose", "engine", "warm_start"})
 """Parameters that may differ between a fit and the one that resumes it."""
 
@@ -221,7 +224,7 @@ def known_types(of: Iterable[object]) -> Types:
     """The dataclasses of which states and answers are made: ours, and those in modules of these solvers."""
     rooms = [losses, models, penalties, problems, queries, sampling, solvers, sums]
     names = [room.__name__ for room in rooms] + [type(solver).__module__ for solver in of]
-    names += [name for name in modules if name.startswith(("daskgd.solvers.", "daskgd.losses."))]
+    names += [name for name in modules if name.startswith(FOLDERS)]
     found = {
         kind
         for name in names

@@ -32,7 +32,7 @@ engines.graph
 ``models`` and ``solvers`` stand for their folders, whose files may use each other. Rooms that are not
 listed sit on top."""
 
-FOLDERS = ("losses", "models", "solvers")
+FOLDERS = ("losses", "models", "queries", "solvers")
 
 LEVEL = {room: level for level, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
 TOP = len(LEVEL)

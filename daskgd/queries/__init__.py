@@ -1,0 +1,62 @@
+"""What one sweep over the data may answer.
+
+A query has two halves. One runs on a worker, is pure numpy, and returns :class:`Sums`, which add; the
+other, ``answer``, runs on the driver and turns the grand total into what the solver asked for, dividing
+by the total weight and adding the penalty there, once. Queries know no engine, no dask and no storage.
+
+Scope. ``"tile"``: ``tile(problem, tile)`` sees cache-sized tiles one after the other while they are hot.
+``"partition"``: ``partition(problem, rows, memory)`` needs a whole partition in memory for a while, and
+may keep something about it from one sweep to the next: it *returns* that memory, and never mutates it.
+
+To add a query: write both halves, in the file of its kind, and list it in ``daskgd.testing.QUERIES``.
+"""
+
+from daskgd.queries.base import Ask, Query, on, total
+from daskgd.queries.local import BLOCKS, UNLIKE, Dispersion, Local, Part, Share, Spread, Work
+from daskgd.queries.moments import Residuals, SecondMoments, SecondMomentsAnswer
+from daskgd.queries.objective import (
+    BASIS_ROWS,
+    LANES,
+    Curvature,
+    Gradient,
+    Gradients,
+    Hessian,
+    Hessians,
+    Line,
+    Product,
+    Slope,
+)
+from daskgd.queries.score import Score
+from daskgd.queries.survey import HEAVY, Survey, SurveyAnswer
+
+__all__ = [
+    "BASIS_ROWS",
+    "BLOCKS",
+    "HEAVY",
+    "LANES",
+    "UNLIKE",
+    "Ask",
+    "Curvature",
+    "Dispersion",
+    "Gradient",
+    "Gradients",
+    "Hessian",
+    "Hessians",
+    "Line",
+    "Local",
+    "Part",
+    "Product",
+    "Query",
+    "Residuals",
+    "Score",
+    "SecondMoments",
+    "SecondMomentsAnswer",
+    "Share",
+    "Slope",
+    "Spread",
+    "Survey",
+    "SurveyAnswer",
+    "Work",
+    "on",
+    "total",
+]

@@ -1,0 +1,102 @@
+"""Second moments, and residuals in float64: what least squares asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem, Tile
+from daskgd.queries.base import Query, mass, told
+from daskgd.sums import CUT, Comoments, Sums
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SecondMomentsAnswer:
+    """Second moments of the columns ``[X | y]``, q of them.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows read.
+    weight : float
+        Sum of the sample weights W.
+    mean : (q,)
+        Weighted means.
+    matrix : (q, q)
+        ``sum_i s_i (z_i - mean) (z_i - mean)'``, not divided by W.
+    """
+
+    n_rows: int
+    weight: float
+    mean: Array
+    matrix: Array
+
+
+@dataclass(frozen=True, slots=True)
+class SecondMoments(Query):
+    """Means and products of deviations of features and numeric targets, in float64: answers a
+    :class:`SecondMomentsAnswer`.
+
+    Targets are taken as stored. Needs q x q numbers, and q^2 / 2 operations a row. What is not finite, and
+    weights that are negative, it leaves for a :class:`Survey` in the same sweep to refuse.
+    """
+
+    name: ClassVar[str] = "second-moments"
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * n_features**2
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        return Sums(n_rows=len(tile.X), moments=Comoments.of(tile.X, tile.y, tile.sample_weight))
+
+    def answer(self, problem: Problem | None, sums: Sums) -> SecondMomentsAnswer:
+        moments: Comoments = sums["moments"]
+        return SecondMomentsAnswer(sums["n_rows"], moments.weight, moments.mean, moments.full)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residuals(Query):
+    """Residuals of the targets as stored, in float64: ``r = (x - center) W - (y - target)``.
+
+    Answers ``(mean (k,), square (k,), cross (p, k))``: the weighted means over rows of r, of ``r**2`` and of
+    ``(x - center) r'``. The gradient of least squares, with the digits that float32 kernels lack: X is
+    converted and centred a cut at a time.
+
+    Attributes
+    ----------
+    W : (p, k)
+    center : (p,)
+    target : (k,)
+    """
+
+    name: ClassVar[str] = "residuals"
+    W: Array
+    center: Array
+    target: Array
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        assert tile.y is not None
+        p, k = self.W.shape
+        W = np.require(self.W, np.float64, ["C", "A"])
+        y = tile.y.reshape(len(tile.X), k)
+        total, square, cross = np.zeros(k), np.zeros(k), np.zeros((p, k))
+        height = max(128, CUT // max(p, 1))
+        for a in range(0, len(y), height):
+            cut = slice(a, a + height)
+            D = np.subtract(tile.X[cut], self.center, dtype=np.float64)
+            R = D @ W - (y[cut].astype(np.float64) - self.target)
+            S = R if tile.sample_weight is None else R * tile.sample_weight[cut][:, None]
+            total += np.ones(len(S)) @ S
+            square += np.einsum("ij,ij->j", R, S)
+            cross += D.T @ S
+        told(tile, total, square, cross)
+        return Sums(total=total, square=square, cross=cross, weight=mass(tile, tile.sample_weight))
+
+    def answer(self, problem: Problem | None, sums: Sums) -> tuple[Array, Array, Array]:
+        weight = sums["weight"]
+        return sums["total"] / weight, sums["square"] / weight, sums["cross"] / weight

@@ -1,0 +1,341 @@
+"""The objective and its derivatives: along a line, times a vector, of many problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.models import Back
+from daskgd.problems import Problem, Rows, Tile, compute_dtype
+from daskgd.queries.base import Query, mass, summed, told, weighted
+from daskgd.sums import Sums
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gradient(Query):
+    """Objective and gradient at `w` ``(d,)``: answers ``(f, g)``, a float and ``(d,)``."""
+
+    name: ClassVar[str] = "gradient"
+    w: Array
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        return self.at(*problem.model.forward(self.w, tile.X), problem, tile)
+
+    def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
+        """The contribution of a tile whose margins are known, and the way back from there."""
+        y, s = tile.targets(problem)
+        value, slope = problem.loss.value_and_slope(z, y)
+        total, gradient = summed(value, s), back(weighted(slope, s))
+        told(tile, total, gradient)
+        return Sums(value=total, gradient=gradient, weight=mass(tile, s))
+
+    def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array]:
+        W = sums["weight"]
+        f = float(sums["value"]) / W + problem.penalty_value(self.w)
+        return f, sums["gradient"] / W + problem.penalty_gradient(self.w)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slope(Gradient):
+    """The gradient at `w` ``(d,)`` and nothing else: answers ``(d,)``. Half the loss's work, about."""
+
+    def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
+        y, s = tile.targets(problem)
+        slope = problem.loss.slope(z, y)
+        gradient = back(weighted(slope, s))
+        told(tile, gradient)
+        return Sums(gradient=gradient, weight=mass(tile, s))
+
+    def answer(self, problem: Problem, sums: Sums) -> Any:
+        return sums["gradient"] / sums["weight"] + problem.penalty_gradient(self.w)
+
+
+LANES = 16
+"""Columns in the one product of :class:`Gradients`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gradients(Query):
+    """The :class:`Gradient` of many problems over the same rows, or the :class:`Slope` of all: answers a list
+    of ``(f, g)``, or of g.
+
+    Their products with X are one of LANES columns, several times faster than one after the other. Each has
+    a lane of its own there, whoever else is in the others, so that its bits do not depend on them.
+
+    Attributes
+    ----------
+    problems : (m,) of Problem
+        Whose models have one column, all of them :attr:`~daskgd.models.Linear.far` or none.
+    queries : (m,) of Gradient
+        Where each looks; all of one type.
+    lanes : (m,) of int
+        From 0 to LANES - 1, distinct.
+    alike : tuple of tuples
+        Positions of problems that see the same targets.
+    W : (p + 1, LANES)
+        Coefficients over intercepts as they multiply X, a column for each lane.
+    """
+
+    name: ClassVar[str] = "gradient"
+    problems: tuple[Problem, ...]
+    queries: tuple[Gradient, ...]
+    lanes: tuple[int, ...]
+    alike: tuple[tuple[int, ...], ...]
+    W: Array
+
+    @classmethod
+    def of(cls, asked: Mapping[int, tuple[Problem, Gradient]]) -> Gradients:
+        """From problems and queries by lane."""
+        problems = tuple(problem for problem, _ in asked.values())
+        queries = tuple(query for _, query in asked.values())
+        W = np.zeros((problems[0].model.n_features + 1, LANES))
+        alike: list[list[int]] = []
+        for i, (lane, problem, query) in enumerate(zip(asked, problems, queries, strict=True)):
+            column = problem.linear.in_units_of_X(query.w)[:, 0]
+            W[: len(column), lane] = column
+            group = next((known for known in alike if problem.looks_alike(problems[known[0]])), None)
+            if group is None:
+                alike.append(group := [])
+            group.append(i)
+        return cls(problems, queries, tuple(asked), tuple(map(tuple, alike)), W)
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * LANES * (n_features + 3)
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        far = self.problems[0].linear.far
+        X = tile.X.astype(np.float64, copy=False) if far else tile.X
+        W = np.require(self.W, X.dtype, ["C", "A"])
+        Z = X @ W[:-1]
+        Z += W[-1]
+        Z = np.ascontiguousarray(Z.T, dtype=tile.X.dtype)
+        R = np.zeros(Z.shape, Z.dtype)
+        m = len(self.lanes)
+        value, total, weight = np.empty(m), np.empty(m), np.empty(m)
+        valued = type(self.queries[0]) is not Slope
+        for group in self.alike:
+            at, lanes = list(group), [self.lanes[i] for i in group]
+            first = self.problems[group[0]]
+            y, s = tile.targets(first)
+            # Losses are pointwise: all margins of the group as if they were the rows of one.
+            z, y = Z[lanes].ravel(), np.concatenate([y] * len(at))
+            if valued:
+                values, slopes = (v.reshape(len(at), -1) for v in first.loss.value_and_slope(z, y))
+                if s is None:
+                    value[at] = np.add.reduce(values, axis=1, dtype=np.float64)
+                else:
+                    value[at] = [one @ s for one in values.astype(np.float64)]
+            else:
+                slopes = first.loss.slope(z, y).reshape(len(at), -1)
+            if s is not None:
+                slopes = slopes * s.astype(slopes.dtype)
+            R[lanes] = slopes
+            total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
+            weight[at] = mass(tile, s)
+        cross = (R.astype(X.dtype, copy=False) @ X)[list(self.lanes)].astype(np.float64)
+        told(tile, total, cross, *([value] if valued else []))
+        if not valued:
+            return Sums(total=total, cross=cross, weight=weight)
+        return Sums(value=value, total=total, cross=cross, weight=weight)
+
+    def answer(self, problem: Problem | None, sums: Sums) -> list[Any]:
+        return [
+            query.answer(
+                one,
+                Sums(
+                    value=sums["value"][i] if "value" in sums else 0.0,
+                    gradient=one.linear.from_units_of_X(sums["cross"][i][:, None], sums["total"][i]),
+                    weight=sums["weight"][i],
+                ),
+            )
+            for i, (one, query) in enumerate(zip(self.problems, self.queries, strict=True))
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hessian(Query):
+    """The Hessian at `w` ``(d,)`` and nothing else: answers ``(d, d)``."""
+
+    name: ClassVar[str] = "hessian"
+    heavy: ClassVar[bool] = True
+    w: Array
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.w) ** 2
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        s = tile.targets(problem)[1]
+        z = problem.model.margins(self.w, tile.X)
+        return Sums(curvature=self.at(z, problem, tile), weight=mass(tile, s))
+
+    def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
+        """The sum over the rows of a tile whose margins are known."""
+        y, s = tile.targets(problem)
+        curve = weighted(problem.loss.curve(z, y), s)
+        return problem.linear.curvature(tile.design(problem.linear), curve)
+
+    def answer(self, problem: Problem, sums: Sums) -> Array:
+        H: Array = sums["curvature"] / sums["weight"]
+        H[np.diag_indices_from(H)] += problem.penalty_curve(self.w)
+        return H
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curvature(Query):
+    """Objective, gradient and Hessian at `w` ``(d,)``: answers ``(f, g, H)``, H ``(d, d)``."""
+
+    name: ClassVar[str] = "curvature"
+    heavy: ClassVar[bool] = True
+    w: Array
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.w) ** 2
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        z, back = problem.model.forward(self.w, tile.X)
+        curvature = Hessian(self.w).at(z, problem, tile)
+        return Sums(curvature=curvature, **Gradient(self.w).at(z, back, problem, tile))
+
+    def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
+        return *Gradient(self.w).answer(problem, sums), Hessian(self.w).answer(problem, sums)
+
+
+BASIS_ROWS = 10_000
+"""Rows that the basis of :class:`Hessians` is made from, about."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hessians(Query):
+    """The :class:`Hessian` of many problems over the same rows of float32, by products in float32: answers a
+    list of ``(d, d)``.
+
+    Such products lose what tells collinear features apart, but not in a basis R in which the second moments
+    of the features A are about the identity. With D = A R, in float64, rounded to float32,
+
+        H = R^-T (D' diag(c) D) R^-1,
+
+    where sums over tiles are in float64: relative to H the error is that of float32 products of well
+    conditioned columns, some 1e-7. The product with R is made once for all problems, and pays from a few on.
+
+    Attributes
+    ----------
+    problems : (m,) of Problem
+        Whose models have one column, and the same design.
+    points : (m,) of (d,)
+        Where to look.
+    basis, inverse : (d, d)
+        R and its inverse.
+    """
+
+    name: ClassVar[str] = "hessian"
+    heavy: ClassVar[bool] = True
+    problems: tuple[Problem, ...]
+    points: tuple[Array, ...]
+    basis: Array
+    inverse: Array
+
+    @staticmethod
+    def suit(problem: Problem, rows: Rows) -> bool:
+        """Whether the Hessian of a problem over these rows may go with others."""
+        return problem.model.one_column and compute_dtype(rows.X.dtype) == np.float32
+
+    @classmethod
+    def of(cls, problems: tuple[Problem, ...], points: tuple[Array, ...], rows: Rows) -> Hessians:
+        """With the basis that suits the rows."""
+        every = max(len(rows) // BASIS_ROWS, 1)
+        A = problems[0].linear.design(rows.X[::every])
+        values, vectors = np.linalg.eigh(A.T @ A / max(len(A), 1))
+        root = np.sqrt(np.maximum(values, 1e-12 * max(values[-1], np.finfo(float).tiny)))
+        return cls(problems, points, vectors / root, (vectors * root).T)
+
+    def heft(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.points) * len(self.basis) ** 2
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        D = (self.problems[0].linear.design(tile.X) @ self.basis).astype(np.float32)
+        found, weight = np.empty((len(self.points), *self.basis.shape)), np.empty(len(self.points))
+        for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True)):
+            y, s = tile.targets(one)
+            curve = weighted(one.loss.curve(one.model.margins(w, tile.X), y), s)
+            found[i] = one.linear.curvature(D, curve.astype(np.float32))
+            weight[i] = mass(tile, s)
+        return Sums(curvature=found, weight=weight)
+
+    def answer(self, problem: Problem | None, sums: Sums) -> list[Array]:
+        return [
+            Hessian(w).answer(one, Sums(curvature=self.inverse.T @ found @ self.inverse, weight=weight))
+            for one, w, found, weight in zip(
+                self.problems, self.points, sums["curvature"], sums["weight"], strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product(Query):
+    """The Hessian at `w` ``(d,)`` times `v` ``(d,)``, without the Hessian: answers ``(d,)``."""
+
+    name: ClassVar[str] = "product"
+    w: Array
+    v: Array
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        y, s = tile.targets(problem)
+        model = problem.linear
+        curve = problem.loss.curve(model.margins(self.w, tile.X), y)
+        dz = model.margins(self.v, tile.X)
+        bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
+        product = model.adjoint(tile.X, weighted(bent, s))
+        told(tile, product)
+        return Sums(product=product, weight=mass(tile, s))
+
+    def answer(self, problem: Problem, sums: Sums) -> Array:
+        out: Array = sums["product"] / sums["weight"] + problem.penalty_curve(self.w) * self.v
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line(Query):
+    """The objective along ``w + t d`` for all t in `steps` ``(m,)``: a whole line search in one sweep.
+
+    Answers ``(values, slopes)``, both ``(m,)``: f and its derivative by t. Where margins are linear in t, any
+    number of steps costs two products with X; other models go forward and back for each.
+    """
+
+    name: ClassVar[str] = "line"
+    w: Array
+    d: Array
+    steps: Array
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        if not problem.model.linear:
+            return self._bent(problem, tile)
+        y, s = tile.targets(problem)
+        z = problem.model.margins(self.w, tile.X)
+        dz = problem.model.margins(self.d, tile.X)
+        values, slopes = np.empty(len(self.steps)), np.empty(len(self.steps))
+        for j, t in enumerate(self.steps):
+            value, slope = problem.loss.value_and_slope(z + z.dtype.type(t) * dz, y)
+            slope *= dz
+            values[j] = summed(value, s)
+            slopes[j] = np.sum(summed(slope, s))
+        told(tile, values, slopes)
+        return Sums(values=values, slopes=slopes, weight=mass(tile, s))
+
+    def _bent(self, problem: Problem, tile: Tile) -> Sums:
+        found = [Gradient(self.w + t * self.d).tile(problem, tile) for t in self.steps]
+        values = np.array([one["value"] for one in found], dtype=float)
+        slopes = np.array([one["gradient"] @ self.d for one in found], dtype=float)
+        return Sums(values=values, slopes=slopes, weight=mass(tile, tile.targets(problem)[1]))
+
+    def answer(self, problem: Problem, sums: Sums) -> tuple[Array, Array]:
+        W = sums["weight"]
+        at = [self.w + t * self.d for t in self.steps]
+        values = sums["values"] / W + [problem.penalty_value(w) for w in at]
+        slopes = sums["slopes"] / W + [problem.penalty_gradient(w) @ self.d for w in at]
+        return values, slopes

@@ -1,0 +1,95 @@
+"""How good predictions are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.losses import TargetSummary
+from daskgd.problems import Problem, Tile
+from daskgd.queries.base import Query, columns, mass, one_column, summed
+from daskgd.queries.survey import no_label, refuse, same_kind
+from daskgd.sums import Bad, Moments, Sums
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score(Query):
+    """How good predictions at `w` are: answers the weighted accuracy, R2 averaged over targets, or where
+    `deviance` D2, the share of the null model's deviance that is explained.
+
+    The null model predicts the mean target m at every row. As ``value(z, y) - value(0, y)`` is linear in y,
+    its deviance needs no second sweep: ``sum_i s_i value(0, y_i) + W (value(z0, m) - value(0, m))``, z0 the
+    best constant margin.
+    """
+
+    name: ClassVar[str] = "score"
+    w: Array
+    deviance: bool = False
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        assert tile.y is not None
+        z, y, s = problem.model.margins(self.w, tile.X), tile.y, tile.sample_weight
+        bad_X = Bad()
+        if not np.isfinite(z).all():  # float32 may have overflowed
+            z = problem.model.margins(self.w, tile.X.astype(np.float64))
+            bad_X = Bad.nonfinite(tile.X, tile.numbers)
+        elif not problem.model.linear:  # units saturate: margins may be finite where X is not
+            bad_X = Bad.nonfinite(tile.X, tile.numbers)
+        bad_y, bad_s = Bad.nonfinite(y, tile.numbers), Bad.weights(s, tile.numbers)
+        found = {"n_rows": len(z), "bad_X": bad_X, "bad_y": bad_y, "bad_s": bad_s}
+        if bad_s.rows:
+            s = None
+        if problem.labels is not None:
+            y = one_column(y)
+            found["bad_y"] = Bad.of(no_label(y), y, tile.numbers)
+            same_kind(problem.labels, y)
+            codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
+            hit = problem.labels[codes.astype(np.intp)] == y
+            return Sums(hit=summed(hit, s), weight=mass(tile, s), **found)
+        y = columns(y).astype(np.float64)
+        offset = 0.0 if problem.offset is None else problem.offset
+        if self.deviance:
+            z = z.reshape(y.shape).astype(np.float64) + offset
+            value, plain = (_deviance(problem, at, y) for at in (z, np.zeros(y.shape)))
+            return Sums(
+                value=summed(value, s),
+                plain=summed(plain, s),
+                y=Moments.of(y, s),
+                weight=mass(tile, s),
+                **found,
+            )
+        y = y - offset
+        with np.errstate(over="ignore"):
+            miss = (z.reshape(y.shape) - y) ** 2
+        return Sums(miss=summed(miss, s), y=Moments.of(y, s), weight=mass(tile, s), **found)
+
+    def answer(self, problem: Problem, sums: Sums) -> float:
+        refuse(sums)
+        weight = float(sums["weight"])
+        if "hit" in sums:
+            return float(sums["hit"]) / weight
+        # scikit-learn's convention for a constant target: 1 if predicted perfectly, else 0.
+        if "plain" in sums:
+            mean = sums["y"].mean[None, :]
+            best = problem.loss.constant(TargetSummary(mean=sums["y"].mean))[None, :]
+            gain = _deviance(problem, best, mean) - _deviance(problem, np.zeros(mean.shape), mean)
+            miss, total = sums["value"], sums["plain"] + weight * float(gain[0])
+            rounding = 64 * np.finfo(float).eps * (abs(sums["plain"]) + weight)
+            total, miss = (0.0 if abs(v) <= rounding else v for v in (total, miss))
+        else:
+            miss, total = sums["miss"], sums["y"].deviation
+        r2 = np.where(total > 0, 1 - miss / np.where(total > 0, total, 1), np.where(miss > 0, 0.0, 1.0))
+        return float(np.mean(r2))
+
+
+def _deviance(problem: Problem, z: Array, y: Array) -> Array:
+    """Half the deviance of each row ``(n,)``, of margins and targets ``(n, k)`` in float64."""
+    k = z.shape[1]
+    y = problem.loss.targets(y, k, np.dtype(float))
+    out: Array = problem.loss.value(z if k > 1 else z[:, 0], y)
+    return out

@@ -1,0 +1,195 @@
+"""The first look at the data, and what is refused there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.losses import TargetSummary
+from daskgd.problems import Problem, Tile
+from daskgd.queries.base import Query, columns, one_column
+from daskgd.sums import Bad, Labels, Maybe, Moments, Sums
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyAnswer:
+    """What a survey found.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows read.
+    weight : float
+        Sum of the sample weights.
+    X : Moments
+        Of the features.
+    y : Moments or None
+        Of a numeric target, for regression.
+    labels : Labels or None
+        For classification.
+    """
+
+    n_rows: int
+    weight: float
+    X: Moments
+    y: Moments | None
+    labels: Labels | None
+
+    def target_summary(self, class_weight: Array | None = None, offsets: int = 0) -> TargetSummary:
+        """The target as :meth:`daskgd.losses.Loss.baseline` takes it; `offsets` last columns left out."""
+        if self.labels is not None:
+            weights = self.labels.weights if class_weight is None else self.labels.weights * class_weight
+            return TargetSummary(shares=weights / weights.sum())
+        assert self.y is not None
+        k = len(self.y.mean) - offsets
+        return TargetSummary(variance=float(self.y.variance[:k].sum()), mean=self.y.mean[:k])
+
+
+@dataclass(frozen=True, slots=True)
+class Survey(Query):
+    """The first look at the data: rows, weight, moments, labels, and whether all of it is fit to use.
+
+    ``answer`` raises ValueError for NaN, infinity, negative weights, weights that are all zero and
+    rows that are none, naming the first offending row (counted from 0) and column. Numeric targets (the first
+    of several) must not be below `low`, or not reach it unless `low_included`.
+    """
+
+    name: ClassVar[str] = "survey"
+    classification: bool = False
+    low: float = -np.inf
+    low_included: bool = True
+
+    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        X, y, s = tile.X, tile.y, tile.sample_weight
+        bad_X = bad_y = low_y = Bad()
+        labels = target = None
+        bad_s = Bad.weights(s, tile.numbers)
+        s = None if bad_s.rows else s
+        moments = Moments.of(X, s)
+        # Moments are finite where X is, so that finite data pays nothing for the check. Without any weight
+        # there are no moments to go by.
+        if not (moments.weight > 0 and np.isfinite(moments.deviation).all()):
+            bad_X = Bad.nonfinite(X, tile.numbers)
+            moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
+        if y is not None and self.classification:
+            y = one_column(y)
+            bad_y = Bad.of(no_label(y), y, tile.numbers)
+            labels = None if bad_y.rows else Labels.of(*tile.labels, s)
+        elif y is not None:
+            bad_y = Bad.nonfinite(y, tile.numbers)
+            target = Moments.of(columns(np.where(np.isfinite(y), y, 0.0)), s)
+            first = columns(y)[:, 0]
+            wrong = first < self.low if self.low_included else first <= self.low
+            low_y = Bad.of(wrong, first, tile.numbers)
+        return Sums(
+            n_rows=len(X),
+            weight=float(len(X) if s is None else s.sum()),
+            X=moments,
+            y=Maybe(target),
+            labels=Maybe(labels),
+            bad_X=bad_X,
+            bad_y=bad_y,
+            low_y=low_y,
+            bad_s=bad_s,
+        )
+
+    def answer(self, problem: Problem | None, sums: Sums) -> SurveyAnswer:
+        refuse(sums)
+        if (first := sums["low_y"].first) is not None:
+            raise ValueError(
+                f"y: expected targets {'>=' if self.low_included else '>'} {self.low:g} for this loss, got "
+                f"{first.value} in row {first.row} ({sums['low_y'].rows} of {sums['n_rows']} rows); use "
+                "another loss, or drop those rows"
+            )
+        _refuse_huge("X", sums["X"])
+        _refuse_huge("y", sums["y"].value)
+        return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
+
+
+HEAVY = 1e200
+"""Total weight that squares may be multiplied with."""
+
+
+def _refuse_huge(name: str, moments: Moments | None) -> None:
+    """Raise ValueError for numbers whose squares overflow when they are summed."""
+    if moments is None:
+        return
+    with np.errstate(invalid="ignore", over="ignore"):
+        huge = ~np.isfinite(moments.mean**2 + moments.deviation)
+    if huge.any():
+        raise ValueError(
+            f"Input {name} contains numbers too large to be squared and summed in float64 (1e150 and "
+            f"beyond), first in column {int(np.argmax(huge))} ({int(huge.sum())} of {len(huge)} columns); "
+            "divide them by a power of ten, or drop the rows that hold them"
+        )
+
+
+def no_label(y: Array) -> Array:
+    """Rows ``(n,)`` whose y cannot be a label: missing, or no whole number."""
+    if y.dtype.kind == "f":
+        return ~np.isfinite(y) | (y != np.floor(y))
+    if y.dtype.kind in "mM":
+        return np.isnat(y)
+    if y.dtype == object:
+        return np.array([isinstance(v, float) and v != v for v in y], dtype=bool)
+    return np.zeros(len(y), dtype=bool)
+
+
+def same_kind(labels: Array, y: Array) -> None:
+    """Raise ValueError for text where the fit has seen numbers, and the like: all of them would be misses."""
+
+    def kind(values: Array) -> str:
+        if values.dtype == object and len(values):
+            values = np.asarray(values.tolist()[0])
+        kinds = {"b": "numbers", "i": "numbers", "u": "numbers", "f": "numbers", "U": "text", "T": "text"}
+        return kinds.get(values.dtype.kind, str(values.dtype))
+
+    if len(y) and kind(labels) != kind(y):
+        raise ValueError(
+            f"y: expected labels like those of the fit, {kind(labels)} such as {labels.tolist()[0]!r}, got "
+            f"{kind(y)} such as {y.tolist()[0]!r}; convert them first"
+        )
+
+
+def refuse(sums: Sums) -> None:
+    """Raise ValueError for rows that are none or bad, naming the first."""
+    if sums["n_rows"] == 0:
+        raise ValueError("X: expected at least one row, got 0 (no row passed the selection)")
+    for name in ("X", "y"):
+        bad: Bad = sums[f"bad_{name}"]
+        if bad.first is not None:
+            raise ValueError(_bad_message(name, bad, sums["n_rows"]))
+    if sums["bad_s"].first is not None:
+        row, _, value = sums["bad_s"].first
+        raise ValueError(
+            f"sample_weight: expected finite weights >= 0, got {value} in row {row} "
+            f"({sums['bad_s'].rows} such rows)"
+        )
+    if not sums["weight"] > 0:
+        raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
+    if not 1 / HEAVY <= sums["weight"] <= HEAVY:
+        raise ValueError(
+            f"sample_weight: expected a total from {1 / HEAVY:g} to {HEAVY:g}, got {sums['weight']:g}; "
+            "divide the weights by their mean"
+        )
+
+
+def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
+    assert bad.first is not None
+    row, column, value = bad.first
+    where = f"row {row}" + (f", column {column}" if column >= 0 else "")
+    if np.isfinite(value):
+        return (
+            f"Unknown label type: continuous. y: expected class labels, got {value} in {where} "
+            f"({bad.rows} of {n_rows} rows are not whole numbers); for a continuous target use a regressor"
+        )
+    what = "NaN" if np.isnan(value) else "infinity"
+    return (
+        f"Input {name} contains {what}: expected finite numbers, got {value} in {where} "
+        f"({bad.rows} of {n_rows} rows hold NaN or infinity); impute or drop those rows first"
+    )
