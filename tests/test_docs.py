@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +30,9 @@ PAGES = {
     for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 }
 CALM = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-BLOCK = re.compile(r"(?P<before>[^\n]*)\n?^```(?P<kind>[\w{}-]*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"(?P<before>[^\n]*)\n?^```(?P<kind>[\w{}-]*)(?P<needs>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S
+)
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,15 @@ class Block:
     kind: str
     text: str
     line: int
-    shown: bool  # it is not run: the line above it says why
+    shown: bool  # it is not run: the line above it says why, or a library it needs is not there
 
 
 def blocks(path: Path) -> Iterator[Block]:
     page = path.read_text()
     for found in BLOCK.finditer(page):
         shown = found["before"].startswith("<!-- not run: ")
+        needs = found["needs"].strip() if found["kind"] == "python" else ""
+        shown = shown or bool(needs and find_spec(needs) is None)
         line = page.count("\n", 0, found.start("text"))
         yield Block(found["kind"], found["text"], line, shown)
 
