@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 import daskgd
 from daskgd.datasets import Dataset
 from daskgd.engines.serial import Serial
-from daskgd.estimators.base import LinearEstimator
+from daskgd.estimators.linear import LinearEstimator
 from daskgd.queries import Ask
 from daskgd.solvers import NAMES
 
