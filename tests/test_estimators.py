@@ -745,3 +745,15 @@ def test_the_regime_chooses_a_solver_and_says_so(est, regime, solver):
 def test_a_solver_of_the_other_regime_is_refused(est, regime, words):
     with pytest.raises(ValueError, match=words):
         clone(est).set_params(regime=regime).fit(XP, YP[0] == YP)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [k for k in vars(daskgd.estimators).values() if isinstance(k, type)],
+    ids=lambda kind: kind.__name__,
+)
+def test_constructors_keep_what_they_are_given(kind):
+    names = kind._get_param_names()
+    given = {name: object() for name in names}
+    est = kind(**given)
+    assert all(getattr(est, name) is given[name] for name in names)

@@ -481,6 +481,7 @@ class ElasticNet(Lasso):
             random_state=random_state,
             selection=selection,
             solver=solver,
+            regime=regime,
             scale=scale,
             memory=memory,
             engine=engine,
