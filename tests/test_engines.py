@@ -292,7 +292,7 @@ FITS = [
     GIANT(sample_bytes=1),
     GIANT(sample_bytes=0),
     SGD(step=0.1, steps=5),
-    Adam(step=0.1, steps=90, accumulate=2, wire="int8"),
+    Adam(step=0.1, steps=24, accumulate=2, wire="int8"),
 ]
 N, P = 700, 6
 

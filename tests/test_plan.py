@@ -379,7 +379,7 @@ def test_on_a_cluster(cluster, small, tmp_path):
 
 def test_a_cluster_that_does_not_answer(small):
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
-        done = invoke("logistic", small.path, "--scheduler", "tcp://127.0.0.1:9")
+        done = invoke("logistic", small.path, "--scheduler", "tcp://127.0.0.1:9", "--wait", 1)
     assert done.exit_code == 69, done.output
     assert len(done.stderr.splitlines()) == 1
 
