@@ -33,19 +33,21 @@ from daskgd.cli.signals import Terminated, stoppable
 JOB = "job.json"
 """In the folder of a checkpoint: what was asked, for `resume`."""
 
-
-@click.command(
-    epilog="Example: daskgd plan logistic clicks.zarr --set C=0.1 --set l1_ratio=1.0 --scheduler tcp://host:8786"
-)
-@click.argument("name", metavar="ESTIMATOR")
-@click.argument("data")
-@click.option(
+with_settings = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
     help="A parameter of the estimator; may be repeated. Values as in Python, else text.",
 )
+
+
+@click.command(
+    epilog="Example: daskgd plan logistic clicks.zarr --set C=0.1 --set l1_ratio=1.0 --scheduler tcp://host:8786"
+)
+@click.argument("name", metavar="ESTIMATOR")
+@click.argument("data")
+@with_settings
 @on_a_cluster
 def plan(name: str, data: str, settings: tuple[str, ...], **where: Any) -> None:
     """Say what a fit of ESTIMATOR to the dataset DATA would do, and how long it would read.
@@ -86,13 +88,7 @@ def opened(data: str) -> Any:
     help="TOML with any of these: estimator, data, options by their names, a table `set`. What is given here "
     "wins.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of the estimator; may be repeated. Values as in Python, else text.",
-)
+@with_settings
 @click.option("--out", metavar="FILE", help="Where to write the model: a path or URL.")
 @click.option("--checkpoint", metavar="FOLDER", help="Where to keep what was done: a path or URL.")
 @click.option("--every", default="1", show_default=True, help='Sweeps between checkpoints, or "30 s".')
