@@ -154,7 +154,9 @@ def test_kept_rows_are_copies_that_nobody_can_change():
 def test_a_store_that_makes_one_wait_is_read_ahead():
     source = Counting(5, seconds=0.01)
     with ReadAhead(source, [0, 1, 3, 4]) as ahead:
-        for block, following in ((0, 1), (1, 3), (3, 4)):
+        assert (ahead.read(0, 3).X == 0).all()
+        assert not source.started[1].is_set(), "one read that waits may be chance"
+        for block, following in ((1, 3), (3, 4)):
             assert (block == ahead.read(3 * block, 3 * block + 3).X).all()
             assert source.started[following].wait(5), "the next block is not on its way"
         assert (ahead.read(12, 15).X == 4).all()
@@ -162,27 +164,34 @@ def test_a_store_that_makes_one_wait_is_read_ahead():
     assert not [t for t in threading.enumerate() if t.name.startswith("daskgd-read-ahead")]
 
 
-def test_a_fast_store_is_not_read_ahead(monkeypatch):
-    """Nor one that takes long, if it computes meanwhile."""
-    source, clock = Counting(4), iter([0.0, 1.0])
+@pytest.mark.parametrize(
+    ("computed", "expected"),
+    [((0.9, 0.9), [0, 1]), ((0.1, 0.9), [0, 1]), ((0.1, 0.1), [0, 1, 2])],
+    ids=["decoding", "preempted once", "waiting"],
+)
+def test_what_takes_long_is_read_ahead_if_it_waits(monkeypatch, computed, expected):
+    """Not what computes meanwhile, nor for one time that the processor was somebody else's."""
+    source, (first, second) = Counting(5), computed
 
-    class Computing:
-        """Clocks of a second of decoding."""
+    class Clocks:
+        """Of a thread that reads twice, a second each."""
 
-        perf_counter = staticmethod(lambda: next(clock))
-        thread_time = staticmethod(lambda: Computing.clock())
-        clock = iter([0.0, 0.9]).__next__
+        perf_counter = staticmethod(iter([0.0, 1.0, 1.0, 2.0]).__next__)
+        thread_time = staticmethod(iter([0.0, first, 1.0, 1.0 + second]).__next__)
 
-    monkeypatch.setattr(shelves, "time", Computing)
+    monkeypatch.setattr(shelves, "time", Clocks)
     with ReadAhead(source, [0, 1, 2, 3]) as ahead:
         ahead.read(0, 3)
         assert source.read_blocks == [0]
+        ahead.read(3, 6)
+        assert 2 not in expected or source.started[2].wait(5)
+    assert source.read_blocks == expected  # leaving has waited for what was on its way
 
 
 def test_an_error_ahead_comes_with_its_block():
     source = Counting(6, seconds=0.01)
-    with ReadAhead(source, [3, 4, 5]) as ahead:
-        for block in (3, 4):
+    with ReadAhead(source, [2, 3, 4, 5]) as ahead:
+        for block in (2, 3, 4):
             ahead.read(3 * block, 3 * block + 3)
         with pytest.raises(OSError, match="block 5"):
             ahead.read(15, 18)

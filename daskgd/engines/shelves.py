@@ -111,8 +111,9 @@ WAITS = 0.3
 
 
 class ReadAhead:
-    """A source that reads the next of `blocks` while one is worked on, once a read has shown that the store
-    makes one wait. Where decoding is what takes the time, a second thread would only be in the way.
+    """A source that reads the next of `blocks` while one is worked on, once two reads in a row have shown that
+    the store makes one wait: one alone may have lost its processor to somebody else. Where decoding is what
+    takes the time, a second thread would only be in the way.
 
     Leave the context to end its thread.
     """
@@ -122,6 +123,7 @@ class ReadAhead:
         self._next = dict(pairwise(blocks))
         self._ahead: dict[int, Future[Rows]] = {}
         self._pool: ThreadPoolExecutor | None = None
+        self._waited = False
 
     @property
     def layout(self) -> Layout:
@@ -143,7 +145,8 @@ class ReadAhead:
             began, computed = time.perf_counter(), time.thread_time()
             rows = self.source.read(start, stop)
             waited, computed = time.perf_counter() - began, time.thread_time() - computed
-            if self._pool is None and waited > 2e-3 and computed < WAITS * waited:
+            before, self._waited = self._waited, waited > 2e-3 and computed < WAITS * waited
+            if self._pool is None and before and self._waited:
                 self._pool = ThreadPoolExecutor(1, "daskgd-read-ahead")
         following = self._next.get(block)
         if self._pool is not None and following is not None and following not in self._ahead:
