@@ -84,6 +84,25 @@ KINDS = {"rounded": rounded, "correlated": correlated}
 # -- a run of benchmarks ------------------------------------------------------------------------
 
 
+def timed(work: Callable[..., Any], *args: Any) -> float:
+    """Seconds that it takes."""
+    began = time.perf_counter()
+    work(*args)
+    return time.perf_counter() - began
+
+
+class Rounds(dict[str, list[float]]):
+    """Seconds of what was measured in turn, by name."""
+
+    def median(self, name: str) -> float:
+        """Seconds of one."""
+        return statistics.median(self[name])
+
+    def share(self, name: str, of: str) -> float:
+        """The median over rounds of the seconds of `of` to those of `name`: 1 if it is as fast."""
+        return statistics.median(b / a for a, b in zip(self[name], self[of], strict=True))
+
+
 @dataclass(frozen=True)
 class Bench:
     """Where a benchmark finds its data and leaves its results.
@@ -116,16 +135,17 @@ class Bench:
 
     def seconds(self, work: Callable[[], Any]) -> float:
         """Median seconds of `work`, after one run to warm up."""
-        times = []
-        for _ in range(self.repeats + 1):
-            began = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - began)
-        return statistics.median(times[1:])
+        return self.median(lambda: timed(work))
 
     def median(self, measure: Callable[[], float]) -> float:
         """Median of what `measure` returns, after one run to warm up."""
         return statistics.median([measure() for _ in range(self.repeats + 1)][1:])
+
+    def rounds(self, **measures: Callable[[], float]) -> Rounds:
+        """What each returns, one after the other, then all of them again: what a noisy neighbour takes, it
+        takes from all. A first round warms up."""
+        rounds = [{name: measure() for name, measure in measures.items()} for _ in range(self.repeats + 1)]
+        return Rounds({name: [one[name] for one in rounds[1:]] for name in measures})
 
     def publish(
         self,
@@ -284,9 +304,13 @@ def decode_all(files: list[str], chunk_bytes: int, plain: bool) -> None:
 
 def floor(bench: Bench, dataset: Any, n: int = PROCESSES) -> float:
     """Seconds in which n bare processes read and decompress the chunks of X, and do nothing else."""
+    with processes(n) as each:
+        return bench.seconds(lambda: bare_read(each, dataset, n))
+
+
+def bare_read(each: Callable[..., list[Any]], dataset: Any, n: int = PROCESSES) -> None:
+    """Read and decompress the chunks of X in n bare processes."""
     info = dataset.info()
     chunk_bytes = int(info["chunk_rows"]) * dataset.n_features * 4
     files = [str(f) for f in sorted(Path(dataset.path, "X", "c").rglob("*")) if f.is_file()]
-    shares = [(files[i::n], chunk_bytes, info["codec"] == "crc32c") for i in range(n)]
-    with processes(n) as each:
-        return bench.seconds(lambda: each(decode_all, shares))
+    each(decode_all, [(files[i::n], chunk_bytes, info["codec"] == "crc32c") for i in range(n)])

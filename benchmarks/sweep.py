@@ -1,7 +1,7 @@
 """How close a sweep comes to the storage, and to the memory: ``python -m benchmarks sweep``.
 
-One sweep of a logistic gradient over float32 rows, on two single-threaded workers and a warm page cache,
-as medians over repeats of one run:
+One sweep of a logistic gradient over float32 rows, on two single-threaded workers and a warm page cache.
+What is compared is measured in turn, in several rounds; seconds and ratios are medians over rounds:
 
 * floor: two bare processes read the files of all chunks into one reused buffer each and ``blosc.decompress``
   them into one reused array, nothing else;
@@ -17,7 +17,6 @@ Faults are minor page faults of the workers in streamed sweeps, per block, once 
 from __future__ import annotations
 
 import resource
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,14 @@ import daskgd
 from benchmarks.common import (
     PROCESSES,
     Bench,
+    bare_read,
     bars,
     cluster,
     command,
     descent,
-    floor,
     processes,
     sweep_seconds,
+    timed,
 )
 from daskgd.columns import MemoryColumn, Source
 from daskgd.engines.base import Layout, one_blas_thread, walk
@@ -99,32 +99,35 @@ def faults_per_block(client: Any, dataset: Any, sweeps: int = 5) -> float:
 def main(bench: Bench, rows: int, features: int) -> None:
     """A gradient sweep against the bare read of the same chunks, and against the same rows in memory."""
     dataset = bench.store("rounded", bench.rows(rows), features)
-    path, seconds = str(dataset.path), {"floor": floor(bench, dataset)}
-    with cluster() as client:
+    path = str(dataset.path)
+    with cluster() as client, processes() as each:
         chunk_rows = dataset.info()["chunk_rows"]
         X = da.from_zarr(Path(path, "X"), chunks=(chunk_rows, features))
         touched = X.map_blocks(lambda block: block[:1, :1], chunks=((1,) * X.numblocks[0], (1,)))
-        seconds["dask"] = bench.seconds(touched.compute)
-        seconds["streamed"] = bench.median(lambda: sweep_seconds(dataset))
+        stored = bench.rounds(
+            floor=lambda: timed(bare_read, each, dataset),
+            dask=lambda: timed(touched.compute),
+            streamed=lambda: sweep_seconds(dataset),
+        )
         per_block = faults_per_block(client, dataset)
-        began = time.perf_counter()
-        descent(0, "auto").fit(dataset)
-        loaded = time.perf_counter() - began
-        seconds["resident"] = bench.median(lambda: sweep_seconds(dataset, 20, "auto"))
-    with processes() as each:
+        loaded = timed(descent(0, "auto").fit, dataset)
         each(hold, [(path, i, PROCESSES) for i in range(PROCESSES)])
-        seconds["kernel"] = bench.seconds(lambda: each(kernel, [()] * PROCESSES))
-        seconds["bandwidth"] = bench.seconds(lambda: each(read_once, [()] * PROCESSES))
+        kept = bench.rounds(
+            kernel=lambda: timed(each, kernel, [()] * PROCESSES),
+            resident=lambda: sweep_seconds(dataset, 20, "auto"),
+            bandwidth=lambda: timed(each, read_once, [()] * PROCESSES),
+        )
     of = {"dask": "floor", "streamed": "floor", "resident": "kernel", "kernel": "bandwidth"}
     table = [
         {
             "what": name,
-            "seconds": s,
-            "GB/s decoded": dataset.n_rows * features * 4 / s / 1e9,
-            "share of": f"{seconds[of[name]] / s:.0%} of the {of[name]}" if name in of else None,
+            "seconds": times.median(name),
+            "GB/s decoded": dataset.n_rows * features * 4 / times.median(name) / 1e9,
+            "share of": f"{times.share(name, of[name]):.0%} of the {of[name]}" if name in of else None,
             "faults per block": per_block if name == "streamed" else None,
         }
-        for name, s in seconds.items()
+        for times in (stored, kept)
+        for name in times
     ]
     about = (
         f"One sweep of a logistic gradient over {dataset.n_rows:,} x {features} float32, two "

@@ -24,7 +24,7 @@ from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
-from daskgd import chunks
+from daskgd import buffers, chunks
 from daskgd.integrity import (
     LISTED,
     StoreError,
@@ -163,7 +163,7 @@ class Column:
                 return self._foreign(start, stop)
             except Exception:  # whatever codecs raise; once more chunk by chunk, to say which
                 return np.concatenate([self._foreign_chunk(i, start, stop) for i in _span(start, stop, rows)])
-        x = np.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
+        x = buffers.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
         for i in _span(start, stop, rows):
             a, b = max(start, i * rows), min(stop, (i + 1) * rows)
             self.decode(i, a - i * rows, x[a - start : b - start])

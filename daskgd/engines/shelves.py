@@ -111,9 +111,9 @@ WAITS = 0.3
 
 
 class ReadAhead:
-    """A source that reads the next of `blocks` while one is worked on, once two reads in a row have shown that
-    the store makes one wait: one alone may have lost its processor to somebody else. Where decoding is what
-    takes the time, a second thread would only be in the way.
+    """A source that reads the next of `blocks` while one is worked on, once two reads in a row have shown
+    that the store makes one wait: one alone may have lost its processor to somebody else. Where decoding is
+    what takes the time, a second thread would only be in the way.
 
     Leave the context to end its thread.
     """
