@@ -19,13 +19,14 @@ Array = NDArray[Any]
 LARGE = 1 << 20
 """Bytes from which memory is kept; less is for the allocator."""
 
-SPARE = 2
-"""Buffers that a thread keeps while nobody uses them."""
+MOST = 2
+"""Buffers that a thread keeps: one to work on, one to read ahead into. Of more that are in use at a time, the
+older ones are left to those who use them."""
 
 
 class _Kept(threading.local):
     def __init__(self) -> None:
-        self.buffers: list[Array] = []
+        self.buffers: list[Array] = []  # the last one used last
 
 
 _kept = _Kept()
@@ -54,22 +55,16 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def _buffer(nbytes: int) -> Array:
     buffers = _kept.buffers
-    # Referred to by the list, and in each round by `i`'s expression alone.
-    free = [i for i in range(len(buffers)) if sys.getrefcount(buffers[i]) == _UNUSED]
-    fitting = [i for i in free if nbytes <= len(buffers[i]) <= 2 * nbytes]
-    if fitting:
-        buffers.append(buffers.pop(fitting[-1]))
-        return buffers[-1]
-    for i in reversed(free[: len(free) - SPARE + 1]):  # the ones longest unused
-        del buffers[i]
-    buffers.append(np.empty(nbytes, np.uint8))
+    fitting = (i for i, known in enumerate(map(len, buffers)) if nbytes <= known <= 2 * nbytes)
+    free = next((i for i in fitting if _references(buffers, i) == _UNUSED), None)
+    buffers.append(np.empty(nbytes, np.uint8) if free is None else buffers.pop(free))
+    del buffers[:-MOST]
     return buffers[-1]
 
 
-def _references() -> int:
-    """What is counted for an array that a list alone refers to."""
-    only = [np.empty(1)]
-    return sys.getrefcount(only[0])
+def _references(buffers: list[Array], i: int) -> int:
+    return sys.getrefcount(buffers[i])
 
 
-_UNUSED = _references()
+_UNUSED = _references([np.empty(1)], 0)
+"""References to a buffer that has no views: that of the list, and what it takes to count them."""

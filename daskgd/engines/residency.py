@@ -47,9 +47,8 @@ def is_memory(value: Any) -> bool:
 
 def reserve(block_bytes: int, threads: int) -> int:
     """Bytes that a process needs beside what it keeps: itself, and for each thread two blocks with what they
-    are decoded from, and its sums; and as much again as rows of a sample may keep the allocator from giving
-    back (measured on 20 GB: 45 MB)."""
-    return BARE + (64 << 20) + threads * (4 * block_bytes + (8 << 20))
+    are decoded from, its sums, and what they leave between them."""
+    return BARE + (32 << 20) + threads * (4 * block_bytes + (8 << 20))
 
 
 def budgets(client: distributed.Client | None, memory: Memory, block_bytes: int) -> dict[str, int]:

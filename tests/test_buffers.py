@@ -1,0 +1,105 @@
+"""Memory that is used again is nobody's at that moment."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import daskgd
+from daskgd import buffers
+from daskgd.buffers import LARGE, MOST, empty
+
+BYTES = np.dtype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch):
+    monkeypatch.setattr(buffers, "_kept", buffers._Kept())
+
+
+def address(x: Any) -> int:
+    return x.__array_interface__["data"][0]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["new", "drop", "slice"]), st.integers(0, 9)), max_size=60))
+def test_what_somebody_looks_at_is_never_written_over(steps):
+    held: list[tuple[int, np.ndarray]] = []
+    for i, (what, k) in enumerate(steps):
+        if what == "new":
+            x = empty((LARGE + 1000 * k,), BYTES)
+            x[:] = i % 251
+            held.append((i % 251, x))
+            del x
+        elif held:
+            value, x = held.pop(k % len(held))
+            if what == "slice":
+                held.append((value, x[k : len(x) - k].view(np.int8)[::2]))
+            del x
+        assert all((x.view(np.uint8) == value).all() for value, x in held)
+        assert len(buffers._kept.buffers) <= MOST
+
+
+def test_a_loop_reads_into_one_place():
+    where = set()
+    for i in range(20):
+        x = empty((1000, 300), np.dtype(np.float32))
+        x[:] = i
+        where.add(address(x))
+        del x
+    assert len(where) == 1
+
+
+def test_reading_ahead_takes_turns_between_two_places():
+    where, before = set(), empty((LARGE,), BYTES)
+    for _ in range(20):
+        after = empty((LARGE,), BYTES)
+        where |= {address(before), address(after)}
+        before = after
+        del after
+    assert len(where) == 2
+
+
+def test_what_many_hold_is_theirs():
+    """A thread that collects all rows does not keep them for good."""
+    several = [empty((LARGE,), BYTES) for _ in range(6)]
+    assert len({address(x) for x in several}) == 6
+    bases = [weakref.ref(x.base) for x in several]
+    several.clear()
+    assert [base() is not None for base in bases] == [False] * 4 + [True] * MOST
+
+
+def test_threads_have_their_own():
+    mine = address(empty((LARGE,), BYTES))
+    found = []
+    thread = threading.Thread(target=lambda: found.append(address(empty((LARGE,), BYTES))))
+    thread.start()
+    thread.join()
+    assert found != [mine]
+    assert address(empty((LARGE,), BYTES)) == mine
+
+
+def test_little_is_the_allocators():
+    x = empty((10, 3), np.dtype(np.float64))
+    assert x.base is None
+    assert x.shape == (10, 3)
+    assert not buffers._kept.buffers
+
+
+def test_rows_that_are_kept_stay_as_they_are(tmp_path):
+    """What one has read is one's own, whatever is read after it."""
+    X = np.arange(4 * 300_000, dtype=np.float32).reshape(-1, 1)
+    daskgd.write_dataset(tmp_path / "d.zarr", X, chunk_bytes=1_200_000)
+    column = daskgd.open_dataset(tmp_path / "d.zarr").source.X
+    first, row = column.read(0, 300_000), column.read(300_000, 600_000)[7:9]
+    for start in (600_000, 900_000, 600_000):
+        column.read(start, start + 300_000)
+    np.testing.assert_array_equal(first, X[:300_000])
+    np.testing.assert_array_equal(row, X[300_007:300_009])
+    assert first.flags.c_contiguous
+    assert first.flags.aligned
