@@ -292,9 +292,15 @@ def processes(n: int = PROCESSES) -> Iterator[Callable[..., list[Any]]]:
         yield each
 
 
+@functools.cache
+def two_buffers(chunk_bytes: int) -> tuple[bytearray, bytearray]:
+    """Room for a chunk as it is stored, and decoded, in this process."""
+    return bytearray(2 * chunk_bytes + 64), bytearray(chunk_bytes)
+
+
 def decode_all(files: list[str], chunk_bytes: int, plain: bool) -> None:
     """Read and decompress chunk files into two reused buffers: the floor."""
-    stored, decoded = bytearray(2 * chunk_bytes + 64), bytearray(chunk_bytes)
+    stored, decoded = two_buffers(chunk_bytes)
     for name in files:
         with open(name, "rb") as file:
             size = file.readinto(stored)
@@ -302,15 +308,16 @@ def decode_all(files: list[str], chunk_bytes: int, plain: bool) -> None:
             blosc.decompress(memoryview(stored)[: size - 4], decoded)  # the last four bytes are the checksum
 
 
-def floor(bench: Bench, dataset: Any, n: int = PROCESSES) -> float:
-    """Seconds in which n bare processes read and decompress the chunks of X, and do nothing else."""
-    with processes(n) as each:
-        return bench.seconds(lambda: bare_read(each, dataset, n))
-
-
-def bare_read(each: Callable[..., list[Any]], dataset: Any, n: int = PROCESSES) -> None:
-    """Read and decompress the chunks of X in n bare processes."""
+def bare_read(each: Callable[..., list[Any]], dataset: Any, n: int = PROCESSES) -> Callable[[], Any]:
+    """What reads and decompresses the chunks of X in n bare processes, and does nothing else."""
     info = dataset.info()
     chunk_bytes = int(info["chunk_rows"]) * dataset.n_features * 4
     files = [str(f) for f in sorted(Path(dataset.path, "X", "c").rglob("*")) if f.is_file()]
-    each(decode_all, [(files[i::n], chunk_bytes, info["codec"] == "crc32c") for i in range(n)])
+    shares = [(files[i::n], chunk_bytes, info["codec"] == "crc32c") for i in range(n)]
+    return lambda: each(decode_all, shares)
+
+
+def floor(bench: Bench, dataset: Any, n: int = PROCESSES) -> float:
+    """Seconds of a bare read in n processes."""
+    with processes(n) as each:
+        return bench.seconds(bare_read(each, dataset, n))
