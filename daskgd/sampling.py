@@ -161,6 +161,7 @@ class Sample(Query):
         Bytes of X to expect, as far as they are known.
     """
 
+    scope: ClassVar[str] = "block"
     name: ClassVar[str] = "survey"
     share: float
     per_class: int = 0
@@ -181,16 +182,14 @@ class Sample(Query):
     def bulk(self) -> int:
         return max(self.nbytes, 1)
 
-    def tile(self, problem: Any, tile: Tile) -> Sums:
-        numbers, s = tile.numbers, tile.sample_weight
-        if not isinstance(numbers, np.ndarray):
-            numbers = np.arange(numbers, numbers + len(tile.X))
-        rows = Picked(numbers, row_hash(numbers, self.seed, SAMPLE), tile.X, tile.y, s)
-        drawn, strata = rows.u < self.share, None
+    def block(self, problem: Any, rows: Rows) -> Sums:
+        numbers = np.arange(rows.start, rows.start + len(rows)) if rows.kept is None else rows.kept
+        u = row_hash(numbers, self.seed, SAMPLE)
+        s, drawn, strata = rows.sample_weight, u < self.share, None
         counts = np.ones(len(numbers), dtype=bool) if s is None else s > 0
         extra = np.zeros(len(numbers), dtype=bool)
-        if self.per_class and tile.y is not None:
-            values, codes = tile.labels
+        if self.per_class and rows.y is not None:
+            values, codes = Tile(rows.X, rows.y, s, numbers).labels
             if len(values) <= MAX_STRATA:
                 n_drawn = np.bincount(codes[drawn & counts], minlength=len(values))
                 weights = np.bincount(codes, s, len(values))
@@ -199,16 +198,16 @@ class Sample(Query):
                     level, _ = self._seen.get(label, (0, None))
                     strata[label] = Stratum(int(n_drawn[i]), float(weights[i]), level)
                     if 0.5**level > self.share:
-                        extra |= (codes == i) & (rows.u < 0.5**level)
+                        extra |= (codes == i) & (u < 0.5**level)
                 extra &= ~drawn & counts
         drawn &= counts
-        found = Drawn(
-            self.share,
-            self.per_class,
-            (rows.take(np.flatnonzero(drawn)),),
-            rows.take(np.flatnonzero(extra)),
-            strata,
-        ).thinned()
+
+        def picked(mask: Array) -> Picked:
+            at = np.flatnonzero(mask)
+            tile = rows.take(at)
+            return Picked(numbers[at], u[at], tile.X, tile.y, tile.sample_weight)
+
+        found = Drawn(self.share, self.per_class, (picked(drawn),), picked(extra), strata).thinned()
         self._remember(found)
         return Sums(drawn=found, n_rows=len(numbers))
 

@@ -15,7 +15,7 @@ import daskgd
 ROOT = Path(daskgd.__file__).parent
 
 ORDER = """
-losses penalties models sums chunks draws patience records folders
+losses penalties models sums buffers chunks draws patience records folders
 problems integrity engines.clock
 queries store
 sampling engines.base sealing

@@ -8,9 +8,9 @@ steps lead from daskgd's fit, or the least value that anyone found.
 
 Seconds are from the start of reading the store to those parameters: loading included, the start of processes
 and clusters, imports, and the conversion to another format (told apart) not. Programs that need less than the
-limit are run again, up to ``--repeats`` times as long as these fit into the limit together, and seconds are
-medians. Memory is the most that the process and its children had resident together, shared pages counted
-for each.
+limit are run again, up to ``--repeats`` times as long as these fit into the limit together, in rounds of all
+programs, and seconds are medians. Memory is the most that the process and its children had resident together,
+shared pages counted for each.
 """
 
 from __future__ import annotations
@@ -182,43 +182,51 @@ def run(arguments: list[str], threads: int, limit: float, outcome: Outcome) -> N
             outcome.status = f"failed: {last_line(errors.read())}"
 
 
-def measure(
-    bench: Bench, program: Program, settings: list[str], store: str, places: tuple[Path, Path]
-) -> Outcome:
-    """Run a program, again while repeats fit into the limit, and gather what it told."""
-    environments, scratch = places
-    outcome = Outcome()
-    limit = float(settings[-1])
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.jsonl")
-        report.touch()
+@dataclass
+class Trial:
+    """A program that is run once in every round, until its repeats no longer fit into the limit together."""
+
+    program: Program
+    limit: float
+    report: Path
+    converted: Path
+    script: list[str] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=Outcome)
+    spent: float = 0.0
+
+    def prepare(self, settings: list[str], environments: Path) -> None:
+        """Make its environment, and the data as it wants them."""
+        self.report.touch()
         try:
-            python = environment(environments, program.needs)
+            python = environment(environments, self.program.needs)
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            return Outcome(str(error))
-        script = [python, str(HERE / f"{program.script}.py"), store, str(report), *settings]
-        script += ["--scratch", str(scratch), "--variant", program.variant]
-        converted = scratch / f"{program.script}.json"
-        if program.converts and not converted.exists():
-            run([*script, "--prepare"], program.threads, limit, outcome)
-            if outcome.status != "done":
-                outcome.status = f"conversion {outcome.status}"
-                return outcome
-            converted.write_text(report.read_text())
-            report.write_text("")
-            outcome.peak = 0
-        spent = 0.0
-        for _ in range(bench.repeats):
-            run(script, program.threads, limit, outcome)
+            self.outcome.status = str(error)
+            return
+        self.script = [python, str(HERE / f"{self.program.script}.py"), *settings]
+        if self.program.converts and not self.converted.exists():
+            run([*self.script, "--prepare"], self.program.threads, self.limit, self.outcome)
+            if self.outcome.status != "done":
+                self.outcome.status = f"conversion {self.outcome.status}"
+                return
+            self.converted.write_text(self.report.read_text())
+            self.report.write_text("")
+            self.outcome.peak = 0
+
+    def once(self) -> None:
+        """Run it, if it may run again."""
+        outcome = self.outcome
+        if outcome.status == "done" and self.spent + outcome.seconds <= self.limit:
+            run(self.script, self.program.threads, self.limit, outcome)
             outcome.runs += 1
-            spent += outcome.seconds
-            if outcome.status != "done" or spent + outcome.seconds > limit:
-                break
-        told = report.read_text() + (converted.read_text() if program.converts else "")
-        outcome.events = [json.loads(line) for line in told.splitlines()]
-    if outcome.told("stopped") and outcome.status == "done":
-        outcome.status = f"stopped at {limit:.0f} s"
-    return outcome
+            self.spent += outcome.seconds
+
+    def told(self) -> Outcome:
+        """What became of it."""
+        told = self.report.read_text() + (self.converted.read_text() if self.converted.exists() else "")
+        self.outcome.events = [json.loads(line) for line in told.splitlines()]
+        if self.outcome.told("stopped") and self.outcome.status == "done":
+            self.outcome.status = f"stopped at {self.limit:.0f} s"
+        return self.outcome
 
 
 def objectives(dataset: Any, W: Any, lam: float) -> Any:
@@ -318,13 +326,23 @@ def main(
     store = str(dataset.path)
     scratch = bench.scratch / f"peers-{dataset.n_rows}"
     scratch.mkdir(exist_ok=True)
-    places = ((environments or bench.scratch / "environments").resolve(), scratch)
-    settings = ["--penalty", repr(penalty), "--limit", str(limit)]
+    environments = (environments or bench.scratch / "environments").resolve()
     outcomes = {}
-    for name in only or PROGRAMS:
-        outcomes[name] = measure(bench, PROGRAMS[name], settings, store, places)
-        found = outcomes[name]
-        click.echo(f"{name}: {found.status}, {found.runs} runs, {len(found.told('point'))} points")
+    with tempfile.TemporaryDirectory() as folder:
+        trials = {}
+        for i, name in enumerate(only or PROGRAMS):
+            program, report = PROGRAMS[name], Path(folder, f"{i}.jsonl")
+            trials[name] = Trial(program, limit, report, scratch / f"{program.script}.json")
+            settings = [store, str(report), "--penalty", repr(penalty), "--limit", str(limit)]
+            settings += ["--scratch", str(scratch), "--variant", program.variant]
+            trials[name].prepare(settings, environments)
+        # In rounds: what a noisy neighbour takes, it takes from all.
+        for _ in range(bench.repeats):
+            for trial in trials.values():
+                trial.once()
+        for name, trial in trials.items():
+            found = outcomes[name] = trial.told()
+            click.echo(f"{name}: {found.status}, {found.runs} runs, {len(found.told('point'))} points")
     points, best = judge(dataset, penalty, outcomes)
     about = (
         f"Logistic regression, {dataset.n_rows:,} x 50 float32, condition 1e3, L2 penalty {penalty:g} in the "

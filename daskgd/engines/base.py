@@ -255,7 +255,7 @@ class Wanted:
 def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) -> Partial:
     """The contribution of blocks lo..hi-1, read one at a time and merged in the tree's order.
 
-    Each row tile is seen by every query while it is hot. If a query wants whole partitions, they are
+    If a query wants whole partitions, they are
     read one at a time, and the blocks within are views of them. Blocks that nobody wants are not read.
     """
     layout, wanted = source.layout, Wanted(asks, source.layout)
@@ -265,11 +265,11 @@ def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) 
 
     def from_block(block: int) -> Partial:
         if not wanted.apart:
-            return _tiles(asks, source.read(*layout.rows(block, block + 1)))
+            return _block(asks, source.read(*layout.rows(block, block + 1)))
         if block not in wanted:
             return spread({}, {})
         mine = [ask for _, group in wanted.groups(block, block + 1) for ask in group]
-        sums = _tiles(mine, source.read(*layout.rows(block, block + 1))).sums
+        sums = _block(mine, source.read(*layout.rows(block, block + 1))).sums
         return spread(dict(zip(map(id, mine), sums, strict=True)), {})  # type: ignore[arg-type]
 
     def from_partition(index: int) -> Partial:
@@ -279,11 +279,11 @@ def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) 
         new: Memory = {}
         for blocks, group in wanted.groups(first, last):
             whole, views = gather(source, blocks)
-            by_tile = [ask for ask in group if ask.query.scope == "tile"]
-            known = {block: _tiles(by_tile, view) for block, view in zip(blocks, views, strict=True)}
-            parts = [known.get(block, Partial([None] * len(by_tile), {})) for block in range(first, last)]
-            tiled = tree(0, len(parts), parts.__getitem__, operator.add)
-            found.update(zip(map(id, by_tile), tiled.sums, strict=True))
+            by_block = [ask for ask in group if ask.query.scope != "partition"]
+            known = {block: _block(by_block, view) for block, view in zip(blocks, views, strict=True)}
+            parts = [known.get(block, Partial([None] * len(by_block), {})) for block in range(first, last)]
+            merged = tree(0, len(parts), parts.__getitem__, operator.add)
+            found.update(zip(map(id, by_block), merged.sums, strict=True))
             by_partition, remembered = _partition(group, whole, memory, index)
             found.update(by_partition)
             new.update(remembered)
@@ -296,12 +296,14 @@ def walk(source: Source, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) 
         return tree(lo, hi, from_block, operator.add)
 
 
-def _tiles(asks: Sequence[Ask], rows: Rows) -> Partial:
-    """What the tiles of one block add up to, in order."""
-    sums: list[Sums] = []
-    for tile in rows.tiles() if asks else ():
-        new = [ask.query.tile(ask.problem, tile) for ask in asks]
-        sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
+def _block(asks: Sequence[Ask], rows: Rows) -> Partial:
+    """What one block adds: all of it, or its tiles in order, each seen by every ask while it is hot."""
+    sums = [ask.query.block(ask.problem, rows) if ask.query.scope == "block" else None for ask in asks]
+    by_tile = [i for i, ask in enumerate(asks) if ask.query.scope == "tile"]
+    for tile in rows.tiles() if by_tile else ():
+        for i in by_tile:
+            new, known = asks[i].query.tile(asks[i].problem, tile), sums[i]
+            sums[i] = new if known is None else known + new
     return Partial([*sums], {})
 
 

@@ -44,6 +44,39 @@ class _Custom(Trained):
         "batch_size": (is_count, "a whole number >= 1"),
     }
 
+    def __init__(
+        self,
+        model: Model | Maker,
+        loss: Loss | None = None,
+        *,
+        alpha: float = 0.0,
+        solver: str | Solver = "auto",
+        regime: str = "auto",
+        step: float = 0.001,
+        batch_size: int = BATCH,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        random_state: int | None = None,
+        verbose: int = 0,
+        warm_start: bool = False,
+        memory: Any = "auto",
+        engine: Choice = None,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.alpha = alpha
+        self.solver = solver
+        self.regime = regime
+        self.step = step
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.memory = memory
+        self.engine = engine
+
     def _check_parameters(self) -> None:
         check_parameters(self, {"model": self._rules["model"]})
         if self.loss is not None and getattr(self.loss, "kind", None) != self._kind:
@@ -179,39 +212,6 @@ class CustomClassifier(_Custom, Probable):
 
     _kind = "classification"
 
-    def __init__(
-        self,
-        model: Model | Maker,
-        loss: Loss | None = None,
-        *,
-        alpha: float = 0.0,
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        step: float = 0.001,
-        batch_size: int = BATCH,
-        max_iter: int = 200,
-        tol: float = 1e-4,
-        random_state: int | None = None,
-        verbose: int = 0,
-        warm_start: bool = False,
-        memory: Any = "auto",
-        engine: Choice = None,
-    ) -> None:
-        self.model = model
-        self.loss = loss
-        self.alpha = alpha
-        self.solver = solver
-        self.regime = regime
-        self.step = step
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.memory = memory
-        self.engine = engine
-
     def _loss(self, n_classes: int) -> Loss:
         if self.loss is not None:
             return self.loss
@@ -245,39 +245,6 @@ class CustomRegressor(_Custom, Regression):
     """
 
     _kind = "regression"
-
-    def __init__(
-        self,
-        model: Model | Maker,
-        loss: Loss | None = None,
-        *,
-        alpha: float = 0.0,
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        step: float = 0.001,
-        batch_size: int = BATCH,
-        max_iter: int = 200,
-        tol: float = 1e-4,
-        random_state: int | None = None,
-        verbose: int = 0,
-        warm_start: bool = False,
-        memory: Any = "auto",
-        engine: Choice = None,
-    ) -> None:
-        self.model = model
-        self.loss = loss
-        self.alpha = alpha
-        self.solver = solver
-        self.regime = regime
-        self.step = step
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.memory = memory
-        self.engine = engine
 
     @property
     def _deviance(self) -> bool:  # type: ignore[override]

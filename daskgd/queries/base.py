@@ -19,6 +19,8 @@ class Query:
     """A question to the data; frozen dataclasses all."""
 
     scope: ClassVar[str] = "tile"
+    """Which of the next three it answers: tile, block or partition."""
+
     name: ClassVar[str] = "query"
     """How tasks that answer it are called on the Dask dashboard: ``daskgd-<name>``."""
 
@@ -45,6 +47,10 @@ class Query:
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         """The contribution of some rows."""
+        raise NotImplementedError
+
+    def block(self, problem: Problem, rows: Rows) -> Sums:
+        """The contribution of a block, as stored: for what has little to do with most rows."""
         raise NotImplementedError
 
     def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
@@ -128,7 +134,7 @@ def one_column(y: Array) -> Array:
 
 
 def on(rows: Rows, problem: Problem, query: Query) -> Any:
-    """The answer of a tile query from rows in memory, here and now: no sweep."""
+    """The answer of a query of tiles from rows in memory, here and now: no sweep."""
     return query.answer(problem, total(query.tile(problem, tile) for tile in rows.tiles()))
 
 

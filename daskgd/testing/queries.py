@@ -91,7 +91,8 @@ def check_query(query: Query, problem: Problem | None, rows: Rows, rtol: float =
     """
     name = type(query).__name__
     require(
-        query.scope in ("tile", "partition"), f"{name}: expected scope tile or partition, got {query.scope!r}"
+        query.scope in ("tile", "block", "partition"),
+        f"{name}: expected scope tile, block or partition, got {query.scope!r}",
     )
     before, kept = digest([query]), pickle.dumps(rows)
     whole = _answer(query, problem, rows, len(rows))
@@ -119,6 +120,8 @@ def sums_of(query: Query, problem: Any, rows: Rows) -> Sums:
     """What a query makes of these rows, as one block or partition."""
     if query.scope == "partition":
         return query.partition(problem, rows, None)[0]
+    if query.scope == "block":
+        return query.block(problem, rows)
     return reduce(add, [query.tile(problem, tile) for tile in rows.tiles()])
 
 
