@@ -157,8 +157,9 @@ def _check_answers(engine: Engine, serial: Engine, where: str) -> None:
     ]
     for asks in (tiles, every, tiles[:1], shares[:1], shares, shares + tiles[:1]):
         for ask, got, expected in zip(asks, engine.sweep(asks), serial.sweep(asks), strict=True):
-            name = f"{type(ask.query).__name__} {names.get(id(ask.problem), '')}".strip()
-            require(same(got, expected), f"{where}: {name}: expected Serial's {expected}, got {got}")
+            if not same(got, expected):  # what they are takes longer to write than to compute
+                name = f"{type(ask.query).__name__} {names.get(id(ask.problem), '')}".strip()
+                require(False, f"{where}: {name}: expected Serial's {expected}, got {got}")
 
 
 def _check_memory(engine: Engine, layout: Layout, where: str) -> None:
