@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,23 @@ MOST = 2
 older ones are left to those who use them."""
 
 
-class _Kept(threading.local):
+class _Buffers:
+    """Those of one thread, the last one used last."""
+
     def __init__(self) -> None:
-        self.buffers: list[Array] = []  # the last one used last
+        self.arrays: list[Array] = []
 
 
-_kept = _Kept()
+class _Mine(threading.local):
+    def __init__(self) -> None:
+        self.buffers = _Buffers()
+        with _listing:
+            _everyones.add(self.buffers)
+
+
+_listing = threading.Lock()
+_everyones: weakref.WeakSet[_Buffers] = weakref.WeakSet()
+_mine = _Mine()
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -53,17 +65,25 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return _buffer(nbytes)[:nbytes].view(dtype).reshape(shape)
 
 
+def forget() -> None:
+    """Keep nothing, in no thread of this process; what is in use stays with those who use it."""
+    with _listing:
+        everyones = list(_everyones)
+    for buffers in everyones:
+        buffers.arrays = []  # not cleared: its thread may be looking through it
+
+
 def _buffer(nbytes: int) -> Array:
-    buffers = _kept.buffers
-    fitting = (i for i, known in enumerate(map(len, buffers)) if nbytes <= known <= 2 * nbytes)
-    free = next((i for i in fitting if _references(buffers, i) == _UNUSED), None)
-    buffers.append(np.empty(nbytes, np.uint8) if free is None else buffers.pop(free))
-    del buffers[:-MOST]
-    return buffers[-1]
+    arrays = _mine.buffers.arrays
+    fitting = (i for i, known in enumerate(map(len, arrays)) if nbytes <= known <= 2 * nbytes)
+    free = next((i for i in fitting if _references(arrays, i) == _UNUSED), None)
+    arrays.append(np.empty(nbytes, np.uint8) if free is None else arrays.pop(free))
+    del arrays[:-MOST]
+    return arrays[-1]
 
 
-def _references(buffers: list[Array], i: int) -> int:
-    return sys.getrefcount(buffers[i])
+def _references(arrays: list[Array], i: int) -> int:
+    return sys.getrefcount(arrays[i])
 
 
 _UNUSED = _references([np.empty(1)], 0)

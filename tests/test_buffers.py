@@ -19,8 +19,12 @@ BYTES = np.dtype(np.uint8)
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch):
-    monkeypatch.setattr(buffers, "_kept", buffers._Kept())
+def _fresh():
+    buffers.forget()
+
+
+def kept() -> list[Any]:
+    return buffers._mine.buffers.arrays
 
 
 def address(x: Any) -> int:
@@ -42,7 +46,7 @@ def test_what_somebody_looks_at_is_never_written_over(steps):
                 held.append((value, x[k : len(x) - k].view(np.int8)[::2]))
             del x
         assert all((x.view(np.uint8) == value).all() for value, x in held)
-        assert len(buffers._kept.buffers) <= MOST
+        assert len(kept()) <= MOST
 
 
 def test_a_loop_reads_into_one_place():
@@ -84,11 +88,42 @@ def test_threads_have_their_own():
     assert address(empty((LARGE,), BYTES)) == mine
 
 
+def test_what_is_forgotten_is_kept_in_no_thread():
+    """A fit that ends leaves no blocks in the threads of dask's pool, which stay."""
+    done, again = threading.Event(), threading.Event()
+    found: list[Any] = []
+
+    def work() -> None:
+        x = empty((LARGE,), BYTES)
+        found.append(weakref.ref(x.base))
+        del x
+        done.set()
+        assert again.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert done.wait(10)
+    assert found[0]() is not None
+    buffers.forget()
+    assert found[0]() is None
+    again.set()
+    thread.join()
+
+
+def test_a_fit_in_this_process_leaves_no_blocks(tmp_path):
+    daskgd.write_dataset(tmp_path / "d.zarr", np.eye(4000, 300), np.arange(4000) % 2, chunk_bytes=2_400_000)
+    for engine in ("serial", "threads"):
+        daskgd.LogisticRegression(solver="lbfgs", max_iter=2, tol=0, memory=0, engine=engine).fit(
+            tmp_path / "d.zarr"
+        )
+        assert not any(one.arrays for one in buffers._everyones)
+
+
 def test_little_is_the_allocators():
     x = empty((10, 3), np.dtype(np.float64))
     assert x.base is None
     assert x.shape == (10, 3)
-    assert not buffers._kept.buffers
+    assert not kept()
 
 
 def test_rows_that_are_kept_stay_as_they_are(tmp_path):

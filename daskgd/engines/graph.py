@@ -26,6 +26,7 @@ from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 
+from daskgd.buffers import forget
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
 from daskgd.engines.base import (
@@ -447,6 +448,8 @@ def opened(
     get = scheduler_of(engine)
     client = get if isinstance(get, distributed.Client) else None
     with ExitStack() as stack:
+        if client is None:
+            stack.callback(forget)
         with reaching(client):
             threads = max(_threads_ready(client), 1)
             tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads
