@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.losses import TargetSummary
-from daskgd.problems import Problem, Tile
+from daskgd.problems import Problem, Rows, Tile
 from daskgd.queries.base import Query, columns, one_column
 from daskgd.sums import Bad, Labels, Maybe, Moments, Sums
 
@@ -59,33 +59,36 @@ class Survey(Query):
     of several) must not be below `low`, or not reach it unless `low_included`.
     """
 
+    scope: ClassVar[str] = "block"
     name: ClassVar[str] = "survey"
     classification: bool = False
     low: float = -np.inf
     low_included: bool = True
 
-    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        X, y, s = tile.X, tile.y, tile.sample_weight
+    def block(self, problem: Problem | None, rows: Rows) -> Sums:
+        X, y, s = rows.X, rows.y, rows.sample_weight
+        s = None if s is None else s.astype(np.float64, copy=False)
+        numbers = rows.start if rows.kept is None else rows.kept
         bad_X = bad_y = low_y = Bad()
         labels = target = None
-        bad_s = Bad.weights(s, tile.numbers)
+        bad_s = Bad.weights(s, numbers)
         s = None if bad_s.rows else s
         moments = Moments.of(X, s)
         # Moments are finite where X is, so that finite data pays nothing for the check. Without any weight
         # there are no moments to go by.
         if not (moments.weight > 0 and np.isfinite(moments.deviation).all()):
-            bad_X = Bad.nonfinite(X, tile.numbers)
+            bad_X = Bad.nonfinite(X, numbers)
             moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
         if y is not None and self.classification:
             y = one_column(y)
-            bad_y = Bad.of(no_label(y), y, tile.numbers)
-            labels = None if bad_y.rows else Labels.of(*tile.labels, s)
+            bad_y = Bad.of(no_label(y), y, numbers)
+            labels = None if bad_y.rows else Labels.of(*Tile(X, y, s, numbers).labels, s)
         elif y is not None:
-            bad_y = Bad.nonfinite(y, tile.numbers)
+            bad_y = Bad.nonfinite(y, numbers)
             target = Moments.of(columns(np.where(np.isfinite(y), y, 0.0)), s)
             first = columns(y)[:, 0]
             wrong = first < self.low if self.low_included else first <= self.low
-            low_y = Bad.of(wrong, first, tile.numbers)
+            low_y = Bad.of(wrong, first, numbers)
         return Sums(
             n_rows=len(X),
             weight=float(len(X) if s is None else s.sum()),
