@@ -170,6 +170,27 @@ class Problem:
         mask = self.model.penalised
         return np.where(mask, self.penalty.l1(np.where(mask, w, 0.0)), 0.0)
 
+    def bends(self, mean: Array, variance: Array, shares: Array | None = None) -> Array | None:
+        """Most that the objective's slope along each parameter rises for one unit of it ``(d,)``, kinks of
+        the penalty left out; None where the loss has no such bound, or the model is not just linear.
+
+        That is the loss's own bound times the mean square of what the parameter multiplies, from the `mean`
+        and `variance` of the features ``(p,)``, and the penalty's curvature. `shares` ``(k,)`` are those of
+        the classes in the total weight, for class weights.
+        """
+        model = self.model
+        if type(model) is not Linear or not np.isfinite(self.loss.bend):
+            return None
+        squares = variance + (mean - (0.0 if model.center is None else model.center)) ** 2
+        if model.scale is not None:
+            squares = squares / model.scale**2
+        each = np.append(squares, 1.0) if model.intercept else squares
+        most = self.loss.bend
+        if self.class_weight is not None and shares is not None:
+            most *= float(self.class_weight.max() / (self.class_weight @ shares))
+        bend = most * np.repeat(each, model.outputs)
+        return bend + self.penalty_curve(np.zeros(model.size))
+
     @property
     def positive(self) -> Array:
         """``(d,)`` of bool: which parameters must not be negative."""

@@ -171,18 +171,22 @@ class Stop:
         Most iterations.
     baseline : float
         Objective of the best constant model.
+    least : callable, optional
+        What the gap of a state is at least, whatever its solver makes of it.
     """
 
     tol: float
     max_iter: int
     baseline: float = 0.0
+    least: Callable[[State], float] | None = None
 
     def relative(self, state: State) -> float:
         """The gap relative to the objective."""
-        if state.gap == 0:
+        gap = state.gap if self.least is None else max(state.gap, self.least(state))
+        if gap == 0:
             return 0.0
         scale = max(state.f, 1e-3 * self.baseline)
-        return float(state.gap / scale) if scale > 0 else np.inf
+        return float(gap / scale) if scale > 0 else np.inf
 
     def outcome(self, state: State, iteration: int, first: float) -> str | None:
         """``"converged"``, ``"diverged"``, ``"stalled"``, ``"budget_spent"``, or None to go on.

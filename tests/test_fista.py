@@ -17,7 +17,8 @@ from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
 from daskgd.problems import Problem, Rows
 from daskgd.queries import Ask, Gradient
-from daskgd.solvers.fista import FISTA, downhill
+from daskgd.solvers.base import downhill
+from daskgd.solvers.fista import FISTA
 from daskgd.testing import ArraySource, Example, check_solver, run
 from daskgd.training import Meter, Result, Stop, loop, together
 

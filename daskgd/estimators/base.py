@@ -34,6 +34,7 @@ from daskgd.models import Model
 from daskgd.problems import Problem, Shape, compute_dtype
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
 from daskgd.solvers import NAMES, Solver, SubsampledNewton
+from daskgd.solvers.base import State, certain_gap
 from daskgd.sums import Bad
 from daskgd.training import Fit, Result, Stop, loop
 from daskgd.watch import Iterated, Watcher, watchers_of
@@ -327,7 +328,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         run.progress = Result(w)
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
         baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
-        stop = Stop(self._tol(choice.solver), int(self.max_iter), baseline)
+        stop = Stop(
+            self._tol(choice.solver),
+            int(self.max_iter),
+            baseline,
+            certainty(problem, survey) if choice.solver.extrapolates else None,
+        )
         run.fitted["_baseline"] = baseline
 
         def watch(row: Any) -> None:
@@ -583,3 +589,10 @@ def finite_margins(model: Model, w: Array, X: Array, block_id: tuple[int, ...] |
             f"row {row}{block}; rescale that row or drop it"
         )
     return z.astype(np.float64)
+
+
+def certainty(problem: Problem, survey: SurveyAnswer) -> Callable[[State], float] | None:
+    """What tells how large the gap of a state is at least, where the loss allows it."""
+    shares = None if survey.labels is None else survey.labels.weights / survey.labels.weights.sum()
+    bend = problem.bends(survey.X.mean, survey.X.variance, shares)
+    return None if bend is None else lambda state: certain_gap(problem, bend, state.w, state.g)

@@ -72,6 +72,9 @@ class Loss:
     """Whether the value is half a deviance of an exponential family: ``value(z, y) - value(0, y)`` is linear
     in y, and the mean target is all that the best constant depends on."""
 
+    bend: ClassVar[float] = np.inf
+    """Most that the slope of an output rises for one unit of its margin; infinity where there is no bound."""
+
     low: ClassVar[float] = -np.inf
     """Least number that may be a target (regression only)."""
 

@@ -38,6 +38,7 @@ class Logistic(Loss):
 
     kind: ClassVar[str] = "classification"
     deviance: ClassVar[bool] = True
+    bend: ClassVar[float] = 0.25
 
     def outputs(self, n_classes: int) -> int:
         if n_classes != 2:
@@ -97,6 +98,7 @@ class Softmax(Loss):
 
     kind: ClassVar[str] = "classification"
     separate: ClassVar[bool] = False
+    bend: ClassVar[float] = 0.25
 
     def outputs(self, n_classes: int) -> int:
         return n_classes
@@ -173,6 +175,10 @@ class Hinge(Loss):
     @property
     def kinked(self) -> bool:  # type: ignore[override]
         return not self.squared
+
+    @property
+    def bend(self) -> float:  # type: ignore[override]
+        return 2.0 if self.squared else np.inf
 
     def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
         return signs(y, outputs, dtype)

@@ -23,6 +23,7 @@ class Squared(Loss):
     """
 
     deviance: ClassVar[bool] = True
+    bend: ClassVar[float] = 1.0
 
     def value(self, z: Array, y: Array) -> Array:
         r = z - y
@@ -129,6 +130,10 @@ class EpsilonInsensitive(Loss):
     @property
     def kinked(self) -> bool:  # type: ignore[override]
         return not self.squared
+
+    @property
+    def bend(self) -> float:  # type: ignore[override]
+        return 2.0 if self.squared else np.inf
 
     def _sides(self, z: Array, y: Array) -> tuple[Array, Array]:
         """What the margin is too low by, and too high."""

@@ -140,6 +140,9 @@ class Solver:
     approximate: ClassVar[bool] = False
     """Whether it may end near the minimum without a way to reach it."""
 
+    extrapolates: ClassVar[bool] = False
+    """Whether its gap is a guess from the path so far, with `g` the gradient at `w`."""
+
     fixes_step: ClassVar[bool] = False
     """Whether the length of its steps is given, in the units of the parameters."""
 
@@ -290,3 +293,41 @@ def secant_gap(g: Array, s: Array, y: Array) -> float:
         return 0.0
     sy = float(s @ y)
     return float(g @ g) * float(s @ s) / (2 * sy) if sy > 0 else np.inf
+
+
+def downhill(problem: Problem, w: Array, g: Array) -> Array:
+    """The subgradient of least norm ``(d,)``, g being the gradient of all but the kinks: 0 at a minimum only.
+
+    >>> from daskgd import losses, models, penalties
+    >>> lasso = Problem(losses.Squared(), models.Linear(3, intercept=False), penalties.L1(1.0))
+    >>> downhill(lasso, np.array([0.0, 0.0, 2.0]), np.array([0.5, -3.0, -1.0]))
+    array([ 0., -2.,  0.])
+    """
+    l1 = problem.penalty_l1(w)
+    free = np.where(w != 0, g + l1 * np.sign(w), g - np.clip(g, -l1, l1))
+    return np.where(problem.positive & (w <= 0), np.minimum(g + l1, 0.0), free)
+
+
+def certain_gap(problem: Problem, bend: Array, w: Array, g: Array) -> float:
+    """What moving the best of the parameters alone gains at least: the gap is no less.
+
+    With m the subgradient of least norm, g being the gradient ``(d,)`` of all but the kinks, and the slope
+    along parameter j rising by at most ``bend_j`` a unit ``(d,)``, a move by t gains
+
+        |m_j| t - bend_j t**2 / 2,    t = |m_j| / bend_j,    but no further than to a kink.
+
+    It is what paths do not show: where features differ in size, objectives and steps follow the large ones,
+    and stand still while the small ones have not begun to move.
+
+    >>> from daskgd import losses, models, penalties
+    >>> line = Problem(losses.Squared(), models.Linear(2, intercept=False), penalties.L2(0.0))
+    >>> certain_gap(line, np.array([1e12, 1e-4]), np.zeros(2), np.array([10.0, 1e-3]))
+    0.005
+    """
+    m = np.abs(downhill(problem, w, g))
+    kinks = (problem.penalty_l1(w) > 0) | problem.positive
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(bend > 0, m / bend, 0.0)
+    t = np.where(kinks & (w != 0), np.minimum(t, np.abs(w)), t)
+    gains = m * t - bend * t * t / 2
+    return float(gains.max(initial=0.0))

@@ -14,6 +14,7 @@ from daskgd.solvers.base import (
     Solver,
     State,
     Steps,
+    downhill,
     extrapolated_gap,
     is_positive,
     require,
@@ -73,6 +74,7 @@ class FISTA(Solver):
     """
 
     needs_smooth_penalty: ClassVar[bool] = False
+    extrapolates: ClassVar[bool] = True
 
     step: float | None = None
 
@@ -145,19 +147,6 @@ class FISTA(Solver):
         if problem.model.linear and not problem.linear.intercept:
             gap = min(gap, problem.penalty.gap(w, g - problem.penalty_gradient(w), f))
         return gap
-
-
-def downhill(problem: Problem, w: Array, g: Array) -> Array:
-    """The subgradient of least norm ``(d,)``, g being the gradient of all but the kinks: 0 at a minimum only.
-
-    >>> from daskgd import losses, models, penalties
-    >>> lasso = Problem(losses.Squared(), models.Linear(3, intercept=False), penalties.L1(1.0))
-    >>> downhill(lasso, np.array([0.0, 0.0, 2.0]), np.array([0.5, -3.0, -1.0]))
-    array([ 0., -2.,  0.])
-    """
-    l1 = problem.penalty_l1(w)
-    free = np.where(w != 0, g + l1 * np.sign(w), g - np.clip(g, -l1, l1))
-    return np.where(problem.positive & (w <= 0), np.minimum(g + l1, 0.0), free)
 
 
 def _prox(problem: Problem, w: Array, step: float) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,8 @@ class GradientDescent(Solver):
     >>> GradientDescent(step=0.01)
     GradientDescent(step=0.01, momentum=0.0, nesterov=False, line_search=None)
     """
+
+    extrapolates: ClassVar[bool] = True
 
     step: float | None = None
     momentum: float = 0.0

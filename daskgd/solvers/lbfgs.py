@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class LBFGS(Solver):
     >>> LBFGS(memory=5)
     LBFGS(memory=5)
     """
+
+    extrapolates: ClassVar[bool] = True
 
     memory: int = 10
 

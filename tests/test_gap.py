@@ -1,0 +1,117 @@
+"""A gap that is certain: what solvers that guess from their path may not say less than."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+
+import daskgd
+from daskgd.losses import EpsilonInsensitive, Hinge, Logistic, Softmax, Squared
+from daskgd.models import Linear
+from daskgd.penalties import L1, L2, ElasticNet
+from daskgd.problems import Problem, Rows
+from daskgd.queries import Gradient
+from daskgd.queries.base import on
+from daskgd.solvers.base import certain_gap
+from daskgd.sums import Moments
+from daskgd.testing import LOSSES
+
+BOUNDED = [Logistic(), Softmax(), Squared(), Hinge(squared=True), EpsilonInsensitive(0.1, squared=True)]
+PENALTIES = [L2(0.0), L2(0.3), L1(0.2), ElasticNet(0.1, 0.2)]
+
+
+def targets(loss: Any, n: int, rng: Any) -> tuple[Any, Any]:
+    """Stored targets, and the labels."""
+    if loss.kind != "classification":
+        return rng.normal(size=n), None
+    k = 3 if isinstance(loss, Softmax) else 2
+    return rng.integers(0, k, n).astype(np.int8), np.arange(k)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_slopes_rise_no_faster_than_a_loss_says(loss, rng):
+    if not np.isfinite(loss.bend):
+        return
+    y, labels = targets(loss, 500, rng)
+    k = len(labels) if labels is not None and isinstance(loss, Softmax) else 1
+    y = loss.targets(y, k, np.dtype(float))
+    shape = (500, k) if k > 1 else (500,)
+    z = rng.normal(size=shape) * rng.choice([0.1, 1.0, 10.0], size=shape)
+    for j in range(k):
+        step = np.zeros(k)
+        step[j] = 0.5
+        a, b = (loss.slope(v, y).reshape(500, -1)[:, j] for v in (z, z + (step if k > 1 else step[0])))
+        assert (b - a <= 0.5 * loss.bend * (1 + 1e-9) + 1e-12).all()
+
+
+@given(
+    st.sampled_from(BOUNDED), st.sampled_from(PENALTIES), st.integers(0, 10**6), st.booleans(), st.booleans()
+)
+def test_no_gap_is_less_than_what_is_certain(loss, penalty, seed, standardised, class_weights):
+    """Some move along one parameter gains as much; hence the minimum does."""
+    rng = np.random.default_rng(seed)
+    n, p = 60, 3
+    X = rng.normal(rng.normal(size=p), 1.0, size=(n, p)) * 10.0 ** rng.integers(-3, 4, p)
+    y, labels = targets(loss, n, rng)
+    s = rng.random(n) + 0.1
+    moments = Moments.of(X, s)
+    center, scale = (moments.mean, np.sqrt(moments.variance)) if standardised else (None, None)
+    outputs = len(labels) if isinstance(loss, Softmax) else 1
+    weight = rng.random(len(labels)) + 0.1 if class_weights and labels is not None else None
+    problem = Problem(loss, Linear(p, outputs, True, center, scale), penalty, labels, weight)
+    shares = None if labels is None else np.bincount(y, s, len(labels)) / s.sum()
+    bend = problem.bends(moments.mean, moments.variance, shares)
+    assert bend is not None
+    rows = Rows(X, y, s, 0)
+    size = 1.0 if standardised else np.repeat(np.append(1 / np.sqrt(moments.variance), 1.0), outputs)
+    w = rng.normal(size=problem.model.size) * size * rng.integers(0, 2, problem.model.size)
+
+    f, g = on(rows, problem, Gradient(w))
+    certain = certain_gap(problem, bend, w, g)
+    least = f
+    for j in range(len(w)):
+        for t in np.geomspace(1e-6, 1e3, 80) * (np.abs(w[j]) + abs(g[j]) / max(bend[j], 1e-300) + 1e-12):
+            for sign in (-1, 1):
+                at = w.copy()
+                at[j] += sign * t
+                least = min(least, on(rows, problem, Gradient(at))[0])
+    assert certain <= (f - least) * 1.2 + 1e-9 * abs(f)
+
+
+ROWS = 1500
+
+
+def unlike() -> tuple[Any, Any]:
+    """Features of sizes from 1e-3 to 1e6, all of which tell."""
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(ROWS, 5))
+    y = (Z @ [1.0, -1.0, 1.0, 1.0, 1.0] + rng.normal(size=ROWS) > 0).astype(int)
+    return Z * [1.0, 1.0, 1e3, 1e6, 1e-3], y
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["unlike", "all large"])
+@pytest.mark.parametrize("solver", ["lbfgs", "gradient_descent", "fista"])
+def test_features_of_unlike_size_do_not_pass_for_converged(solver, same):
+    """Without standardisation, where steps follow the large features only."""
+    X, y = unlike()
+    if same:
+        X = X / X.std(axis=0) * 1e6
+    best = daskgd.LogisticRegression(tol=1e-10).fit(X, y)
+
+    def objective(est: Any) -> float:
+        z = X @ est.coef_[0] + est.intercept_[0]
+        return float(np.logaddexp(0, np.where(y == 1, -z, z)).mean() + (est.coef_**2).sum() / (2 * ROWS))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        est = daskgd.LogisticRegression(solver=solver, scale=False, max_iter=500, tol=1e-6).fit(X, y)
+    gap = objective(est) / objective(best) - 1
+    assert gap < 5e-6 or est.outcome_ != "converged"
+    if solver == "lbfgs" and same:
+        assert est.outcome_ == "converged"
