@@ -20,9 +20,9 @@ Array = NDArray[Any]
 LARGE = 1 << 20
 """Bytes from which memory is kept; less is for the allocator."""
 
-MOST = 2
-"""Buffers that a thread keeps: one to work on, one to read ahead into. Of more that are in use at a time, the
-older ones are left to those who use them."""
+MOST = 4
+"""Buffers that a thread keeps: a block to work on, one to read ahead into, and what they are decoded from. Of
+more that are in use at a time, the older ones are left to those who use them."""
 
 
 class _Buffers:
@@ -60,7 +60,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     True
     """
     nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if nbytes < LARGE or dtype.hasobject:
+    if nbytes < LARGE:
         return np.empty(shape, dtype)
     return _buffer(nbytes)[:nbytes].view(dtype).reshape(shape)
 
@@ -77,7 +77,8 @@ def _buffer(nbytes: int) -> Array:
     arrays = _mine.buffers.arrays
     fitting = (i for i, known in enumerate(map(len, arrays)) if nbytes <= known <= 2 * nbytes)
     free = next((i for i in fitting if _references(arrays, i) == _UNUSED), None)
-    arrays.append(np.empty(nbytes, np.uint8) if free is None else arrays.pop(free))
+    # Some room, as chunks are compressed to sizes that differ a little.
+    arrays.append(np.empty(nbytes + nbytes // 8, np.uint8) if free is None else arrays.pop(free))
     del arrays[:-MOST]
     return arrays[-1]
 

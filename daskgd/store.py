@@ -170,8 +170,8 @@ class Column:
         return x.astype(self.dtype, copy=False)
 
     def decode(self, i: int, first: int, out: np.ndarray) -> np.ndarray:
-        """Fill `out` with rows of stored object i of a complete column, from its row `first` on; its bytes,
-        valid until this thread asks for the next. Raises ChunkError.
+        """Fill `out` with rows of stored object i of a complete column, from its row `first` on; its bytes.
+        Raises ChunkError.
         """
         try:
             stored = _object(self.array, i)
@@ -252,27 +252,15 @@ _configuring = threading.Lock()
 """zarr's configuration is of the whole process, and what two threads set for a while would outlive both."""
 
 
-class _Scratch(threading.local):
-    """A buffer per thread: fresh memory for every chunk is a page fault for every 4 KiB of it."""
-
-    buffer = bytearray(1)
-
-
-_scratch = _Scratch()
-
-
 def _object(array: ZarrArray, i: int) -> np.ndarray:
-    """Bytes of stored object i, valid until this thread asks for the next. Raises FileNotFoundError."""
+    """Bytes of stored object i. Raises FileNotFoundError."""
     place = array.store_path / key(array, i)
     if not isinstance(place.store, LocalStore):
         return np.frombuffer(get(place), np.uint8)
     try:
         with open(f"{place.store.root}/{place.path}", "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if len(_scratch.buffer) < size:
-                _scratch.buffer = bytearray(size + size // 8)
-            size = file.readinto(memoryview(_scratch.buffer)[:size])
-            return np.frombuffer(_scratch.buffer, np.uint8, size)
+            stored = buffers.empty((os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
+            return stored[: file.readinto(stored.data)]
     except FileNotFoundError:
         raise FileNotFoundError("the chunk is missing") from None
 

@@ -71,11 +71,21 @@ def test_reading_ahead_takes_turns_between_two_places():
 
 def test_what_many_hold_is_theirs():
     """A thread that collects all rows does not keep them for good."""
-    several = [empty((LARGE,), BYTES) for _ in range(6)]
-    assert len({address(x) for x in several}) == 6
+    several = [empty((LARGE,), BYTES) for _ in range(MOST + 4)]
+    assert len({address(x) for x in several}) == MOST + 4
     bases = [weakref.ref(x.base) for x in several]
     several.clear()
     assert [base() is not None for base in bases] == [False] * 4 + [True] * MOST
+
+
+def test_chunks_of_about_a_size_take_one_place():
+    where = set()
+    for size in (1_500_000, 1_510_000, 1_490_000, 1_600_000):
+        x = empty((size,), BYTES)
+        assert x.shape == (size,)
+        where.add(address(x))
+        del x
+    assert len(where) == 1
 
 
 def test_threads_have_their_own():
