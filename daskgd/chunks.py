@@ -11,13 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from google_crc32c import value as crc32c
 from numcodecs import blosc
 from numpy.typing import NDArray
-
-try:
-    from google_crc32c import value as crc32c
-except ImportError:  # earlier releases of zarr bring this one
-    from crc32c import crc32c  # type: ignore[import-not-found, no-redef]
 
 Array = NDArray[Any]
 

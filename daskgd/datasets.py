@@ -20,6 +20,7 @@ from dask.base import tokenize
 from dask.utils import format_bytes, parse_bytes
 from numpy.typing import NDArray
 
+from daskgd._compat.dask import meta_of
 from daskgd.columns import (
     ColumnLike,
     LazyColumn,
@@ -155,7 +156,7 @@ class Dataset:
             selections=self.selections,
             dtype=array.dtype,
             chunks=(self._chunk_lengths, *array.chunks[1:]),
-            meta=array._meta,
+            meta=meta_of(array),
         )
 
     def _reads(self, name: str, column: Column, chunks: tuple[int, ...]) -> da.Array:

@@ -12,10 +12,9 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.array.core import getter, getter_inline, getter_nofancy, slices_from_chunks
-from dask.core import flatten
 from numpy.typing import NDArray
 
+from daskgd._compat.dask import meta_of, plain_reads
 from daskgd.columns import ColumnLike, LazyColumn, MemoryColumn
 from daskgd.datasets import Dataset, open_dataset
 from daskgd.store import Column, column
@@ -132,7 +131,7 @@ def _first_object(array: Array) -> str:
 def check_plain(value: Any, name: str) -> None:
     """Raise TypeError for masked arrays, whose masks would be ignored, and ValueError for columns at hand
     that are neither numbers nor objects that might be."""
-    if isinstance(getattr(value, "_meta", value), np.ma.MaskedArray):
+    if isinstance(meta_of(value), np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected a plain array, got a masked one, whose masked entries have no value here; "
             "fill them, as in numpy.ma.filled(array, 0), or drop their rows"
@@ -152,8 +151,7 @@ def check_plain(value: Any, name: str) -> None:
 
 
 def is_sparse(value: Any) -> bool:
-    meta = getattr(value, "_meta", value)
-    return any(type(v).__module__.startswith("scipy.sparse") for v in (value, meta))
+    return any(type(v).__module__.startswith("scipy.sparse") for v in (value, meta_of(value)))
 
 
 def _feature_names(X: Any) -> list[str] | None:
@@ -197,20 +195,9 @@ def zarr_behind(x: da.Array) -> Any:
     >>> zarr_behind(da.from_zarr(z)) is z, zarr_behind(da.from_zarr(z)[:2])
     (True, None)
     """
-    graph: Any = getattr(x, "dask", {})
-    # One layer of reads, before it perhaps one that holds the zarr array. Dask does not say so publicly,
-    # hence the names of its functions that read; a graph that is not recognised is only read more slowly.
-    if not 1 <= len(getattr(graph, "layers", ())) <= 2 or np.isnan(x.shape).any():
-        return None
     source: Any = None
-    for key, region in zip(flatten(x.__dask_keys__()), slices_from_chunks(x.chunks), strict=True):
-        task = graph[key]
-        if getattr(task, "func", None) not in (getter, getter_inline, getter_nofancy):
-            return None
-        held, where = (getattr(argument, "value", argument) for argument in task.args[:2])
-        held = graph.get(getattr(held, "key", None), held)
-        held = getattr(held, "value", held)
-        if where != region or (source is not None and held is not source):
+    for held, part, place in plain_reads(x) or ():
+        if part != place or (source is not None and held is not source):
             return None
         source = held
     readable = isinstance(source, Column) or is_zarr(source)

@@ -17,14 +17,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import default_buffer_prototype
-
-# Private, as zarr has no public way to ask a store from synchronous code. A loop of our own would not do: the
-# connections of a remote store belong to zarr's.
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, StorePath
 
 from daskgd import chunks
+from daskgd._compat.zarr import chunk_key, wait_for
 
 CONCURRENT_REQUESTS = 64
 LISTED = 100
@@ -114,7 +111,7 @@ def _files(store: FsspecStore) -> Any:
 
 
 def get(place: StorePath) -> bytes:
-    buffer = sync(place.get(default_buffer_prototype()))
+    buffer = wait_for(place.get(default_buffer_prototype()))
     if buffer is None:
         raise FileNotFoundError(f"{place.path.rpartition('/')[2]} is missing")
     return buffer.to_bytes()
@@ -122,7 +119,7 @@ def get(place: StorePath) -> bytes:
 
 def key(array: ZarrArray, i: int) -> str:
     """Name of stored object i along the rows."""
-    return array.metadata.encode_chunk_key((i,) + (0,) * (array.ndim - 1))
+    return chunk_key(array, (i,) + (0,) * (array.ndim - 1))
 
 
 def objects(array: ZarrArray) -> int:
@@ -149,8 +146,11 @@ def missing(array: ZarrArray) -> list[tuple[str, int]]:
         return []
     size = array.shards or array.chunks
     grid = [-(-s // c) for s, c in zip(array.shape, size, strict=True)]
-    present, encode = sync(listing()), array.metadata.encode_chunk_key
-    keys = ((encode(index), index[0] * size[0]) for index in islice(_indices(grid), len(present) + LISTED))
+    present = wait_for(listing())
+    keys = (
+        (chunk_key(array, index), index[0] * size[0])
+        for index in islice(_indices(grid), len(present) + LISTED)
+    )
     return [(key, row) for key, row in keys if key not in present][:LISTED]
 
 
@@ -202,7 +202,7 @@ def chunks_digest(arrays: dict[str, ZarrArray]) -> str:
     for array in arrays.values():
         numbers = range(objects(array))
         for first in numbers[::CONCURRENT_REQUESTS]:
-            digest.update(b"".join(sync(some(array, numbers[first : first + CONCURRENT_REQUESTS]))))
+            digest.update(b"".join(wait_for(some(array, numbers[first : first + CONCURRENT_REQUESTS]))))
     return digest.hexdigest()[:16]
 
 

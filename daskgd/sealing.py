@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import Buffer
-from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from daskgd import chunks
+from daskgd._compat.zarr import wait_for
 from daskgd.integrity import (
     StoreError,
     ZarrArray,
@@ -43,7 +43,7 @@ VERIFY_THREADS = 4
 def occupied(location: str) -> bool:
     """Whether a zarr group is there. Raises FileExistsError if something else is."""
     place = FsspecStore.from_url(location) if "://" in location else location
-    if sync(place.is_empty("")) if isinstance(place, FsspecStore) else not os.path.lexists(place):
+    if wait_for(place.is_empty("")) if isinstance(place, FsspecStore) else not os.path.lexists(place):
         return False
     try:
         zarr.open_group(place, mode="r")
@@ -88,7 +88,7 @@ def create_group(location: str) -> zarr.Group:
 def abandon(group: zarr.Group) -> None:
     """Return when this process writes no more to a group on disk, nor will: it may be removed."""
     if isinstance(group.store, _Store):
-        sync(group.store.settle())
+        wait_for(group.store.settle())
 
 
 def create_array(

@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
-from zarr.core.codec_pipeline import BatchedCodecPipeline
-from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from daskgd import buffers, chunks
+from daskgd._compat.zarr import default_pipeline_name, pipeline_name, reopened, wait_for
 from daskgd.integrity import (
     LISTED,
     StoreError,
@@ -125,7 +123,7 @@ class Column:
         """What turns stored bytes into rows: daskgd, or zarr's codec pipeline, by its name."""
         if self.complete:
             return "daskgd"
-        return type((self._whole or self.array).async_array.codec_pipeline).__name__
+        return pipeline_name(self._whole or self.array).rpartition(".")[2]
 
     @property
     def path(self) -> str:
@@ -225,27 +223,26 @@ def _by_zarrs(array: ZarrArray) -> ZarrArray | None:
 
     zarr knows a pipeline of an array only as what its configuration says while the array is opened.
     """
-    chosen = zarr.config.get("codec_pipeline.path")
+    default = default_pipeline_name()
     if (
-        chosen != f"{BatchedCodecPipeline.__module__}.{BatchedCodecPipeline.__qualname__}"
-        or type(array.async_array.codec_pipeline) is not BatchedCodecPipeline
+        zarr.config.get("codec_pipeline.path") != default
+        or pipeline_name(array) != default
         or not array.dtype.isnative
         or find_spec("zarrs") is None
     ):
         return None
     ours = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
     strict = {"codec_pipeline.strict": True}  # else it warns of what it does not support
-    place, settings = array.store_path, array.async_array.config
     with _configuring:
         try:
             with zarr.config.set({**ours, **strict}):
-                zarr.AsyncArray(array.metadata, place, settings)
+                reopened(array)
             with zarr.config.set(ours):
-                opened = zarr.AsyncArray(array.metadata, place, settings)
+                opened = reopened(array)
         except Exception as error:  # of a kind of its own; whatever it is, zarr reads the array
-            logger.debug(f"{place}: not read by zarrs: {type(error).__name__}: {error}")
+            logger.debug(f"{array.store_path}: not read by zarrs: {type(error).__name__}: {error}")
             return None
-    return None if type(opened.codec_pipeline) is BatchedCodecPipeline else zarr.Array(opened)
+    return None if pipeline_name(opened) == default else opened
 
 
 _configuring = threading.Lock()
@@ -442,7 +439,7 @@ def _listed(group: zarr.Group) -> set[str]:
     async def names() -> set[str]:
         return {name.rstrip("/") async for name in place.store.list_dir(place.path)}
 
-    return sync(names()) if place.store.supports_listing else set()
+    return wait_for(names()) if place.store.supports_listing else set()
 
 
 def _count(lost: list[tuple[str, int]]) -> str:
@@ -471,13 +468,26 @@ def _check(where: str, name: str, array: ZarrArray, n: int) -> None:
         raise StoreError(f"{where}: X has {n} rows, {name} has {array.shape[0]}; they must be equal")
 
 
+BLOSC_SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: "autoshuffle"}
+"""Their names in version 3 of zarr's format by their numbers in version 2."""
+
+
+def _codec_in_words(codec: Any) -> str:
+    """A codec by what is stored of it: zarr's format is specified, the attributes of its classes are not.
+
+    >>> _codec_in_words(zarr.codecs.BloscCodec(cname="zstd", shuffle="shuffle"))
+    'blosc zstd shuffle'
+    """
+    said = codec.to_dict() if hasattr(codec, "to_dict") else codec.get_config()  # of version 2
+    name, settings = str(said.get("name", said.get("id"))), said.get("configuration", said)
+    if name != "blosc":
+        return name
+    shuffle = settings["shuffle"]
+    return f"blosc {settings['cname']} {BLOSC_SHUFFLES.get(shuffle, shuffle)}"
+
+
 def _described(array: ZarrArray) -> str:
-    words = [
-        f"blosc {codec.cname.value} {codec.shuffle.value}"
-        if isinstance(codec, BloscCodec)
-        else type(codec).__name__.removesuffix("Codec").lower()
-        for codec in array.compressors
-    ]
+    words = [_codec_in_words(codec) for codec in array.compressors]
     if array.shards is not None:
         words.append(f"in shards of {array.shards[0] // array.chunks[0]} chunks")
     return ", ".join(words) or "none"

@@ -27,6 +27,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
+from daskgd._compat.dask import meta_of
 from daskgd.integrity import ZarrArray, redacted
 from daskgd.sealing import abandon, create_array, create_group, occupied, seal
 from daskgd.store import KEY, NAMES, locate
@@ -252,12 +253,13 @@ def known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
             edge = np.moveaxis(blocks, axis, 0).reshape(blocks.shape[axis], -1)
             unknown[name, axis] = [block.shape[axis] for block in edge[:, 0]]
     (counts,) = dask.compute(unknown)
-    known = {name: array.copy() for name, array in arrays.items()}
+    chunks = {name: list(array.chunks) for name, array in arrays.items()}
     for (name, axis), sizes in counts.items():
-        chunks = list(known[name].chunks)
-        chunks[axis] = tuple(map(int, sizes))
-        known[name]._chunks = tuple(chunks)
-    return known
+        chunks[name][axis] = tuple(map(int, sizes))
+    return {
+        name: da.Array(array.dask, array.name, tuple(chunks[name]), meta=meta_of(array))
+        for name, array in arrays.items()
+    }
 
 
 def _arrays(given: dict[str, Any]) -> dict[str, Any]:

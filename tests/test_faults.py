@@ -212,7 +212,9 @@ def test_a_scheduler_that_dies_is_a_lost_cluster(data, tmp_path):
         started("scheduler", file, "--port=0", "--no-dashboard") as scheduler,
         started("worker", file, "--nthreads=1", "--no-nanny", "--no-dashboard"),
     ):
-        client = distributed.Client(scheduler_file=str(file), timeout=30)
+        # Not as the default: where two clients overlap, as this one takes its time to close, Dask leaves its
+        # setting of the scheduler behind.
+        client = distributed.Client(scheduler_file=str(file), timeout=30, set_as_default=False)
         client.wait_for_workers(1, timeout=60)
         client._timeout = 1  # for the reconnecting that follows
 

@@ -14,6 +14,7 @@ from html import escape
 from itertools import islice
 from typing import Any
 
+from daskgd.dashboard._compat import dress
 from daskgd.dashboard.fits import COLUMNS, ROW, WORKER, Fit, resident, speed
 
 logger = logging.getLogger("daskgd.dashboard")
@@ -37,14 +38,10 @@ LATEST = "the latest"
 
 def show(monitor: Any, extra: Mapping[str, Any], doc: Any) -> None:
     """A browser opened the page."""
-    from distributed.dashboard.components.scheduler import BOKEH_THEME, env
-
     page = Page(monitor)
     doc.title = "daskgd: training"
     doc.add_root(page.root)
-    doc.template = env.get_template("simple.html")
-    doc.template_variables.update(extra)
-    doc.theme = BOKEH_THEME
+    dress(doc, extra)
     page.update()
     doc.add_periodic_callback(page.update, EVERY)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from daskgd.dashboard._compat import add_handler, add_page, dashboard_prefix
 from daskgd.dashboard.fits import FITS, SWEEPS, TOPIC, Fit, name, resident, speed, token_of, told
 from daskgd.dashboard.page import show
 
@@ -93,14 +94,6 @@ class TrainingMonitor(SchedulerPlugin):
 # -- numbers ------------------------------------------------------------------------------------
 
 
-def _prefix(scheduler: Any) -> str:
-    """What the paths of the stock pages begin with: "" or "/some/path"."""
-    for app in scheduler.http_application.applications:
-        if hasattr(app, "app_paths"):
-            return str(app.prefix).rstrip("/")
-    return ""
-
-
 def _serve_numbers(monitor: TrainingMonitor) -> None:
     from tornado.web import RequestHandler
 
@@ -112,8 +105,7 @@ def _serve_numbers(monitor: TrainingMonitor) -> None:
             self.set_header("Cache-Control", "no-store")
             self.write(json.dumps(monitor.metrics(self.get_query_argument("fit", None), most)))
 
-    path = re.escape(_prefix(monitor.scheduler)) + r"/daskgd/metrics\.json"
-    monitor.scheduler.http_application.add_handlers(r".*", [(path, Numbers)])
+    add_handler(monitor.scheduler, r"/daskgd/metrics\.json", Numbers)
 
 
 def _serve_gauges(monitor: TrainingMonitor) -> None:
@@ -172,27 +164,11 @@ GAUGES: tuple[tuple[str, str, Any], ...] = (
 
 
 def _serve_page(monitor: TrainingMonitor) -> None:
-    scheduler = monitor.scheduler
+    if dashboard_prefix(monitor.scheduler) is None:
+        return  # the dashboard is off
     try:
-        from distributed.dashboard.core import BokehApplication
-        from distributed.dashboard.scheduler import template_variables
+        add_page(monitor.scheduler, "daskgd", partial(show, monitor))
     except ImportError:
         logger.info("daskgd: no training page on the dashboard, as the scheduler has no bokeh")
         return
-    if not any(hasattr(app, "app_paths") for app in scheduler.http_application.applications):
-        return  # the dashboard is off
-    from tornado.ioloop import IOLoop
-
-    variables = template_variables(scheduler)  # one object, which the stock pages share
-    app = BokehApplication(
-        {"/daskgd": lambda _, extra, doc: show(monitor, extra, doc)},
-        scheduler,
-        prefix=_prefix(scheduler),
-        template_variables=variables,
-    )
-    app.initialize(IOLoop.current())
-    scheduler.http_application.add_application(app)
-    app.start()
-    if "daskgd" not in variables["pages"]:
-        variables["pages"].append("daskgd")
     monitor.paged = True

@@ -20,9 +20,8 @@ from typing import Any
 import distributed
 from dask.utils import format_bytes, parse_timedelta
 from distributed.comm import CommClosedError
-from distributed.scheduler import KilledWorker
-from distributed.worker import thread_state
 
+from daskgd._compat.distributed import scheduler_address, worker_processing, worker_threads, workers_info
 from daskgd.columns import setting
 from daskgd.integrity import redacted
 
@@ -92,10 +91,6 @@ class ClusterLost(RuntimeError):
 _LOST = "the connection to the scheduler at {} was lost"
 
 
-def _address(client: distributed.Client) -> str:
-    return str(client.scheduler.address) if client.scheduler is not None else "an unknown address"
-
-
 @contextmanager
 def reaching(client: distributed.Client | None, told: Callable[[Any], str] = str) -> Iterator[None]:
     """Within this context the ways in which dask says that a cluster is lost become :class:`ClusterLost`.
@@ -105,12 +100,12 @@ def reaching(client: distributed.Client | None, told: Callable[[Any], str] = str
     if client is None:
         yield
         return
-    lost = _LOST.format(_address(client))
+    lost = _LOST.format(scheduler_address(client))
     try:
         yield
     except ClusterLost:
         raise
-    except KilledWorker as error:
+    except distributed.KilledWorker as error:
         raise ClusterLost(_of_killed(error, told(error.task))) from error
     except (CancelledError, asyncio.CancelledError, CommClosedError) as error:
         if client.status == "running" and not isinstance(error, CommClosedError):
@@ -123,7 +118,7 @@ def reaching(client: distributed.Client | None, told: Callable[[Any], str] = str
         raise ClusterLost(lost) from error
 
 
-def _of_killed(error: KilledWorker, what: str) -> str:
+def _of_killed(error: distributed.KilledWorker, what: str) -> str:
     last, n = error.last_worker, error.allowed_failures + 1
     limit = f"memory limit {format_bytes(last.memory_limit)}" if last.memory_limit else "no memory limit"
     return (
@@ -137,13 +132,12 @@ def _of_killed(error: KilledWorker, what: str) -> str:
 @contextmanager
 def stepped_aside() -> Iterator[None]:
     """Within this context a fit that is a task itself leaves its worker's thread to those it waits for."""
-    away = False
-    if getattr(thread_state, "key", False):
-        try:
-            distributed.secede()
-            away = True
-        except Exception:  # it has left already, or this is no thread of a worker's pool
-            away = False
+    try:
+        distributed.get_worker().get_current_task()
+        distributed.secede()
+        away = True
+    except Exception:  # this is no task, or its thread has left already
+        away = False
     try:
         yield
     finally:
@@ -161,7 +155,7 @@ class Cluster:
 
     def __init__(self, client: distributed.Client) -> None:
         self.client = client
-        self.address = _address(client)
+        self.address = scheduler_address(client)
         self._alone_since: float | None = None
         self._said_alone = False
         self._named: set[str] = set()
@@ -173,7 +167,7 @@ class Cluster:
         Raises ClusterLost after ``daskgd.no-workers-timeout`` without one, or if there is no scheduler.
         """
         while True:
-            found = self.ask(lambda: self._scheduler.ncores(workers=None))
+            found = self.ask(lambda: worker_threads(self.client))
             self._note(found)
             if found:
                 return dict(found)
@@ -204,7 +198,7 @@ class Cluster:
                     raise  # a task's own
             elapsed = time.monotonic() - began
             part(sum(future.done() for future in futures) / len(futures))
-            self._note(self.ask(lambda: self._scheduler.ncores(workers=None)))
+            self._note(self.ask(lambda: worker_threads(self.client)))
             if elapsed > look_at:
                 self._name_the_late(name, elapsed, told)
                 look_at = 1.5 * elapsed
@@ -212,10 +206,6 @@ class Cluster:
         return results
 
     # -- asking the scheduler ---------------------------------------------------------------------
-
-    @property
-    def _scheduler(self) -> Any:
-        return self.client.scheduler
 
     def _check(self) -> None:
         if self.client.status != "running":
@@ -271,8 +261,8 @@ class Cluster:
         past = self._past[name]
         usual = statistics.median(past) if past else None
         slow = usual is not None and elapsed > SLOW * usual
-        todo = self.ask(lambda: self._scheduler.processing(workers=None)) or {}
-        info = (self.ask(lambda: self._scheduler.identity(n_workers=-1)) or {}).get("workers", {})
+        todo = self.ask(lambda: worker_processing(self.client)) or {}
+        info = (self.ask(lambda: workers_info(self.client)) or {}).get("workers", {})
         latest = max((w["last_seen"] for w in info.values()), default=0.0)
         late = []
         for address, keys in todo.items():

@@ -21,11 +21,10 @@ from uuid import uuid4
 
 import dask
 import distributed
-from dask._task_spec import List, Task, TaskRef
-from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 
+from daskgd._compat.dask import List, Task, TaskRef, configured_scheduler
 from daskgd.buffers import forget
 from daskgd.columns import PiecesColumn, Source, setting
 from daskgd.datasets import Dataset
@@ -406,13 +405,19 @@ def scheduler_of(engine: Choice) -> Any:
     check_engine(engine)
     if engine not in (None, "distributed"):
         return dask.threaded.get
-    found = get_scheduler()
-    client = getattr(found, "__self__", None)
-    if engine == "distributed" and not isinstance(client, distributed.Client):
+    try:
+        found = configured_scheduler()
+    except RuntimeError as error:
+        raise ValueError(
+            f"dask.config's scheduler is {dask.config.get('scheduler')!r}, but there is no current client "
+            "(Dask leaves the setting behind where a client is closed while another is open); make a client "
+            "with distributed.Client(...), or take it back with dask.config.set(scheduler=None)"
+        ) from error
+    if engine == "distributed" and not isinstance(found, distributed.Client):
         with suppress(ValueError):  # whatever dask.config's scheduler says
-            client = distributed.default_client()
-    if isinstance(client, distributed.Client):
-        return client
+            found = distributed.default_client()
+    if isinstance(found, distributed.Client):
+        return found
     if engine == "distributed":
         raise ValueError(
             'engine="distributed": expected a current client, found none; '

@@ -12,8 +12,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import distributed
-from distributed.protocol.pickle import dumps
 
+from daskgd._compat.distributed import wire_pickle
 from daskgd.engines.cluster import Cluster, ClusterLost
 
 logger = logging.getLogger("daskgd")
@@ -127,7 +127,7 @@ def pickled_size(what: Any, name: str) -> int:
     TypeError: objective cannot be sent to workers: ['loss'][1] is a lock, which cannot be pickled; ...
     """
     try:
-        return len(dumps(what))
+        return len(wire_pickle(what))
     except Exception as error:
         path, culprit = _culprit(what)
         raise TypeError(
@@ -140,7 +140,7 @@ def _culprit(what: Any, path: str = "", depth: int = 12) -> tuple[str, Any]:
     """The innermost part that cannot be pickled, and the way to it."""
     for step, part in _parts(what) if depth else ():
         try:
-            dumps(part)
+            wire_pickle(part)
         except Exception:
             return _culprit(part, path + step, depth - 1)
     return path, what

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import distributed
 import numpy as np
-from distributed.worker import thread_state
 
 from daskgd.columns import Source
 from daskgd.engines.base import Memory, Node, Partial, Wanted, join, one_blas_thread, walk
@@ -111,8 +111,10 @@ def _told(found: dict[Node, Partial], spent: Spent) -> dict[Node, Partial]:
 
 def here() -> str:
     """The address of the worker whose task this is; "" in none."""
-    state = getattr(thread_state, "execution_state", None)
-    return state["worker"].address if state else ""
+    try:
+        return distributed.get_worker().address
+    except ValueError:
+        return ""
 
 
 @cache

@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from daskgd._compat.sklearn import (
+    CallbackSupportMixin,
+    callback_context,
+    has_callbacks,
+    owns_callbacks,
+    with_callbacks,
+)
 from daskgd.training import Fit
 from daskgd.watch import Iterated
-
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # an older scikit-learn
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in for scikit-learn's: there is nothing to set."""
-
-    def with_callbacks(method: Any) -> Any:
-        return method
-
 
 __all__ = ["CallbackSupportMixin", "Callbacks", "Stopped", "managed", "with_callbacks"]
 
@@ -47,7 +43,7 @@ class Callbacks:
 
     def __init__(self, run: Any, given: tuple[Any, Any, Any], dataset: Any) -> None:
         self.run, self.estimator = run, run.estimator
-        self.root = self.estimator._init_callback_context(max_subtasks=int(self.estimator.max_iter))
+        self.root = callback_context(self.estimator, int(self.estimator.max_iter))
         self.task: Any = None
         X, y, s = given
         if y is None:
@@ -59,9 +55,7 @@ class Callbacks:
     @classmethod
     def of(cls, run: Any, given: tuple[Any, Any, Any], dataset: Any) -> Callbacks | None:
         """Those of the run's estimator, set on it or handed down by the estimator it is part of; or None."""
-        wanted = any(hasattr(run.estimator, name) for name in ("_skl_callbacks", "_parent_callback_ctx"))
-        supported = hasattr(run.estimator, "_init_callback_context")
-        return cls(run, given, dataset) if wanted and supported else None
+        return cls(run, given, dataset) if has_callbacks(run.estimator) else None
 
     def around(self, fit: Fit) -> Fit:
         """The same fit, in which each iteration's task begins with what it asks first."""
@@ -108,7 +102,7 @@ class Callbacks:
 def managed(estimators: Sequence[Any], work: Callable[[], None]) -> None:
     """Do `work`, and whatever becomes of it have the callbacks of the estimators clean up after it."""
     for i, estimator in enumerate(estimators):
-        if hasattr(estimator, "_skl_callbacks"):
+        if owns_callbacks(estimator):
             with_callbacks(lambda _, rest=estimators[i + 1 :]: managed(rest, work))(estimator)
             return
     work()

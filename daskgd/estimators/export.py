@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from sklearn import linear_model, neural_network, svm
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
+
+from daskgd._compat.sklearn import complete_linear, complete_perceptron
 
 HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale", "regime"}
 """Parameters that say how to fit here: those of the same name there mean something else, or nothing."""
@@ -56,8 +57,7 @@ def _perceptron(ours: Any, theirs: Any) -> None:
         setattr(theirs, name, getattr(ours, name))
     theirs.coefs_ = [np.array(W, dtype=float) for W in ours.coefs_]
     theirs.intercepts_ = [np.array(b, dtype=float) for b in ours.intercepts_]
-    if hasattr(ours, "classes_"):
-        theirs._label_binarizer = LabelBinarizer().fit(ours.classes_)
+    complete_perceptron(theirs)
 
 
 def _kind(estimator: Any) -> Any:
@@ -97,5 +97,4 @@ def _fitted(name: str, ours: Any, theirs: Any) -> None:
         theirs.intercept_ = np.reshape(theirs.intercept_, -1) if ours.fit_intercept else 0.0
     if hasattr(ours, "scale_"):
         theirs.scale_ = float(ours.scale_)
-    if hasattr(theirs, "_get_loss"):
-        theirs._base_loss = theirs._get_loss()
+    complete_linear(theirs)

@@ -25,6 +25,9 @@ Found = tuple[float, float, Array]
 """The step, and objective and gradient there."""
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
+NOISE = float(np.finfo(np.float32).eps)
+"""Relative error of an objective whose rows are float32."""
+
 WIDE = 100.0 ** np.arange(-4.0, 3.0)
 FACTORS = np.array([1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 2.0, 4.0, 8.0, 16.0])
 
@@ -112,9 +115,10 @@ def cubic(f0: float, slope0: float, t: float, f: float, slope: float, least: flo
 def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
     """Whether a step is acceptable: sufficient decrease, and no longer as steep downhill as at the start.
 
-    Where f0 and f agree to rounding, their difference says nothing, and the slope alone decides.
+    Where f0 and f agree to the rounding of float32 rows, their difference says nothing, and the slope alone
+    decides (Hager & Zhang 2005, approximate Wolfe conditions; they allow 1e-6).
     """
-    floor = 1e-9 * abs(f0)
+    floor = NOISE * abs(f0)
     decrease = f <= f0 + SUFFICIENT * t * slope0
     decrease = decrease or (f <= f0 + floor and slope <= (2 * SUFFICIENT - 1) * slope0)
     return bool(decrease and slope >= CURVATURE * slope0)

@@ -1,0 +1,56 @@
+"""What scikit-learn does not promise: hooks of callbacks, private attributes of fitted estimators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in for scikit-learn's: there is nothing to set."""
+
+    def with_callbacks(method: Any) -> Any:
+        return method
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "callback_context",
+    "complete_linear",
+    "complete_perceptron",
+    "has_callbacks",
+    "owns_callbacks",
+    "with_callbacks",
+]
+
+
+def owns_callbacks(estimator: Any) -> bool:
+    """Whether callbacks were set on an estimator itself."""
+    return hasattr(estimator, "_skl_callbacks")
+
+
+def has_callbacks(estimator: Any) -> bool:
+    """Whether callbacks listen to the fit of an estimator: its own, or those of what it is part of."""
+    listening = owns_callbacks(estimator) or hasattr(estimator, "_parent_callback_ctx")
+    return listening and hasattr(estimator, "_init_callback_context")
+
+
+def callback_context(estimator: Any, max_subtasks: int) -> Any:
+    """The context of a fit that callbacks are told of, with at most so many subtasks."""
+    return estimator._init_callback_context(max_subtasks=max_subtasks)
+
+
+def complete_linear(estimator: Any) -> None:
+    """Set what a linear estimator of scikit-learn that was given its coefficients needs to score."""
+    if hasattr(estimator, "_get_loss"):  # generalised linear models
+        estimator._base_loss = estimator._get_loss()
+
+
+def complete_perceptron(estimator: Any) -> None:
+    """Set what a perceptron of scikit-learn that was given its coefficients and classes needs to predict."""
+    from sklearn.preprocessing import LabelBinarizer
+
+    if hasattr(estimator, "classes_"):
+        estimator._label_binarizer = LabelBinarizer().fit(estimator.classes_)
