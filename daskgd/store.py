@@ -267,6 +267,7 @@ def _object(array: ZarrArray, i: int) -> np.ndarray:
 
 def column(array: ZarrArray) -> Column:
     """A zarr array as a column: complete where it lies, unaltered, in a group that bears our mark."""
+    _check_regular(where(array.store_path), array)
     ours = _marked(array)
     if not ours:
         _warn(where(array.store_path), array, missing(array))
@@ -456,7 +457,19 @@ def _warn(name: str, array: ZarrArray, lost: list[tuple[str, int]]) -> None:
         )
 
 
+def _check_regular(where: str, array: ZarrArray) -> None:
+    """Refuse chunks of several sizes, which zarr has from 3.2 on."""
+    try:
+        _ = array.chunks
+    except NotImplementedError:
+        raise StoreError(
+            f"{where}: expected chunks of one size, got a rectilinear chunk grid; write the array again in "
+            "regular chunks, as daskgd.write_dataset does"
+        ) from None
+
+
 def _check(where: str, name: str, array: ZarrArray, n: int) -> None:
+    _check_regular(where, array)
     if array.ndim not in DIMENSIONS[name] or array.dtype.kind not in "iufb":
         raise StoreError(
             f"{where}: expected {' or '.join(map(str, DIMENSIONS[name]))} dimensions of numbers, got shape "

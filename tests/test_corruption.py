@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zarr
 from mutations import files, flipped, restored
+from zarr.core import codec_pipeline
 
 import daskgd
 from daskgd.sealing import verify_store
@@ -20,6 +21,7 @@ from daskgd.store import NAMES, open_store
 
 N, P, ROWS = 70, 3, 10  # seven chunks
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]
+PIPELINES += [f"zarr.core.codec_pipeline.{n}" for n in ("FusedCodecPipeline",) if hasattr(codec_pipeline, n)]
 PIPELINES += ["zarrs.ZarrsCodecPipeline"] if find_spec("zarrs") else []
 
 

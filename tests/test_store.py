@@ -28,6 +28,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs.numcodecs import Delta
+from zarr.core import codec_pipeline
 from zarr.storage import LocalStore
 
 from daskgd import writing
@@ -41,6 +42,7 @@ N, P = 103, 5
 ROWS = 10  # rows per chunk of float32 in most tests below
 BYTES = ROWS * P * 4
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]
+PIPELINES += [f"zarr.core.codec_pipeline.{n}" for n in ("FusedCodecPipeline",) if hasattr(codec_pipeline, n)]
 PIPELINES += ["zarrs.ZarrsCodecPipeline"] if find_spec("zarrs") else []
 
 
@@ -532,6 +534,21 @@ def test_where_zarrs_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("daskgd.store.find_spec", lambda name: None)
     assert Column(array).reader == "BatchedCodecPipeline"
     np.testing.assert_array_equal(everything(Column(array)), X)
+
+
+def test_chunks_of_several_sizes_are_refused(tmp_path: Path) -> None:
+    """They would be read at the wrong rows, if at all."""
+    try:
+        setting = zarr.config.set({"array.rectilinear_chunks": True})
+        with setting:
+            group = zarr.open_group(tmp_path / "d", mode="w")
+            X = group.create_array("X", shape=(9, 2), chunks=[[2, 3, 4], [2]], dtype="f4")
+    except (TypeError, ValueError):
+        pytest.skip("this zarr has regular chunks only")
+    with zarr.config.set({"array.rectilinear_chunks": True}):
+        for opened in (lambda: open_store(tmp_path / "d"), lambda: as_dataset(X)):
+            with pytest.raises(StoreError, match="expected chunks of one size, got a rectilinear"):
+                opened()
 
 
 def test_a_chunk_of_another_size(tmp_path: Path, written: Path) -> None:
