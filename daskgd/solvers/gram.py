@@ -419,6 +419,8 @@ def _conjugate_step(problem: Problem, state: GramState, pull: _Pull, seen: _Seen
         T = np.where((G * along).sum(axis=0) < 0, along, T)
     still = slopes <= EPS * F
     T[:, still] = 0.0
+    # A step that made it worse is taken back, and the next begins anew; one that had just done so ends it.
+    spent = worse & (T == state.T).all(axis=0) if state.phase == 2 else worse
     # Along directions that the moments lost, the last step knows how much flatter they are than assumed; and
     # what is left may well be what that step gained.
     gap = float((slopes * np.maximum(t, 1.0)).sum()) / 2
@@ -431,7 +433,7 @@ def _conjugate_step(problem: Problem, state: GramState, pull: _Pull, seen: _Seen
         f=_value(problem, at, F, pull, W),
         g=_gradient(problem, G),
         gap=gap,
-        stalled=bool((still | worse).all()),
+        stalled=bool((still | spent).all()),
         phase=2,
         at=at,
         G=G,
