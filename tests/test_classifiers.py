@@ -58,6 +58,7 @@ def logistic_objective(est: Any, y: Any, s: Any, share: float, C: float) -> floa
     return C * total + share * np.abs(w).sum() + (1 - share) / 2 * float((w**2).sum())
 
 
+@pytest.mark.filterwarnings("ignore:Setting penalty=None:UserWarning")  # of scikit-learn 1.8 at C=inf
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("labels", LABELS)
