@@ -44,7 +44,7 @@ def peak_bytes() -> tuple[int, int]:
 def measure(dataset: Any, memory: Any, limit: str) -> dict[str, Any]:
     """A fit on a cluster of its own: what its workers had at most, and what the plan says of it."""
     # Not above: workers import this file for `peak_bytes`, and of daskgd no more than their tasks need.
-    from daskgd.engines.residency import reserve
+    from daskgd.engines.cache_manager import reserve
 
     with cluster(memory_limit=limit) as client:
         est = daskgd.LogisticRegression(memory=memory)

@@ -12,10 +12,10 @@ from unittest.mock import patch
 import click
 
 from benchmarks.common import Bench, cluster, command, descent
-from daskgd import monitor
 from daskgd.engines.base import Partial
-from daskgd.engines.clock import Spent, Timed, Timing, added
-from daskgd.sums import Sums
+from daskgd.engines.timing import Spent, Timed, Timing, added
+from daskgd.monitoring import reporter as monitor
+from daskgd.queries.sums import Sums
 
 RUN = 10
 """Sweeps that are told of, or not, in a row."""

@@ -37,15 +37,17 @@ from benchmarks.common import (
     sweep_seconds,
     timed,
 )
-from daskgd.columns import MemoryColumn, Source
-from daskgd.engines.base import Layout, one_blas_thread, walk
+from daskgd.data.columns import ColumnSource, MemoryColumn
+from daskgd.engines.base import one_blas_thread
+from daskgd.engines.walk import walk
 from daskgd.losses import Logistic
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient
+from daskgd.rows.layout import Layout
 
-HELD: dict[str, Source] = {}
+HELD: dict[str, ColumnSource] = {}
 """Of this process: the rows that it keeps in memory."""
 
 
@@ -60,7 +62,7 @@ def hold(path: str, which: int, n: int) -> None:
     for a in range(start, stop, size):
         rows = whole.read(a, min(a + size, stop))
         X[a - start : a - start + len(rows)], y[a - start : a - start + len(rows)] = rows.X, rows.y
-    HELD["rows"] = Source(Layout(stop - start, size, 1), MemoryColumn(X), MemoryColumn(y), None)
+    HELD["rows"] = ColumnSource(Layout(stop - start, size, 1), MemoryColumn(X), MemoryColumn(y), None)
 
 
 def kernel() -> None:

@@ -42,7 +42,7 @@ from distributed import Client, Scheduler, Worker
 
 import daskgd
 from benchmarks.common import Bench, command, descent
-from daskgd.columns import Source
+from daskgd.data.columns import ColumnSource
 
 Clocks = Any
 
@@ -198,14 +198,14 @@ def saturate(client: Recorder, limit: float) -> None:
 
 def take_a_while(seconds: float) -> None:
     """Let every read of a block in this process take so many seconds more."""
-    read = getattr(Source, "bare_read", Source.read)
+    read = getattr(ColumnSource, "bare_read", ColumnSource.read)
 
-    def slow(self: Source, start: int, stop: int) -> Any:
+    def slow(self: ColumnSource, start: int, stop: int) -> Any:
         time.sleep(seconds)
         return read(self, start, stop)
 
-    setattr(Source, "bare_read", read)  # noqa: B010
-    setattr(Source, "read", slow if seconds else read)  # noqa: B010
+    setattr(ColumnSource, "bare_read", read)  # noqa: B010
+    setattr(ColumnSource, "read", slow if seconds else read)  # noqa: B010
 
 
 # -- measuring ----------------------------------------------------------------------------------

@@ -4,11 +4,14 @@ Public names, loaded when first used: a worker that runs a gradient needs numpy 
 """
 
 from importlib import import_module
+from sys import modules
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daskgd.checkpoint import Checkpoint, CheckpointError
-    from daskgd.datasets import Dataset, open_dataset
+    from daskgd.data.convert import as_dataset
+    from daskgd.data.dataset import Dataset, open_dataset
+    from daskgd.data.ingest import ingest
     from daskgd.estimators import (
         ElasticNet,
         GammaRegressor,
@@ -30,9 +33,8 @@ if TYPE_CHECKING:
     from daskgd.estimators.adapters import from_jax, from_torch
     from daskgd.estimators.custom import CustomClassifier, CustomRegressor
     from daskgd.estimators.files import ModelError, load_model
-    from daskgd.intake import as_dataset
     from daskgd.models import MLP, Model
-    from daskgd.readers import ingest
+    from daskgd.monitoring.watchers import CSVLog, EarlyStopping, JSONLines, Lines, Plateau, ProgressBar
     from daskgd.solvers import (
         ADMM,
         FISTA,
@@ -49,18 +51,19 @@ if TYPE_CHECKING:
         ProximalNewton,
         SubsampledNewton,
     )
-    from daskgd.store import ChunkError, StoreError
-    from daskgd.training import PartitionsDiffer
-    from daskgd.watchers import CSVLog, EarlyStopping, JSONLines, Lines, Plateau, ProgressBar
-    from daskgd.writing import write_dataset
+    from daskgd.storage.checksums import StoreError
+    from daskgd.storage.reading import ChunkError
+    from daskgd.storage.writing import write_dataset
+    from daskgd.training.checkpoint import Checkpoint, CheckpointError
+    from daskgd.training.loop import PartitionsDiffer
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "daskgd.checkpoint": ("Checkpoint", "CheckpointError"),
-    "daskgd.datasets": ("Dataset", "open_dataset"),
+    "daskgd.training.checkpoint": ("Checkpoint", "CheckpointError"),
+    "daskgd.data.dataset": ("Dataset", "open_dataset"),
     "daskgd.engines.cluster": ("ClusterLost",),
-    "daskgd.intake": ("as_dataset",),
+    "daskgd.data.convert": ("as_dataset",),
     "daskgd.estimators": (
         "ElasticNet",
         "GammaRegressor",
@@ -83,7 +86,7 @@ _HOMES = {
     "daskgd.estimators.custom": ("CustomClassifier", "CustomRegressor"),
     "daskgd.estimators.files": ("ModelError", "load_model"),
     "daskgd.models": ("MLP", "Model"),
-    "daskgd.readers": ("ingest",),
+    "daskgd.data.ingest": ("ingest",),
     "daskgd.solvers": (
         "ADMM",
         "Adam",
@@ -100,10 +103,11 @@ _HOMES = {
         "SGD",
         "SubsampledNewton",
     ),
-    "daskgd.store": ("ChunkError", "StoreError"),
-    "daskgd.training": ("PartitionsDiffer",),
-    "daskgd.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "Plateau", "ProgressBar"),
-    "daskgd.writing": ("write_dataset",),
+    "daskgd.storage.checksums": ("StoreError",),
+    "daskgd.storage.reading": ("ChunkError",),
+    "daskgd.training.loop": ("PartitionsDiffer",),
+    "daskgd.monitoring.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "Plateau", "ProgressBar"),
+    "daskgd.storage.writing": ("write_dataset",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -164,6 +168,23 @@ __all__ = [
     "together",
     "write_dataset",
 ]
+
+
+def _watch() -> ModuleType:
+    """``daskgd.watch``: the events and the history of a fit, by the name under which users import them."""
+
+    def find(name: str) -> Any:
+        for place in ("daskgd.monitoring.events", "daskgd.monitoring.history"):
+            if hasattr(import_module(place), name):
+                return getattr(import_module(place), name)
+        raise AttributeError(f"module 'daskgd.watch' has no attribute {name!r}")
+
+    module = ModuleType("daskgd.watch", "Events and history of a fit: see daskgd.monitoring.")
+    module.__getattr__ = find  # type: ignore[method-assign]
+    return module
+
+
+watch = modules["daskgd.watch"] = _watch()
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from daskgd.dashboard.plugin import TrainingMonitor
+from daskgd.monitoring.dashboard.plugin import TrainingMonitor
 
 
 async def dask_setup(scheduler: Any) -> None:

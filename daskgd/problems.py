@@ -1,71 +1,27 @@
-"""The objective over rows, and the rows themselves as a query sees them.
+"""The objective: a loss, a model and a penalty, as one function of the parameters.
 
 :class:`Problem` joins a loss, a model and a penalty into
 
     f(w) = (1 / W) sum_i s_i loss(z_i(w), y_i) + penalty(w),    W = sum_i s_i,
 
-and turns stored labels into the targets of the loss. :class:`Rows` is a run of rows in memory, a block or a
-whole partition; :class:`Tile` a cache-sized run of it, ready for kernels. Nothing here knows where rows come
-from.
+and turns stored labels into the targets of the loss. Knows rows as far as their targets and weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.losses import Loss
-from daskgd.models import Linear, Model
+from daskgd.models import Back, Linear, Model
 from daskgd.penalties import Penalty
+from daskgd.rows.features import Features
+from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
-
-TILE_BYTES = 1 << 20
-"""Bytes of X in one tile: small enough for the second-level cache, large enough to keep the
-interpreter out of the way (in steps of two from 256 KB to 8 MB it was the fastest)."""
-
-
-def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which kernels run: float32 and float64 as they are; what float32 holds exactly
-    (float16, integers of up to 16 bits, bool) in float32; everything else in float64.
-
-    >>> compute_dtype(np.dtype("uint8")), compute_dtype(np.dtype("int64"))
-    (dtype('float32'), dtype('float64'))
-    """
-    small = dtype.kind in "fiub" and (dtype.itemsize <= 2 or dtype == np.float32)
-    return np.dtype(np.float32 if small else np.float64)
-
-
-def tile_rows(n_features: int, dtype: np.dtype[Any]) -> int:
-    """Rows per tile: a function of the width and dtype of X only, so that bits depend on nothing else."""
-    return max(16, TILE_BYTES // (max(n_features, 1) * compute_dtype(dtype).itemsize))
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What is known of a dataset before it is read.
-
-    Attributes
-    ----------
-    n_rows, n_features : int
-    itemsize : int
-        Bytes of a number of X, as stored.
-    classification : bool
-        Whether the targets are labels.
-    """
-
-    n_rows: int
-    n_features: int
-    itemsize: int = 8
-    classification: bool = False
-
-    @property
-    def row_bytes(self) -> int:
-        return max(self.n_features * self.itemsize, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +91,27 @@ class Problem:
             )
         return out
 
+    def forward(self, w: Array, X: Features) -> tuple[Array, Back]:
+        """The model's margins of these rows, and the way back from there: see ``Model.forward``."""
+        return self.model.forward(w, X if self.model.takes_features else X.toarray())  # type: ignore[arg-type]
+
+    def margins(self, w: Array, X: Features) -> Array:
+        """The margins alone."""
+        return self.model.margins(w, X if self.model.takes_features else X.toarray())  # type: ignore[arg-type]
+
+    def make_targets(self, tile: Tile) -> tuple[Array, Array | None]:
+        """Targets of the rows for the loss, and float64 weights ``(n,)`` or None; see ``Tile.targets``."""
+        assert tile.y is not None
+        y, s = tile.y, tile.sample_weight
+        if self.labels is not None:
+            y = self.codes(y, tile.numbers)
+            if self.class_weight is not None:
+                c = self.class_weight[y]
+                s = c if s is None else s * c
+        elif self.offset is not None:
+            y = y.reshape(len(y), len(self.offset)) - self.offset
+        return self.loss.targets(y, self.model.outputs, tile.X.dtype), s
+
     def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
         """Output j as a problem of its own, and rows that suit it; for losses whose outputs are separate."""
         at = np.arange(self.model.size).reshape(-1, self.model.outputs)[:, j]
@@ -195,155 +172,3 @@ class Problem:
     def positive(self) -> Array:
         """``(d,)`` of bool: which parameters must not be negative."""
         return self.model.penalised & self.penalty.positive
-
-
-@dataclass(slots=True)
-class Tile:
-    """Some rows, ready for kernels.
-
-    Attributes
-    ----------
-    X : (n, p)
-        In the compute dtype, C-contiguous and aligned.
-    y : (n,) or (n, k), or None
-        As stored.
-    sample_weight : (n,) or None
-        float64; None where all weigh 1.
-    numbers : int or (n,)
-        Number of the first row within its dataset, or of each where a selection leaves some out.
-    """
-
-    X: Array
-    y: Array | None
-    sample_weight: Array | None
-    numbers: int | Array
-    _known: dict[int, tuple[Problem, Array, Array | None]] = field(default_factory=dict, repr=False)
-    _labels: tuple[Array, Array] | None = field(default=None, repr=False)
-    _designs: list[tuple[Linear, Array]] = field(default_factory=list, repr=False)
-
-    @property
-    def labels(self) -> tuple[Array, Array]:
-        """Distinct targets, sorted, and the position of each row's among them; found once per tile."""
-        if self._labels is None:
-            assert self.y is not None
-            y = self.y.reshape(len(self.y))
-            try:
-                self._labels = distinct(y)
-            except TypeError:  # they cannot be sorted
-                raise ValueError(self._unlike(y)) from None
-        return self._labels
-
-    def _unlike(self, y: Array) -> str:
-        """What is wrong with labels that cannot be sorted, and where."""
-        types = [type(v).__name__ for v in y]
-        i = next((i for i, name in enumerate(types) if name != types[0]), 0)
-        at = self.numbers if isinstance(self.numbers, np.ndarray) else self.numbers + np.arange(len(y))
-        return (
-            f"y: expected labels of one type that can be sorted, got {types[0]} in row {at[0]} and "
-            f"{types[i]} in row {at[i]}; drop rows without a label, and convert others, as in y.astype(str)"
-        )
-
-    def targets(self, problem: Problem) -> tuple[Array, Array | None]:
-        """Targets for the loss, and float64 weights or None; made once per tile and problem."""
-        known = self._known.get(id(problem))
-        if known is None:
-            known = (problem, *self._make_targets(problem))
-            self._known[id(problem)] = known
-        return known[1], known[2]
-
-    def design(self, model: Linear) -> Array:
-        """The model's :meth:`~daskgd.models.Linear.design` of these rows; made once per tile, for all models
-        that have the same. Not to be written to."""
-        for known, A in self._designs:
-            if known.designs_alike(model):
-                return A
-        A = model.design(self.X)
-        self._designs.append((model, A))
-        return A
-
-    def _make_targets(self, problem: Problem) -> tuple[Array, Array | None]:
-        assert self.y is not None
-        s = self.sample_weight
-        y = self.y
-        if problem.labels is not None:
-            y = problem.codes(y, self.numbers)
-            if problem.class_weight is not None:
-                c = problem.class_weight[y]
-                s = c if s is None else s * c
-        elif problem.offset is not None:
-            y = y.reshape(len(y), len(problem.offset)) - problem.offset
-        return problem.loss.targets(y, problem.model.outputs, self.X.dtype), s
-
-
-def distinct(y: Array) -> tuple[Array, Array]:
-    """Distinct values of y ``(n,)``, sorted, and the position ``(n,)`` of each among them: without sorting
-    where they are few whole numbers.
-
-    >>> distinct(np.array([7, 5, 7]))
-    (array([5, 7]), array([1, 0, 1]))
-    """
-    if y.dtype.kind in "iu" and len(y):
-        low, high = int(y.min()), int(y.max())
-        if high - low < len(y) and high < 2**63:
-            at = y.astype(np.intp)
-            at -= low
-            found = np.flatnonzero(np.bincount(at))
-            if len(found) <= high - low:
-                place = np.zeros(high - low + 1, dtype=np.intp)
-                place[found] = np.arange(len(found))
-                at = place[at]
-            return (found + low).astype(y.dtype), at
-    return np.unique(y, return_inverse=True)
-
-
-def prepare(X: Array, dtype: np.dtype[Any] | None = None) -> Array:
-    """X in the compute dtype, C-contiguous and aligned: the one door to the kernels.
-
-    Arrays that crossed a network or came back from disk may lie at odd addresses, where the same
-    product is 2-10 times slower and gives other bits.
-    """
-    return np.require(X, dtype=dtype or compute_dtype(X.dtype), requirements=["C", "A"])
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A run of rows in memory, as stored: a block, or a whole partition.
-
-    X ``(n, p)``, y ``(n,)`` or ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the number of
-    the block's or partition's first row within the dataset, and `kept` ``(n,)`` that of each row here, where
-    a selection leaves some out. Kernels run in `dtype`, by default what suits that of X.
-    """
-
-    X: Array
-    y: Array | None
-    sample_weight: Array | None
-    start: int
-    kept: Array | None = None
-    dtype: np.dtype[Any] | None = None
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def tiles(self) -> Iterator[Tile]:
-        """The rows in order, tile by tile; an empty run is one empty tile."""
-        height = tile_rows(self.X.shape[1], self.dtype or self.X.dtype)
-        for a in range(0, max(len(self.X), 1), height):
-            yield self._tile(slice(a, a + height), self.start + a)
-
-    def part(self, start: int, stop: int) -> Rows:
-        """A run of them, as a view."""
-        y, s, kept = (None if c is None else c[start:stop] for c in (self.y, self.sample_weight, self.kept))
-        return replace(self, X=self.X[start:stop], y=y, sample_weight=s, kept=kept, start=self.start + start)
-
-    def take(self, rows: Array) -> Tile:
-        """The rows with these positions, as one tile."""
-        return self._tile(rows, self.start)
-
-    def _tile(self, rows: slice | Array, start: int) -> Tile:
-        y, s = self.y, self.sample_weight
-        return Tile(
-            prepare(self.X[rows], self.dtype),
-            None if y is None else np.require(y[rows], requirements=["C", "A"]),
-            None if s is None else np.require(s[rows], np.float64, ["C", "A"]),
-            start if self.kept is None else self.kept[rows],
-        )

@@ -52,7 +52,9 @@ def described(estimator: Any, X: Any) -> dict[str, Any]:
     return {
         "parameters": digest(*arrays),
         "predictions": digest(np.asarray(estimator.predict(X))),
-        "history": digest(*(np.array(history.column(key), float) for key in ("loss", "gradient_norm", "gap"))),
+        "history": digest(
+            *(np.array(history.column(key), float) for key in ("loss", "gradient_norm", "gap"))
+        ),
         "n_iter": int(np.max(estimator.n_iter_)),
         "n_sweeps": float(estimator.n_sweeps_),
         "solver": history.solver,
@@ -151,10 +153,18 @@ def fits(folder: str) -> Iterator[tuple[str, Any, Any]]:
     yield "perceptron", daskgd.Perceptron(max_iter=5).fit(opened("two")), X
     net = daskgd.MLPClassifier((5,), max_iter=3, random_state=1)
     yield "mlp", net.fit(opened("four")), X
-    yield "mlp, distributed", daskgd.MLPRegressor(hidden_layer_sizes=(4,), regime="distributed", max_iter=3).fit(opened("numbers")), X
+    yield (
+        "mlp, distributed",
+        daskgd.MLPRegressor(hidden_layer_sizes=(4,), regime="distributed", max_iter=3).fit(opened("numbers")),
+        X,
+    )
     train, test = opened("two").train_test_split(0.3, random_state=2)
     yield "a split", logistic().fit(train), X
-    yield "a split of it", daskgd.Ridge().fit(opened("numbers").train_test_split(0.3)[1].train_test_split()[0]), X
+    yield (
+        "a split of it",
+        daskgd.Ridge().fit(opened("numbers").train_test_split(0.3)[1].train_test_split()[0]),
+        X,
+    )
     lazy = da.from_array(X, chunks=(1_000, 3))
     yield "a dask array", logistic().fit(lazy * 2, da.from_array(two, chunks=700)), X
     grid = [logistic(C=c) for c in (0.01, 1.0, 100.0)] + [daskgd.LinearSVC(C=0.5)]

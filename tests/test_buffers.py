@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd import buffers
-from daskgd.buffers import LARGE, MOST, empty
+from daskgd.storage import buffer_pool as buffers
+from daskgd.storage.buffer_pool import LARGE, MOST, empty
 
 BYTES = np.dtype(np.uint8)
 

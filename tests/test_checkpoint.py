@@ -230,7 +230,7 @@ def test_data_in_memory_is_known_by_its_content(tmp_path: Path, rng: np.random.G
 
 def test_other_versions_are_told(stored: Any, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
     daskgd.Ridge(engine="serial").fit(stored, checkpoint=tmp_path)
-    monkeypatch.setattr("daskgd.checkpoint.versions", lambda: {"numpy": "0.1"})
+    monkeypatch.setattr("daskgd.training.checkpoint.versions", lambda: {"numpy": "0.1"})
     with caplog.at_level(logging.WARNING, "daskgd"):
         daskgd.Ridge(engine="serial").fit(stored, checkpoint=tmp_path)
     assert "numpy was 2" in caplog.text
@@ -309,7 +309,7 @@ def test_a_full_disk_costs_a_warning(stored: Any, tmp_path: Path, monkeypatch: A
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("daskgd.folders.os.fsync", full)
+        patch.setattr("daskgd.storage.atomic_files.os.fsync", full)
         with pytest.warns(RuntimeWarning, match=r"sweep \d was not saved .*No space left"):
             same(whole, clone(est).fit(stored, checkpoint=tmp_path))
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
@@ -319,7 +319,9 @@ def test_a_full_disk_costs_a_warning(stored: Any, tmp_path: Path, monkeypatch: A
 
 def test_every_so_many_sweeps_or_seconds(stored: Any, tmp_path: Path, monkeypatch: Any) -> None:
     written: list[str] = []
-    monkeypatch.setattr("daskgd.folders.Folder.write", lambda self, name, data: written.append(name))
+    monkeypatch.setattr(
+        "daskgd.storage.atomic_files.Folder.write", lambda self, name, data: written.append(name)
+    )
     est = daskgd.LogisticRegression(solver="newton", max_iter=6, tol=0, engine="serial")
     est.fit(stored, checkpoint=tmp_path, every=3)
     assert written == [

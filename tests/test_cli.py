@@ -21,7 +21,7 @@ import daskgd
 from daskgd.cli import main
 from daskgd.cli.fits import _noted
 from daskgd.cli.signals import Stop, Terminated, stoppable
-from daskgd.watch import Began
+from daskgd.monitoring.events import Began
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +88,7 @@ def test_the_same_group_under_dask() -> None:
 
 
 def test_every_format_becomes_the_same_dataset(rows: pd.DataFrame, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("daskgd.readers.base.BLOCK_BYTES", 8192)
+    monkeypatch.setattr("daskgd.data.formats.base.BLOCK_BYTES", 8192)
     X, s = rows[["a", "b", "c"]].to_numpy(), rows["weight"].to_numpy()
     y = (rows["click"] == "yes").to_numpy()
     np.save(tmp_path / "Xs.npy", np.column_stack([X, s]))

@@ -23,8 +23,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import daskgd
 from daskgd.cli import main
-from daskgd.integrity import stand_in, told
-from daskgd.store import open_store, redacted
+from daskgd.storage.opening import open_store
+from daskgd.storage.redaction import redacted, stand_in, told
 
 
 def invoke(*arguments: Any) -> Any:

@@ -16,8 +16,8 @@ from mutations import files, flipped, restored
 from zarr.core import codec_pipeline
 
 import daskgd
-from daskgd.sealing import verify_store
-from daskgd.store import NAMES, open_store
+from daskgd.storage.commit import verify_store
+from daskgd.storage.opening import NAMES, open_store
 
 N, P, ROWS = 70, 3, 10  # seven chunks
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]

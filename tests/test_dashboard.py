@@ -26,13 +26,13 @@ import pytest
 
 import daskgd
 from benchmarks import browser
-from daskgd import monitor
-from daskgd.dashboard import page
-from daskgd.dashboard.fits import COLUMNS, FITS, MEMBERS, NAME, SWEEPS, Fit, told
-from daskgd.dashboard.plugin import TrainingMonitor
-from daskgd.engines.clock import Clock, Spent
 from daskgd.engines.graph import Graph
-from daskgd.watch import Iterated
+from daskgd.engines.timing import Clock, Spent
+from daskgd.monitoring import reporter as monitor
+from daskgd.monitoring.dashboard import page
+from daskgd.monitoring.dashboard.fits import COLUMNS, FITS, MEMBERS, NAME, SWEEPS, Fit, told
+from daskgd.monitoring.dashboard.plugin import TrainingMonitor
+from daskgd.monitoring.events import Iterated
 
 SECRET = "s3cr3t-t0ken"
 
@@ -79,7 +79,7 @@ def metrics(client: distributed.Client, query: str = "") -> list[dict[str, Any]]
 @pytest.mark.parametrize("engine", ["serial", "threads", "distributed"])
 @pytest.mark.parametrize("memory", [0, "auto"])
 def test_every_engine_tells_what_its_last_sweep_took(small, client, engine, memory):
-    from daskgd.engines.graph import opened
+    from daskgd.engines.select import opened
     from daskgd.queries import Ask, Survey
 
     with opened(small, engine, memory=memory) as (made, placed):

@@ -24,13 +24,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd.columns import LazyColumn, MemoryColumn, PiecesColumn, Selection, setting
-from daskgd.datasets import Dataset
-from daskgd.draws import row_hash
-from daskgd.engines.graph import opened
-from daskgd.intake import as_dataset
+from daskgd.config import setting
+from daskgd.data.columns import LazyColumn, MemoryColumn, PiecesColumn, Selection
+from daskgd.data.convert import as_dataset
+from daskgd.data.dataset import Dataset
+from daskgd.engines.select import opened
 from daskgd.queries import Ask, Survey
-from daskgd.store import Column
+from daskgd.rows.random_numbers import row_hash
+from daskgd.storage.reading import Column
 
 N, P = 23, 3
 

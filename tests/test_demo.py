@@ -13,8 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import daskgd
-from daskgd import demo
-from daskgd.cli import main
+from daskgd.cli import demo, main
 
 ROOT = Path(__file__).parents[1]
 ROWS = 20_000

@@ -173,7 +173,9 @@ def test_names_exist(page: str) -> None:
 
 
 def settings() -> set[str]:
-    defaults: dict[str, Any] = yaml.safe_load((ROOT / "daskgd" / "daskgd.yaml").read_text())["daskgd"]
+    defaults: dict[str, Any] = yaml.safe_load((ROOT / "daskgd" / "config" / "daskgd.yaml").read_text())[
+        "daskgd"
+    ]
     return set(defaults)
 
 

@@ -17,18 +17,22 @@ import pytest
 import threadpoolctl
 
 import daskgd
-from daskgd.datasets import Dataset
-from daskgd.engines.base import Layout, Partial, cover, spans, split, tree, walk
-from daskgd.engines.graph import MERGE_WIDTH, Graph, opened
-from daskgd.engines.residency import tidy
+from daskgd.data.dataset import Dataset
+from daskgd.engines.base import Engine, Partial
+from daskgd.engines.cache_manager import tidy
+from daskgd.engines.graph import MERGE_WIDTH, Graph
+from daskgd.engines.merge_tree import cover, spans, split, tree
+from daskgd.engines.select import opened
 from daskgd.engines.serial import Serial
 from daskgd.engines.tasks import Merge
-from daskgd.problems import Problem, Rows, Tile
+from daskgd.engines.walk import walk
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Query
+from daskgd.queries.sums import Sums
+from daskgd.rows.layout import Layout
+from daskgd.rows.tiles import Rows, Tile
 from daskgd.solvers import ADMM, GIANT, LBFGS, SGD, Adam, GradientDescent, LocalGD, LocalSGD, Solver
-from daskgd.sums import Sums
 from daskgd.testing import ENGINES, ArraySource, Calls, Fails, check_engine, examples, toy_rows
-from daskgd.training import Engine
 
 # -- the contract -------------------------------------------------------------------------------
 

@@ -24,12 +24,13 @@ import pytest
 from gates import gated
 
 import daskgd
-from daskgd import patience
 from daskgd.engines import cluster as cluster_room
-from daskgd.engines.graph import Graph, opened
+from daskgd.engines.graph import Graph
 from daskgd.engines.preflight import judge
-from daskgd.patience import passing, patiently
+from daskgd.engines.select import opened
 from daskgd.queries import Ask, Survey
+from daskgd.storage import retry as patience
+from daskgd.storage.retry import passing, patiently
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
 

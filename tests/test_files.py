@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import daskgd
 from daskgd import ModelError, estimators
-from daskgd.records import pack, unpack
+from daskgd.storage.records import pack, unpack
 from daskgd.testing.laws import same
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,12 +15,14 @@ from daskgd.engines.serial import Serial
 from daskgd.losses import Hinge, Logistic, Poisson, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import downhill
 from daskgd.solvers.fista import FISTA
 from daskgd.testing import ArraySource, Example, check_solver, run
-from daskgd.training import Meter, Result, Stop, loop, together
+from daskgd.training.loop import Meter, Result, Stop, loop
+from daskgd.training.together import together
 
 
 def correlated(rng: np.random.Generator, n: int = 120, p: int = 8) -> np.ndarray:

@@ -14,7 +14,9 @@ import zarr
 from mutations import damaged
 
 import daskgd
-from daskgd.store import NAMES, ChunkError, Column, StoreError
+from daskgd.storage.checksums import StoreError
+from daskgd.storage.opening import NAMES
+from daskgd.storage.reading import ChunkError, Column
 
 N, P = 40, 3
 SECONDS = 5.0

@@ -16,11 +16,12 @@ import daskgd
 from daskgd.losses import EpsilonInsensitive, Hinge, Logistic, Softmax, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import Gradient
 from daskgd.queries.base import on
+from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import certain_gap
-from daskgd.sums import Moments
 from daskgd.testing import LOSSES
 
 BOUNDED = [Logistic(), Softmax(), Squared(), Hinge(squared=True), EpsilonInsensitive(0.1, squared=True)]

@@ -20,12 +20,16 @@ from daskgd.engines.serial import Serial
 from daskgd.losses import Logistic, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2, Penalty
-from daskgd.problems import Problem, Rows, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Residuals, SecondMoments, Survey
+from daskgd.rows.layout import Shape
+from daskgd.rows.statistics import Comoments
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.gram import Gram
-from daskgd.sums import Comoments
 from daskgd.testing import ArraySource, check_solver
-from daskgd.training import Journal, Meter, Result, Stop, loop, together
+from daskgd.training.journal import Journal
+from daskgd.training.loop import Meter, Result, Stop, loop
+from daskgd.training.together import together
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
-from daskgd.datasets import Dataset
+from daskgd.data.dataset import Dataset
 from daskgd.engines.serial import Serial
 from daskgd.estimators.linear import LinearEstimator
 from daskgd.queries import Ask
@@ -499,7 +499,7 @@ def test_a_store_that_is_rewritten_between_sweeps(client: distributed.Client, tm
             seen.append(row["iteration"])
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("daskgd.watch.History.__call__", lambda self, row: rewrite(row))
+            patch.setattr("daskgd.monitoring.history.History.__call__", lambda self, row: rewrite(row))
             with pytest.raises(ValueError, match=sentence):
                 est.fit(path)
         assert seen == [1]

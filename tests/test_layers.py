@@ -160,7 +160,7 @@ def test_the_maths_loads_no_dask(room: str) -> None:
 
 def test_a_worker_loads_no_dask_array() -> None:
     """With what it brings along, pandas and more, that would double the memory of a bare worker."""
-    code = "import sys, distributed, daskgd.engines.tasks, daskgd.store; print(*sys.modules)"
+    code = "import sys, distributed, daskgd.engines.tasks, daskgd.storage.opening; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True
     )

@@ -13,21 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd.engines.base import Layout
 from daskgd.engines.serial import Serial
 from daskgd.losses import Logistic
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Dispersion, Gradient, Local, Part, Share, Spread
+from daskgd.queries.compression import Coded, coded, decoded
+from daskgd.queries.sums import Sums
+from daskgd.rows.layout import Layout
+from daskgd.rows.tiles import Rows
 from daskgd.solvers import ADMM, GIANT, SGD, Adam, GradientDescent, LocalSGD, Solver
 from daskgd.solvers.local_sgd import Epochs
 from daskgd.solvers.sampled_start import definite, some
 from daskgd.solvers.schedules import Rule, Schedule
-from daskgd.sums import Coded, Sums, coded, decoded
 from daskgd.testing import ArraySource, examples, run, toy_rows
 from daskgd.testing.solvers import reference
-from daskgd.training import PartitionsDiffer, Stop
+from daskgd.training.loop import PartitionsDiffer, Stop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

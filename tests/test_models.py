@@ -11,7 +11,9 @@ import pytest
 from daskgd.losses import Huber, Softmax, Squared
 from daskgd.models import Linear, LinearWithScale
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Rows, compute_dtype, prepare, tile_rows
+from daskgd.problems import Problem
+from daskgd.rows.features import compute_dtype, prepare
+from daskgd.rows.tiles import Rows, tile_rows
 
 CENTER, SCALE = np.array([1.0, -2.0, 30.0]), np.array([0.5, 2.0, 10.0])
 MODELS = [Linear(3, k, b) for k, b in itertools.product((1, 2), (True, False))]
@@ -103,7 +105,7 @@ def test_curvature(model: Linear, dtype: str, rng: np.random.Generator) -> None:
     else:
         curves = [rng.random(40), rng.standard_normal(40)]  # of losses that are not convex too
     for c in curves:
-        H = model.curvature(model.design(X), c.astype(dtype))
+        H = model.curvature(model.design_matrix(X), c.astype(dtype))
         expected = hessian(model, X.astype(float), c)
         assert H.dtype == np.float64
         assert np.abs(H - expected).max() <= {"f4": 1e-5, "f8": 1e-13}[dtype] * np.abs(expected).max()
@@ -133,7 +135,7 @@ def test_a_scale_is_one_more_parameter(model: LinearWithScale, rng: np.random.Ge
     assert model.adjoint(single, r.astype(np.float32)).dtype == np.float64
     assert model.margins(w, X[:0]).shape == (0, 2)
     assert not model.adjoint(X[:0], r[:0]).any()
-    assert not model.curvature(model.design(X[:0]), np.zeros((0, 2, 2))).any()
+    assert not model.curvature(model.design_matrix(X[:0]), np.zeros((0, 2, 2))).any()
     again = pickle.loads(pickle.dumps(model))
     assert np.array_equal(again.margins(w, X), z)
 
@@ -153,8 +155,8 @@ def test_curvature_keeps_its_digits_far_from_zero(rng: np.random.Generator) -> N
     z = np.stack([rng.standard_normal(n), rng.uniform(0.5, 2, n)], axis=1)
     c = Huber().curve(z, rng.standard_normal(n))
     plain, model = LinearWithScale(p), LinearWithScale(p, center=center, scale=scale)
-    expected = plain.curvature(plain.design((X - center) / scale), c)
-    got = model.curvature(model.design(X), c.astype("f4"))
+    expected = plain.curvature(plain.design_matrix((X - center) / scale), c)
+    got = model.curvature(model.design_matrix(X), c.astype("f4"))
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
 
 

@@ -22,17 +22,19 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import daskgd
-from daskgd.demo import Digits, Expansion
+from daskgd.cli.demo import Digits, Expansion
 from daskgd.engines.serial import Serial
 from daskgd.losses import Logistic, Softmax, Squared
 from daskgd.models import MLP, Linear, Model
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Line, Slope
+from daskgd.rows.tiles import Rows
 from daskgd.solvers import Solver
 from daskgd.testing import MODELS, SOLVERS, check_model, check_query, toy_rows
 from daskgd.testing.laws import ArraySource
-from daskgd.training import Stop, loop, together
+from daskgd.training.loop import Stop, loop
+from daskgd.training.together import together
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -154,7 +156,7 @@ def test_solvers_say_whether_they_need_a_linear_model(solver: Solver) -> None:
 
 
 def daskgd_meter() -> Any:
-    from daskgd.training import Meter
+    from daskgd.training.loop import Meter
 
     return Meter()
 

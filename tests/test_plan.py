@@ -17,15 +17,15 @@ from click.testing import CliRunner
 
 import daskgd
 from daskgd.cli import main
-from daskgd.columns import Source
+from daskgd.cli.fits import plan as planning
+from daskgd.data.columns import ColumnSource
 from daskgd.engines import graph
-from daskgd.engines.base import Layout
 from daskgd.engines.tasks import read_speed
-from daskgd.estimators import planning
-from daskgd.estimators.choosing import sweeps_of
+from daskgd.estimators.fitting.solver_choice import sweeps_of
 from daskgd.losses import Logistic, Quantile
-from daskgd.problems import Rows, Shape
-from daskgd.store import Column
+from daskgd.rows.layout import Layout, Shape
+from daskgd.rows.tiles import Rows
+from daskgd.storage.reading import Column
 
 SAMPLED = daskgd.SubsampledNewton(rows_per_parameter=200, sample_bytes=1)
 LOCAL = daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32)
@@ -288,7 +288,7 @@ def test_a_speed_is_that_of_all_threads():
             return np.zeros((stop - start, 1))
 
     seen: list[int] = []
-    source = Source(Layout(300, 3, 1), Slow(), None, None)
+    source = ColumnSource(Layout(300, 3, 1), Slow(), None, None)
     assert isinstance(source.read(0, 3), Rows)
     one, four = (read_speed(source, range(100), threads, 0.15) for threads in (1, 4))
     assert 0.2 * 2400 < one <= 2400

@@ -18,7 +18,7 @@ from daskgd.engines.serial import Serial
 from daskgd.losses import Hinge, Logistic, Softmax, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import (
     LANES,
     Ask,
@@ -33,7 +33,10 @@ from daskgd.queries import (
     Slope,
     Survey,
 )
-from daskgd.sums import MAX_LABELS, Bad, Labels, Moments
+from daskgd.queries.survey import MAX_LABELS, Labels
+from daskgd.rows.invalid_rows import InvalidRows
+from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import Rows
 from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference
 
 
@@ -221,19 +224,19 @@ def test_too_many_labels_are_refused_in_whatever_blocks(block_rows: int) -> None
 def test_bad_names_the_first_row_in_any_order(rows: list[int], block_rows: int) -> None:
     X = np.ones((41, 3))
     X[rows, 1] = np.nan
-    parts = [Bad.nonfinite(X[a : a + block_rows], a) for a in range(0, 41, block_rows)]
+    parts = [InvalidRows.nonfinite(X[a : a + block_rows], a) for a in range(0, 41, block_rows)]
     for bad in (reduce(add, parts), reduce(add, parts[::-1])):
         assert bad.first is not None
         assert (bad.rows, bad.first.row, bad.first.column) == (len(rows), min(rows), 1)
         assert np.isnan(bad.first.value)
-    assert Bad.nonfinite(np.ones((3, 2)), 0) == Bad()
-    assert Bad() + Bad() == Bad()
+    assert InvalidRows.nonfinite(np.ones((3, 2)), 0) == InvalidRows()
+    assert InvalidRows() + InvalidRows() == InvalidRows()
 
 
 def test_bad_finds_infinities_that_cancel_and_sums_that_overflow() -> None:
-    assert Bad.nonfinite(np.array([1.0, np.inf, -np.inf]), 10).first == (11, -1, np.inf)
-    assert Bad.nonfinite(np.array([1e308, 1e308, 1e308]), 0) == Bad()
-    assert Bad.nonfinite(np.array([1, 2]), 0) == Bad()
+    assert InvalidRows.nonfinite(np.array([1.0, np.inf, -np.inf]), 10).first == (11, -1, np.inf)
+    assert InvalidRows.nonfinite(np.array([1e308, 1e308, 1e308]), 0) == InvalidRows()
+    assert InvalidRows.nonfinite(np.array([1, 2]), 0) == InvalidRows()
 
 
 # -- the survey ---------------------------------------------------------------------------------

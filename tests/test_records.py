@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from daskgd.records import MAGIC, RecordError, pack, types_of, unpack
+from daskgd.storage.records import MAGIC, RecordError, pack, types_of, unpack
 
 
 @dataclass(frozen=True, slots=True)

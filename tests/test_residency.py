@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd.engines import shelves
-from daskgd.engines.base import Layout
-from daskgd.engines.graph import Graph, opened
-from daskgd.engines.residency import Residents, budgets, length, settle, slices, tidy, without
-from daskgd.engines.shelves import Kept, ReadAhead, Shelf, in_pages
-from daskgd.problems import Rows
+from daskgd.engines import worker_cache as shelves
+from daskgd.engines.cache_manager import Residents, budgets, length, settle, slices, tidy, without
+from daskgd.engines.graph import Graph
+from daskgd.engines.select import opened
+from daskgd.engines.worker_cache import Kept, ReadAhead, Shelf, in_pages
 from daskgd.queries import Ask, Survey
-from daskgd.store import Column
+from daskgd.rows.layout import Layout
+from daskgd.rows.tiles import Rows
+from daskgd.storage.reading import Column
 
 SOLVERS = {
     "GradientDescent": daskgd.GradientDescent(step=0.5),
@@ -308,7 +309,7 @@ def test_workers_that_leave_take_their_part_of_a_budget_along(monkeypatch):
             raise room
         return room
 
-    monkeypatch.setattr("daskgd.engines.residency.budgets", fewer)
+    monkeypatch.setattr("daskgd.engines.cache_manager.budgets", fewer)
     assert residents.settled({"here": 1}) == {"here": ((0, 5),)}
     assert residents.settled({"here": 2}) == {"here": ((0, 2),)}
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskgd.draws import SAMPLE, row_hash
 from daskgd.engines.serial import Serial
-from daskgd.problems import Rows, Shape
 from daskgd.queries import Ask
-from daskgd.sampling import Sample, SampleAnswer
+from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.rows.layout import Shape
+from daskgd.rows.random_numbers import SAMPLE, row_hash
+from daskgd.rows.tiles import Rows
 from daskgd.testing import ArraySource
 from daskgd.testing.laws import close, take
 from daskgd.testing.queries import sums_of

@@ -26,11 +26,12 @@ from daskgd.solvers import (
     Solver,
     SubsampledNewton,
 )
-from daskgd.solvers.lbfgs import remember, two_loop, wolfe
-from daskgd.solvers.line_search import search
+from daskgd.solvers.lbfgs import remember, two_loop
+from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.local_gd import LocalSteps
 from daskgd.testing import SOLVERS, check_solver, examples, run
-from daskgd.training import Meter, Result, Stop, loop, together
+from daskgd.training.loop import Meter, Result, Stop, loop
+from daskgd.training.together import together
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)

@@ -31,12 +31,14 @@ from zarr.codecs.numcodecs import Delta
 from zarr.core import codec_pipeline
 from zarr.storage import LocalStore
 
-from daskgd import writing
-from daskgd.intake import as_dataset, zarr_behind
-from daskgd.sealing import verify_store
-from daskgd.store import NAMES, ChunkError, Column, StoreError, open_store
-from daskgd.store import column as store_column
-from daskgd.writing import write_dataset
+from daskgd.data.convert import as_dataset, zarr_behind
+from daskgd.storage import writing
+from daskgd.storage.checksums import StoreError
+from daskgd.storage.commit import verify_store
+from daskgd.storage.opening import NAMES, open_store
+from daskgd.storage.opening import column as store_column
+from daskgd.storage.reading import ChunkError, Column
+from daskgd.storage.writing import write_dataset
 
 N, P = 103, 5
 ROWS = 10  # rows per chunk of float32 in most tests below
@@ -531,7 +533,7 @@ def test_where_zarrs_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert Column(array).reader == "BatchedCodecPipeline"  # which this one was opened with
     assert Column(chosen).reader == "ZarrsCodecPipeline"
     assert Column(chosen)._whole is None
-    monkeypatch.setattr("daskgd.store.find_spec", lambda name: None)
+    monkeypatch.setattr("daskgd.storage.opening.find_spec", lambda name: None)
     assert Column(array).reader == "BatchedCodecPipeline"
     np.testing.assert_array_equal(everything(Column(array)), X)
 

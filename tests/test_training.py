@@ -13,14 +13,17 @@ import pytest
 from daskgd.engines.serial import Serial
 from daskgd.losses import Logistic, Squared
 from daskgd.models import Linear
+from daskgd.monitoring.history import KEYS, History
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Line, Query, Survey
+from daskgd.rows.tiles import Rows
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver, State
 from daskgd.solvers.base import Here, halved
 from daskgd.testing import ArraySource, examples, run
-from daskgd.training import Journal, Meter, ReplayError, Result, Stop, aside, digest, loop, together
-from daskgd.watch import KEYS, History
+from daskgd.training.journal import Journal, ReplayError, digest
+from daskgd.training.loop import Meter, Result, Stop, loop
+from daskgd.training.together import aside, together
 
 PROBLEM = Problem(Squared(), Linear(1), L2())
 RIDGE = examples()[0]

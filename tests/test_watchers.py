@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 import daskgd
-from daskgd.watch import KEYS, Began, Ended, History, Iterated, Sweeping, Swept
+from daskgd.monitoring.events import Began, Ended, Iterated, Sweeping, Swept
+from daskgd.monitoring.history import KEYS, History
 from tests.test_checkpoint import Killed, dying
 
 X = np.random.default_rng(1).normal(size=(300, 4))

@@ -29,7 +29,7 @@ def line(cause: BaseException) -> str:
 
 def about(path: str, cause: BaseException) -> str:
     """What is wrong with the data at a path or URL, in one line, without secrets; the place is named once."""
-    from daskgd.store import redacted
+    from daskgd.storage.redaction import redacted
 
     path, said = redacted(path), redacted(line(cause))
     return said if path in said else f"{path}: {said}"
@@ -156,7 +156,7 @@ def cluster(
 
 def threads() -> int:
     """Those that compute where there is no cluster."""
-    from daskgd.engines.graph import n_threads
+    from daskgd.engines.cluster import n_threads
 
     return n_threads(None)
 

@@ -191,7 +191,7 @@ def resume(folder: str, **options: Any) -> None:
 
     Where it runs is asked anew. Exits as `train` does.
     """
-    from daskgd.folders import Folder
+    from daskgd.storage.atomic_files import Folder
 
     try:
         asked = json.loads(Folder(folder).read(JOB))
@@ -213,7 +213,7 @@ WHERE = ("scheduler", "scheduler_file", "local", "workers", "memory_limit", "wai
 
 def _train(asked: dict[str, Any]) -> None:
     import daskgd
-    from daskgd.store import redacted
+    from daskgd.storage.redaction import redacted
 
     model = estimator(asked["estimator"], asked["set"])
     every = int(asked["every"]) if str(asked["every"]).isdigit() else asked["every"]
@@ -278,8 +278,8 @@ def _train(asked: dict[str, Any]) -> None:
 
 def _check_resume(checkpoint: Any, how: str) -> None:
     """Whether there has to be a checkpoint, or must not."""
-    from daskgd.checkpoint import PREFIX
-    from daskgd.folders import Folder
+    from daskgd.storage.atomic_files import Folder
+    from daskgd.training.checkpoint import PREFIX
 
     there = any(name.startswith(PREFIX) for name in Folder(checkpoint.path).names())
     if how == "must" and not there:
@@ -292,9 +292,9 @@ def _check_resume(checkpoint: Any, how: str) -> None:
 
 def _noted(checkpoint: Any, asked: dict[str, Any]) -> Any:
     """A watcher that keeps what was asked beside the checkpoint, once that is known to be of this fit."""
-    from daskgd.folders import Folder
-    from daskgd.store import redacted
-    from daskgd.watch import Began
+    from daskgd.monitoring.events import Began
+    from daskgd.storage.atomic_files import Folder
+    from daskgd.storage.redaction import redacted
 
     plain = {key: value for key, value in asked.items() if key not in ("how", "job", *WHERE)}
     kept = {key: value for key, value in plain.items() if redacted(str(value)) == str(value)}

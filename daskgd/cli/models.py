@@ -116,7 +116,7 @@ def score(model: str, data: str, as_json: bool, **where: Any) -> None:
     Exits with 2 for names that are wrong, 65 for files and rows that are.
     """
     import daskgd
-    from daskgd.store import redacted
+    from daskgd.storage.redaction import redacted
 
     est = loaded(model)
     with cluster(**where), bad_data(data):

@@ -32,7 +32,7 @@ import click
 )
 def demo(rows: int, data: Path | None, keep: bool, seed: int) -> None:
     """Make millions of digits on disk and train on them in workers with little memory."""
-    from daskgd.demo import Refused, run
+    from daskgd.cli.demo import Refused, run
 
     try:
         run(rows, data=data, keep=keep, seed=seed)
@@ -49,10 +49,10 @@ def config(write: bool) -> None:
     import dask
     import yaml
 
-    from daskgd.columns import DEFAULTS, setting
+    from daskgd.config import DEFAULTS, setting
 
     if write:
-        source = Path(__file__).parents[1] / "daskgd.yaml"
+        source = Path(__file__).parents[1] / "config" / "daskgd.yaml"
         dask.config.ensure_file(source=str(source), comment=True)
         click.echo(f"{dask.config.PATH}/{source.name}")
         return

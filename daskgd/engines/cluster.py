@@ -17,15 +17,20 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
+import dask
 import distributed
+from dask.system import CPU_COUNT
 from dask.utils import format_bytes, parse_timedelta
 from distributed.comm import CommClosedError
 
 from daskgd._compat.distributed import scheduler_address, worker_processing, worker_threads, workers_info
-from daskgd.columns import setting
-from daskgd.integrity import redacted
+from daskgd.config import setting
+from daskgd.storage.redaction import redacted
 
 logger = logging.getLogger("daskgd")
+
+HERE = "here"
+"""The name of this process where workers have addresses."""
 
 TICK = 1.0
 """Seconds between two looks at the cluster while results are awaited."""
@@ -285,3 +290,15 @@ class Cluster:
                 ", ".join(late[:3]),
                 more,
             )
+
+
+def n_threads(client: distributed.Client | None) -> int:
+    """Threads that compute at this moment."""
+    return sum(threads_of(client).values())
+
+
+def threads_of(client: distributed.Client | None) -> dict[str, int]:
+    """Those of each worker, by address; of this process under the name of its home."""
+    if client is None:
+        return {HERE: int(dask.config.get("num_workers", None) or CPU_COUNT)}
+    return dict(client.nthreads())

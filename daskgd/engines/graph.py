@@ -2,7 +2,7 @@
 
 A span task streams its blocks one at a time, so that its memory is a few blocks whatever the size of the
 data, and the number of tasks follows the number of threads, not of chunks. The graph runs on a distributed
-client or on any local scheduler of dask; what its tasks compute is :func:`daskgd.engines.base.walk`.
+client or on any local scheduler of dask; what its tasks compute is :func:`daskgd.engines.walk.walk`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count, zip_longest
 from typing import Any
@@ -21,39 +20,31 @@ from uuid import uuid4
 
 import dask
 import distributed
-from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 
-from daskgd._compat.dask import List, Task, TaskRef, configured_scheduler
-from daskgd.buffers import forget
-from daskgd.columns import PiecesColumn, Source, setting
-from daskgd.datasets import Dataset
+from daskgd._compat.dask import List, Task, TaskRef
+from daskgd.config import setting
+from daskgd.data.columns import ColumnSource, PiecesColumn
+from daskgd.data.dataset import Dataset
 from daskgd.engines.base import (
     Memory,
-    Node,
     Partial,
     Wanted,
-    cover,
-    join,
     names,
     one_blas_thread,
-    spans,
     wants_partitions,
     wire_bytes,
 )
-from daskgd.engines.base import Source as BlockSource
-from daskgd.engines.clock import Clock, Timing
-from daskgd.engines.cluster import Cluster, reaching, stepped_aside
-from daskgd.engines.placement import Held, placed
-from daskgd.engines.preflight import check_processes, pickled_size
-from daskgd.engines.residency import HERE, Residents, length, slices, without
-from daskgd.engines.residency import Memory as Budget
-from daskgd.engines.serial import Serial
-from daskgd.engines.shelves import Kept
+from daskgd.engines.cache_manager import Memory as Budget
+from daskgd.engines.cache_manager import Residents, length, slices, without
+from daskgd.engines.cluster import Cluster, n_threads, reaching, stepped_aside, threads_of
+from daskgd.engines.merge_tree import Node, cover, join, spans
+from daskgd.engines.placement import Held
+from daskgd.engines.preflight import pickled_size
 from daskgd.engines.tasks import Merge, Questions, Span, here
+from daskgd.engines.timing import Clock, Timing
 from daskgd.queries import Ask
-from daskgd.store import Column
-from daskgd.training import Engine
+from daskgd.storage.reading import Column
 
 MERGE_WIDTH = 8
 """Parts per merge task; the driver merges as many."""
@@ -96,7 +87,7 @@ class Graph:
         Most tasks per sweep for rows that are streamed; by default ``daskgd.tasks-per-thread`` times the
         number of threads.
     memory : "auto", float or int
-        Rows to keep between sweeps: see :mod:`daskgd.engines.residency`.
+        Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
     whole_partitions : bool
         Whether they are kept by whole partitions.
     """
@@ -355,7 +346,7 @@ class Graph:
         found = (self._memory[index] for index in sorted(mine) if index in self._memory)
         return {key: value for memory in found for key, value in memory.items()}
 
-    def _sendable(self, graph: dict[Any, Any]) -> tuple[Source, Callable[[list[Node]], Any]]:
+    def _sendable(self, graph: dict[Any, Any]) -> tuple[ColumnSource, Callable[[list[Node]], Any]]:
         """The source without what lies in the memory of workers, and for nodes the pieces they cover."""
         source = self._source
         columns = {name: getattr(source, name) for name in ("X", "y", "sample_weight")}
@@ -384,125 +375,6 @@ def without_unwanted(cut: list[Lot], wanted: Wanted) -> tuple[list[Lot], list[No
     bare = {node for _, nodes in cut for node in nodes if not wanted.blocks[slice(*node)].any()}
     left = [(home, [node for node in nodes if node not in bare]) for home, nodes in cut]
     return [(home, nodes) for home, nodes in left if nodes], sorted(bare)
-
-
-# -- which engine -------------------------------------------------------------------------------
-
-Choice = str | Callable[[Dataset], Engine] | None
-
-
-def check_engine(engine: Choice) -> None:
-    """Raise ValueError unless `engine` is one of the choices of :func:`opened`."""
-    if not (engine is None or engine in ("serial", "threads", "distributed") or callable(engine)):
-        raise ValueError(
-            'engine: expected None, "serial", "threads", "distributed" or a callable that makes an engine '
-            f"of a Dataset, got {engine!r}"
-        )
-
-
-def scheduler_of(engine: Choice) -> Any:
-    """The client, or the scheduler of dask on this machine, that a choice of engine comes to."""
-    check_engine(engine)
-    if engine not in (None, "distributed"):
-        return dask.threaded.get
-    try:
-        found = configured_scheduler()
-    except RuntimeError as error:
-        raise ValueError(
-            f"dask.config's scheduler is {dask.config.get('scheduler')!r}, but there is no current client "
-            "(Dask leaves the setting behind where a client is closed while another is open); make a client "
-            "with distributed.Client(...), or take it back with dask.config.set(scheduler=None)"
-        ) from error
-    if engine == "distributed" and not isinstance(found, distributed.Client):
-        with suppress(ValueError):  # whatever dask.config's scheduler says
-            found = distributed.default_client()
-    if isinstance(found, distributed.Client):
-        return found
-    if engine == "distributed":
-        raise ValueError(
-            'engine="distributed": expected a current client, found none; '
-            "make one with distributed.Client(...)"
-        )
-    return found or dask.threaded.get
-
-
-@contextmanager
-def opened(
-    dataset: Dataset,
-    engine: Choice = None,
-    *,
-    whole_partitions: bool = False,
-    bulk: int = 0,
-    memory: Budget = 0,
-) -> Iterator[tuple[Engine, Dataset]]:
-    """An engine and the dataset it reads, its rows placed; everything is given back at the end.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    engine : None, "serial", "threads", "distributed" or callable
-        None takes what ``dask.config``'s scheduler says, else the current client, else threads.
-        "distributed" takes the current client. A callable makes an engine of a placed Dataset.
-    whole_partitions : bool
-        Whether a solver will need whole partitions in memory.
-    bulk : int
-        Bytes of rows that a sweep will return.
-    memory : "auto", float or int
-        Rows to keep between sweeps: see :mod:`daskgd.engines.residency`.
-    """
-    get = scheduler_of(engine)
-    client = get if isinstance(get, distributed.Client) else None
-    with ExitStack() as stack:
-        if client is None:
-            stack.callback(forget)
-        with reaching(client):
-            threads = max(_threads_ready(client), 1)
-            tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads
-            ready = stack.enter_context(
-                placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk)
-            )
-        if engine == "serial":
-            yield Serial(_kept_here(ready, memory, whole_partitions), ready.nbytes), ready
-        elif callable(engine):
-            yield engine(ready), ready
-        else:
-            graph = Graph(ready, get, memory=memory, whole_partitions=whole_partitions)
-            try:
-                yield graph, ready
-            finally:
-                graph.close()
-
-
-def _threads_ready(client: distributed.Client | None) -> int:
-    """Threads that will compute; those of a cluster once there are any that can."""
-    if client is None:
-        return n_threads(None)
-    cluster = Cluster(client)
-    threads = cluster.threads()
-    check_processes(cluster, threads)
-    return sum(threads.values())
-
-
-def _kept_here(dataset: Dataset, memory: Budget, whole_partitions: bool) -> BlockSource:
-    """The source of a dataset, which keeps rows in this process."""
-    graph = Graph(dataset, dask.threaded.get, memory=memory, whole_partitions=whole_partitions)
-    if graph.residents is None:
-        return dataset.source
-    graph.residents.settled({HERE: 1})
-    on = graph.residents.shelves.get(HERE)
-    return dataset.source if on is None else Kept(dataset.source, on)
-
-
-def n_threads(client: distributed.Client | None) -> int:
-    """Threads that compute at this moment."""
-    return sum(threads_of(client).values())
-
-
-def threads_of(client: distributed.Client | None) -> dict[str, int]:
-    """Those of each worker, by address; of this process under the name of its home."""
-    if client is None:
-        return {HERE: int(dask.config.get("num_workers", None) or CPU_COUNT)}
-    return dict(client.nthreads())
 
 
 def _n_tasks(graph: Mapping[Any, Any]) -> int:

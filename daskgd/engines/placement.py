@@ -20,13 +20,13 @@ import dask
 import dask.array as da
 import distributed
 import numpy as np
-import psutil
 from dask.utils import format_bytes
 
-from daskgd.columns import ArrayColumn, ColumnLike, LazyColumn, MemoryColumn, PiecesColumn, setting
-from daskgd.datasets import Dataset, open_dataset
-from daskgd.store import Column
-from daskgd.writing import write_dataset
+from daskgd.config import setting
+from daskgd.data.columns import ArrayColumn, ColumnLike, LazyColumn, MemoryColumn, PiecesColumn
+from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.engines.worker_memory import check_memory, free_memory, nbytes
+from daskgd.storage.writing import write_dataset
 
 logger = logging.getLogger("daskgd")
 
@@ -117,11 +117,6 @@ def restless_columns(
     return restless, bool(sum(map(nbytes, restless.values())) <= room)
 
 
-def nbytes(column: ColumnLike) -> int:
-    """Decoded bytes of a column."""
-    return int(np.prod(column.shape)) * column.dtype.itemsize
-
-
 def _piece_rows(dataset: Dataset, tasks: int) -> int:
     """Rows per piece: a node of the merge tree, small enough that every task has one of its own."""
     layout, blocks = dataset.layout, 1
@@ -171,124 +166,3 @@ def _as_dask(column: ColumnLike) -> da.Array:
         return column.array
     assert isinstance(column, MemoryColumn)
     return da.from_array(column.array, chunks=(-1,) * column.array.ndim)
-
-
-# -- memory -------------------------------------------------------------------------------------
-
-
-def free_memory(client: distributed.Client | None) -> int:
-    """Bytes of memory free for data: of all workers together, or of this machine."""
-    if client is None:
-        return int(psutil.virtual_memory().available)
-    return sum(max(w.limit - w.managed - BARE, 0) for w in workers_of(client).values())
-
-
-def check_memory(
-    dataset: Dataset, client: distributed.Client | None, whole_partitions: bool, bulk: int = 0
-) -> None:
-    """Refuse what one task would need if a worker cannot give it."""
-    if client is None or (room := task_room(client)) is None:
-        return
-    need = Need.of(dataset, whole_partitions, bulk)
-    has = (
-        f"a worker has {format_bytes(room.each)} per thread (limit {format_bytes(room.limit)}, "
-        f"{format_bytes(room.used)} in use)"
-    )
-    if need.times * need.block > room.each:
-        raise ValueError(
-            f"X: a block takes {format_bytes(need.block)} decoded and a task needs {need.times:.1f} times "
-            f"that, but {has}. Write the dataset with chunk_bytes={int(room.each / 2 / need.times)} or "
-            "less, or give workers more memory"
-        )
-    if need.total > room.each:
-        raise ValueError(
-            f"partition_bytes: a partition takes {format_bytes(need.partition)} decoded, beside blocks of "
-            f"{format_bytes(need.read)}, but {has}. Open the dataset with "
-            f"partition_bytes={max(int(room.each / 2) - need.read, 1)} or less"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What one task holds at once.
-
-    Attributes
-    ----------
-    read : int
-        Bytes of X in a block.
-    block : int
-        The same, or of the chunk that holds it where that is larger.
-    times : float
-        How many of them: a block, what it is decoded from, and of rows to return a copy and its message.
-    partition : int
-        Bytes of X in a partition, where whole ones are needed; else 0.
-    """
-
-    read: int
-    block: int
-    times: float
-    partition: int
-
-    @classmethod
-    def of(cls, dataset: Dataset, whole_partitions: bool, bulk: int = 0) -> Need:
-        """For a dataset of which a sweep returns `bulk` bytes of rows."""
-        layout, X = dataset.layout, dataset._columns[0]
-        row = X.shape[1] * X.dtype.itemsize
-        block = layout.block_rows * row
-        chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
-        times = 2 + 2 * min(bulk / max(layout.n_rows * row, 1), 1.0)
-        partition = min(layout.partition_blocks * block, layout.n_rows * row) if whole_partitions else 0
-        return cls(block, max(block, chunk), times, partition)
-
-    @property
-    def total(self) -> int:
-        """Bytes."""
-        whole = round(1.2 * self.partition) + 2 * self.read if self.partition else 0
-        return max(round(self.times * self.block), whole)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Bytes that a thread of the tightest worker may fill; the limit of that worker, and what is in use.
-
-    In use are a bare process and the data held there. What else a process holds by now is mostly memory kept
-    from earlier blocks, which the next ones use again, and before its first task it has not imported us yet.
-    """
-
-    each: int
-    limit: int
-    used: int
-
-
-def task_room(client: distributed.Client) -> Room | None:
-    """The room that a task has on the tightest worker of a cluster; None where there are no workers."""
-    rooms = [
-        Room(max(round((0.8 * w.limit - w.managed - BARE) / max(w.threads, 1)), 1), w.limit, w.managed + BARE)
-        for w in workers_of(client).values()
-    ]
-    return min(rooms, key=lambda room: room.each, default=None)
-
-
-BARE = 110_000_000
-"""Bytes of a worker process that has imported daskgd and read its first block."""
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """Bytes of memory that a worker may use, bytes of data that dask holds there, and threads."""
-
-    limit: int
-    managed: int
-    threads: int
-
-
-def workers_of(client: distributed.Client) -> dict[str, Worker]:
-    """The workers by address; one without a limit may use its share of this machine's memory."""
-    found = client.scheduler_info(n_workers=-1)["workers"]
-    machine = psutil.virtual_memory().total // max(len(found), 1)
-    return {
-        address: Worker(
-            int(w["memory_limit"] or machine), int(w["metrics"].get("managed_bytes", 0)), int(w["nthreads"])
-        )
-        for address, w in found.items()
-    }

@@ -7,21 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from daskgd.engines.base import (
-    Memory,
-    Node,
-    Partial,
-    Source,
-    Wanted,
-    join,
-    names,
-    one_blas_thread,
-    spans,
-    walk,
-    wire_bytes,
-)
-from daskgd.engines.clock import Clock, Timed, Timing, walked
+from daskgd.engines.base import Memory, Partial, Wanted, names, one_blas_thread, wire_bytes
+from daskgd.engines.merge_tree import Node, join, spans
+from daskgd.engines.timing import Clock, Timed, Timing, walked
+from daskgd.engines.walk import walk
 from daskgd.queries import Ask
+from daskgd.rows.tiles import BlockSource
 
 
 class Serial:
@@ -35,7 +26,7 @@ class Serial:
         Decoded bytes of one read, for the records.
     """
 
-    def __init__(self, source: Source, nbytes: int = 0) -> None:
+    def __init__(self, source: BlockSource, nbytes: int = 0) -> None:
         self.source = source
         self.nbytes = nbytes
         self.share = 1.0
@@ -75,7 +66,7 @@ class Threaded:
     threads : int
     """
 
-    def __init__(self, source: Source, threads: int) -> None:
+    def __init__(self, source: BlockSource, threads: int) -> None:
         self.source = source
         self.threads = threads
         self.nbytes = 0

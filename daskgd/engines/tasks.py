@@ -19,12 +19,14 @@ from typing import Any
 import distributed
 import numpy as np
 
-from daskgd.columns import Source
-from daskgd.engines.base import Memory, Node, Partial, Wanted, join, one_blas_thread, walk
-from daskgd.engines.base import Source as BlockSource
-from daskgd.engines.clock import Spent, Timed, walked
-from daskgd.engines.shelves import Kept, ReadAhead, shelf
+from daskgd.data.columns import ColumnSource
+from daskgd.engines.base import Memory, Partial, Wanted, one_blas_thread
+from daskgd.engines.merge_tree import Node, join
+from daskgd.engines.timing import Spent, Timed, walked
+from daskgd.engines.walk import walk
+from daskgd.engines.worker_cache import Kept, ReadAhead, shelf
 from daskgd.queries import Ask
+from daskgd.rows.tiles import BlockSource
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +56,7 @@ class Span(Work):
     `asks` are None where they come as a task; `shelf` is the name of the one that may have the rows.
     """
 
-    source: Source
+    source: ColumnSource
     nodes: list[Node]
     memory: Memory
     where: list[tuple[str, int]]
@@ -137,7 +139,9 @@ GAUGE_SECONDS = 0.25
 """About how long to read for; a block that was begun is read to its end."""
 
 
-def read_speed(source: Source, blocks: Sequence[int], threads: int, seconds: float = GAUGE_SECONDS) -> float:
+def read_speed(
+    source: ColumnSource, blocks: Sequence[int], threads: int, seconds: float = GAUGE_SECONDS
+) -> float:
     """Decoded bytes per second at which so many threads of this process read `blocks` of a source.
 
     The first block opens what has to be opened and is left out, unless it takes all of the time. Each thread

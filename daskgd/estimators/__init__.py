@@ -1,8 +1,8 @@
 """scikit-learn-style estimators: constructor arguments in, attributes out; no maths."""
 
 from daskgd.estimators.classifiers import LinearSVC, LogisticRegression, Perceptron
-from daskgd.estimators.counts import GammaRegressor, PoissonRegressor, TweedieRegressor
-from daskgd.estimators.grid import together
+from daskgd.estimators.fitting.together import together
+from daskgd.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from daskgd.estimators.neural import MLPClassifier, MLPRegressor
 from daskgd.estimators.regressors import ElasticNet, Lasso, LinearRegression, Ridge
 from daskgd.estimators.robust import HuberRegressor, LinearSVR, QuantileRegressor

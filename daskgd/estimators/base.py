@@ -17,27 +17,29 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskgd.checkpoint import Checkpoint
-from daskgd.datasets import Dataset
-from daskgd.engines.graph import check_engine, opened
-from daskgd.estimators.callbacks import CallbackSupportMixin, Stopped
-from daskgd.estimators.choosing import SolverChoice, solver_named
+from daskgd.data.convert import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
+from daskgd.data.dataset import Dataset
+from daskgd.engines.select import check_engine, opened
 from daskgd.estimators.export import exported
 from daskgd.estimators.files import save_model
-from daskgd.estimators.fitting import Run, run_fits
+from daskgd.estimators.fitting.callbacks import CallbackSupportMixin, Stopped
+from daskgd.estimators.fitting.plan import Plan
+from daskgd.estimators.fitting.run import Run, run_fits
+from daskgd.estimators.fitting.solver_choice import SolverChoice, solver_named
 from daskgd.estimators.inference import Stored
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
-from daskgd.estimators.planning import Plan
-from daskgd.intake import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
-from daskgd.problems import Problem, Shape, compute_dtype
+from daskgd.monitoring.events import Iterated, Watcher, watchers_of
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
+from daskgd.rows.features import compute_dtype
+from daskgd.rows.invalid_rows import InvalidRows
+from daskgd.rows.layout import Shape
 from daskgd.solvers import NAMES, Solver, SubsampledNewton
 from daskgd.solvers.base import State, certain_gap
-from daskgd.sums import Bad
-from daskgd.training import Fit, Result, Stop, loop
-from daskgd.watch import Iterated, Watcher, watchers_of
+from daskgd.training.checkpoint import Checkpoint
+from daskgd.training.loop import Fit, Result, Stop, loop
 
 Array = NDArray[Any]
 
@@ -106,7 +108,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             Sweeps between two checkpoints, or seconds, such as "30 s".
         watch : callable or sequence of them, optional
             Told what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
-            :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.watch`).
+            :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.monitoring.events`).
 
         Returns
         -------
@@ -577,7 +579,7 @@ def finite_margins(model: Model, w: Array, X: Array, block_id: tuple[int, ...] |
     # Units saturate: of models that are not linear, margins may be finite where X is not.
     if not np.isfinite(z).all() or not (model.linear or np.isfinite(X).all()):
         block = "" if block_id is None else f" of block {block_id[0]}"
-        bad = Bad.nonfinite(X, 0).first
+        bad = InvalidRows.nonfinite(X, 0).first
         if bad is not None:
             raise ValueError(
                 f"Input X contains {'NaN' if np.isnan(bad.value) else 'infinity'}: expected finite numbers, "

@@ -14,11 +14,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d
 
-from daskgd.datasets import Dataset
-from daskgd.engines.graph import Choice
+from daskgd.data.dataset import Dataset
+from daskgd.engines.select import Choice
 from daskgd.estimators.base import Estimator, finite_margins
-from daskgd.estimators.choosing import SolverChoice
-from daskgd.estimators.fitting import run_fits
+from daskgd.estimators.fitting.run import run_fits
+from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.estimators.linear import LinearEstimator
 from daskgd.estimators.parameters import (
     CLASS_WEIGHT,
@@ -33,8 +33,10 @@ from daskgd.losses import Hinge, Logistic, Loss, Softmax
 from daskgd.losses import Perceptron as PerceptronLoss
 from daskgd.models import Linear, Model
 from daskgd.penalties import L2, Penalty
-from daskgd.problems import Problem, Shape, prepare
+from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
+from daskgd.rows.features import prepare
+from daskgd.rows.layout import Shape
 from daskgd.solvers import LocalGD, Solver
 from daskgd.solvers.base import is_positive
 

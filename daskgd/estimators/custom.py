@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from daskgd.engines.graph import Choice
-from daskgd.estimators.choosing import SolverChoice
+from daskgd.engines.select import Choice
 from daskgd.estimators.classifiers import Probable
+from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.estimators.neural import BATCH, Regression, Trained
 from daskgd.estimators.parameters import NONNEGATIVE, POSITIVE, Rule, check_parameters
 from daskgd.losses import Logistic, Loss, Softmax, Squared, TargetSummary
 from daskgd.models import Model
 from daskgd.models.base import Maker
 from daskgd.penalties import L2, Penalty
-from daskgd.problems import Problem, Shape
+from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
+from daskgd.rows.layout import Shape
 from daskgd.solvers import LocalSGD, Solver
 from daskgd.solvers.base import is_count
 

@@ -9,10 +9,10 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 import daskgd
-from daskgd.folders import Folder
-from daskgd.records import RecordError, pack, types_of, unpack
+from daskgd.monitoring.history import History
 from daskgd.solvers import NAMES
-from daskgd.watch import History
+from daskgd.storage.atomic_files import Folder
+from daskgd.storage.records import RecordError, pack, types_of, unpack
 
 FORMAT = 1
 TYPES = types_of(NAMES.values())

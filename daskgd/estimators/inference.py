@@ -16,46 +16,26 @@ from __future__ import annotations
 import html
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 from scipy.stats import norm, t
 
-from daskgd.columns import Selection
-from daskgd.datasets import Dataset, open_dataset
-from daskgd.engines.graph import opened
+from daskgd.data.columns import Selection
+from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.engines.select import opened
 from daskgd.losses import Gamma, Logistic, Loss, Poisson, Shifted, Squared, Tweedie
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Tile, compute_dtype
-from daskgd.queries import Ask, Curvature, Query, Survey, SurveyAnswer
-from daskgd.store import redacted
-from daskgd.sums import Sums
+from daskgd.problems import Problem
+from daskgd.queries import Ask, Curvature, Survey, SurveyAnswer
+from daskgd.queries.pearson import Pearson
+from daskgd.rows.features import compute_dtype
+from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pearson(Query):
-    """Pearson's statistic ``sum_i s_i (y_i - m_i)**2 / m_i**power`` at `w`, in float64: answers a float."""
-
-    name: ClassVar[str] = "pearson"
-    w: Array
-    power: float
-
-    def tile(self, problem: Problem, tile: Tile) -> Sums:
-        y, s = tile.targets(problem)
-        z = problem.model.margins(self.w, tile.X).astype(np.float64)
-        if problem.loss.offsets:
-            z, y = z + y[:, 1], y[:, 0]
-        m = problem.loss.mean(z)
-        square = (y - m) ** 2 / m**self.power
-        return Sums(square=float(square.sum() if s is None else s @ square))
-
-    def answer(self, problem: Problem, sums: Sums) -> float:
-        return float(sums["square"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,19 +9,20 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.choosing import SolverChoice, choose, choose_local
-from daskgd.estimators.fitting import Run
+from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.smoothing import sharpened
+from daskgd.estimators.fitting.solver_choice import SolverChoice, choose, choose_local
 from daskgd.estimators.inference import Summary, check_summary, summarised
 from daskgd.estimators.parameters import FLAG, SCALE, check_parameters
-from daskgd.estimators.smoothing import sharpened
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
-from daskgd.problems import Problem, Shape
+from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
+from daskgd.rows.layout import Shape
+from daskgd.rows.statistics import Moments
 from daskgd.solvers import FISTA, ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
-from daskgd.sums import Moments
 
 Array = NDArray[Any]
 

@@ -11,24 +11,25 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from daskgd.datasets import Dataset
-from daskgd.engines.graph import Choice
+from daskgd.data.dataset import Dataset
+from daskgd.engines.select import Choice
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.choosing import GIVEN, SolverChoice, solver_named
 from daskgd.estimators.classifiers import Probable
-from daskgd.estimators.fitting import Run
+from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, solver_named
 from daskgd.estimators.linear import spreads
 from daskgd.estimators.parameters import FLAG, NONNEGATIVE, POSITIVE, SCALE, Rule, check_parameters, is_one_of
 from daskgd.estimators.regressors import NumberRegressor, Predict, targets_of
 from daskgd.losses import Logistic, Loss, Poisson, Softmax, Squared, TargetSummary
 from daskgd.models import ACTIVATIONS, MLP, Model
+from daskgd.monitoring.events import Watcher
+from daskgd.monitoring.watchers import EarlyStopping, Plateau
 from daskgd.penalties import L2, Penalty
-from daskgd.problems import Problem, Shape
+from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
+from daskgd.rows.layout import Shape
 from daskgd.solvers import LBFGS, SGD, Adam, LocalGD, LocalSGD, Solver
 from daskgd.solvers.base import in_unit_interval, is_count, is_positive
-from daskgd.watch import Watcher
-from daskgd.watchers import EarlyStopping, Plateau
 
 Array = NDArray[Any]
 

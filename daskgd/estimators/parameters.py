@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from daskgd.engines.residency import is_memory
+from daskgd.engines.cache_manager import is_memory
 from daskgd.solvers.base import is_count, is_positive
 
 Rule = tuple[Callable[[Any], bool], str]

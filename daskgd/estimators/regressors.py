@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from daskgd.datasets import Dataset
-from daskgd.engines.graph import Choice
+from daskgd.data.dataset import Dataset
+from daskgd.engines.select import Choice
 from daskgd.estimators.base import Estimator, finite_margins
 from daskgd.estimators.linear import LinearEstimator
 from daskgd.estimators.parameters import FLAG, NONNEGATIVE, UNIT, Rule, is_flag, is_nonnegative, is_one_of
 from daskgd.losses import Loss, Shifted, Squared
 from daskgd.models import Linear, LinearWithScale, Model
 from daskgd.penalties import L2
-from daskgd.problems import Problem, prepare
+from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
+from daskgd.rows.features import prepare
 from daskgd.solvers import Solver
 
 Array = NDArray[Any]

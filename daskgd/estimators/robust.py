@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from daskgd.engines.graph import Choice
-from daskgd.estimators.fitting import Run
+from daskgd.engines.select import Choice
+from daskgd.estimators.fitting.run import Run
 from daskgd.estimators.parameters import INTERCEPT_SCALING, NONNEGATIVE, POSITIVE_C, Rule, is_one_of
 from daskgd.estimators.regressors import Regressor
 from daskgd.losses import EpsilonInsensitive, Huber, Loss, Quantile

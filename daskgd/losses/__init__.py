@@ -2,7 +2,7 @@
 
 from daskgd.losses.base import Loss, TargetSummary
 from daskgd.losses.classification import Hinge, Logistic, Perceptron, Softmax
-from daskgd.losses.counts import Gamma, Poisson, Shifted, Tweedie, tweedie
+from daskgd.losses.glm import Gamma, Poisson, Shifted, Tweedie, tweedie
 from daskgd.losses.regression import EpsilonInsensitive, Huber, Quantile, Squared
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from daskgd.losses.base import Array, Loss, TargetSummary, entropy, logits, rows
-from daskgd.losses.kinks import added, bump, check_width, kink, ramp
+from daskgd.losses.smoothed import added, bump, check_width, kink, ramp
 
 
 def signs(y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from daskgd.losses.base import Array, Loss, TargetSummary, deviation_of, mean_of, rows
-from daskgd.losses.kinks import added, bump, check_width, kink, ramp
+from daskgd.losses.smoothed import added, bump, check_width, kink, ramp
 
 NORMAL = NormalDist()
 

@@ -61,6 +61,10 @@ class Model:
     scales: ClassVar[int] = 0
     """Margins, after those of the outputs, that have no features."""
 
+    takes_features: ClassVar[bool] = False
+    """Whether `forward` takes features of any kind (:class:`~daskgd.rows.features.Features`), not only dense
+    arrays."""
+
     n_features: int
     outputs: int
 

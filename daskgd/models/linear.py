@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.models.base import Back, Model
+from daskgd.rows.features import Features, as_features
 
 Array = NDArray[Any]
 
@@ -43,13 +44,14 @@ class Linear(Model):
     """
 
     linear: ClassVar[bool] = True
+    takes_features: ClassVar[bool] = True
 
     n_features: int
     outputs: int = 1
     intercept: bool = True
     center: Array | None = None
     scale: Array | None = None
-    _far: bool = field(default=False, init=False, repr=False)
+    _needs_float64: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.center is not None and not self.intercept:
@@ -58,9 +60,9 @@ class Linear(Model):
             )
         if self.center is not None:
             scale = 1.0 if self.scale is None else self.scale
-            object.__setattr__(self, "_far", bool(np.any(np.abs(self.center) > FAR * scale)))
+            object.__setattr__(self, "_needs_float64", bool(np.any(np.abs(self.center) > FAR * scale)))
         if self.scale is not None and (np.any(self.scale > HUGE) or np.any(self.scale < 1 / HUGE)):
-            object.__setattr__(self, "_far", True)
+            object.__setattr__(self, "_needs_float64", True)
 
     @property
     def size(self) -> int:
@@ -76,37 +78,35 @@ class Linear(Model):
         return mask
 
     @property
-    def far(self) -> bool:
+    def needs_float64(self) -> bool:
         """Whether a feature lies so far from 0 that float32 would lose what tells rows apart, or is of a size
         whose products float32 does not hold."""
-        return self._far
+        return self._needs_float64
 
     @property
     def one_column(self) -> bool:
         """Whether margins are one column of ``X W + b`` and nothing else."""
         return self.outputs == 1
 
-    def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
+    def forward(self, w: Array, X: Features | Array) -> tuple[Array, Back]:
         return self.margins(w, X), lambda r: self.adjoint(X, r)
 
-    def margins(self, w: Array, X: Array) -> Array:
+    def margins(self, w: Array, X: Features | Array) -> Array:
         """Margins of the rows of X ``(n, p)``: ``(n,)`` or ``(n, k)`` in the dtype of X."""
         # Parameters that crossed a network arrive at odd addresses, where BLAS takes another path and
         # gives other bits; here is where the kernel receives them, so here they are aligned.
-        dtype = X.dtype
-        X = self._exact(X)
-        W = np.require(self.in_units_of_X(w), dtype=X.dtype, requirements=["C", "A"])
+        features = as_features(X)
+        W = np.require(self.in_units_of_X(w), dtype=self._exact(X.dtype), requirements=["C", "A"])
         if self.outputs == 1:
             W = W[:, 0]
-        z: Array = X @ W[: self.n_features]
+        z: Array = features.dot(W[: self.n_features])
         if self.intercept:
             z += W[-1]
-        return z.astype(dtype, copy=False)
+        return z.astype(X.dtype, copy=False)
 
-    def adjoint(self, X: Array, r: Array) -> Array:
+    def adjoint(self, X: Features | Array, r: Array) -> Array:
         """``(d,)`` float64: the derivative by w of ``sum(r * margins)``."""
-        X = self._exact(X)
-        cross = X.T @ r.astype(X.dtype, copy=False)
+        cross = as_features(X).t_dot(r.astype(self._exact(X.dtype), copy=False))
         return self.from_units_of_X(cross.reshape(self.n_features, self.outputs), _sum(r))
 
     def from_units_of_X(self, cross: Array, total: Any) -> Array:
@@ -125,7 +125,7 @@ class Linear(Model):
     def curvature(self, A: Array, c: Array) -> Array:
         """``(d, d)`` float64: the Hessian by w of a loss with second derivative `c` by the margins.
 
-        A is the :meth:`design` of the rows; c is ``(n,)``, ``(n, k)`` where outputs do not interact, or
+        A is the :meth:`design_matrix` of the rows; c is ``(n,)``, ``(n, k)`` where outputs do not interact, or
         ``(n, k, k)``.
         """
         k = self.outputs
@@ -169,23 +169,24 @@ class Linear(Model):
             rows = rows / self.scale[:, None] ** power
         return np.vstack([rows, np.zeros((int(self.intercept), self.outputs))]).ravel()
 
-    def _exact(self, X: Array) -> Array:
-        """X, in float64 where `far`."""
-        return X.astype(np.float64) if self._far and X.dtype == np.float32 else X
+    def _exact(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype of products with X of this dtype: float64 where :attr:`needs_float64`."""
+        return np.dtype(np.float64) if self._needs_float64 else dtype
 
-    def design(self, X: Array) -> Array:
+    def design_matrix(self, X: Features | Array) -> Array:
         """The features as the parameters see them, a column of ones after them: a copy, in float64, as second
         moments of collinear features are lost in float32, and centred and scaled, as products of the raw ones
         would lose the digits that matter."""
         A = np.ones((len(X), self.n_features + self.intercept))
         features = A[:, : self.n_features]
-        np.subtract(X, 0 if self.center is None else self.center, out=features)
+        shift = 0.0 if self.center is None else self.center
+        as_features(X).minus(shift, 0, len(X), out=features)
         if self.scale is not None:
             features *= 1 / self.scale
         return A
 
-    def designs_alike(self, other: Linear) -> bool:
-        """Whether both make the same :meth:`design` of the same rows."""
+    def same_design(self, other: Linear) -> bool:
+        """Whether both make the same :meth:`design_matrix` of the same rows."""
         return self.intercept == other.intercept and all(
             a is b or (a is not None and b is not None and np.array_equal(a, b))
             for a, b in ((self.center, other.center), (self.scale, other.scale))
@@ -261,12 +262,12 @@ class LinearWithScale(Linear):
     def penalised(self) -> Array:
         return np.append(self.line.penalised, False)
 
-    def margins(self, w: Array, X: Array) -> Array:
+    def margins(self, w: Array, X: Features | Array) -> Array:
         z = np.empty((len(X), 2), X.dtype)
         z[:, 0], z[:, 1] = self.line.margins(w[:-1], X), w[-1]
         return z
 
-    def adjoint(self, X: Array, r: Array) -> Array:
+    def adjoint(self, X: Features | Array, r: Array) -> Array:
         first = np.ascontiguousarray(r[:, 0])
         return np.append(self.line.adjoint(X, first), _sum(r[:, 1]))
 

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem, Rows, Tile
-from daskgd.sums import Bad, Sums
+from daskgd.problems import Problem
+from daskgd.queries.sums import Sums
+from daskgd.rows.invalid_rows import InvalidRows
+from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
 
@@ -100,9 +102,9 @@ def told(tile: Tile, *sums: Any) -> None:
         return
     assert tile.y is not None
     bads = {
-        "X": Bad.nonfinite(tile.X, tile.numbers),
-        "y": Bad.nonfinite(tile.y, tile.numbers),
-        "sample_weight": Bad.weights(tile.sample_weight, tile.numbers),
+        "X": tile.X.nonfinite(tile.numbers),
+        "y": InvalidRows.nonfinite(tile.y, tile.numbers),
+        "sample_weight": InvalidRows.weights(tile.sample_weight, tile.numbers),
     }
     for name, bad in bads.items():
         if bad.first is not None:
@@ -116,7 +118,7 @@ def told(tile: Tile, *sums: Any) -> None:
 
 
 def mass(tile: Tile, s: Array | None) -> float:
-    return float(len(tile.X)) if s is None else float(s.sum())
+    return float(len(tile)) if s is None else float(s.sum())
 
 
 def columns(y: Array) -> Array:

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.draws import HALF, row_hash
-from daskgd.problems import Problem, Rows, Tile
+from daskgd.problems import Problem
 from daskgd.queries.base import Query, total
+from daskgd.queries.compression import coded, decoded, mixed
 from daskgd.queries.objective import Gradient
-from daskgd.sums import Sums, coded, decoded, mixed
+from daskgd.queries.sums import Sums
+from daskgd.rows.random_numbers import HALF, row_hash
+from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
 
@@ -214,11 +216,10 @@ class Spread(Query):
 
     def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
         gradient, halves = Gradient(self.w), []
-        numbers = rows.start + np.arange(len(rows)) if rows.kept is None else rows.kept
-        first = row_hash(numbers, 0, HALF) < 0.5
+        first = row_hash(rows.numbers, 0, HALF) < 0.5
         for half in (first, ~first):
             at = np.array_split(np.flatnonzero(half), max(len(rows) // 10_000, 1))
-            halves.append(total(gradient.tile(problem, rows.take(some)) for some in at))
+            halves.append(total(gradient.tile(problem, rows.select(some).tile()) for some in at))
         A, B = (half["weight"] for half in halves)
         W = A + B
         square = noise = 0.0

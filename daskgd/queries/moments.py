@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem, Tile
+from daskgd.problems import Problem
 from daskgd.queries.base import Query, mass, told
-from daskgd.sums import CUT, Comoments, Sums
+from daskgd.queries.sums import Sums
+from daskgd.rows.statistics import CUT, Comoments
+from daskgd.rows.tiles import Tile
 
 Array = NDArray[Any]
 
@@ -52,7 +54,7 @@ class SecondMoments(Query):
         return 8 * n_features**2
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        return Sums(n_rows=len(tile.X), moments=Comoments.of(tile.X, tile.y, tile.sample_weight))
+        return Sums(n_rows=len(tile), moments=tile.X.comoments(tile.y, tile.sample_weight))
 
     def answer(self, problem: Problem | None, sums: Sums) -> SecondMomentsAnswer:
         moments: Comoments = sums["moments"]
@@ -83,12 +85,12 @@ class Residuals(Query):
         assert tile.y is not None
         p, k = self.W.shape
         W = np.require(self.W, np.float64, ["C", "A"])
-        y = tile.y.reshape(len(tile.X), k)
+        y = tile.y.reshape(len(tile), k)
         total, square, cross = np.zeros(k), np.zeros(k), np.zeros((p, k))
         height = max(128, CUT // max(p, 1))
         for a in range(0, len(y), height):
             cut = slice(a, a + height)
-            D = np.subtract(tile.X[cut], self.center, dtype=np.float64)
+            D = tile.X.minus(self.center, a, a + height)
             R = D @ W - (y[cut].astype(np.float64) - self.target)
             S = R if tile.sample_weight is None else R * tile.sample_weight[cut][:, None]
             total += np.ones(len(S)) @ S

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.models import Back
-from daskgd.problems import Problem, Rows, Tile, compute_dtype
+from daskgd.problems import Problem
 from daskgd.queries.base import Query, mass, summed, told, weighted
-from daskgd.sums import Sums
+from daskgd.queries.sums import Sums
+from daskgd.rows.features import compute_dtype
+from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
 
@@ -25,7 +27,7 @@ class Gradient(Query):
     w: Array
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        return self.at(*problem.model.forward(self.w, tile.X), problem, tile)
+        return self.at(*problem.forward(self.w, tile.X), problem, tile)
 
     def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
         """The contribution of a tile whose margins are known, and the way back from there."""
@@ -71,7 +73,7 @@ class Gradients(Query):
     Attributes
     ----------
     problems : (m,) of Problem
-        Whose models have one column, all of them :attr:`~daskgd.models.Linear.far` or none.
+        Whose models have one column, all of them :attr:`~daskgd.models.Linear.needs_float64` or none.
     queries : (m,) of Gradient
         Where each looks; all of one type.
     lanes : (m,) of int
@@ -109,10 +111,9 @@ class Gradients(Query):
         return 8 * LANES * (n_features + 3)
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        far = self.problems[0].linear.far
-        X = tile.X.astype(np.float64, copy=False) if far else tile.X
+        X = tile.X.astype(np.float64) if self.problems[0].linear.needs_float64 else tile.X
         W = np.require(self.W, X.dtype, ["C", "A"])
-        Z = X @ W[:-1]
+        Z = X.dot(W[:-1])
         Z += W[-1]
         Z = np.ascontiguousarray(Z.T, dtype=tile.X.dtype)
         R = np.zeros(Z.shape, Z.dtype)
@@ -138,7 +139,7 @@ class Gradients(Query):
             R[lanes] = slopes
             total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
             weight[at] = mass(tile, s)
-        cross = (R.astype(X.dtype, copy=False) @ X)[list(self.lanes)].astype(np.float64)
+        cross = X.t_dot(R.astype(X.dtype, copy=False).T).T[list(self.lanes)].astype(np.float64)
         told(tile, total, cross, *([value] if valued else []))
         if not valued:
             return Sums(total=total, cross=cross, weight=weight)
@@ -171,14 +172,14 @@ class Hessian(Query):
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         s = tile.targets(problem)[1]
-        z = problem.model.margins(self.w, tile.X)
+        z = problem.margins(self.w, tile.X)
         return Sums(curvature=self.at(z, problem, tile), weight=mass(tile, s))
 
     def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
         """The sum over the rows of a tile whose margins are known."""
         y, s = tile.targets(problem)
         curve = weighted(problem.loss.curve(z, y), s)
-        return problem.linear.curvature(tile.design(problem.linear), curve)
+        return problem.linear.curvature(tile.design_matrix(problem.linear), curve)
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         H: Array = sums["curvature"] / sums["weight"]
@@ -198,7 +199,7 @@ class Curvature(Query):
         return 8 * len(self.w) ** 2
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        z, back = problem.model.forward(self.w, tile.X)
+        z, back = problem.forward(self.w, tile.X)
         curvature = Hessian(self.w).at(z, problem, tile)
         return Sums(curvature=curvature, **Gradient(self.w).at(z, back, problem, tile))
 
@@ -226,7 +227,7 @@ class Hessians(Query):
     Attributes
     ----------
     problems : (m,) of Problem
-        Whose models have one column, and the same design.
+        Whose models have one column, and the same design matrix.
     points : (m,) of (d,)
         Where to look.
     basis, inverse : (d, d)
@@ -249,7 +250,7 @@ class Hessians(Query):
     def of(cls, problems: tuple[Problem, ...], points: tuple[Array, ...], rows: Rows) -> Hessians:
         """With the basis that suits the rows."""
         every = max(len(rows) // BASIS_ROWS, 1)
-        A = problems[0].linear.design(rows.X[::every])
+        A = problems[0].linear.design_matrix(rows.X.select(np.arange(0, len(rows), every)))
         values, vectors = np.linalg.eigh(A.T @ A / max(len(A), 1))
         root = np.sqrt(np.maximum(values, 1e-12 * max(values[-1], np.finfo(float).tiny)))
         return cls(problems, points, vectors / root, (vectors * root).T)
@@ -258,11 +259,11 @@ class Hessians(Query):
         return 8 * len(self.points) * len(self.basis) ** 2
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        D = (self.problems[0].linear.design(tile.X) @ self.basis).astype(np.float32)
+        D = (self.problems[0].linear.design_matrix(tile.X) @ self.basis).astype(np.float32)
         found, weight = np.empty((len(self.points), *self.basis.shape)), np.empty(len(self.points))
         for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True)):
             y, s = tile.targets(one)
-            curve = weighted(one.loss.curve(one.model.margins(w, tile.X), y), s)
+            curve = weighted(one.loss.curve(one.margins(w, tile.X), y), s)
             found[i] = one.linear.curvature(D, curve.astype(np.float32))
             weight[i] = mass(tile, s)
         return Sums(curvature=found, weight=weight)
@@ -316,8 +317,8 @@ class Line(Query):
         if not problem.model.linear:
             return self._bent(problem, tile)
         y, s = tile.targets(problem)
-        z = problem.model.margins(self.w, tile.X)
-        dz = problem.model.margins(self.d, tile.X)
+        z = problem.margins(self.w, tile.X)
+        dz = problem.margins(self.d, tile.X)
         values, slopes = np.empty(len(self.steps)), np.empty(len(self.steps))
         for j, t in enumerate(self.steps):
             value, slope = problem.loss.value_and_slope(z + z.dtype.type(t) * dz, y)

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.losses import TargetSummary
-from daskgd.problems import Problem, Tile
+from daskgd.problems import Problem
 from daskgd.queries.base import Query, columns, mass, one_column, summed
+from daskgd.queries.sums import Sums
 from daskgd.queries.survey import no_label, refuse, same_kind
-from daskgd.sums import Bad, Moments, Sums
+from daskgd.rows.invalid_rows import InvalidRows
+from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import Tile
 
 Array = NDArray[Any]
 
@@ -33,20 +36,20 @@ class Score(Query):
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         assert tile.y is not None
-        z, y, s = problem.model.margins(self.w, tile.X), tile.y, tile.sample_weight
-        bad_X = Bad()
+        z, y, s = problem.margins(self.w, tile.X), tile.y, tile.sample_weight
+        bad_X = InvalidRows()
         if not np.isfinite(z).all():  # float32 may have overflowed
-            z = problem.model.margins(self.w, tile.X.astype(np.float64))
-            bad_X = Bad.nonfinite(tile.X, tile.numbers)
+            z = problem.margins(self.w, tile.X.astype(np.float64))
+            bad_X = tile.X.nonfinite(tile.numbers)
         elif not problem.model.linear:  # units saturate: margins may be finite where X is not
-            bad_X = Bad.nonfinite(tile.X, tile.numbers)
-        bad_y, bad_s = Bad.nonfinite(y, tile.numbers), Bad.weights(s, tile.numbers)
+            bad_X = tile.X.nonfinite(tile.numbers)
+        bad_y, bad_s = InvalidRows.nonfinite(y, tile.numbers), InvalidRows.weights(s, tile.numbers)
         found = {"n_rows": len(z), "bad_X": bad_X, "bad_y": bad_y, "bad_s": bad_s}
         if bad_s.rows:
             s = None
         if problem.labels is not None:
             y = one_column(y)
-            found["bad_y"] = Bad.of(no_label(y), y, tile.numbers)
+            found["bad_y"] = InvalidRows.of(no_label(y), y, tile.numbers)
             same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
             hit = problem.labels[codes.astype(np.intp)] == y

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.losses import TargetSummary
-from daskgd.problems import Problem, Rows, Tile
+from daskgd.problems import Problem
 from daskgd.queries.base import Query, columns, one_column
-from daskgd.sums import Bad, Labels, Maybe, Moments, Sums
+from daskgd.queries.sums import Maybe, Sums
+from daskgd.rows.invalid_rows import InvalidRows
+from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import Rows, distinct_labels
 
 Array = NDArray[Any]
 
@@ -69,26 +72,26 @@ class Survey(Query):
         X, y, s = rows.X, rows.y, rows.sample_weight
         s = None if s is None else s.astype(np.float64, copy=False)
         numbers = rows.start if rows.kept is None else rows.kept
-        bad_X = bad_y = low_y = Bad()
+        bad_X = bad_y = low_y = InvalidRows()
         labels = target = None
-        bad_s = Bad.weights(s, numbers)
+        bad_s = InvalidRows.weights(s, numbers)
         s = None if bad_s.rows else s
-        moments = Moments.of(X, s)
+        moments = X.moments(s)
         # Moments are finite where X is, so that finite data pays nothing for the check. Without any weight
         # there are no moments to go by.
         if not (moments.weight > 0 and np.isfinite(moments.deviation).all()):
-            bad_X = Bad.nonfinite(X, numbers)
-            moments = Moments.of(np.where(np.isfinite(X), X, 0), s)
+            bad_X = X.nonfinite(numbers)
+            moments = X.finite_moments(s)
         if y is not None and self.classification:
             y = one_column(y)
-            bad_y = Bad.of(no_label(y), y, numbers)
-            labels = None if bad_y.rows else Labels.of(*Tile(X, y, s, numbers).labels, s)
+            bad_y = InvalidRows.of(no_label(y), y, numbers)
+            labels = None if bad_y.rows else Labels.of(*distinct_labels(y, numbers), s)
         elif y is not None:
-            bad_y = Bad.nonfinite(y, numbers)
+            bad_y = InvalidRows.nonfinite(y, numbers)
             target = Moments.of(columns(np.where(np.isfinite(y), y, 0.0)), s)
             first = columns(y)[:, 0]
             wrong = first < self.low if self.low_included else first <= self.low
-            low_y = Bad.of(wrong, first, numbers)
+            low_y = InvalidRows.of(wrong, first, numbers)
         return Sums(
             n_rows=len(X),
             weight=float(len(X) if s is None else s.sum()),
@@ -164,7 +167,7 @@ def refuse(sums: Sums) -> None:
     if sums["n_rows"] == 0:
         raise ValueError("X: expected at least one row, got 0 (no row passed the selection)")
     for name in ("X", "y"):
-        bad: Bad = sums[f"bad_{name}"]
+        bad: InvalidRows = sums[f"bad_{name}"]
         if bad.first is not None:
             raise ValueError(_bad_message(name, bad, sums["n_rows"]))
     if sums["bad_s"].first is not None:
@@ -182,7 +185,7 @@ def refuse(sums: Sums) -> None:
         )
 
 
-def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
+def _bad_message(name: str, bad: InvalidRows, n_rows: int) -> str:
     assert bad.first is not None
     row, column, value = bad.first
     where = f"row {row}" + (f", column {column}" if column >= 0 else "")
@@ -196,3 +199,47 @@ def _bad_message(name: str, bad: Bad, n_rows: int) -> str:
         f"Input {name} contains {what}: expected finite numbers, got {value} in {where} "
         f"({bad.rows} of {n_rows} rows hold NaN or infinity); impute or drop those rows first"
     )
+
+
+MAX_LABELS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Distinct labels, sorted, with the number and the weight of their rows."""
+
+    values: Array
+    counts: Array
+    weights: Array
+
+    def __post_init__(self) -> None:
+        if len(self.values) > MAX_LABELS:
+            raise ValueError(
+                f"y: expected class labels, got more than {MAX_LABELS} distinct values; "
+                "for a continuous target use a regressor"
+            )
+
+    @classmethod
+    def of(cls, values: Array, codes: Array, s: Array | None) -> Labels:
+        """From distinct labels, the position of each row's among them ``(n,)``, and weights or None."""
+        counts = np.bincount(codes, minlength=len(values))
+        weights = counts.astype(float) if s is None else np.bincount(codes, s, len(values))
+        return cls(values, counts, weights)
+
+    def __add__(self, other: Labels) -> Labels:
+        if np.array_equal(self.values, other.values):
+            return Labels(self.values, self.counts + other.counts, self.weights + other.weights)
+        both = np.concatenate([self.values, other.values])
+        try:
+            values, at = np.unique(both, return_inverse=True)
+        except TypeError:  # they cannot be sorted
+            types = " and ".join(sorted({type(v).__name__ for v in both}))
+            raise ValueError(
+                f"y: expected labels of one type, got {types}; convert them, as in y.astype(str)"
+            ) from None
+        counts = np.zeros(len(values), dtype=np.int64)
+        weights = np.zeros(len(values))
+        for part, where in ((self, at[: len(self.values)]), (other, at[len(self.values) :])):
+            counts[where] += part.counts
+            weights[where] += part.weights
+        return Labels(values, counts, weights)

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Rows, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Gradient, Local, Product, Query, on
+from daskgd.rows.layout import Shape
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import (
     Solver,
     State,

@@ -15,8 +15,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem, Rows, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Query
+from daskgd.rows.layout import Shape
+from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 

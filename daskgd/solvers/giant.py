@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem, Rows, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Dispersion, Local, Product, Query, Spread, on
+from daskgd.rows.layout import Shape
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe

@@ -17,8 +17,9 @@ from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from daskgd.losses import Squared
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Query, Residuals, SecondMoments, SecondMomentsAnswer
+from daskgd.rows.layout import Shape
 from daskgd.solvers.base import Solver, State, Steps
 from daskgd.solvers.quadratic import minimise
 

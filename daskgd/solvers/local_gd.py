@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import Gradient, Local, total
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Solver, State, Steps, halved, is_count, is_positive, require, secant_gap
 
 Array = NDArray[Any]
@@ -71,7 +72,7 @@ class LocalSteps:
                 draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, epoch])
                 order = np.random.Generator(draw).permutation(len(rows))
             query = Gradient(w)
-            sums = query.tile(problem, rows.take(np.sort(order[batch * size : (batch + 1) * size])))
+            sums = query.tile(problem, rows.select(np.sort(order[batch * size : (batch + 1) * size])).tile())
             if sums["weight"] > 0:
                 w = w - self.step * query.answer(problem, sums)[1]
         return w

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.problems import Problem, Rows, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Dispersion, Local, Query, Share, Slope, Spread
+from daskgd.rows.layout import Shape
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import (
     Solver,
     State,
@@ -110,7 +112,7 @@ class Epochs:
             order = np.random.Generator(draw).permutation(len(rows))
             for batch in np.array_split(order, n):
                 query = Slope(v)
-                sums = query.tile(problem, rows.take(np.sort(batch)))
+                sums = query.tile(problem, rows.select(np.sort(batch)).tile())
                 if not sums["weight"] > 0:
                     continue
                 slope = query.answer(problem, sums) + shift + self.proximal * (v - w)

@@ -7,16 +7,18 @@ partition is.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from daskgd.problems import Problem, Rows, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Curvature, Query, total
-from daskgd.sampling import Sample, SampleAnswer
+from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.rows.layout import Shape
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Here, Solve
 from daskgd.solvers.newton import FLAT_STEP, Newton, decrement
 from daskgd.solvers.newton_cg import NewtonCG
@@ -54,8 +56,7 @@ def begin(
     none = np.zeros((0, 0))
     if not found or not len(found[0].rows):
         return Start(w, none)
-    sample = found[0].rows
-    rows = Rows(sample.X, sample.y, sample.sample_weight, 0, dtype=np.dtype(float))
+    rows = replace(found[0].rows, kept=None, dtype=np.dtype(float))
     small = len(w) <= DENSE
     if small or problem.penalty.smooth:
         solver = Newton() if small else NewtonCG()
@@ -87,11 +88,7 @@ def some(rows: Rows, most: int) -> Rows:
     """About `most` of the rows that have weight, evenly spread; all rows where these are not many more."""
     at = np.arange(len(rows)) if rows.sample_weight is None else np.flatnonzero(rows.sample_weight)
     k = len(at) // max(most, 1)
-    if k < 2:
-        return rows
-    at = at[::k]
-    y, s, kept = (None if c is None else c[at] for c in (rows.y, rows.sample_weight, rows.kept))
-    return Rows(rows.X[at], y, s, rows.start, kept, rows.dtype)
+    return rows if k < 2 else rows.select(at[::k])
 
 
 def hessian(problem: Problem, rows: Rows, w: Array) -> Array:

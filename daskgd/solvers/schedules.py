@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.queries.compression import WIRES
 from daskgd.solvers.base import check_whole, is_positive, require
-from daskgd.sums import WIRES
 
 Array = NDArray[Any]
 

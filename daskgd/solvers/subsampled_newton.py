@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.draws import PROBE, row_hash
-from daskgd.problems import Problem, Rows, Shape
+from daskgd.problems import Problem
 from daskgd.queries import Curvature, Gradient, Hessian, Product, Query, Slope, on
-from daskgd.sampling import Sample, SampleAnswer
+from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.rows.features import Dense, Features, as_features
+from daskgd.rows.layout import Shape
+from daskgd.rows.random_numbers import PROBE, row_hash
+from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Here, Solve, Solved, Solver, State, Steps, extrapolated_gap, is_count, require
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.newton import FLAT_STEP, ROUNDING, Newton
 from daskgd.solvers.newton_cg import NewtonCG
-from daskgd.sums import Moments
 
 Array = NDArray[Any]
 
@@ -97,7 +100,7 @@ class SampledState(State):
     d: Array = field(default_factory=lambda: np.zeros(0))
     here: float = np.inf
     error: float = 1.0
-    X: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    X: Features = field(default_factory=lambda: Dense(np.zeros((0, 0))))
     y: Array | None = None
     s: Array | None = None
     complete: bool = False
@@ -112,6 +115,9 @@ class SampledState(State):
     poor: int = 0
     exact: bool = False
     plain: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "X", as_features(self.X))
 
     @property
     def point(self) -> Array:
@@ -469,9 +475,7 @@ class SubsampledNewton(Solver):
 
 def _every(rows: Rows, most: int) -> Rows:
     """At most about so many of the rows, evenly spread."""
-    k = max(len(rows) // most, 1)
-    y, s = (None if c is None else c[::k] for c in (rows.y, rows.sample_weight))
-    return Rows(np.ascontiguousarray(rows.X[::k]), y, s, 0, dtype=rows.dtype)
+    return rows.select(np.arange(0, len(rows), max(len(rows) // most, 1)))
 
 
 def _hessian_work(problem: Problem) -> float:
@@ -483,11 +487,10 @@ def _hessian_work(problem: Problem) -> float:
 def _telling(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
     """About `most` of the rows, weighted to stand for all, drawn in proportion to the curvature of their loss
     at w: rows of which a model is sure say nothing of the Hessian."""
-    model, loss = problem.model, problem.loss
     parts = []
     for tile in rows.tiles():
         y, s = tile.targets(problem)
-        curve = np.abs(loss.curve(model.margins(w, tile.X), y))
+        curve = np.abs(problem.loss.curve(problem.margins(w, tile.X), y))
         each = (
             curve
             if curve.ndim == 1
@@ -504,7 +507,7 @@ def _telling(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
     # The mean is over all rows: their weight stands in one row less where the draw was lucky, more where not.
     total = len(rows) if rows.sample_weight is None else rows.sample_weight.sum()
     weights *= total / weights.sum()
-    return Rows(rows.X[at], None if rows.y is None else rows.y[at], weights, 0, dtype=rows.dtype)
+    return replace(rows.select(at), sample_weight=weights)
 
 
 def _unseen(problem: Problem, s: SampledState, n_rows: int, H: Array) -> Array:

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.engines.base import Layout
+from daskgd.engines.base import Engine
 from daskgd.engines.serial import Serial
-from daskgd.problems import Problem, Rows, Tile
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Part, Query, Share
-from daskgd.sums import Sums
+from daskgd.queries.sums import Sums
+from daskgd.rows.layout import Layout
+from daskgd.rows.tiles import Rows, Tile
 from daskgd.testing.laws import examples, require, same, toy_rows
 from daskgd.testing.queries import QUERIES
-from daskgd.training import Engine
 
 if TYPE_CHECKING:
-    from daskgd.datasets import Dataset
+    from daskgd.data.dataset import Dataset
 
 Array = NDArray[Any]
 
@@ -32,7 +33,7 @@ MakeEngine = Callable[["Dataset"], Made]
 def _opened(choice: str) -> MakeEngine:
     @contextmanager
     def make(dataset: Dataset) -> Iterator[Engine]:
-        from daskgd.engines.graph import opened
+        from daskgd.engines.select import opened
 
         with opened(dataset, choice, whole_partitions=True) as (engine, _):
             yield engine
@@ -104,7 +105,7 @@ def check_engine(make_engine: MakeEngine, blocks: tuple[int, ...] = (1, 2, 3, 5,
     Parameters
     ----------
     make_engine : callable
-        Makes an engine of a :class:`daskgd.datasets.Dataset`, or a context manager that yields one.
+        Makes an engine of a :class:`daskgd.data.dataset.Dataset`, or a context manager that yields one.
     blocks : tuple of int
         Numbers of blocks to try.
 
@@ -130,11 +131,11 @@ def check_engine(make_engine: MakeEngine, blocks: tuple[int, ...] = (1, 2, 3, 5,
 
 @contextmanager
 def _made(make_engine: MakeEngine, rows: Rows, layout: Layout) -> Iterator[tuple[Engine, Engine]]:
-    from daskgd.columns import MemoryColumn
-    from daskgd.datasets import Dataset
+    from daskgd.data.columns import MemoryColumn
+    from daskgd.data.dataset import Dataset
 
     y, s = [None if a is None else MemoryColumn(a) for a in (rows.y, rows.sample_weight)]
-    dataset = Dataset(MemoryColumn(rows.X), y, s, layout=layout)
+    dataset = Dataset(MemoryColumn(rows.X.toarray()), y, s, layout=layout)
     made = make_engine(dataset)
     serial = Serial(dataset.source, dataset.nbytes)
     if isinstance(made, AbstractContextManager):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.engines.base import Layout
 from daskgd.losses import Hinge, Huber, Logistic, Poisson, Softmax, Squared
 from daskgd.models import Linear, LinearWithScale
 from daskgd.penalties import L1, L2, ElasticNet
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
+from daskgd.rows.features import as_features
+from daskgd.rows.layout import Layout
+from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 
@@ -54,7 +56,9 @@ class ArraySource:
     @classmethod
     def of(cls, rows: Rows, block_rows: int, partition_blocks: int = 1) -> ArraySource:
         """The rows, cut into blocks of `block_rows`."""
-        return cls(Layout(len(rows), block_rows, partition_blocks), rows.X, rows.y, rows.sample_weight)
+        return cls(
+            Layout(len(rows), block_rows, partition_blocks), rows.X.toarray(), rows.y, rows.sample_weight
+        )
 
     def read(self, start: int, stop: int) -> Rows:
         """The kept rows between `start` and `stop`."""
@@ -62,13 +66,13 @@ class ArraySource:
         if self.keep is not None:
             at = start + np.flatnonzero(self.keep[at])
         y, s = self.y, self.sample_weight
-        return Rows(self.X[at], None if y is None else y[at], None if s is None else s[at], start)
+        X = as_features(self.X[at])
+        return Rows(X, None if y is None else y[at], None if s is None else s[at], start)
 
 
 def take(rows: Rows, at: Any) -> Rows:
     """The rows at these positions, as if they began a dataset."""
-    y, s = rows.y, rows.sample_weight
-    return Rows(rows.X[at], None if y is None else y[at], None if s is None else s[at], 0)
+    return replace(rows.select(np.arange(len(rows))[at]), start=0, kept=None)
 
 
 def toy_rows(n: int = 90, dtype: Any = np.float64, weights: bool = False) -> Rows:
@@ -84,7 +88,7 @@ def toy_rows(n: int = 90, dtype: Any = np.float64, weights: bool = False) -> Row
     y = (Z @ np.array([[1.0, -1.0, 0.5], [0.0, 1.0, -1.0], [0.5, 0.5, 0.0]]) + noise).argmax(axis=1)
     X = np.clip(np.rint(Z + 3), 0, 6) if np.dtype(dtype).kind in "iub" else Z
     s = np.where(rng.random(n) < 0.1, 0.0, rng.random(n) + 0.5) if weights else None
-    return Rows(X.astype(dtype), y, s, 0)
+    return Rows(as_features(X.astype(dtype)), y, s, 0)
 
 
 # -- problems -----------------------------------------------------------------------------------
@@ -106,12 +110,13 @@ def examples(dtype: Any = np.float64) -> list[Example]:
     """
     plain, weighted = toy_rows(90, dtype), toy_rows(90, dtype, weights=True)
     assert plain.y is not None
-    numbers = Rows(plain.X, plain.X @ np.array([1.0, -2.0, 0.5]) + plain.y, None, 0)
-    pair = Rows(plain.X, np.stack([plain.y, 1.0 - plain.X[:, 0]], axis=1), weighted.sample_weight, 0)
+    X = plain.X.toarray()
+    numbers = Rows(plain.X, X @ np.array([1.0, -2.0, 0.5]) + plain.y, None, 0)
+    pair = Rows(plain.X, np.stack([plain.y, 1.0 - X[:, 0]], axis=1), weighted.sample_weight, 0)
     two, three = np.array([0, 1]), np.array([0, 1, 2])
     binary = Rows(plain.X, (plain.y == 1).astype(int), None, 0)
     heavy = np.array([1.0, 3.0])
-    shifted = Rows(plain.X * np.array([1, 2, 4], dtype) + 8, binary.y, None, 0)
+    shifted = Rows(as_features(X * np.array([1, 2, 4], dtype) + 8), binary.y, None, 0)
     standard = Linear(3, center=np.full(3, 8.0), scale=np.array([1.0, 2.0, 4.0]))
     l2 = L2(0.1)
     return [
@@ -139,7 +144,8 @@ def hard_examples() -> list[Example]:
     """
     plain = toy_rows(90)
     assert plain.y is not None
-    numbers = Rows(plain.X, plain.X @ np.array([1.0, -2.0, 0.5]) + plain.y, None, 0)
+    X = plain.X.toarray()
+    numbers = Rows(plain.X, X @ np.array([1.0, -2.0, 0.5]) + plain.y, None, 0)
     binary = Rows(plain.X, (plain.y == 1).astype(int), None, 0)
     two, three, l2 = np.array([0, 1]), np.array([0, 1, 2]), L2(0.1)
     return [

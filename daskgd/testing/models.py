@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.models import MLP, Linear, LinearWithScale, Model
-from daskgd.problems import prepare
+from daskgd.rows.features import prepare
 from daskgd.testing.laws import require
 
 Array = NDArray[Any]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from daskgd.engines.serial import Serial
 from daskgd.penalties import L2
-from daskgd.problems import Problem, Rows
+from daskgd.problems import Problem
 from daskgd.queries import (
     Ask,
     Curvature,
@@ -31,10 +31,11 @@ from daskgd.queries import (
     Slope,
     Survey,
 )
+from daskgd.queries.sums import Sums
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.local_gd import LocalSteps
-from daskgd.sums import Sums
 from daskgd.testing.laws import ArraySource, close, examples, require, same, take
-from daskgd.training import digest
+from daskgd.training.journal import digest
 
 Array = NDArray[Any]
 
@@ -48,7 +49,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (Slope(w), problem, rows)]
         out += [(Score(w), problem, rows), (Survey(classification=problem.labels is not None), None, rows)]
         if problem.loss.kind == "regression":
-            centre = rows.X.mean(axis=0)
+            centre = rows.X.toarray().mean(axis=0)
             W = rng.standard_normal((3, problem.model.outputs))
             residuals = Residuals(W, centre, rng.standard_normal(problem.model.outputs))
             out += [(SecondMoments(), None, rows), (residuals, None, rows)]

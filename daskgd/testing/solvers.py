@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from daskgd.engines.serial import Serial
-from daskgd.problems import Problem, Rows, Shape, prepare
+from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient
+from daskgd.rows.features import prepare
+from daskgd.rows.layout import Shape
+from daskgd.rows.tiles import Rows
 from daskgd.solvers import (
     ADMM,
     FISTA,
@@ -32,7 +35,9 @@ from daskgd.solvers import (
 )
 from daskgd.solvers.base import Aside
 from daskgd.testing.laws import ArraySource, Example, examples, hard_examples, require, same, start
-from daskgd.training import Fit, Journal, Meter, ReplayError, Result, Stop, aside, digest, loop, together
+from daskgd.training.journal import Journal, ReplayError, digest
+from daskgd.training.loop import Fit, Meter, Result, Stop, loop
+from daskgd.training.together import aside, together
 
 Array = NDArray[Any]
 
@@ -125,7 +130,7 @@ def reference(problem: Problem, rows: Rows) -> tuple[float, Array]:
     """The minimum ``(f, w)`` of a problem with a smooth loss, found with scipy in float64.
 
     From a formula of its own."""
-    X, model = prepare(rows.X, np.dtype(float)), problem.linear
+    X, model = prepare(rows.X.toarray(), np.dtype(float)), problem.linear
     X = (X - (0 if model.center is None else model.center)) / (1 if model.scale is None else model.scale)
     y = rows.y if problem.labels is None else np.searchsorted(problem.labels, np.asarray(rows.y))
     s = np.ones(len(X)) if rows.sample_weight is None else rows.sample_weight

@@ -1,0 +1,505 @@
+"""Datasets: aligned features, targets and weights, lazily; views of their rows; and what users may pass.
+
+A :class:`Dataset` is columns (X, y, sample_weight) of equal length that can be read by rows, with a layout
+of blocks and partitions that depends on nothing but the data and two settings. Knows dask arrays and the
+store; no solvers, no engines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.utils import format_bytes, parse_bytes
+from numpy.typing import NDArray
+
+from daskgd._compat.dask import meta_of
+from daskgd.config import setting
+from daskgd.data.columns import ColumnLike, ColumnSource, LazyColumn, MemoryColumn, Selection
+from daskgd.rows.layout import Layout
+from daskgd.storage.checksums import StoreError
+from daskgd.storage.commit import verify_store
+from daskgd.storage.opening import NAMES, open_store
+from daskgd.storage.reading import Column
+from daskgd.storage.redaction import redacted
+
+Array = NDArray[Any]
+
+# -- the dataset --------------------------------------------------------------------------------
+
+
+class Dataset:
+    """Features, targets and weights of equal length, out of core.
+
+    Made by :func:`open_dataset`; estimators make one of whatever arrays they are given.
+
+    Parameters
+    ----------
+    X : column ``(n, p)``
+    y : column ``(n,)`` or ``(n, k)``, optional
+    sample_weight : column ``(n,)``, optional
+    feature_names : sequence of str, optional
+    classes : array, optional
+        Labels for which y holds codes 0..k-1.
+    path, fingerprint, codec : str, optional
+        Where it is stored, its checksum, and how it is compressed.
+    storage_options : dict, optional
+        With which `path` was opened, if it is a URL. They are shown nowhere, nor is what a URL holds of
+        passwords and signatures.
+    block_bytes, partition_bytes : int or str, optional
+        Least bytes of a block and most of a partition, decoded; by default from dask.config.
+    """
+
+    def __init__(
+        self,
+        X: ColumnLike,
+        y: ColumnLike | None = None,
+        sample_weight: ColumnLike | None = None,
+        *,
+        feature_names: Sequence[str] | None = None,
+        classes: Array | None = None,
+        path: str | None = None,
+        fingerprint: str | None = None,
+        codec: str | None = None,
+        storage_options: dict[str, Any] | None = None,
+        block_bytes: int | str | None = None,
+        partition_bytes: int | str | None = None,
+        selections: tuple[Selection, ...] = (),
+        extra_sweeps: int = 0,
+        layout: Layout | None = None,
+    ) -> None:
+        _check_columns(X, y, sample_weight)
+        self._columns = (X, y, sample_weight)
+        self.feature_names = None if feature_names is None else tuple(feature_names)
+        self.classes = classes
+        self.path = path
+        self.fingerprint = fingerprint
+        self.codec = codec
+        self.storage_options = storage_options
+        self.block_bytes = _size(block_bytes, "block-bytes")
+        self.partition_bytes = _size(partition_bytes, "partition-bytes")
+        self.selections = selections
+        self.extra_sweeps = extra_sweeps
+        self.layout = layout or _layout(X, self.block_bytes, self.partition_bytes)
+
+    # -- what it holds ------------------------------------------------------------------------
+
+    @property
+    def source(self) -> ColumnSource:
+        """What engines read from."""
+        return ColumnSource(self.layout, *self._columns, self.selections, int(setting("retries")))
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Number of rows (of a split: those that it selects)."""
+        return int(sum(self._chunk_lengths)) if self.selections else self.layout.n_rows
+
+    @property
+    def n_features(self) -> int:
+        return self._columns[0].shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns, decoded: what one sweep reads."""
+        return sum(int(np.prod(c.shape)) * c.dtype.itemsize for c in self._columns if c is not None)
+
+    @property
+    def X(self) -> da.Array:
+        """The features as a dask array ``(n, p)``."""
+        return self._array(0)
+
+    @property
+    def y(self) -> da.Array | None:
+        """The target as a dask array, codes where there are `classes`; None if there is none."""
+        return None if self._columns[1] is None else self._array(1)
+
+    @property
+    def sample_weight(self) -> da.Array | None:
+        """The weights as a dask array ``(n,)``, or None."""
+        return None if self._columns[2] is None else self._array(2)
+
+    @cached_property
+    def _chunk_lengths(self) -> tuple[int, ...]:
+        """Selected rows in each block."""
+        layout, out = self.layout, []
+        for block in range(layout.n_blocks):
+            start, stop = layout.rows(block, block + 1)
+            out.append(int(np.logical_and.reduce([s.mask(start, stop) for s in self.selections]).sum()))
+        return tuple(out)
+
+    def _array(self, which: int) -> da.Array:
+        column = self._columns[which]
+        assert column is not None
+        chunks = (self.layout.block_rows, *column.shape[1:])
+        if isinstance(column, LazyColumn):
+            array = column.array.rechunk(chunks)
+        elif isinstance(column, Column):
+            array = self._reads(NAMES[which], column, chunks)
+        elif isinstance(column, MemoryColumn):
+            array = da.from_array(column.array, chunks=chunks)
+        else:
+            raise RuntimeError("pieces live for one fit only; this is a defect in daskgd")
+        if not self.selections:
+            return array
+        return array.map_blocks(
+            _select,
+            selections=self.selections,
+            dtype=array.dtype,
+            chunks=(self._chunk_lengths, *array.chunks[1:]),
+            meta=meta_of(array),
+        )
+
+    def _reads(self, name: str, column: Column, chunks: tuple[int, ...]) -> da.Array:
+        # By the column, not by zarr, which reads a lost chunk as data. The fingerprint is in the name, lest
+        # a cluster that still holds rows of a dataset give them for those of the one written in its place.
+        return da.from_array(
+            column,
+            chunks=chunks,
+            name=f"{name}-{tokenize(column, self.fingerprint, chunks)}",
+            fancy=False,
+            meta=np.empty((0,) * column.ndim, column.dtype),
+        )
+
+    # -- views --------------------------------------------------------------------------------
+
+    def train_test_split(
+        self, test_size: float = 0.25, random_state: int | None = None
+    ) -> tuple[Dataset, Dataset]:
+        """Two views, without a copy: each row goes to the test view with probability `test_size`.
+
+        Which rows is a function of (random_state, row number) alone: the same every time, on any
+        machine, whatever the chunks. Splitting a view splits its rows further.
+
+        Parameters
+        ----------
+        test_size : float in (0, 1)
+            Expected share of the rows.
+        random_state : int, optional
+            None is 0, so that results repeat.
+
+        Returns
+        -------
+        (train, test) : Dataset
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> train, test = daskgd.as_dataset(np.zeros((1000, 2))).train_test_split(0.2, random_state=1)
+        >>> train.n_rows + test.n_rows, 150 < test.n_rows < 250
+        (1000, True)
+        """
+        if not isinstance(test_size, float | np.floating) or not 0 < test_size < 1:
+            raise ValueError(
+                f"train_test_split: expected test_size as a share in (0, 1), got {test_size!r}; rows are "
+                "chosen by a hash of their number, so that a share is expected, not a count"
+            )
+        seed = 0 if random_state is None else random_state
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+            raise ValueError(
+                f"train_test_split: expected random_state None or a whole number >= 0, got {seed!r}"
+            )
+        depth = len(self.selections)
+        test = Selection(int(seed), 0.0, float(test_size), depth)
+        train = Selection(int(seed), float(test_size), 1.0, depth)
+        return self._with(selections=(*self.selections, train)), self._with(
+            selections=(*self.selections, test)
+        )
+
+    def _with(
+        self, columns: tuple[ColumnLike, ColumnLike | None, ColumnLike | None] | None = None, **changes: Any
+    ) -> Dataset:
+        settings: dict[str, Any] = {
+            "feature_names": self.feature_names,
+            "classes": self.classes,
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "codec": self.codec,
+            "storage_options": self.storage_options,
+            "block_bytes": self.block_bytes,
+            "partition_bytes": self.partition_bytes,
+            "selections": self.selections,
+            "extra_sweeps": self.extra_sweeps,
+        }
+        return Dataset(*(columns or self._columns), **{**settings, **changes})
+
+    # -- what is stored -----------------------------------------------------------------------
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read every stored chunk, on a few threads, and compare all checksums with those that were written.
+
+        Of a split, all rows that are stored are verified, whichever it selects.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called as ``progress(done, total)`` after each chunk; chunks of all arrays count.
+
+        Raises
+        ------
+        daskgd.ChunkError
+            The first chunk that is missing, truncated or altered, with its array and rows.
+        daskgd.StoreError
+            Every chunk is sound, but not all of them are those that were written, or not those of the
+            dataset that was opened.
+        ValueError
+            The dataset is not stored.
+
+        Examples
+        --------
+        >>> import daskgd, tempfile
+        >>> path = tempfile.mkdtemp() + "/ones.zarr"
+        >>> daskgd.write_dataset(path, np.ones((100, 3)), chunk_bytes=1200)
+        >>> daskgd.open_dataset(path).verify(lambda done, total: print(f"{done}/{total}"))
+        1/2
+        2/2
+        """
+        if self.path is None:
+            raise ValueError(
+                "verify: expected a stored dataset, got one of arrays; write it with daskgd.write_dataset "
+                "and open it with daskgd.open_dataset"
+            )
+        self.check_unchanged()
+        verify_store(self.path, progress, storage_options=self.storage_options)
+
+    def check_unchanged(self) -> None:
+        """Raise StoreError if another dataset lies at `path` by now: rows read since may be those of either.
+
+        Only metadata are read, and the chunks listed. Nothing to check where rows are not stored, or daskgd
+        did not write them.
+        """
+        if self.path is None:
+            return
+        there = open_store(self.path, storage_options=self.storage_options).fingerprint
+        if there != self.fingerprint:
+            raise StoreError(
+                f"{self.path}: expected fingerprint {self.fingerprint}, got {there}: it was written again "
+                "after it was opened; open it again"
+            )
+
+    def identity(self) -> dict[str, str]:
+        """What tells this data from other data: its columns, its blocks, and which rows are selected.
+
+        A stored dataset is known by its fingerprint, arrays in memory by a digest of their content, lazy
+        dask arrays by their names, and zarr arrays that daskgd did not write by their metadata alone.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> a, b = (daskgd.as_dataset(np.full((2, 2), i)).identity() for i in (0, 1))
+        >>> sorted(name for name in a if a[name] != b[name])
+        ['X']
+        """
+        out = {"rows": f"{self.layout.n_rows} x {self.n_features}"}
+        for name, column in zip(NAMES, self._columns, strict=True):
+            if column is not None:
+                out[name] = self._column_identity(name, column)
+        layout = self.layout
+        out["blocks"] = f"{layout.block_rows} rows, {layout.partition_blocks} blocks a partition"
+        if self.selections:
+            out["selection"] = "; ".join(map(str, self.selections))
+        return out
+
+    def _column_identity(self, name: str, column: ColumnLike) -> str:
+        if isinstance(column, Column):
+            mine = self.path is not None and column.path == f"{self.path}/{name}"
+            return f"fingerprint {self.fingerprint}" if mine and self.fingerprint else column.digest()
+        if isinstance(column, LazyColumn):
+            return f"{column.array.name}"
+        assert isinstance(column, MemoryColumn)
+        values = column.array
+        if values.dtype == object:
+            values = values.astype(str)
+        sha = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
+        sha.update(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+        return f"digest {sha.hexdigest()[:16]}"
+
+    # -- what it says of itself -----------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """Facts about the dataset: sizes in rows and bytes, types, blocks, storage.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> daskgd.as_dataset(np.zeros((10, 3), dtype="float32")).info()["nbytes"]
+        120
+        """
+        X, y, s = self._columns
+        layout = self.layout
+        facts: dict[str, Any] = {
+            "path": None if self.path is None else redacted(self.path),
+            "n_rows": self.n_rows,
+            "n_features": self.n_features,
+            "dtype": str(X.dtype),
+            "y": None if y is None else f"{y.dtype} {y.shape}",
+            "sample_weight": None if s is None else str(s.dtype),
+            "classes": None if self.classes is None else [str(c) for c in self.classes],
+            "nbytes": self.nbytes,
+            "block_rows": layout.block_rows,
+            "n_blocks": layout.n_blocks,
+            "n_partitions": layout.n_partitions,
+            "codec": self.codec,
+            "fingerprint": self.fingerprint,
+        }
+        if isinstance(X, Column):
+            facts["chunk_rows"] = X.chunk_rows
+            facts["reader"] = X.reader
+        if self.selections:
+            facts["selected_from"] = layout.n_rows
+        return facts
+
+    def __repr__(self) -> str:
+        X, y, s = self._columns
+        blocks = self.layout.n_blocks
+        parts = [
+            f"{self.n_rows:,} rows x {self.n_features} features of {X.dtype}",
+            f"{format_bytes(self.nbytes)} in {blocks:,} block{'s' if blocks > 1 else ''}",
+        ]
+        if y is not None:
+            parts.append(f"y {y.dtype}" + ("" if len(y.shape) == 1 else f" x {y.shape[1]}"))
+        if self.classes is not None:
+            parts.append(f"{len(self.classes)} classes")
+        if s is not None:
+            parts.append("weighted")
+        if self.selections:
+            parts.append(f"of {self.layout.n_rows:,} rows")
+        where = f" at {redacted(self.path)}" if self.path else ""
+        return f"<Dataset: {', '.join(parts)}{where}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(_shown(name, value))}</td></tr>"
+            for name, value in self.info().items()
+            if value is not None
+        )
+        return f"<table><caption>daskgd.Dataset</caption>{rows}</table>"
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "nbytes":
+        return str(format_bytes(value))
+    if isinstance(value, list):
+        return ", ".join(map(str, value[:10])) + (", ..." if len(value) > 10 else "")
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _select(block: Array, selections: tuple[Selection, ...], block_info: Any = None) -> Array:
+    if not block_info:
+        return block[:0]
+    start, stop = block_info[0]["array-location"][0]
+    return block[np.logical_and.reduce([s.mask(start, stop) for s in selections])]
+
+
+def _size(value: int | str | None, name: str) -> int:
+    if value is None:
+        return int(setting(name))
+    size = int(parse_bytes(value))
+    if size < 1:
+        raise ValueError(f"{name.replace('-', '_')}: expected at least 1 byte, got {value!r}")
+    return size
+
+
+def _layout(X: ColumnLike, block_bytes: int, partition_bytes: int) -> Layout:
+    """Blocks: whole chunks of at least `block_bytes`; partitions: 2**j blocks within `partition_bytes`."""
+    row_bytes = max(X.shape[1] * X.dtype.itemsize, 1)
+    chunks = max(1, -(-block_bytes // (X.chunk_rows * row_bytes)))
+    block_rows = min(chunks * X.chunk_rows, X.shape[0])
+    fit = max(1, partition_bytes // (block_rows * row_bytes))
+    return Layout(X.shape[0], block_rows, 1 << (fit.bit_length() - 1))
+
+
+def _check_columns(X: ColumnLike, y: ColumnLike | None, s: ColumnLike | None) -> None:
+    if len(X.shape) != 2:
+        raise ValueError(
+            f"Expected 2D array, got {len(X.shape)}D array instead. X: expected shape (n, p), got {X.shape}; "
+            "Reshape your data with X.reshape(-1, 1) if it is a single feature"
+        )
+    n, p = X.shape
+    if n == 0 or p == 0:
+        what = "sample" if n == 0 else "feature"
+        raise ValueError(
+            f"X: expected at least one row and one feature, got shape {X.shape}: 0 {what}(s) "
+            f"(shape={X.shape}) while a minimum of 1 is required."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X: expected real numbers or bool, got dtype {X.dtype}; convert or encode it first")
+    for name, column, dims in (("y", y, (1, 2)), ("sample_weight", s, (1,))):
+        if column is None:
+            continue
+        if len(column.shape) not in dims:
+            raise ValueError(
+                f"{name}: expected shape (n,){' or (n, k)' if 2 in dims else ''}, got {column.shape}"
+            )
+        if column.shape[0] != n:
+            raise ValueError(
+                f"{name}: expected {n} rows, as X has, got {column.shape[0]}: inconsistent numbers of samples"
+            )
+    if s is not None and s.dtype.kind not in "fiub":
+        raise ValueError(f"sample_weight: expected numbers, got dtype {s.dtype}")
+    if y is not None and y.dtype.kind == "c":
+        raise ValueError("y: Complex data not supported; expected real numbers or labels")
+
+
+# -- opening ------------------------------------------------------------------------
+
+
+def open_dataset(
+    path: str | os.PathLike[str],
+    *,
+    block_bytes: int | str | None = None,
+    partition_bytes: int | str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Dataset:
+    """Open a dataset in zarr: only its metadata is read.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        A directory, or a URL that fsspec knows, with `storage_options`. A zarr group that daskgd did not
+        write is taken as it is; a warning is logged where chunks are not stored and read as a number.
+    block_bytes, partition_bytes : int or str, optional
+        Least bytes of a block, the unit of reading and merging, and most bytes of a partition, the unit of
+        local training; decoded. Results depend on them, to rounding for the first. Default: dask.config's
+        ``daskgd.block-bytes`` and ``daskgd.partition-bytes``.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    daskgd.StoreError
+        If the path holds no dataset, or one that is half-written or altered, or that cannot be opened.
+    ValueError
+        If X has no rows or no columns, or numbers of a kind that is not known.
+
+    Examples
+    --------
+    >>> import daskgd, tempfile
+    >>> path = tempfile.mkdtemp() + "/ones.zarr"
+    >>> daskgd.write_dataset(path, np.ones((100, 3)), np.arange(100) % 2)
+    >>> daskgd.open_dataset(path).n_rows
+    100
+    """
+    stored = open_store(path, storage_options=storage_options)
+    return Dataset(
+        stored.X,
+        stored.y,
+        stored.sample_weight,
+        feature_names=stored.feature_names,
+        classes=stored.classes,
+        path=stored.path,
+        fingerprint=stored.fingerprint,
+        codec=stored.codec,
+        storage_options=storage_options,
+        block_bytes=block_bytes,
+        partition_bytes=partition_bytes,
+    )

@@ -1,0 +1,233 @@
+"""Which blocks stay in memory between sweeps, and at which worker: a fixed set, up to a budget.
+
+Least recently used would be the wrong policy for scans that start over: it drops each block just before it is
+needed. Here every worker keeps what it kept as long as it lives and has the room; blocks of lost workers, and
+the share of new ones, are assigned afresh, and read once more. What is not kept anywhere is streamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import distributed
+import psutil
+from dask.utils import format_bytes, parse_bytes
+
+from daskgd.engines.cluster import HERE
+from daskgd.engines.worker_cache import Runs, Shelf
+from daskgd.engines.worker_memory import BARE, Worker, workers_of
+
+Memory = str | float | int
+"""A budget: "auto", a share of each worker's memory limit (a float from 0 to 1), or bytes in all (an int, or
+"2 GB"); 0 keeps nothing."""
+
+SAFE = 0.6
+"""Share of a worker's limit that its process may fill: at 0.7 dask begins to spill, at 0.8 it pauses."""
+
+
+def is_memory(value: Any) -> bool:
+    """Whether it is a budget."""
+    if isinstance(value, str):
+        try:
+            return value == "auto" or (value[-1:].isalpha() and parse_bytes(value) >= 0)
+        except ValueError:
+            return False
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    number = float(value)
+    return 0 <= number <= 1 or (number > 1 and number.is_integer())
+
+
+# -- how much -----------------------------------------------------------------------------------
+
+
+def reserve(block_bytes: int, threads: int) -> int:
+    """Bytes that a process needs beside what it keeps: itself, and for each thread two blocks with what they
+    are decoded from, its sums, and what they leave between them."""
+    return BARE + (32 << 20) + threads * (4 * block_bytes + (8 << 20))
+
+
+def budgets(client: distributed.Client | None, memory: Memory, block_bytes: int) -> dict[str, int]:
+    """Bytes that each home may keep.
+
+    Raises ValueError if `memory` asks for more than can be kept without a worker ever spilling.
+    """
+    workers = workers_of(client) if client is not None else {HERE: _this_machine()}
+    room = {
+        home: max(int(SAFE * w.limit) - w.managed - reserve(block_bytes, w.threads), 0)
+        for home, w in workers.items()
+    }
+    if memory == "auto" or not room:
+        return room
+    if isinstance(memory, Real) and not isinstance(memory, Integral) and 0 < memory <= 1:
+        asked = {home: int(memory * w.limit) for home, w in workers.items()}
+    else:
+        total, most = int(parse_bytes(memory)), max(sum(room.values()), 1)
+        asked = {home: -(-total * r // most) for home, r in room.items()} if total <= most else {"": total}
+    if any(asked[home] > room.get(home, 0) for home in asked):
+        share = min(room[home] / max(w.limit, 1) for home, w in workers.items())
+        raise ValueError(
+            f"memory={memory!r}: expected at most {format_bytes(sum(room.values()))} in all, or a share of "
+            f"{share:.2f}: beyond {SAFE:.0%} of its limit, less what a sweep needs, a worker would "
+            'spill. Take memory="auto", or give the workers more'
+        )
+    return asked
+
+
+def _this_machine() -> Worker:
+    memory = psutil.virtual_memory()
+    mine = psutil.Process().memory_info().rss
+    return Worker(limit=int(memory.available + mine), managed=max(mine - BARE, 0), threads=1)
+
+
+# -- where --------------------------------------------------------------------------------------
+
+
+def settle(n: int, workers: Mapping[str, tuple[int, int]], before: Mapping[str, Runs]) -> dict[str, Runs]:
+    """Which of `n` blocks each worker keeps, of workers with ``(threads, most blocks)``.
+
+    None keeps more than its share by threads; each keeps what it had `before`, as far as that goes; what
+    nobody has is given out in order.
+
+    >>> settle(10, {"a": (1, 9), "b": (1, 3)}, {})
+    {'a': ((0, 5),), 'b': ((5, 8),)}
+    >>> settle(10, {"b": (1, 9), "c": (1, 9)}, {'a': ((0, 5),), 'b': ((5, 8),)})
+    {'b': ((0, 2), (5, 8)), 'c': ((2, 5), (8, 10))}
+    """
+    threads = sum(t for t, _ in workers.values())
+    most = {home: min(room, -(-n * t // threads)) for home, (t, room) in workers.items()}
+    kept = {home: take(before.get(home, ()), most[home])[0] for home in workers}
+    free = without(n, kept.values())
+    for home, runs in kept.items():
+        new, free = take(free, most[home] - length(runs))
+        kept[home] = tidy((*runs, *new))
+    return kept
+
+
+def length(runs: Runs) -> int:
+    """Number of blocks."""
+    return sum(hi - lo for lo, hi in runs)
+
+
+def take(runs: Runs, n: int) -> tuple[Runs, Runs]:
+    """The first `n` blocks of `runs`, and the others."""
+    first: list[tuple[int, int]] = []
+    rest: list[tuple[int, int]] = []
+    for lo, hi in runs:
+        cut = min(hi, lo + n)
+        n -= cut - lo
+        first += [(lo, cut)] if lo < cut else []
+        rest += [(cut, hi)] if cut < hi else []
+    return tuple(first), tuple(rest)
+
+
+def slices(runs: Runs, parts: int) -> list[Runs]:
+    """`runs` cut into at most `parts` about equal lots, in order.
+
+    >>> slices(((0, 3), (5, 7)), 2)
+    [((0, 3),), ((5, 7),)]
+    """
+    out, left = [], length(runs)
+    for part in range(min(parts, left), 0, -1):
+        lot, runs = take(runs, -(-left // part))
+        left -= length(lot)
+        out.append(lot)
+    return out
+
+
+def without(n: int, kept: Any) -> Runs:
+    """The runs of `n` blocks that nobody keeps."""
+    free, at = [], 0
+    for lo, hi in sorted(run for runs in kept for run in runs):
+        free += [(at, lo)] if at < lo else []
+        at = hi
+    return tuple(free + ([(at, n)] if at < n else []))
+
+
+def tidy(runs: Sequence[tuple[int, int]]) -> Runs:
+    """In order, and joined where they touch."""
+    out: list[tuple[int, int]] = []
+    for lo, hi in sorted(runs):
+        if out and out[-1][1] == lo:
+            out[-1] = (out[-1][0], hi)
+        else:
+            out.append((lo, hi))
+    return tuple(out)
+
+
+# -- while a fit runs ---------------------------------------------------------------------------
+
+
+class Residents:
+    """The shelves of one fit, which follow the workers.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        None keeps rows in this process.
+    token : str
+        Names the fit.
+    n_units, unit_blocks : int
+        What is kept or not, as a whole: units of so many blocks, of which the last may be shorter.
+    block_bytes : int
+        Decoded bytes of a block, all columns.
+    memory : Memory
+    """
+
+    def __init__(
+        self,
+        client: distributed.Client | None,
+        token: str,
+        n_blocks: int,
+        block_bytes: int,
+        memory: Memory,
+        unit_blocks: int = 1,
+    ) -> None:
+        self.client, self.token, self.memory = client, token, memory
+        self.n_blocks, self.block_bytes, self.unit_blocks = n_blocks, block_bytes, unit_blocks
+        self.runs: dict[str, Runs] = {}
+        self._threads: dict[str, int] = {}
+        self.shelves: dict[str, Any] = {}
+        self._version = 0
+
+    def settled(self, threads: Mapping[str, int]) -> dict[str, Runs]:
+        """Runs of blocks by home, for workers with so many threads each; shelves move when these change."""
+        if dict(threads) == self._threads:
+            return self.runs
+        first = not self._threads
+        self._threads = dict(threads)
+        room = self._budgets(first)
+        unit = self.unit_blocks
+        most = {home: (n, room.get(home, 0) // (unit * self.block_bytes)) for home, n in threads.items() if n}
+        before = {home: tuple((lo // unit, -(-hi // unit)) for lo, hi in r) for home, r in self.runs.items()}
+        units = settle(-(-self.n_blocks // unit), most, before) if most else {}
+        self.runs = {
+            home: tuple((lo * unit, min(hi * unit, self.n_blocks)) for lo, hi in r)
+            for home, r in units.items()
+            if r
+        }
+        self._version += 1
+        self.shelves = {home: self._shelf(i, home, runs) for i, (home, runs) in enumerate(self.runs.items())}
+        return self.runs
+
+    def _budgets(self, first: bool) -> dict[str, int]:
+        try:
+            return budgets(self.client, self.memory, self.block_bytes)
+        except ValueError:
+            if first:
+                raise
+            return budgets(self.client, "auto", self.block_bytes)  # workers left: what there is now
+
+    def _shelf(self, i: int, home: str, runs: Runs) -> Any:
+        older = self.shelves.get(home)
+        if self.client is None:
+            return Shelf(self.token, home, runs, older)
+        key = (f"daskgd-shelf-{self.token}", self._version, i)
+        return self.client.submit(Shelf, self.token, home, runs, older, workers=[home], key=key, pure=False)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.shelves = {}
+        self.runs = {}

@@ -1,0 +1,130 @@
+"""TODO engines.select."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import dask
+import distributed
+
+from daskgd._compat.dask import configured_scheduler
+from daskgd.config import setting
+from daskgd.data.dataset import Dataset
+from daskgd.engines.base import (
+    Engine,
+)
+from daskgd.engines.cache_manager import Memory as Budget
+from daskgd.engines.cluster import HERE, Cluster, n_threads, reaching
+from daskgd.engines.graph import Graph
+from daskgd.engines.placement import placed
+from daskgd.engines.preflight import check_processes
+from daskgd.engines.serial import Serial
+from daskgd.engines.worker_cache import Kept
+from daskgd.rows.tiles import BlockSource
+from daskgd.storage.buffer_pool import forget
+
+Choice = str | Callable[[Dataset], Engine] | None
+
+
+def check_engine(engine: Choice) -> None:
+    """Raise ValueError unless `engine` is one of the choices of :func:`opened`."""
+    if not (engine is None or engine in ("serial", "threads", "distributed") or callable(engine)):
+        raise ValueError(
+            'engine: expected None, "serial", "threads", "distributed" or a callable that makes an engine '
+            f"of a Dataset, got {engine!r}"
+        )
+
+
+def scheduler_of(engine: Choice) -> Any:
+    """The client, or the scheduler of dask on this machine, that a choice of engine comes to."""
+    check_engine(engine)
+    if engine not in (None, "distributed"):
+        return dask.threaded.get
+    try:
+        found = configured_scheduler()
+    except RuntimeError as error:
+        raise ValueError(
+            f"dask.config's scheduler is {dask.config.get('scheduler')!r}, but there is no current client "
+            "(Dask leaves the setting behind where a client is closed while another is open); make a client "
+            "with distributed.Client(...), or take it back with dask.config.set(scheduler=None)"
+        ) from error
+    if engine == "distributed" and not isinstance(found, distributed.Client):
+        with suppress(ValueError):  # whatever dask.config's scheduler says
+            found = distributed.default_client()
+    if isinstance(found, distributed.Client):
+        return found
+    if engine == "distributed":
+        raise ValueError(
+            'engine="distributed": expected a current client, found none; '
+            "make one with distributed.Client(...)"
+        )
+    return found or dask.threaded.get
+
+
+@contextmanager
+def opened(
+    dataset: Dataset,
+    engine: Choice = None,
+    *,
+    whole_partitions: bool = False,
+    bulk: int = 0,
+    memory: Budget = 0,
+) -> Iterator[tuple[Engine, Dataset]]:
+    """An engine and the dataset it reads, its rows placed; everything is given back at the end.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    engine : None, "serial", "threads", "distributed" or callable
+        None takes what ``dask.config``'s scheduler says, else the current client, else threads.
+        "distributed" takes the current client. A callable makes an engine of a placed Dataset.
+    whole_partitions : bool
+        Whether a solver will need whole partitions in memory.
+    bulk : int
+        Bytes of rows that a sweep will return.
+    memory : "auto", float or int
+        Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
+    """
+    get = scheduler_of(engine)
+    client = get if isinstance(get, distributed.Client) else None
+    with ExitStack() as stack:
+        if client is None:
+            stack.callback(forget)
+        with reaching(client):
+            threads = max(_threads_ready(client), 1)
+            tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads
+            ready = stack.enter_context(
+                placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk)
+            )
+        if engine == "serial":
+            yield Serial(_kept_here(ready, memory, whole_partitions), ready.nbytes), ready
+        elif callable(engine):
+            yield engine(ready), ready
+        else:
+            graph = Graph(ready, get, memory=memory, whole_partitions=whole_partitions)
+            try:
+                yield graph, ready
+            finally:
+                graph.close()
+
+
+def _threads_ready(client: distributed.Client | None) -> int:
+    """Threads that will compute; those of a cluster once there are any that can."""
+    if client is None:
+        return n_threads(None)
+    cluster = Cluster(client)
+    threads = cluster.threads()
+    check_processes(cluster, threads)
+    return sum(threads.values())
+
+
+def _kept_here(dataset: Dataset, memory: Budget, whole_partitions: bool) -> BlockSource:
+    """The source of a dataset, which keeps rows in this process."""
+    graph = Graph(dataset, dask.threaded.get, memory=memory, whole_partitions=whole_partitions)
+    if graph.residents is None:
+        return dataset.source
+    graph.residents.settled({HERE: 1})
+    on = graph.residents.shelves.get(HERE)
+    return dataset.source if on is None else Kept(dataset.source, on)

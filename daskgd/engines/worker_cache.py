@@ -1,0 +1,161 @@
+"""How a task gets its blocks: from a shelf in its process, from the store, or from the store ahead of time.
+
+A :class:`Shelf` keeps the rows of some blocks between the sweeps of one fit. It is the result of a task, so
+that it lives as long as the fit holds its future and goes with its worker; to dask it weighs nothing, and
+moved or spilled it arrives empty, as whatever is not on a shelf is read again. Which blocks go where is
+decided in :mod:`daskgd.engines.cache_manager`; nothing here changes an answer. Knows no dask and no zarr.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.rows.layout import Layout
+from daskgd.rows.tiles import BlockSource, Rows
+
+Array = NDArray[Any]
+
+Runs = tuple[tuple[int, int], ...]
+"""Runs of blocks ``(lo, hi)``, hi excluded, in order and apart."""
+
+_shelves: WeakValueDictionary[tuple[str, str], Shelf] = WeakValueDictionary()
+
+
+class Shelf:
+    """The rows of the blocks of `runs`, once they have been read, for the fit `token` at the worker `home`.
+
+    It takes over what an `older` shelf of the fit has of them.
+    """
+
+    def __init__(self, token: str, home: str, runs: Runs, older: Shelf | None = None) -> None:
+        self.runs = runs
+        self.rows: dict[int, Rows] = {}
+        if older is not None:
+            self.rows = {block: rows for block, rows in older.rows.copy().items() if block in self}
+        _shelves[token, home] = self
+
+    def __contains__(self, block: int) -> bool:
+        return any(lo <= block < hi for lo, hi in self.runs)
+
+    def put(self, block: int, rows: Rows) -> None:
+        """Keep a copy in pages of its own, which go back to the system at once when the shelf does."""
+        self.rows[block] = in_pages(rows)
+
+    def __reduce__(self) -> Any:
+        return Shelf.nothing, ()
+
+    @staticmethod
+    def nothing() -> None:
+        """What a shelf is elsewhere."""
+        return None
+
+
+def shelf(token: str, home: str) -> Shelf | None:
+    """The shelf of a fit at a worker, if that is in this process."""
+    return _shelves.get((token, home))
+
+
+def in_pages(rows: Rows) -> Rows:
+    """A copy in one mapping of memory, read-only; of the allocator's memory, kept blocks would leave holes
+    where the next ones do not fit."""
+    names = [name for name in ("y", "sample_weight", "kept") if getattr(rows, name) is not None]
+    columns = [np.ascontiguousarray(c) for c in (*rows.X.arrays, *(getattr(rows, name) for name in names))]
+    starts = np.cumsum([0, *[-(-c.nbytes // 64) * 64 for c in columns]])
+    size = max(int(starts[-1]), 1)
+    if hasattr(mmap, "MAP_PRIVATE"):
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        pages = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    copies: list[Array] = []
+    for column, start in zip(columns, starts.tolist(), strict=False):
+        copy = np.frombuffer(pages, column.dtype, column.size, start).reshape(column.shape)
+        copy[...] = column
+        copy.flags.writeable = False
+        copies.append(copy)
+    n = len(rows.X.arrays)
+    others: dict[str, Any] = dict(zip(names, copies[n:], strict=True))
+    return replace(rows, X=rows.X.with_arrays(tuple(copies[:n])), **others)
+
+
+class Kept:
+    """A source that looks on a shelf first, and puts there what belongs there."""
+
+    def __init__(self, source: BlockSource, on: Shelf) -> None:
+        self.source, self.shelf = source, on
+
+    @property
+    def layout(self) -> Layout:
+        return self.source.layout
+
+    def read(self, start: int, stop: int) -> Rows:
+        block = start // self.layout.block_rows
+        rows = self.shelf.rows.get(block)
+        if rows is None:
+            rows = self.source.read(start, stop)
+            if block in self.shelf:
+                self.shelf.put(block, rows)
+        return rows
+
+
+WAITS = 0.3
+"""Share of the time of a read in which its thread computes, below which the store is what one waits for."""
+
+
+class ReadAhead:
+    """A source that reads the next of `blocks` while one is worked on, once two reads in a row have shown
+    that the store makes one wait: one alone may have lost its processor to somebody else. Where decoding is
+    what takes the time, a second thread would only be in the way.
+
+    Leave the context to end its thread.
+    """
+
+    def __init__(self, source: BlockSource, blocks: Sequence[int]) -> None:
+        self.source = source
+        self._next = dict(pairwise(blocks))
+        self._ahead: dict[int, Future[Rows]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._waited = False
+
+    @property
+    def layout(self) -> Layout:
+        return self.source.layout
+
+    def __enter__(self) -> ReadAhead:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def read(self, start: int, stop: int) -> Rows:
+        block = start // self.layout.block_rows
+        ahead = self._ahead.pop(block, None)
+        if ahead is not None:
+            rows = ahead.result()
+        else:
+            began, computed = time.perf_counter(), time.thread_time()
+            rows = self.source.read(start, stop)
+            waited, computed = time.perf_counter() - began, time.thread_time() - computed
+            before, self._waited = self._waited, waited > 2e-3 and computed < WAITS * waited
+            if self._pool is None and before and self._waited:
+                self._pool = ThreadPoolExecutor(1, "daskgd-read-ahead")
+        following = self._next.get(block)
+        if self._pool is not None and following is not None and following not in self._ahead:
+            self._ahead[following] = self._pool.submit(
+                self.source.read, *self.layout.rows(following, following + 1)
+            )
+        return rows

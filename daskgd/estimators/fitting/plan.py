@@ -1,0 +1,423 @@
+"""What a fit will cost, told before it.
+
+A :class:`Plan` follows the policies of the engines without submitting a sweep; all that it reads is a few
+blocks, to see how fast that goes.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import dask
+import distributed
+import numpy as np
+from dask.utils import format_bytes
+
+from daskgd.data.columns import ColumnSource
+from daskgd.data.dataset import Dataset
+from daskgd.engines.cache_manager import Memory as Budget
+from daskgd.engines.cache_manager import Residents, length
+from daskgd.engines.cluster import HERE, threads_of
+from daskgd.engines.graph import Graph
+from daskgd.engines.placement import restless_columns
+from daskgd.engines.select import Choice, check_engine, scheduler_of
+from daskgd.engines.tasks import read_speed
+from daskgd.engines.worker_cache import Runs
+from daskgd.engines.worker_memory import Need, check_memory, free_memory, nbytes, task_room
+from daskgd.estimators.fitting.solver_choice import SolverChoice, sample_share, settled, sweeps_of
+from daskgd.losses import Loss
+from daskgd.models.base import Maker
+from daskgd.penalties import L2
+from daskgd.problems import Problem
+from daskgd.queries import Ask, Gradient, Survey
+from daskgd.rows.layout import Layout, Shape
+from daskgd.solvers import Solver
+from daskgd.storage.reading import Column
+
+WAIT = 3.0
+"""Seconds to wait for workers to say how fast they read; who is busy for longer does not count."""
+
+READ, HELD, SPOOLED = "read in place", "held in memory", "spooled to a temporary store"
+
+
+# -- where it will run --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a fit would run on now: the kind of engine, in words where, and what runs its graphs."""
+
+    kind: str
+    where: str
+    get: Any = dask.threaded.get
+    threads: dict[str, int] = field(default_factory=lambda: threads_of(None))
+
+    @property
+    def client(self) -> distributed.Client | None:
+        return self.get if isinstance(self.get, distributed.Client) else None
+
+    @property
+    def n_threads(self) -> int:
+        return sum(self.threads.values())
+
+    @classmethod
+    def of(cls, engine: Choice) -> Place:
+        """As :func:`daskgd.engines.select.opened` chooses."""
+        check_engine(engine)
+        if engine == "serial":
+            return cls("serial", "one thread of this process", threads={HERE: 1})
+        if callable(engine):
+            return cls("custom", f"the engine given, {engine!r}")
+        get = scheduler_of(engine)
+        if isinstance(get, distributed.Client):
+            threads = threads_of(get)
+            size = f"{_counted(len(threads), 'worker')}, {_counted(sum(threads.values()), 'thread')}"
+            where = f"the cluster at {get.scheduler_info()['address']}: {size}"
+            return cls("distributed", where, get, threads)
+        if get is dask.threaded.get:
+            return cls("threads", f"{_counted(sum(threads_of(None).values()), 'thread')} of this process")
+        return cls("local", f"a local scheduler of dask, {get.__module__}", get)
+
+
+class _Intended(Residents):
+    """Decides what to keep as a fit does, and keeps nothing."""
+
+    def _shelf(self, i: int, home: str, runs: Runs) -> Any:
+        return None
+
+
+def _kept_blocks(place: Place, layout: Layout, nbytes: int, memory: Budget, unit: int) -> Residents:
+    """The blocks that a fit would keep, by home."""
+    block_bytes = -(-nbytes // max(layout.n_blocks, 1))
+    residents = _Intended(place.client, "plan", layout.n_blocks, block_bytes, memory, unit)
+    residents.settled(place.threads)
+    return residents
+
+
+def _placement(dataset: Dataset, place: Place) -> str:
+    """READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.placed`."""
+    restless, hold = restless_columns(dataset, place.client)
+    if restless:
+        return HELD if hold else SPOOLED
+    return READ if any(isinstance(c, Column) for c in dataset._columns) else HELD
+
+
+# -- how fast -----------------------------------------------------------------------------------
+
+
+def _speed(dataset: Dataset, place: Place) -> float | None:
+    """Decoded bytes per second that all threads together read now; None where that cannot be told."""
+    X, y, s = (c if isinstance(c, Column) else None for c in dataset._columns)
+    if X is None or not place.threads or not place.n_threads:
+        return None
+    source, n = ColumnSource(dataset.layout, X, y, s, dataset.selections), dataset.layout.n_blocks
+    # Blocks from all over: files may be laid out, or cached, in runs.
+    some = np.random.default_rng().permutation(np.unique(np.linspace(0, n - 1, min(n, 4096), dtype=int)))
+    blocks = some.tolist()
+    if place.client is None:
+        return read_speed(source, blocks, 1 if place.get is dask.local.get_sync else place.n_threads)
+    homes = [home for home, n in place.threads.items() if n]
+    futures = [
+        place.client.submit(
+            read_speed,
+            source,
+            blocks[i % len(blocks) :: len(homes)],
+            place.threads[home],
+            workers=[home],
+            pure=False,
+            priority=10,
+        )
+        for i, home in enumerate(homes)
+    ]
+    try:
+        with suppress(TimeoutError):
+            distributed.wait(futures, timeout=WAIT)
+        # Who is busy with other work is taken to be as fast as the others.
+        threads = sum(place.threads[home] for home, f in zip(homes, futures, strict=True) if f.done())
+        speeds = place.client.gather([f for f in futures if f.done()])
+        return sum(speeds) * place.n_threads / threads if threads else None
+    finally:
+        place.client.cancel(futures)
+
+
+# -- the plan -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a fit is going to do, and about how long it will read.
+
+    Attributes
+    ----------
+    estimator : str
+    solver : Solver
+    reason : str
+        Why this solver.
+    engine : str
+        Kind of the engine that a fit would take now: "threads", "distributed", "serial", "local" (another
+        local scheduler of dask) or "custom" (a callable).
+    where : str
+        The same in words, with the numbers of workers and threads.
+    workers, threads : int
+        That compute at this moment; without a cluster 0 workers.
+    n_rows, n_features : int
+    n_blocks, block_bytes : int
+        Blocks, the unit of reading, and decoded bytes of one, all columns.
+    placement : str
+        How rows come to the tasks: "read in place", "held in memory", or "spooled to a temporary store".
+    first_spans, first_tasks : int
+        Tasks that read, and all tasks, of the first sweep, which surveys the data and brings the sample.
+    spans, tasks : int
+        The same of each later sweep that asks for a gradient (tasks with those that merge). Without a
+        scheduler 1 span and 0 tasks, with an engine of one's own 0 and 0; equal to those of the first sweep
+        where there is only one.
+    sweep_bytes : int
+        Decoded bytes of one read of the data.
+    resident_bytes, streamed_bytes : int
+        Of these, what stays in memory after the first sweep, and what each later sweep reads again.
+    task_bytes, task_room : int
+        Bytes of rows that one task holds at once, at most, and bytes that it may take: its thread's share of
+        the tightest worker's memory, less what is in use.
+    limit : int
+        Memory limit of that worker in bytes; without a cluster, the memory of this machine that is free.
+    sample_rows : int
+        Rows of the sample that the solver wants, about; all of them where it is as many as `n_rows`, 0 if
+        none.
+    sweeps : str
+        Reads of the data to expect at the default tolerance.
+    sweep_range : (int, int) or None
+        The same as numbers; None where it is no range.
+    bytes_per_second : float or None
+        Decoded, of all threads together, in a short read just now; None if nothing stored can be read.
+    seconds_per_sweep : float or None
+        To read what a later sweep streams; nothing else is counted.
+    fit_seconds : (float, float) or None
+        To read what a fit reads, from the least number of sweeps to the most.
+    """
+
+    estimator: str
+    solver: Solver
+    reason: str
+    engine: str
+    where: str
+    workers: int
+    threads: int
+    n_rows: int
+    n_features: int
+    n_blocks: int
+    block_bytes: int
+    placement: str
+    first_spans: int
+    first_tasks: int
+    spans: int
+    tasks: int
+    sweep_bytes: int
+    resident_bytes: int
+    streamed_bytes: int
+    task_bytes: int
+    task_room: int
+    limit: int
+    sample_rows: int
+    sweeps: str
+    sweep_range: tuple[int, int] | None
+    bytes_per_second: float | None
+    seconds_per_sweep: float | None
+    fit_seconds: tuple[float, float] | None
+
+    @classmethod
+    def of(
+        cls,
+        estimator: str,
+        choice: SolverChoice,
+        shape: Shape,
+        dataset: Dataset,
+        *,
+        loss: Loss,
+        model: Maker,
+        engine: Choice = None,
+        memory: Budget = 0,
+    ) -> Plan:
+        """The plan for a choice and a dataset of a shape.
+
+        Raises ValueError, as the fit would, if a task would not fit into a worker's memory or `memory` asks
+        for more than there is.
+        """
+        place, layout = Place.of(engine), dataset.layout
+        made = model(shape.n_features, _outputs(dataset, shape))
+        # The sample is asked for before the number of parameters is known.
+        whole, rides = choice.solver.needs_partitions, choice.solver.rides(shape)
+        share = sample_share(choice.solver, shape)
+        choice = settled(choice, shape, made.size)
+        solver = choice.solver
+        bulk = sum(query.bulk for query in rides)
+        check_memory(dataset, place.client, whole, bulk)
+        sweeps = sweeps_of(solver, shape, loss=loss, parameters=made.size)
+        span = _range(sweeps)
+        placement = _placement(dataset, place)
+        stored = [c for c in dataset._columns if isinstance(c, Column)]
+        keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
+        lasting = place.kind != "custom" and (
+            place.client is not None or place.get in (dask.threaded.get, dask.local.get_sync)
+        )
+        residents = None
+        if memory != 0 and sweeps != "1" and keeps and lasting:
+            unit = layout.partition_blocks if whole else 1
+            residents = _kept_blocks(place, layout, dataset.nbytes, memory, unit)
+        kept = sum(length(runs) for runs in residents.runs.values()) if residents else 0
+        from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
+        rows = min(kept * layout.block_rows, layout.n_rows)
+        streamed = round(from_store * (1 - rows / layout.n_rows))
+
+        first = [Ask(None, query) for query in (Survey(shape.classification), *rides)]
+        problem = Problem(loss, made, L2(np.ones(made.size)))
+        again = [Ask(problem, Gradient(np.ones(made.size)))]
+        first_cut, cut = (
+            _cut(dataset, place, residents, asks, partitions)
+            for asks, partitions in ((first, False), (again, whole))
+        )
+        task_bytes, task_room, limit = _task(dataset, place, whole, bulk)
+        speed = _speed(dataset, place)
+        per_sweep = fit = None
+        if speed:
+            per_sweep = streamed / speed
+            if span is not None:
+                least, most = (from_store / speed + (n - 1) * per_sweep for n in span)
+                fit = least, most
+        return cls(
+            estimator=estimator,
+            solver=solver,
+            reason=choice.reason,
+            engine=place.kind,
+            where=place.where,
+            workers=len(place.threads) if place.client is not None else 0,
+            threads=place.n_threads,
+            n_rows=shape.n_rows,
+            n_features=shape.n_features,
+            n_blocks=layout.n_blocks,
+            block_bytes=-(-dataset.nbytes // layout.n_blocks),
+            placement=placement,
+            first_spans=first_cut[0],
+            first_tasks=first_cut[1],
+            spans=first_cut[0] if sweeps == "1" else cut[0],
+            tasks=first_cut[1] if sweeps == "1" else cut[1],
+            sweep_bytes=dataset.nbytes,
+            resident_bytes=dataset.nbytes - streamed,
+            streamed_bytes=streamed,
+            task_bytes=task_bytes,
+            task_room=task_room,
+            limit=limit,
+            sample_rows=round(share * shape.n_rows),
+            sweeps=sweeps,
+            sweep_range=span,
+            bytes_per_second=speed,
+            seconds_per_sweep=per_sweep,
+            fit_seconds=fit,
+        )
+
+    def __str__(self) -> str:
+        sample = "no sample"
+        if self.sample_rows:
+            whole = self.sample_rows >= self.n_rows
+            sample = "all rows at once in memory" if whole else f"a sample of {self.sample_rows:,} rows"
+        tasks = "as the engine makes them"
+        if self.engine == "serial":
+            tasks = "none: one loop"
+        elif self.engine != "custom":
+            tasks = f"{self._graph(self.first_spans, self.first_tasks)} in the first sweep"
+            if self.sweeps != "1":
+                tasks += f", then {self._graph(self.spans, self.tasks)}"
+        if self.placement == READ:
+            rest = f"{format_bytes(self.resident_bytes)} then stay in memory, "
+            rest += f"{format_bytes(self.streamed_bytes)} are streamed"
+            if self.sweeps == "1":
+                rest = "read once"
+            elif not self.streamed_bytes:
+                rest = "all of it then stays in memory"
+            elif not self.resident_bytes:
+                rest = "all of it is streamed each time"
+        else:
+            rest = self.placement
+        least = f"{format_bytes(self.task_bytes)} a task, of {format_bytes(self.task_room)} for each thread"
+        whose = "a worker's limit" if self.engine == "distributed" else "free here"
+        lines = {
+            "on": self.where,
+            "fit": self.estimator,
+            "data": f"{self.n_rows:,} rows x {self.n_features:,} features, "
+            f"{_counted(self.n_blocks, 'block')} of {format_bytes(self.block_bytes)}",
+            "solver": f"{self.solver!r}, {sample}",
+            "why": f"{self.reason} ({self.solver.regime})",
+            "sweeps": self.sweeps,
+            "each": f"{format_bytes(self.sweep_bytes)}; {rest}",
+            "tasks": tasks,
+            "memory": f"{least} ({format_bytes(self.limit)} {whose})",
+            "reads": self._reading(),
+        }
+        return "\n".join(f"{name:<6} {text}" for name, text in lines.items())
+
+    @staticmethod
+    def _graph(spans: int, tasks: int) -> str:
+        return f"{tasks:,}" if spans == tasks else f"{tasks:,} ({spans:,} read)"
+
+    def _reading(self) -> str:
+        if self.bytes_per_second is None:
+            return "from memory" if self.placement == HELD else "not measured: nothing that can be read yet"
+        text = f"{format_bytes(int(self.bytes_per_second))}/s just now"
+        parts = []
+        if self.sweeps != "1" and self.streamed_bytes:
+            parts.append(f"{_seconds(self.seconds_per_sweep or 0.0)} a later sweep")
+        if self.fit_seconds is not None:
+            low, high = map(_seconds, self.fit_seconds)
+            parts.append(f"{low if low == high else f'{low} to {high}'} in all, without arithmetic")
+        return ": ".join([text, ", ".join(parts)] if parts else [text])
+
+
+def _cut(
+    dataset: Dataset, place: Place, residents: Residents | None, asks: list[Ask], partitions: bool
+) -> tuple[int, int]:
+    """Spans and tasks of a sweep."""
+    if place.kind in ("serial", "custom"):
+        return int(place.kind == "serial"), 0
+    graph = Graph(dataset, place.get, whole_partitions=partitions)
+    graph.residents = residents
+    return graph.count(asks, partitions)
+
+
+def _task(dataset: Dataset, place: Place, whole: bool, bulk: int) -> tuple[int, int, int]:
+    """Bytes that a task holds, bytes that it may, and the limit of its process."""
+    needed = Need.of(dataset, whole, bulk).total
+    if place.client is None:
+        free = free_memory(None)
+        return needed, free // max(place.n_threads, 1), free
+    room = task_room(place.client)
+    return (needed, 0, 0) if room is None else (needed, room.each, room.limit)
+
+
+def _outputs(dataset: Dataset, shape: Shape) -> int:
+    """Outputs of the model, as far as the columns tell: labels that are not counted yet are taken for two."""
+    y = dataset._columns[1]
+    if shape.classification:
+        n = 2 if dataset.classes is None else len(dataset.classes)
+        return n if n > 2 else 1
+    return 1 if y is None or len(y.shape) == 1 else max(int(y.shape[1]), 1)
+
+
+def _range(sweeps: str) -> tuple[int, int] | None:
+    words = sweeps.split(" to ")
+    return (int(words[0]), int(words[-1])) if all(word.isdigit() for word in words) else None
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _seconds(seconds: float) -> str:
+    """Two digits at most: it is an estimate.
+
+    >>> [_seconds(s) for s in (0.0312, 7.24, 84.0, 4_000.0)]
+    ['0.031 s', '7.2 s', '84 s', '1.1 hours']
+    """
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,66 @@
+"""Losses with kinks, smoothed just enough: the width is settled on the sample before the first full sweep.
+
+The absolute value, the quantile's pinball, the hinge: where their slope jumps, a hyperbola of some width
+takes over, which makes Newton's method apply. What that adds to the objective is measured, not guessed, and
+the width is made smaller until it is below the tolerance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem
+from daskgd.queries import on
+from daskgd.queries.excess import Excess
+from daskgd.queries.sample import SampleAnswer
+from daskgd.rows.tiles import Rows
+from daskgd.solvers import SubsampledNewton
+from daskgd.training.together import in_memory
+
+Array = NDArray[Any]
+
+
+SHRINK = 0.2
+NARROWEST = 1e-10
+"""Of the spread of the targets: the end where nothing else is."""
+
+BAND = 5
+"""Rows for each parameter near a kink, at least, where the sample is not all rows: fewer tell too little."""
+
+
+def sharpened(
+    problem: Problem, solver: SubsampledNewton, sample: SampleAnswer, w: Array, tol: float
+) -> tuple[Problem, Array, float]:
+    """The problem with its loss smoothed, its solution on the sample, and what smoothing adds to it at most.
+
+    The last is relative to the objective.
+    From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
+    below `tol` (1e-9, where the sample is all rows), or too few rows of the sample would lie near a kink.
+    """
+    rows = replace(sample.rows, dtype=np.dtype(float))
+    width = spread = _spread(problem, rows)
+    goal = min(tol, 1e-9) if sample.complete else max(tol, 1e-7)
+    while True:
+        smooth = replace(problem, loss=problem.loss.softened(width))
+        solved = in_memory(solver.solved(smooth, rows, w, 1e-8))
+        if np.isfinite(solved.f):
+            w = solved.w
+        added, band = on(rows, smooth, Excess(w))
+        share = added / max(solved.f, 1e-3 * spread)
+        few = not sample.complete and band * SHRINK < BAND * len(w)
+        if share <= goal or few or width <= NARROWEST * spread:
+            return smooth, w, share
+        width *= SHRINK
+
+
+def _spread(problem: Problem, rows: Rows) -> float:
+    """Standard deviation of the targets; 1 for labels, whose margins are of that size."""
+    if problem.labels is not None or rows.y is None:
+        return 1.0
+    y = rows.y.reshape(len(rows), -1)[:, 0].astype(float)
+    s = rows.sample_weight
+    return float(np.sqrt(np.cov(y, aweights=s, bias=True))) or 1.0

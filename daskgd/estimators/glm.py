@@ -1,0 +1,429 @@
+"""Generalised linear models of counts and of positive amounts, with scikit-learn's names and objectives; and
+offsets, which those models are fitted with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from daskgd.data.columns import LazyColumn, MemoryColumn
+from daskgd.data.convert import as_dataset, in_memory, lazy
+from daskgd.data.dataset import Dataset
+from daskgd.engines.select import Choice
+from daskgd.estimators.fitting.run import run_fits
+from daskgd.estimators.inference import Summary, check_summary, summarised
+from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
+from daskgd.estimators.regressors import Regressor, targets_of
+from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
+from daskgd.models import Linear
+from daskgd.monitoring.events import Watcher, watchers_of
+from daskgd.penalties import L2
+from daskgd.problems import Problem
+from daskgd.solvers import Solver
+from daskgd.training.checkpoint import Checkpoint
+
+Array = NDArray[Any]
+
+
+class _Deviance(Regressor):
+    """Base of the models of an exponential family: half the deviance, and a penalty beside its mean."""
+
+    _deviance: ClassVar[bool] = True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self._loss(0).low == 0
+        return tags
+
+    def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
+        return 0.0, float(self.alpha)
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
+    ) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : Dataset, path, dask array or frame, numpy or xarray array, or pandas frame, ``(n, p)``
+        y : array of the same kinds, ``(n,)``
+            None where X is a Dataset or path that holds its own target.
+        sample_weight : array of the same kinds, ``(n,)``, optional
+            A weight of 2 is a row twice, a weight of 0 a row absent.
+        offset : array of the same kinds, ``(n,)``, optional
+            Added to ``x_i w + b``; the logarithm of an exposure, for rates of counts.
+        checkpoint, every, watch :
+            As in :class:`LinearRegression`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For bad parameters before any data is read; for bad data, targets that the model cannot have
+            among it, with the row that is bad.
+        """
+        kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
+        self._check_parameters()
+        dataset, given = self._dataset(X, y, sample_weight), (X, y, sample_weight)
+        if offset is None:
+            run_fits([self], dataset, given, kept, watchers)
+        else:
+            subtract = isinstance(self._loss(0), Squared)
+            with _named(subtract):
+                run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
+        self._shifted = offset is not None
+        return self
+
+    def summary(
+        self,
+        X: Any = None,
+        y: Any = None,
+        sample_weight: Any = None,
+        offset: Any = None,
+        *,
+        confidence: float = 0.95,
+    ) -> Summary:
+        """Standard errors, tests and confidence intervals, as :meth:`LinearRegression.summary` gives them.
+
+        The rows of the fit are always needed, with their offset if there was one."""
+        check_is_fitted(self)
+        check_summary(self, confidence)
+        shifted = getattr(self, "_shifted", False)  # never by `together`, which knows no offsets
+        if X is None or shifted != (offset is not None):
+            missing = "the rows" if X is None else "an offset" if shifted else "no offset"
+            raise ValueError(
+                f"{type(self).__name__}.summary: expected {missing}, as in the fit: pass X, y, sample_weight "
+                "and offset again"
+            )
+        dataset = self._dataset(X, y, sample_weight, reset=False)
+        if offset is None:
+            return summarised(self, dataset, confidence)
+        subtract = isinstance(self._loss(0), Squared)
+        with _named(subtract):
+            return summarised(self, _with_offset(dataset, offset, subtract), confidence)
+
+    def predict(self, X: Any, offset: Any = None) -> Any:
+        """Predicted means ``(n,)``: numpy for numpy, a lazy dask array for anything lazy.
+
+        `offset` ``(n,)`` is added to the margin; without it they are those of an offset of 0, whatever the
+        model was fitted with.
+        """
+        mean = self._loss(0).mean
+        if offset is None:
+            return self._predicted(X, mean)
+        z = self._predicted(X, None)
+        o = np.asarray(offset) if in_memory(offset) else lazy(offset)[0]
+        if o.dtype.kind not in "fiub":
+            raise ValueError(f"offset: expected numbers, got dtype {o.dtype}")
+        rows = z.shape[0]
+        if o.ndim != 1 or (o.shape[0] != rows and not np.isnan([o.shape[0], rows]).any()):
+            raise ValueError(f"offset: expected shape ({rows},), as X has rows, got {o.shape}")
+        z = z + (da.map_blocks(_finite, o, dtype=float) if isinstance(o, da.Array) else _finite(o))
+        lazily = isinstance(z, da.Array)
+        return da.map_blocks(mean, z, dtype=z.dtype, token="daskgd-predict") if lazily else mean(z)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
+        """D2, the share of the deviance of the mean target that ``predict(X, offset)`` explains, as
+        scikit-learn's; in one sweep over whatever `fit` takes.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            For rows that are none or bad, as in ``fit``.
+        """
+        check_is_fitted(self)
+        dataset = self._dataset(X, y, sample_weight, reset=False)
+        if offset is None:
+            return self._score(dataset)
+        with _named(False):
+            return self._score(_with_offset(dataset, offset, False))
+
+    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+        coef, b, loss = np.atleast_2d(self.coef_), np.ravel(self.intercept_), self._loss(0)
+        if targets_of(dataset) == 2:  # the second is an offset, and the margin's its factor
+            coef, b, loss = np.append(coef, 0 * coef, axis=0), np.append(b, 1.0), _Offset(loss)
+        model = Linear(coef.shape[1], len(coef), intercept=False)
+        return Problem(loss, model, L2(), offset=b), model.parameters(coef, b)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offset(Loss):
+    """A loss with targets ``(n, 2)``, the target and the offset, and margins ``(n, 2)``, the margin and the
+    factor of the offset: 0 in the null model of the score, which knows of no offsets."""
+
+    loss: Loss
+
+    def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
+        return y.astype(dtype)
+
+    def value(self, z: Array, y: Array) -> Array:
+        return self.loss.value(z[:, 0] + z[:, 1] * y[:, 1], self.loss.targets(y[:, 0], 1, y.dtype))
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return np.append(Shifted(self.loss).constant(summary), 0.0)
+
+
+def _finite(offset: Array, block_id: tuple[int, ...] | None = None) -> Array:
+    """Offsets of a block in float64, none of them NaN or infinity."""
+    offset = offset.astype(np.float64)
+    if not np.isfinite(offset).all():
+        row = int(np.argmin(np.isfinite(offset)))
+        block = "" if block_id is None else f" of block {block_id[0]}"
+        raise ValueError(
+            f"Input offset contains NaN or infinity: expected finite numbers, got {offset[row]} in row {row}"
+            f"{block}; impute or drop those rows first"
+        )
+    return offset
+
+
+@contextmanager
+def _named(subtract: bool) -> Iterator[None]:
+    """Numbers that are not finite in what `_with_offset` made of a target and an offset, told as theirs."""
+    try:
+        yield
+    except ValueError as cause:
+        text = str(cause)
+        if not text.startswith("Input y contains"):
+            raise
+        name = "y - offset" if subtract else "offset" if re.search(r"column 1\b", text) else "y"
+        where = re.sub(r", (first in )?column [01]\b", "", text.removeprefix("Input y"), count=1)
+        raise ValueError(f"Input {name}{where}") from None
+
+
+def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
+    """The dataset with targets ``(n, 2)``, the offset beside the target; or taken from it, which is the same
+    where the loss is one of their difference to the margin."""
+    try:
+        beside = as_dataset(dataset, None, offset)  # it is what weights are: numbers, one a row
+    except (TypeError, ValueError) as cause:
+        raise type(cause)(str(cause).replace("sample_weight", "offset")) from None
+    X, y, s = dataset._columns
+    at_hand = beside._columns[2]
+    column: MemoryColumn | LazyColumn
+    if isinstance(y, MemoryColumn) and isinstance(at_hand, MemoryColumn):
+        t, o = y.array.reshape(len(y.array)).astype(np.float64), at_hand.array
+        column = MemoryColumn(t - o if subtract else np.column_stack([t, o]))
+    else:
+        target, more = beside.y, beside.sample_weight
+        assert target is not None
+        assert more is not None
+        target = (target if target.ndim == 1 else target[:, 0]).astype(np.float64)
+        column = LazyColumn(
+            target - more if subtract else da.stack([target, more.astype(np.float64)], axis=1)
+        )
+    return dataset._with((X, column, s), extra_sweeps=dataset.extra_sweeps + beside.extra_sweeps)
+
+
+class _LogLink(_Deviance):
+    _rules: ClassVar[dict[str, Rule]] = {"alpha": NONNEGATIVE}
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        fit_intercept: bool = True,
+        solver: str | Solver = "auto",
+        regime: str = "auto",
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        warm_start: bool = False,
+        verbose: int = 0,
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+        random_state: int | None = None,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.regime = regime
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+        self.random_state = random_state
+
+
+class PoissonRegressor(_LogLink):
+    """Poisson regression of counts ``y >= 0``, on data that need not fit in memory.
+
+    The mean is ``m_i = exp(x_i w + b + offset_i)``. Minimises, as scikit-learn does (without offsets),
+
+        (1 / W) sum_i s_i (m_i - y_i + y_i log(y_i / m_i)) + alpha / 2 |w|**2,    W = sum_i s_i,
+
+    the mean of half the deviances; b is not penalised.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength of the penalty.
+    fit_intercept, solver, regime, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    coef_ : ``(p,)``
+    intercept_ : float
+    n_iter_, n_sweeps_, history_, gap_, outcome_ :
+        As in :class:`LinearRegression`.
+
+    Examples
+    --------
+    >>> X, days = np.array([[0.0], [1.0]]), np.array([10.0, 20.0])
+    >>> est = PoissonRegressor(alpha=0).fit(X, [20, 80], offset=np.log(days))
+    >>> est.predict(X).round(4), est.predict(X, offset=np.log(days)).round(4)
+    (array([2., 4.]), array([20., 80.]))
+    """
+
+    def _loss(self, n_classes: int) -> Loss:
+        return tweedie(1)
+
+
+class GammaRegressor(_LogLink):
+    """Gamma regression of amounts ``y > 0``, on data that need not fit in memory.
+
+    The mean is ``m_i = exp(x_i w + b + offset_i)``. Minimises, as scikit-learn does (without offsets),
+
+        (1 / W) sum_i s_i (y_i / m_i - 1 + log(m_i / y_i)) + alpha / 2 |w|**2,    W = sum_i s_i,
+
+    the mean of half the deviances; b is not penalised.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength of the penalty.
+    fit_intercept, solver, regime, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    coef_, intercept_, n_iter_, n_sweeps_, history_, gap_, outcome_ :
+        As in :class:`PoissonRegressor`.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [0.0], [1.0], [1.0]])
+    >>> GammaRegressor(alpha=0).fit(X, [1.0, 3.0, 2.0, 6.0]).predict(X).round(4)
+    array([2., 2., 4., 4.])
+    """
+
+    def _loss(self, n_classes: int) -> Loss:
+        return tweedie(2)
+
+
+class TweedieRegressor(_Deviance):
+    """Regression of Tweedie's family, whose variance is ``mean**power``, on data that need not fit in memory.
+
+    The mean is ``m_i = exp(x_i w + b + offset_i)``; with a power of 0, that of the normal distribution, it is
+    ``x_i w + b + offset_i``. Minimises, as scikit-learn does (without offsets),
+
+        (1 / 2W) sum_i s_i deviance(y_i, m_i) + alpha / 2 |w|**2,    W = sum_i s_i;
+
+    b is not penalised.
+
+    Parameters
+    ----------
+    power : float
+        0 (normal), 1 (Poisson, ``y >= 0``), between 1 and 2 (amounts that may be 0), 2 (gamma, ``y > 0``), 3
+        (inverse Gaussian) or any other above 2. No distribution has a power between 0 and 1; below 0 the
+        deviance of a negative mean is not defined.
+    alpha : float
+        Strength of the penalty.
+    link : "auto", "identity" or "log"
+        "auto" is the identity for a power of 0 and the logarithm for others: there are no other combinations.
+    fit_intercept, solver, regime, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
+        As in :class:`LinearRegression`.
+
+    Attributes
+    ----------
+    coef_, intercept_, n_iter_, n_sweeps_, history_, gap_, outcome_ :
+        As in :class:`PoissonRegressor`.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [0.0], [1.0], [1.0]])
+    >>> TweedieRegressor(power=1.5, alpha=0).fit(X, [0.0, 4.0, 2.0, 6.0]).predict(X).round(4)
+    array([2., 2., 4., 4.])
+    """
+
+    _rules: ClassVar[dict[str, Rule]] = {
+        "power": (
+            lambda value: is_nonnegative(value) and not 0 < value < 1,
+            "0 or a number >= 1 (no distribution has a power between 0 and 1; below 0 the deviance of a "
+            "negative mean is not defined)",
+        ),
+        "alpha": NONNEGATIVE,
+        "link": is_one_of("auto", "identity", "log"),
+    }
+
+    def __init__(
+        self,
+        *,
+        power: float = 0.0,
+        alpha: float = 1.0,
+        fit_intercept: bool = True,
+        link: str = "auto",
+        solver: str | Solver = "auto",
+        regime: str = "auto",
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        warm_start: bool = False,
+        verbose: int = 0,
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+        random_state: int | None = None,
+    ) -> None:
+        self.power = power
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.link = link
+        self.solver = solver
+        self.regime = regime
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        natural = "identity" if self.power == 0 else "log"
+        if self.link in ("identity", "log") and self.link != natural:
+            raise ValueError(
+                f"TweedieRegressor: expected link to be 'auto' or {natural!r} with power={self.power!r}, got "
+                f"{self.link!r}"
+            )
+        super()._check_parameters()
+
+    def _loss(self, n_classes: int) -> Loss:
+        return tweedie(self.power)

@@ -1,0 +1,145 @@
+"""Watching a fit: what happens in it, as events, and the history that every estimator keeps.
+
+A watcher is a callable that takes an event. It runs where ``fit`` was called, between sweeps; those that ship
+with daskgd are in :mod:`daskgd.monitoring.watchers`. Knows no data and no engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+# -- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A fit begins, or goes on from a checkpoint. May be answered as :class:`Iterated` is.
+
+    Attributes
+    ----------
+    fit : str
+        Its name; of fits that share sweeps each has its own.
+    solver, reason : str
+        The solver with its settings, and why this one.
+    max_iter : int
+    tol : float
+    nbytes : int
+        Decoded bytes that a sweep reads.
+    rows : sequence of mappings
+        Of the history so far.
+    """
+
+    fit: str
+    solver: str
+    reason: str
+    max_iter: int
+    tol: float
+    nbytes: int
+    rows: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A read of the data is done, and what followed from it; told after the iterations that it ended.
+
+    Attributes
+    ----------
+    fit : str
+    sweeps : int or float
+        Since the fit began, this one included; a sweep over a share of the blocks counts as that share.
+    seconds : float
+        That it took, with what was worked out from it.
+    nbytes : int
+        Decoded bytes that it read.
+    """
+
+    fit: str
+    sweeps: float
+    seconds: float
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeping:
+    """A read of the data that takes a while is under way: told some times a second at most.
+
+    Attributes
+    ----------
+    fit : str
+    sweeps : int
+        Which sweep it is, from 1.
+    share : float
+        Of its tasks that are done, from 0 to 1.
+    """
+
+    fit: str
+    sweeps: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Iterated:
+    """An iteration is done.
+
+    A watcher that answers it with True stops the fit; one that answers with this event, or an earlier one,
+    stops it with the model as it was then.
+
+    Attributes
+    ----------
+    fit : str
+    row : dict
+        Of the history: see :class:`History`. A watcher may add to it.
+    w : (d,)
+        The best parameters so far, in the units of the solver.
+    model : callable
+        Makes a fitted copy of the estimator as it is now.
+    """
+
+    fit: str
+    row: dict[str, Any]
+    w: Array
+    model: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A fit ended. A watcher that answers with an :class:`Iterated` ends it with the model as it was then.
+
+    Attributes
+    ----------
+    fit : str
+    outcome : str
+        ``"converged"``, ``"budget_spent"``, ``"stalled"``, ``"diverged"``, ``"stopped"`` (by a watcher), or
+        ``"interrupted"`` (by an exception).
+    """
+
+    fit: str
+    outcome: str
+
+
+Event: TypeAlias = Began | Sweeping | Swept | Iterated | Ended
+
+Watcher: TypeAlias = Callable[[Event], "bool | Iterated | None"]
+"""Takes every event of a fit. If it has an attribute `memory`, of numbers and arrays, a checkpoint holds it,
+and it is set where the fit is resumed, before :class:`Began` is told."""
+
+
+def watchers_of(given: Any) -> list[Watcher]:
+    """One watcher or several, as a list.
+
+    Raises
+    ------
+    TypeError : something that cannot be called.
+    """
+    several = list(given) if isinstance(given, Sequence) else [] if given is None else [given]
+    for one in several:
+        if not callable(one):
+            raise TypeError(f"watch: expected callables that take an event, got {one!r:.80}")
+    return several

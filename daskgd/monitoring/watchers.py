@@ -1,0 +1,362 @@
+"""Watchers: a progress bar, a line per iteration, logs in JSON lines and CSV, early stopping.
+
+Each is a callable that takes the events of :mod:`daskgd.monitoring.events`, to be passed as ``fit(..., watch=...)``. They
+run where ``fit`` was called, so that nothing is decided on workers.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from dask.utils import format_bytes
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from daskgd.monitoring.events import Began, Ended, Event, Iterated, Sweeping, Swept
+
+
+def rate(row: Any) -> float:
+    """Decoded gigabytes a second since the fit began."""
+    return float(row["bytes"] / max(row["seconds"], 1e-9) / 1e9)
+
+
+class Lines:
+    """A line per iteration: quiet enough for a batch log.
+
+    Parameters
+    ----------
+    stream : text file, optional
+        By default standard output.
+    sweeps : bool
+        Whether to tell of the solver, of every read of the data and of the end too.
+    """
+
+    def __init__(self, stream: TextIO | None = None, sweeps: bool = False) -> None:
+        self.stream, self.sweeps = stream, sweeps
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Iterated):
+            row = event.row
+            self._print(
+                f"{event.fit}: iteration {row['iteration']:>4}  sweeps {row['sweeps']:>4}  "
+                f"loss {row['loss']:.8g}  gap {row['gap']:.1e}  {row['seconds']:.1f} s  {rate(row):.2f} GB/s"
+            )
+        elif not self.sweeps:
+            return
+        elif isinstance(event, Began):
+            self._print(f"{event.fit}: {event.solver}, {event.reason}; {format_bytes(event.nbytes)} a sweep")
+        elif isinstance(event, Sweeping):
+            return
+        elif isinstance(event, Swept):
+            speed = event.nbytes / max(event.seconds, 1e-9) / 1e9
+            self._print(f"{event.fit}: sweep {event.sweeps:>4}  {event.seconds:.2f} s  {speed:.2f} GB/s")
+        else:
+            self._print(f"{event.fit}: {event.outcome}")
+
+    def _print(self, text: str) -> None:
+        print(text, file=self.stream or sys.stdout, flush=True)
+
+
+class ProgressBar:
+    """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left; below it one for
+    the sweep that is under way, if that takes a while. Elsewhere a line per iteration, as of :class:`Lines`.
+
+    How far a fit is follows from its gap, on a logarithmic scale down to `tol`, or from its iterations where
+    `tol` is 0.
+
+    Parameters
+    ----------
+    stream : text file, optional
+        By default standard output.
+
+    Examples
+    --------
+    >>> import daskgd
+    >>> est = daskgd.Ridge().fit([[0.0], [1.0]], [0.0, 1.0], watch=daskgd.ProgressBar())  # no terminal here
+    Ridge: iteration    1  sweeps    1  loss 0.08333...
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, Began] = {}
+        self._first: dict[str, float] = {}
+        self._lines: Lines | None = None
+        self._inner: TaskID | None = None
+
+    def __call__(self, event: Event) -> None:
+        if self._bars is None and self._lines is None:
+            console = Console(file=self.stream or sys.stdout)
+            if console.is_terminal or console.is_jupyter:
+                self._bars = self._made(console)
+            else:
+                self._lines = Lines(self.stream)
+        if self._lines is not None:
+            self._lines(event)
+        elif self._bars is not None:
+            self._show(self._bars, event)
+
+    @staticmethod
+    def _made(console: Console) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("sweep {task.fields[sweeps]}  {task.fields[said]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def _show(self, bars: Progress, event: Event) -> None:
+        fit = event.fit
+        if isinstance(event, Began):
+            if not self._tasks:
+                bars.start()
+            self._began[fit] = event
+            sweeps = event.rows[-1]["sweeps"] if event.rows else 0
+            self._tasks[fit] = bars.add_task(fit, total=None, sweeps=sweeps, said="")
+        elif isinstance(event, Sweeping):
+            said = f"reading, {event.share:.0%}"
+            if self._inner is None:
+                self._inner = bars.add_task("", total=1.0, sweeps=event.sweeps, said=said)
+            bars.update(self._inner, completed=event.share, sweeps=event.sweeps, said=said)
+        elif isinstance(event, Swept):
+            if self._inner is not None:
+                bars.remove_task(self._inner)
+                self._inner = None
+            bars.update(self._tasks[fit], sweeps=event.sweeps)
+        elif isinstance(event, Iterated):
+            row = event.row
+            said = f"loss {row['loss']:.6g}  gap {row['gap']:.1e}  {rate(row):.2f} GB/s"
+            bars.update(self._tasks[fit], sweeps=row["sweeps"], said=said)
+            if (share := self._share(fit, row)) is not None:
+                bars.update(self._tasks[fit], total=1.0, completed=share)
+        else:
+            done = event.outcome == "converged"
+            bars.update(self._tasks[fit], total=1.0, **({"completed": 1.0} if done else {}))  # type: ignore[arg-type]
+            del self._began[fit]
+            if not self._began:
+                bars.stop()
+                self._bars, self._tasks, self._first, self._inner = None, {}, {}, None
+
+    def _share(self, fit: str, row: Any) -> float | None:
+        """Of the way to the end, from 0 to 1; None while there is nothing to tell it by."""
+        began, gap = self._began[fit], row["gap"]
+        done = row["iteration"] / began.max_iter
+        if not began.tol > 0:
+            return done
+        if not math.isfinite(gap):
+            return None
+        first = self._first.setdefault(fit, max(gap, 1.0))
+        if gap <= began.tol:
+            return 1.0
+        return max(done, math.log(first / gap) / math.log(first / began.tol) if gap < first else 0.0)
+
+
+class JSONLines:
+    """A JSON object per event, a line each, appended to a file: for dashboards and scripts.
+
+    Parameters
+    ----------
+    path : str or PathLike
+
+    Examples
+    --------
+    >>> import daskgd, tempfile
+    >>> path = tempfile.mkdtemp() + "/fit.jsonl"
+    >>> est = daskgd.Ridge().fit([[0.0], [1.0]], [0.0, 1.0], watch=daskgd.JSONLines(path))
+    >>> [json.loads(line)["event"] for line in Path(path).read_text().splitlines()]
+    ['began', 'iterated', 'swept', 'ended']
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Sweeping):
+            return
+        said: dict[str, Any] = {"event": type(event).__name__.lower(), "fit": event.fit}
+        if isinstance(event, Iterated):
+            said |= event.row
+        else:
+            names = (name for name in event.__slots__ if name not in ("fit", "rows"))
+            said |= {name: getattr(event, name) for name in names}
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in said.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps(plain, allow_nan=False, default=float) + "\n")
+
+
+class CSVLog:
+    """The history as comma-separated values, a row per iteration, written as they come.
+
+    A fit that begins anew starts the file anew; one that is resumed writes the rows so far once more.
+
+    Parameters
+    ----------
+    path : str or PathLike
+
+    Examples
+    --------
+    >>> import daskgd, tempfile
+    >>> path = tempfile.mkdtemp() + "/fit.csv"
+    >>> est = daskgd.Ridge().fit([[0.0], [1.0]], [0.0, 1.0], watch=daskgd.CSVLog(path))
+    >>> Path(path).read_text().splitlines()[0]
+    'fit,iteration,loss,gradient_norm,gap,seconds,bytes,sweeps,wire_bytes'
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._names: list[str] = []
+        self._fits: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Began):
+            if not self._fits:
+                self.path.write_text("")
+                self._names = []
+            self._fits.add(event.fit)
+            for row in event.rows:
+                self._write(event.fit, row)
+        elif isinstance(event, Iterated):
+            self._write(event.fit, event.row)
+        elif isinstance(event, Ended):
+            self._fits.discard(event.fit)
+
+    def _write(self, fit: str, row: Any) -> None:
+        with self.path.open("a", newline="") as file:
+            if not self._names:
+                self._names = ["fit", *row]
+                csv.writer(file).writerow(self._names)
+            csv.DictWriter(file, self._names, extrasaction="ignore").writerow({"fit": fit, **row})
+
+
+class _Patience:
+    """Stop when a score no longer rises, with the model that had the best, also across checkpoints."""
+
+    def __init__(self, patience: int, min_delta: float) -> None:
+        name = type(self).__name__
+        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
+            raise ValueError(f"{name}: expected patience to be a whole number >= 1, got {patience!r}")
+        if not (isinstance(min_delta, float | int) and math.isfinite(min_delta) and min_delta >= 0):
+            raise ValueError(f"{name}: expected min_delta to be a number >= 0, got {min_delta!r}")
+        self.patience, self.min_delta = patience, min_delta
+        self._best: dict[str, Iterated] = {}
+        self._waited: dict[str, int] = {}
+
+    def _score(self, row: Any) -> float:
+        """Of an iteration, from its row of the history."""
+        raise NotImplementedError
+
+    def spent(self, fit: str) -> bool:
+        """Whether a fit waited in vain."""
+        return self._waited.get(fit, 0) >= self.patience
+
+    def __call__(self, event: Event) -> Iterated | None:
+        fit = event.fit
+        if isinstance(event, Began):
+            if not event.rows:
+                self._best.pop(fit, None)
+                self._waited[fit] = 0
+            elif self.spent(fit):  # it had stopped when it was kept
+                return self._best[fit]
+        elif isinstance(event, Iterated):
+            best = self._best.get(fit)
+            if best is None or self._score(event.row) > self._score(best.row) + self.min_delta:
+                self._best[fit], self._waited[fit] = event, 0
+            else:
+                self._waited[fit] += 1
+                if self.spent(fit):
+                    return best
+        return None
+
+    @property
+    def memory(self) -> list[Any]:
+        """For each fit its name, how long it has waited, and the row and parameters of its best."""
+        return [(fit, self._waited[fit], dict(best.row), best.w) for fit, best in self._best.items()]
+
+    @memory.setter
+    def memory(self, memory: list[Any]) -> None:
+        for fit, waited, row, w in memory:
+            self._waited[fit], self._best[fit] = waited, Iterated(fit, row, w, lambda: None)
+
+
+class Plateau(_Patience):
+    """Stop when the loss no longer falls: when `patience` iterations in a row did not lower it so.
+
+    For solvers that estimate no gap, such as those that step by mini-batches.
+
+    Parameters
+    ----------
+    patience : int
+    min_delta : float
+        By how much a loss must be lower to count.
+
+    Examples
+    --------
+    >>> import daskgd
+    >>> est = daskgd.Ridge(solver=daskgd.GradientDescent(step=0.1), tol=0, max_iter=1000)
+    >>> stop = daskgd.Plateau(patience=3, min_delta=1e-6)
+    >>> est = est.fit([[0.0], [1.0], [3.0]], [0.0, 1.0, 3.0], watch=stop)
+    >>> est.outcome_, est.n_iter_ < 1000
+    ('stopped', True)
+    """
+
+    def __init__(self, *, patience: int = 10, min_delta: float = 1e-4) -> None:
+        super().__init__(patience, min_delta)
+
+    def _score(self, row: Any) -> float:
+        loss = float(row["loss"])
+        return -loss if math.isfinite(loss) else -math.inf
+
+
+class EarlyStopping(_Patience):
+    """Stop when the score on rows that are set aside no longer rises, with the model that had the best.
+
+    After each iteration the model is scored, in a sweep over those rows; the score stands in the history as
+    ``validation_score``. One that is resumed from a checkpoint goes on as if nothing had happened.
+
+    Parameters
+    ----------
+    X : Dataset or whatever ``score`` takes
+        The validation rows.
+    y, sample_weight : optional
+        As for ``score``.
+    patience : int
+        Iterations without a better score, after which the fit stops.
+    min_delta : float
+        By how much a score must be better to count.
+
+    Examples
+    --------
+    >>> import daskgd, numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> y = X @ np.ones(3) > 0
+    >>> est = daskgd.LogisticRegression(solver="gradient_descent", C=np.inf, max_iter=500)
+    >>> stop = daskgd.EarlyStopping(X[150:], y[150:], patience=5)
+    >>> est.fit(X[:150], y[:150], watch=stop).outcome_
+    'stopped'
+    """
+
+    def __init__(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, patience: int = 3, min_delta: float = 0.0
+    ) -> None:
+        super().__init__(patience, min_delta)
+        self.rows = (X, y, sample_weight)
+
+    def _score(self, row: Any) -> float:
+        return float(row["validation_score"])
+
+    def __call__(self, event: Event) -> Iterated | None:
+        if isinstance(event, Iterated):
+            event.row["validation_score"] = float(event.model().score(*self.rows))
+        elif isinstance(event, Ended) and event.outcome != "interrupted":
+            return self._best.get(event.fit)
+        return super().__call__(event)

@@ -1,0 +1,58 @@
+"""How the rows of a dataset are numbered, and what is known of a dataset before it is read. Knows no rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of a dataset are numbered into blocks and partitions: a function of it alone.
+
+    Attributes
+    ----------
+    n_rows : int
+    block_rows : int
+        Rows per block, the leaf of the merge tree; the last may be shorter.
+    partition_blocks : int
+        Blocks per partition, a power of two, so that partitions are nodes of the merge tree.
+    """
+
+    n_rows: int
+    block_rows: int
+    partition_blocks: int
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-self.n_rows // self.block_rows)
+
+    @property
+    def n_partitions(self) -> int:
+        return -(-self.n_blocks // self.partition_blocks)
+
+    def rows(self, lo: int, hi: int) -> tuple[int, int]:
+        """First row of block `lo` and the end of block ``hi - 1``."""
+        return lo * self.block_rows, min(hi * self.block_rows, self.n_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is known of a dataset before it is read.
+
+    Attributes
+    ----------
+    n_rows, n_features : int
+    itemsize : int
+        Bytes of a number of X, as stored.
+    classification : bool
+        Whether the targets are labels.
+    """
+
+    n_rows: int
+    n_features: int
+    itemsize: int = 8
+    classification: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        return max(self.n_features * self.itemsize, 1)

@@ -1,0 +1,199 @@
+"""Rows in memory, as a query sees them: a run of them, and tiles of it that stay in the cache.
+
+Nothing here knows where rows come from, or what is computed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.rows.features import Features, as_features, compute_dtype
+from daskgd.rows.layout import Layout
+
+Array = NDArray[Any]
+
+TILE_BYTES = 1 << 20
+"""Bytes of X in one tile: small enough for the second-level cache, large enough to keep the
+interpreter out of the way (in steps of two from 256 KB to 8 MB it was the fastest)."""
+
+
+def tile_rows(n_features: int, dtype: np.dtype[Any]) -> int:
+    """Rows per tile: a function of the width and dtype of X only, so that bits depend on nothing else."""
+    return max(16, TILE_BYTES // (max(n_features, 1) * compute_dtype(dtype).itemsize))
+
+
+class MakesTargets(Protocol):
+    """What tells the targets of rows: a :class:`~daskgd.problems.Problem`."""
+
+    def make_targets(self, tile: Tile) -> tuple[Array, Array | None]:
+        """Targets for the loss, and float64 weights ``(n,)`` or None."""
+        ...
+
+
+class MakesDesign(Protocol):
+    """What makes a design matrix of features: a :class:`~daskgd.models.Linear` model."""
+
+    def design_matrix(self, X: Features) -> Array: ...
+    def same_design(self, other: Any) -> bool: ...
+
+
+@dataclass(slots=True)
+class Tile:
+    """Some rows, ready for kernels.
+
+    Attributes
+    ----------
+    X : Features (n, p)
+        In the compute dtype, C-contiguous and aligned.
+    y : (n,) or (n, k), or None
+        As stored.
+    sample_weight : (n,) or None
+        float64; None where all weigh 1.
+    numbers : int or (n,)
+        Number of the first row within its dataset, or of each where a selection leaves some out.
+    """
+
+    X: Features
+    y: Array | None
+    sample_weight: Array | None
+    numbers: int | Array
+    _known: dict[int, tuple[MakesTargets, Array, Array | None]] = field(default_factory=dict, repr=False)
+    _labels: tuple[Array, Array] | None = field(default=None, repr=False)
+    _designs: list[tuple[MakesDesign, Array]] = field(default_factory=list, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def labels(self) -> tuple[Array, Array]:
+        """Distinct targets, sorted, and the position of each row's among them; found once per tile."""
+        if self._labels is None:
+            assert self.y is not None
+            self._labels = distinct_labels(self.y, self.numbers)
+        return self._labels
+
+    def targets(self, problem: MakesTargets) -> tuple[Array, Array | None]:
+        """Targets for the loss, and float64 weights or None; made once per tile and problem."""
+        known = self._known.get(id(problem))
+        if known is None:
+            known = (problem, *problem.make_targets(self))
+            self._known[id(problem)] = known
+        return known[1], known[2]
+
+    def design_matrix(self, model: MakesDesign) -> Array:
+        """The model's :meth:`~daskgd.models.Linear.design_matrix` of these rows; made once per tile, for all
+        models that have the same. Not to be written to."""
+        for known, A in self._designs:
+            if known.same_design(model):
+                return A
+        A = model.design_matrix(self.X)
+        self._designs.append((model, A))
+        return A
+
+
+def distinct_labels(y: Array, numbers: int | Array) -> tuple[Array, Array]:
+    """As :func:`distinct` of targets ``(n,)`` or ``(n, 1)``; ValueError, with the row, for those that cannot
+    be sorted. `numbers` as those of a :class:`Tile`."""
+    y = y.reshape(len(y))
+    try:
+        return distinct(y)
+    except TypeError:  # they cannot be sorted
+        types = [type(v).__name__ for v in y]
+        i = next((i for i, name in enumerate(types) if name != types[0]), 0)
+        at = numbers if isinstance(numbers, np.ndarray) else numbers + np.arange(len(y))
+        raise ValueError(
+            f"y: expected labels of one type that can be sorted, got {types[0]} in row {at[0]} and "
+            f"{types[i]} in row {at[i]}; drop rows without a label, and convert others, as in y.astype(str)"
+        ) from None
+
+
+def distinct(y: Array) -> tuple[Array, Array]:
+    """Distinct values of y ``(n,)``, sorted, and the position ``(n,)`` of each among them: without sorting
+    where they are few whole numbers.
+
+    >>> distinct(np.array([7, 5, 7]))
+    (array([5, 7]), array([1, 0, 1]))
+    """
+    if y.dtype.kind in "iu" and len(y):
+        low, high = int(y.min()), int(y.max())
+        if high - low < len(y) and high < 2**63:
+            at = y.astype(np.intp)
+            at -= low
+            found = np.flatnonzero(np.bincount(at))
+            if len(found) <= high - low:
+                place = np.zeros(high - low + 1, dtype=np.intp)
+                place[found] = np.arange(len(found))
+                at = place[at]
+            return (found + low).astype(y.dtype), at
+    return np.unique(y, return_inverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A run of rows in memory, as stored: a block, or a whole partition.
+
+    X are features ``(n, p)`` (an array becomes :class:`~daskgd.rows.features.Dense`), y ``(n,)`` or ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the number of
+    the block's or partition's first row within the dataset, and `kept` ``(n,)`` that of each row here, where
+    a selection leaves some out. Kernels run in `dtype`, by default what suits that of X.
+    """
+
+    X: Features
+    y: Array | None
+    sample_weight: Array | None
+    start: int
+    kept: Array | None = None
+    dtype: np.dtype[Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "X", as_features(self.X))
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def numbers(self) -> Array:
+        """Number of each row within its dataset, ``(n,)``."""
+        return self.start + np.arange(len(self)) if self.kept is None else self.kept
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop` of these, as a view."""
+        y, s, kept = (None if c is None else c[start:stop] for c in (self.y, self.sample_weight, self.kept))
+        X = self.X.slice(start, stop)
+        return replace(self, X=X, y=y, sample_weight=s, kept=kept, start=self.start + start)
+
+    def select(self, positions: Array) -> Rows:
+        """The rows at these positions, or where this mask is true, as a copy; each keeps its number."""
+        y, s = (None if c is None else c[positions] for c in (self.y, self.sample_weight))
+        return replace(self, X=self.X.select(positions), y=y, sample_weight=s, kept=self.numbers[positions])
+
+    def tile(self) -> Tile:
+        """All of them as one tile."""
+        y, s = self.y, self.sample_weight
+        return Tile(
+            self.X.prepared(self.dtype),
+            None if y is None else np.require(y, requirements=["C", "A"]),
+            None if s is None else np.require(s, np.float64, ["C", "A"]),
+            self.start if self.kept is None else self.kept,
+        )
+
+    def tiles(self) -> Iterator[Tile]:
+        """The rows in order, tile by tile; an empty run is one empty tile."""
+        height = tile_rows(self.X.shape[1], self.dtype or self.X.dtype)
+        for a in range(0, max(len(self), 1), height):
+            yield self.slice(a, a + height).tile()
+
+
+class BlockSource(Protocol):
+    """Where rows come from."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def read(self, start: int, stop: int) -> Rows:
+        """The rows from `start` to `stop`, less those a selection leaves out."""
+        ...

@@ -1,0 +1,186 @@
+"""How a dataset comes to be valid: it is created, sealed with a mark, and verified against it.
+
+This room knows what is stored; how it is cut and filled is in `writing`, how it is read in `store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.buffer import Buffer
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import FsspecStore, LocalStore
+
+from daskgd._compat.zarr import wait_for
+from daskgd.storage import codec as chunks
+from daskgd.storage.checksums import (
+    StoreError,
+    ZarrArray,
+    chunks_digest,
+    metadata_digest,
+    objects,
+    per_shard,
+    where,
+)
+from daskgd.storage.opening import FORMAT, KEY, NAMES, arrays_of, open_store
+from daskgd.storage.reading import Column
+from daskgd.storage.redaction import redacted
+
+VERIFY_THREADS = 4
+
+# -- creating and sealing -------------------------------------------------------------------------
+
+
+def occupied(location: str) -> bool:
+    """Whether a zarr group is there. Raises FileExistsError if something else is."""
+    place = FsspecStore.from_url(location) if "://" in location else location
+    if wait_for(place.is_empty("")) if isinstance(place, FsspecStore) else not os.path.lexists(place):
+        return False
+    try:
+        zarr.open_group(place, mode="r")
+    except Exception:  # zarr raises all kinds at what it cannot read
+        raise FileExistsError(
+            f"{redacted(location)} exists and is no zarr group that can be read, so it is not replaced; "
+            "remove it, or choose another path"
+        ) from None
+    return True
+
+
+class _Store(LocalStore):
+    """A directory whose writes can be waited for: of many chunks at once, zarr raises what the first of them
+    raises, and goes on writing the others.
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self.closed = False
+        self.pending: set[asyncio.Future[None]] = set()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        # Workers learn that the writing has failed only from what is gone.
+        if self.closed or ("/" in key and not self.root.is_dir()):
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), str(self.root / key))
+        write = asyncio.ensure_future(super().set(key, value))
+        self.pending.add(write)
+        write.add_done_callback(self.pending.discard)
+        await write
+
+    async def settle(self) -> None:
+        self.closed = True
+        await asyncio.gather(*self.pending, return_exceptions=True)
+
+
+def create_group(location: str) -> zarr.Group:
+    """An empty group for `create_array` and then `seal`, in place of what is there."""
+    place = location if "://" in location else _Store(location)
+    return zarr.open_group(place, mode="w", zarr_format=3, attributes={KEY: {"format": FORMAT}})
+
+
+def abandon(group: zarr.Group) -> None:
+    """Return when this process writes no more to a group on disk, nor will: it may be removed."""
+    if isinstance(group.store, _Store):
+        wait_for(group.store.settle())
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    chunk_rows: int,
+    shards: int | None,
+    codec: str,
+) -> ZarrArray:
+    """An array to be filled by whole chunks (shards), with ``array[a:b] = rows`` or ``array.append(rows)``.
+
+    `shards` is chunks per shard; `codec` "lz4", "zstd" or "none".
+    """
+    compressors: list[Any] = [Crc32cCodec()]
+    if codec != "none":
+        compressors.insert(0, BloscCodec(cname=codec, shuffle="bitshuffle"))  # type: ignore[arg-type]
+    # What lost rows would read as to others than us: hardly ever data.
+    fill = np.nan if dtype.kind == "f" else getattr(np.iinfo(dtype), "min" if dtype.kind == "i" else "max")
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(chunk_rows, *shape[1:]),
+        shards=None if shards is None else (chunk_rows * shards, *shape[1:]),
+        dtype=dtype,
+        fill_value=fill,
+        compressors=compressors,
+        dimension_names=("row", "feature" if name == "X" else "target")[: len(shape)],
+        attributes={KEY: {"format": FORMAT}},  # whose arrays these are, should the mark be lost
+        config={"write_empty_chunks": True},
+    )
+
+
+def seal(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None) -> None:
+    """Write the mark: from here on the dataset is valid."""
+    said = {"format": FORMAT, "feature_names": feature_names, "classes": classes, "shuffled": False}
+    arrays = arrays_of(where(group.store_path), group)
+    group.attrs[KEY] = {**said, "complete": metadata_digest(arrays, said) + chunks_digest(arrays)}
+
+
+# -- verifying ------------------------------------------------------------------------------------
+
+
+def verify_store(
+    path: str | os.PathLike[str],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Read and decode every chunk and compare all checksums with the dataset's mark.
+
+    `progress(done, total)` is called after each chunk; chunks of all arrays count.
+
+    Raises
+    ------
+    ChunkError : the first chunk that is missing, truncated or fails its checksum, with its array and rows.
+    StoreError : as `open_store`; or every chunk is sound, but not all of them are those that were written.
+    """
+    stored = open_store(path, storage_options=storage_options)
+    columns = [column for name in NAMES if (column := getattr(stored, name)) is not None]
+    total, done, digest = sum(objects(column.array) for column in columns), 0, hashlib.sha256()
+    with ThreadPoolExecutor(VERIFY_THREADS) as pool:
+        for column in columns:
+            for numbers in _batches(objects(column.array), 16 * VERIFY_THREADS):
+                for sums in pool.map(partial(_read, column), numbers):
+                    digest.update(sums)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+    if stored.fingerprint is None:
+        return
+    found = stored.fingerprint[:16] + digest.hexdigest()[:16]
+    if found != stored.fingerprint:
+        raise StoreError(
+            f"{stored.path}: expected fingerprint {stored.fingerprint}, got {found}: every chunk can be "
+            "read, but some are not those that were written; restore them, or write the dataset again"
+        )
+
+
+def _batches(n: int, size: int) -> Iterator[range]:
+    return (range(n)[first : first + size] for first in range(0, n, size))
+
+
+def _read(column: Column, i: int) -> bytes:
+    """Read stored object i and compare its checksums; return those, none for arrays of others."""
+    start = i * column.chunk_rows
+    n = min(column.chunk_rows, column.shape[0] - start)
+    if not column.complete:
+        column.read(start, start + n)
+        return b""
+    out = np.empty((n, *column.shape[1:]), column.dtype.newbyteorder("<"))
+    return chunks.sums(column.decode(i, 0, out), per_shard(column.array))

@@ -1,0 +1,56 @@
+"""TODO storage.redaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+TOLD = 500
+"""Most characters of an error of others that are repeated: those of zarr hold what they do not understand."""
+
+
+_USER = re.compile(r"(?<=://)(?:[^\s/?#'\"<>]*@|[^\s/?#@'\"<>]*:(?!\d+[/?#])[^\s@?#'\"<>]*@)")
+_QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*?(?=[:,;.)\]]*(?:\s|$)|::[A-Za-z]|['\"<>])")
+
+
+def redacted(url: str) -> str:
+    """A URL without user, password, query string and fragment, which may grant access; text that holds URLs
+    likewise. Paths stay as they are.
+
+    >>> redacted("https://me:secret@host:81/a.zarr?sig=abc#x"), redacted("/data/what?.zarr")
+    ('https://host:81/a.zarr', '/data/what?.zarr')
+    """
+    return _QUERY.sub(r"\1", _USER.sub("", url)) if "://" in url else url
+
+
+def told(error: BaseException, options: Any = None) -> str:
+    """An error in words, without secrets: those of URLs in it, and whatever text is among `options`."""
+    text = redacted(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    for secret in sorted(_texts(options), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text if len(text) <= TOLD else text[:TOLD] + "..."
+
+
+def stand_in(error: BaseException, options: Any = None) -> BaseException:
+    """An error of the same type, and caused alike, whose words are those that may be `told`: tracebacks print
+    causes, and who asks whether an error may pass looks at their types.
+    """
+    kind, text = type(error), told(error, options).removeprefix(f"{type(error).__name__}: ")
+    names = {"__module__": kind.__module__, "__str__": lambda self: text, "__repr__": lambda self: text}
+    other: BaseException = kind.__new__(type(kind.__name__, (kind,), names))
+    other.args = (text,)
+    if error.__cause__ is not None:
+        other.__cause__ = stand_in(error.__cause__, options)
+    return other
+
+
+def _texts(options: Any) -> Iterator[str]:
+    if isinstance(options, dict):
+        for value in options.values():
+            yield from _texts(value)
+    elif isinstance(options, list | tuple):
+        for value in options:
+            yield from _texts(value)
+    elif isinstance(options, str) and len(options) > 3:  # shorter ones are words like "us" and "0"
+        yield options

@@ -1,0 +1,1 @@
+"""The only loop, its journal, fits that share sweeps, and checkpoints: solvers joined to an engine."""

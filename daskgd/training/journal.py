@@ -1,0 +1,110 @@
+"""TODO training.journal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.queries import Query
+from daskgd.rows.features import Dense
+from daskgd.solvers.base import State, Steps
+
+Array = NDArray[Any]
+
+
+class ReplayError(RuntimeError):
+    """A journal does not fit the solver that replays it."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """The last State, the answers received since, and what divergence is judged by: the first objective and
+    the best State.
+
+    Replayed into a fresh generator they lead to the same place without reading any data: killed at any
+    sweep and resumed, a fit goes on with the same bits.
+    """
+
+    state: Any = None
+    iteration: int = 0
+    entries: list[tuple[str, list[Any]]] = field(default_factory=list)
+    first: float = np.inf
+    best: State | None = None
+
+    def play(self, steps: Steps) -> Generator[tuple[Query, ...], list[Any], Any]:
+        """Run `steps`, answering from the entries as long as there are any, then by asking."""
+        known = iter(list(self.entries))
+        try:
+            queries = next(steps)
+            while True:
+                asked = digest(queries)
+                entry = next(known, None)
+                if entry is None:
+                    entry = (asked, (yield queries))
+                    self.entries.append(entry)
+                elif entry[0] != asked:
+                    names = ", ".join(type(query).__name__ for query in queries)
+                    raise ReplayError(
+                        f"the journal does not fit the solver: iteration {self.iteration + 1} now asks "
+                        f"{names} with digest {asked}, the journal holds the answer to {entry[0]}. It was "
+                        "written with other settings, data or another version: start the fit anew"
+                    )
+                queries = steps.send(entry[1])
+        except StopIteration as end:
+            return end.value
+
+    def commit(self, state: State, iteration: int) -> None:
+        """An iteration is complete: forget the answers that led to it."""
+        state = _contiguous(state)
+        self.state, self.iteration, self.entries = state, iteration, []
+        if not np.isfinite(self.first):
+            self.first = state.f
+        if self.best is None or (
+            np.isfinite(state.f)
+            and np.isfinite(state.point).all()
+            and not state.f > self.best.f  # which may not be a number
+        ):
+            self.best = state
+
+
+def _contiguous(state: State) -> State:
+    """The same, without arrays that are strided views: read back they would not be, and give other bits."""
+    strided: dict[str, Any] = {
+        f.name: np.ascontiguousarray(value)
+        for f in fields(state)
+        if isinstance(value := getattr(state, f.name), np.ndarray)
+        and not (value.flags.c_contiguous or value.flags.f_contiguous)
+    }
+    return replace(state, **strided) if strided else state
+
+
+def digest(queries: Sequence[Query]) -> str:
+    """Sixteen hex digits that identify queries by type and content."""
+    h = hashlib.sha256()
+
+    def feed(value: Any) -> None:
+        if isinstance(value, Dense):  # as the array that it is
+            value = value.values
+        if is_dataclass(value) and not isinstance(value, type):
+            h.update(type(value).__name__.encode())
+            for f in fields(value):
+                if f.compare:
+                    feed(getattr(value, f.name))
+        elif isinstance(value, np.ndarray):
+            h.update(f"{value.dtype}{value.shape}".encode())
+            h.update(np.ascontiguousarray(value).tobytes())
+        elif isinstance(value, tuple):
+            h.update(f"{len(value)}".encode())
+            for item in value:
+                feed(item)
+        else:
+            h.update(repr(value).encode())
+
+    for query in queries:
+        feed(query)
+    return h.hexdigest()[:16]

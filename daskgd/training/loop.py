@@ -1,0 +1,213 @@
+"""The only loop: it joins a solver to an engine, and owns stopping, watching, the journal and sharing.
+
+A fit is a generator, like a solver: it yields what it wants to ask and receives the answers. Any number of
+them advance in step (:func:`together`), so that many fits share every sweep. This room knows no dask and
+no data; an engine is whatever answers asks.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.engines.base import Engine
+from daskgd.problems import Problem
+from daskgd.queries import Ask, Query
+from daskgd.solvers.base import Solver, State
+from daskgd.training.journal import Journal
+
+Array = NDArray[Any]
+
+
+Fit = Generator[list[Ask], list[Any], Any]
+"""A generator of asks: one list per sweep."""
+
+Watch = Callable[[Mapping[str, Any]], None]
+"""Called after every iteration with a row of the history."""
+
+
+class PartitionsDiffer(UserWarning):
+    """The rows of partitions are unlike, which local training does not like."""
+
+
+# -- stopping -----------------------------------------------------------------------------------
+
+
+GROWN, LOST = 1e3, 1e10
+"""How many times the first objective, or that of the best constant model, is a sign of divergence; with
+``tol=0``, which runs what was asked, only the second is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """When to stop, and why.
+
+    Attributes
+    ----------
+    tol : float
+        Relative gap, ``gap / max(f, baseline / 1000)``, at which to stop; 0 runs `max_iter` iterations with
+        the solver's steps as they were given.
+    max_iter : int
+        Most iterations.
+    baseline : float
+        Objective of the best constant model.
+    least : callable, optional
+        What the gap of a state is at least, whatever its solver makes of it.
+    """
+
+    tol: float
+    max_iter: int
+    baseline: float = 0.0
+    least: Callable[[State], float] | None = None
+
+    def relative(self, state: State) -> float:
+        """The gap relative to the objective."""
+        gap = state.gap if self.least is None else max(state.gap, self.least(state))
+        if gap == 0:
+            return 0.0
+        scale = max(state.f, 1e-3 * self.baseline)
+        return float(gap / scale) if scale > 0 else np.inf
+
+    def outcome(self, state: State, iteration: int, first: float) -> str | None:
+        """``"converged"``, ``"diverged"``, ``"stalled"``, ``"budget_spent"``, or None to go on.
+
+        `first` is the first objective seen.
+        """
+        ceiling = (GROWN if self.tol > 0 else LOST) * max(first, self.baseline)
+        finite = np.isfinite(state.f) and np.isfinite(state.w).all()
+        if iteration and (not finite or 0 < ceiling < state.f):
+            return "diverged"
+        if self.tol > 0 and self.relative(state) <= self.tol:
+            return "converged"
+        if self.tol > 0 and state.stalled:
+            return "stalled"
+        return "budget_spent" if iteration >= self.max_iter else None
+
+
+@dataclass(slots=True)
+class Result:
+    """Where a fit is: the current state while it runs, the final one with its `outcome` at the end; `step`
+    and `halvings` are the State's."""
+
+    w: Array
+    gap: float = np.inf
+    n_iter: int = 0
+    outcome: str = "interrupted"
+    step: float = 0.0
+    halvings: int = 0
+
+
+# -- the loop -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Meter:
+    """What a fit has cost so far: sweeps and decoded bytes of the data, seconds since it began; `before` are
+    those of earlier processes, where it is resumed.
+
+    A sweep of a share of the blocks counts as that share: `sweeps` is an int where shares add up to whole
+    sweeps, as those of an epoch do, and a float in between. `wire_bytes` are those of the sums, were each
+    partition a machine that sends its own.
+    """
+
+    sweeps: float = 0
+    bytes: int = 0
+    before: float = 0.0
+    began: float = field(default_factory=time.perf_counter)
+    wire_bytes: int = 0
+
+    def count(self, engine: Engine) -> None:
+        """Add the last sweep of an engine."""
+        share = float(getattr(engine, "share", 1.0))
+        total = self.sweeps + share
+        self.sweeps = round(total) if abs(total - round(total)) < 1e-9 else total
+        self.bytes += round(engine.nbytes * share)
+        self.wire_bytes += int(getattr(engine, "wire_bytes", 0))
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.began
+
+
+def loop(
+    solver: Solver,
+    problem: Problem,
+    w: Array,
+    stop: Stop,
+    *,
+    run: str = "",
+    meter: Meter | None = None,
+    watch: Watch | None = None,
+    journal: Journal | None = None,
+    progress: Result | None = None,
+    found: Sequence[Any] = (),
+) -> Fit:
+    """Run a solver from parameters `w` until `stop` says so: a generator of asks that returns a Result.
+
+    `found` are the answers to what the solver had ride on the survey. With a `journal` from an earlier,
+    interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so far, for
+    whoever is interrupted.
+    """
+    solver.check(problem)
+    meter = meter or Meter()
+    journal = journal or Journal()
+    result = progress or Result(w)
+
+    def ask(steps: Generator[tuple[Query, ...], list[Any], Any]) -> Generator[list[Ask], list[Any], Any]:
+        answers: list[Any] | None = None
+        try:
+            while True:
+                queries = steps.send(answers)  # type: ignore[arg-type]
+                answers = yield [Ask(problem, query, run) for query in queries]
+        except StopIteration as end:
+            return end.value
+
+    def note() -> None:
+        assert journal.best is not None
+        result.w, result.gap = journal.best.point, stop.relative(journal.best)
+        result.n_iter = journal.iteration
+
+    if journal.state is None:
+        journal.commit((yield from ask(journal.play(solver.start(problem, w, *found)))), 0)
+    note()
+    while True:
+        outcome = stop.outcome(journal.state, journal.iteration, journal.first)
+        if outcome == "diverged" and stop.tol > 0:
+            # A function of what the journal holds, so that a fit that is killed here comes to the same.
+            shorter = solver.retreat(journal.best, journal.state)
+            if shorter is not None:
+                journal.state = shorter
+                outcome = stop.outcome(journal.state, journal.iteration, journal.first)
+        if outcome is not None:
+            break
+        state = yield from ask(journal.play(solver.iterate(problem, journal.state)))
+        journal.commit(state, journal.iteration + 1)
+        note()
+        if watch is not None:
+            watch(
+                {
+                    "iteration": journal.iteration,
+                    "loss": float(state.f),
+                    "gradient_norm": float(np.linalg.norm(state.g)),
+                    "gap": stop.relative(state),
+                    "seconds": meter.seconds,
+                    "bytes": meter.bytes,
+                    "sweeps": meter.sweeps,
+                    "wire_bytes": meter.wire_bytes,
+                    **({"step": float(state.step)} if state.step else {}),
+                }
+            )
+    if outcome == "diverged":
+        result.gap = np.inf
+    else:
+        result.w, result.gap = journal.state.w, stop.relative(journal.state)
+    result.outcome, result.step, result.halvings = outcome, journal.state.step, journal.state.halvings
+    if (remark := solver.remark(journal.state)) is not None:
+        warnings.warn(f"{type(solver).__name__}: {remark}", PartitionsDiffer, stacklevel=2)
+    return result
