@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd._compat.renamed import accept_old_names
+
 Array = NDArray[Any]
 
 
@@ -22,6 +24,10 @@ class Penalty:
     What it offers is declared, and solvers check it before the first sweep. To add one, subclass and list an
     instance in ``daskgd.testing.PENALTIES``.
     """
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        accept_old_names(cls, {"curve": "hessian", "take": "restrict"})
 
     smooth: ClassVar[bool] = True
     """Whether the smooth part is all there is."""
@@ -37,7 +43,7 @@ class Penalty:
         """The gradient of the smooth part at w, ``(d,)``."""
         return np.zeros_like(w, dtype=float)
 
-    def curve(self, w: Array) -> Array:
+    def hessian(self, w: Array) -> Array:
         """The diagonal of its Hessian at w, ``(d,)``; penalties are sums over coefficients."""
         return np.zeros_like(w, dtype=float)
 
@@ -45,7 +51,7 @@ class Penalty:
         """The strength of ``|w_j|`` in it, ``(d,)``."""
         return np.zeros_like(w, dtype=float)
 
-    def take(self, at: Array) -> Self:
+    def restrict(self, at: Array) -> Self:
         """The penalty on the coefficients at these positions of ``(d,)``."""
         each = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return replace(self, **{n: v[at] if np.ndim(v) else v for n, v in each.items()})  # type: ignore[type-var]
@@ -92,7 +98,7 @@ class L2(Penalty):
         out: Array = self.strength * w
         return out
 
-    def curve(self, w: Array) -> Array:
+    def hessian(self, w: Array) -> Array:
         return _each(self.strength, w)
 
     def prox(self, w: Array, step: float | Array) -> Array:
@@ -166,7 +172,7 @@ class ElasticNet(Penalty):
         out: Array = self.l2_strength * w
         return out
 
-    def curve(self, w: Array) -> Array:
+    def hessian(self, w: Array) -> Array:
         return _each(self.l2_strength, w)
 
     def l1(self, w: Array) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.losses import Loss
-from daskgd.models import Back, Linear, Model
+from daskgd.models import VJP, Linear, Model
 from daskgd.penalties import Penalty
 from daskgd.rows.features import Features
 from daskgd.rows.tiles import Rows, Tile
@@ -54,7 +54,7 @@ class Problem:
         assert isinstance(self.model, Linear)
         return self.model
 
-    def looks_alike(self, other: Problem) -> bool:
+    def same_targets(self, other: Problem) -> bool:
         """Whether both make the same targets and weights of the rows, for the same loss."""
         same = (
             np.array_equal(getattr(self, name), getattr(other, name))
@@ -91,7 +91,7 @@ class Problem:
             )
         return out
 
-    def forward(self, w: Array, X: Features) -> tuple[Array, Back]:
+    def forward(self, w: Array, X: Features) -> tuple[Array, VJP]:
         """The model's margins of these rows, and the way back from there: see ``Model.forward``."""
         return self.model.forward(w, X if self.model.takes_features else X.toarray())  # type: ignore[arg-type]
 
@@ -115,7 +115,7 @@ class Problem:
     def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
         """Output j as a problem of its own, and rows that suit it; for losses whose outputs are separate."""
         at = np.arange(self.model.size).reshape(-1, self.model.outputs)[:, j]
-        model, penalty = replace(self.linear, outputs=1), self.penalty.take(at)
+        model, penalty = replace(self.linear, outputs=1), self.penalty.restrict(at)
         y, s = rows.y, rows.sample_weight
         assert y is not None
         if self.labels is None:
@@ -137,17 +137,17 @@ class Problem:
         mask = self.model.penalised
         return np.where(mask, self.penalty.gradient(np.where(mask, w, 0.0)), 0.0)
 
-    def penalty_curve(self, w: Array) -> Array:
+    def penalty_hessian(self, w: Array) -> Array:
         """The diagonal of its Hessian, ``(d,)``, zero at intercepts."""
         mask = self.model.penalised
-        return np.where(mask, self.penalty.curve(np.where(mask, w, 0.0)), 0.0)
+        return np.where(mask, self.penalty.hessian(np.where(mask, w, 0.0)), 0.0)
 
     def penalty_l1(self, w: Array) -> Array:
         """The strength of ``|w_j|`` in it, ``(d,)``, zero at intercepts."""
         mask = self.model.penalised
         return np.where(mask, self.penalty.l1(np.where(mask, w, 0.0)), 0.0)
 
-    def bends(self, mean: Array, variance: Array, shares: Array | None = None) -> Array | None:
+    def lipschitz_bounds(self, mean: Array, variance: Array, shares: Array | None = None) -> Array | None:
         """Most that the objective's slope along each parameter rises for one unit of it ``(d,)``, kinks of
         the penalty left out; None where the loss has no such bound, or the model is not just linear.
 
@@ -156,17 +156,17 @@ class Problem:
         the classes in the total weight, for class weights.
         """
         model = self.model
-        if type(model) is not Linear or not np.isfinite(self.loss.bend):
+        if type(model) is not Linear or not np.isfinite(self.loss.lipschitz):
             return None
         squares = variance + (mean - (0.0 if model.center is None else model.center)) ** 2
         if model.scale is not None:
             squares = squares / model.scale**2
         each = np.append(squares, 1.0) if model.intercept else squares
-        most = self.loss.bend
+        most = self.loss.lipschitz
         if self.class_weight is not None and shares is not None:
             most *= float(self.class_weight.max() / (self.class_weight @ shares))
-        bend = most * np.repeat(each, model.outputs)
-        return bend + self.penalty_curve(np.zeros(model.size))
+        lipschitz = most * np.repeat(each, model.outputs)
+        return lipschitz + self.penalty_hessian(np.zeros(model.size))
 
     @property
     def positive(self) -> Array:

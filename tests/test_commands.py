@@ -24,7 +24,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 import daskgd
 from daskgd.cli import main
 from daskgd.storage.opening import open_store
-from daskgd.storage.redaction import redacted, stand_in, told
+from daskgd.storage.redaction import redacted, redacted_error, redacted_message
 
 
 def invoke(*arguments: Any) -> Any:
@@ -180,9 +180,9 @@ def test_redacted(url: str, shown: str) -> None:
 
 def test_what_is_told_of_errors() -> None:
     options = {"key": "AKIA1234", "client": {"token": ["hunter2!"]}, "anon": False, "region": "eu"}
-    text = told(OSError("AKIA1234 with hunter2! refused in eu"), options)
+    text = redacted_message(OSError("AKIA1234 with hunter2! refused in eu"), options)
     assert text == "OSError: *** with *** refused in eu"
-    assert len(told(ValueError("x" * 10**6))) < 600
+    assert len(redacted_message(ValueError("x" * 10**6))) < 600
 
 
 def test_causes_keep_their_types() -> None:
@@ -193,7 +193,7 @@ def test_causes_keep_their_types() -> None:
     try:
         raise Lost("https://me:hunter2@h/x", 503) from TimeoutError("https://h/x?sig=hunter2 timed out")
     except Lost as error:
-        other = stand_in(error)
+        other = redacted_error(error)
     assert isinstance(other, Lost)
     assert (type(other).__name__, type(other).__module__) == ("Lost", Lost.__module__)
     assert isinstance(other.__cause__, TimeoutError)

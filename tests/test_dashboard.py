@@ -30,7 +30,7 @@ from daskgd.engines.graph import Graph
 from daskgd.engines.timing import Clock, Spent
 from daskgd.monitoring import reporter as monitor
 from daskgd.monitoring.dashboard import page
-from daskgd.monitoring.dashboard.fits import COLUMNS, FITS, MEMBERS, NAME, SWEEPS, Fit, told
+from daskgd.monitoring.dashboard.fits import COLUMNS, FITS, MEMBERS, NAME, SWEEPS, Fit, as_message
 from daskgd.monitoring.dashboard.plugin import TrainingMonitor
 from daskgd.monitoring.events import Iterated
 
@@ -79,15 +79,15 @@ def metrics(client: distributed.Client, query: str = "") -> list[dict[str, Any]]
 @pytest.mark.parametrize("engine", ["serial", "threads", "distributed"])
 @pytest.mark.parametrize("memory", [0, "auto"])
 def test_every_engine_tells_what_its_last_sweep_took(small, client, engine, memory):
-    from daskgd.engines.select import opened
+    from daskgd.engines.select import open_engine
     from daskgd.queries import Ask, Survey
 
-    with opened(small, engine, memory=memory) as (made, placed):
+    with open_engine(small, engine, memory=memory) as (made, materialised):
         for sweep in (1, 2):
             made.sweep([Ask(None, Survey(True))])
             last = made.last
             assert (last.sweep, last.asked) == (sweep, ("survey",))
-            assert sum(spent.rows for spent in last.workers.values()) == placed.n_rows
+            assert sum(spent.rows for spent in last.workers.values()) == materialised.n_rows
             assert last.read_blocks + last.kept_blocks == last.blocks == 71
             parts = (last.read, last.compute, last.merge, last.wait)
             assert min(parts) >= 0
@@ -147,14 +147,14 @@ def sweep(**more: Any) -> dict[str, Any]:
 def test_what_is_kept_has_limits():
     fit = Fit("t")
     for i in range(SWEEPS + 10):
-        fit.take(sweep(sweep=i))
+        fit.update(sweep(sweep=i))
     for i in range(MEMBERS + 5):
         for _ in range(300):
-            fit.take({"kind": "row", "member": f"m{i}", "loss": 1.0})
+            fit.update({"kind": "row", "member": f"m{i}", "loss": 1.0})
     assert (len(fit.sweeps), fit.n_sweeps) == (SWEEPS, SWEEPS + 10)
     assert len(fit.rows) == MEMBERS
     assert sum(map(len, fit.rows.values())) <= 2 * SWEEPS
-    fit.take(sweep(workers={f"w{i}" * 100: [1, 1, 1, 1, 1] for i in range(1000)}))
+    fit.update(sweep(workers={f"w{i}" * 100: [1, 1, 1, 1, 1] for i in range(1000)}))
     assert len(fit.workers) <= 256
     assert max(map(len, fit.workers)) <= NAME
     assert len(pickle.dumps(fit)) < 3_000_000
@@ -234,14 +234,14 @@ def test_lost_workers_and_what_is_read_again(plugin):
 
 def test_names_are_text_and_numbers_are_numbers():
     fit = Fit("t")
-    fit.take({"kind": "begin", "name": "<script>alert(1)</script>\n\x00" * 9, "client": "c"})
-    fit.take(sweep(sweep=math.nan, seconds=math.inf, floor=None))
-    fit.take({"kind": "row", "member": "<b>", "loss": math.inf, "gap": math.nan, "sweeps": None})
+    fit.update({"kind": "begin", "name": "<script>alert(1)</script>\n\x00" * 9, "client": "c"})
+    fit.update(sweep(sweep=math.nan, seconds=math.inf, floor=None))
+    fit.update({"kind": "row", "member": "<b>", "loss": math.inf, "gap": math.nan, "sweeps": None})
     assert len(fit.name) == NAME
     assert fit.name.isprintable()
     assert "<script" not in page._about(fit)
     assert "&lt;script" in page._about(fit)
-    found = told(fit, 10)
+    found = as_message(fit, 10)
     json.dumps(found, allow_nan=False)
     assert found["sweeps"][0]["seconds"] is None
 
@@ -551,7 +551,7 @@ def test_an_open_page_grows_while_a_fit_runs(small, client):
     model = "window.Bokeh?.documents[0]?.get_model_by_name"
     sweeps, points = f"{model}('daskgd-sweeps')", f"{model}('daskgd-curve-0')"
     count = f"{sweeps}?.data.sweep.length"
-    with browser.opened(client.dashboard_link.replace("/status", "/daskgd")) as tab:
+    with browser.open_engine(client.dashboard_link.replace("/status", "/daskgd")) as tab:
         tab.until(f"{count} > 0")
         loaded = tab.run("performance.timeOrigin")
         fit = descent(engine=lambda dataset: Waiting(dataset, client))

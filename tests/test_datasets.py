@@ -28,10 +28,10 @@ from daskgd.config import setting
 from daskgd.data.columns import LazyColumn, MemoryColumn, PiecesColumn, Selection
 from daskgd.data.convert import as_dataset
 from daskgd.data.dataset import Dataset
-from daskgd.engines.select import opened
+from daskgd.engines.select import open_engine
 from daskgd.queries import Ask, Survey
-from daskgd.rows.random_numbers import row_hash
-from daskgd.storage.reading import Column
+from daskgd.rows.random_numbers import row_random_numbers
+from daskgd.storage.reading import StoredColumn
 
 N, P = 23, 3
 
@@ -118,7 +118,7 @@ def test_every_kind_of_input_holds_the_same_rows(kind: str, engine: str, tmp_pat
         assert np.array_equal(got, expected), kind
         assert kind == "lists" or got.dtype == expected.dtype
     # And as engines read them.
-    with opened(dataset, engine) as (ready, _):
+    with open_engine(dataset, engine) as (ready, _):
         (found,) = ready.sweep([Ask(None, Survey(classification=True))])
     assert found.n_rows == N
     assert np.isclose(found.weight, s.sum(), rtol=1e-12)
@@ -132,9 +132,9 @@ def test_zarr_is_read_in_place_and_only_it(tmp_path: Path) -> None:
         "numpy": MemoryColumn,
         "dask": LazyColumn,
         "dask, computed": LazyColumn,
-        "zarr": Column,
-        "dask over zarr": Column,
-        "path": Column,
+        "zarr": StoredColumn,
+        "dask over zarr": StoredColumn,
+        "path": StoredColumn,
     }.items():
         place = tmp_path / kind.replace(" ", "-")
         place.mkdir()
@@ -360,18 +360,18 @@ def test_pieces_read_across_their_edges() -> None:
 
 def test_row_hashes_are_uniform_and_unrelated() -> None:
     n = 20_000
-    u = row_hash(np.arange(0, n), 0, 1)
+    u = row_random_numbers(np.arange(0, n), 0, 1)
     assert u.min() >= 0
     assert u.max() < 1
     assert scipy.stats.kstest(u, "uniform").pvalue > 1e-3
     others = {
         "next row": np.roll(u, 1),
         "row number": np.arange(n),
-        "seed": row_hash(np.arange(0, n), 1, 1),
-        "far seed": row_hash(np.arange(0, n), 2**62, 1),
-        "purpose": row_hash(np.arange(0, n), 0, 2),
-        "seed and purpose swapped": row_hash(np.arange(0, n), 1, 0),
-        "far rows": row_hash(np.arange(2**40, 2**40 + n), 0, 1),
+        "seed": row_random_numbers(np.arange(0, n), 1, 1),
+        "far seed": row_random_numbers(np.arange(0, n), 2**62, 1),
+        "purpose": row_random_numbers(np.arange(0, n), 0, 2),
+        "seed and purpose swapped": row_random_numbers(np.arange(0, n), 1, 0),
+        "far rows": row_random_numbers(np.arange(2**40, 2**40 + n), 0, 1),
     }
     for name, v in others.items():
         assert abs(np.corrcoef(u, v)[0, 1]) < 5 / np.sqrt(n), name
@@ -383,14 +383,14 @@ def test_row_hashes_are_uniform_and_unrelated() -> None:
 )
 def test_row_hashes_do_not_depend_on_how_they_are_asked(seed: int, cuts: list[int], first: int) -> None:
     edges = [0, *cuts, 300]
-    parts = [row_hash(np.arange(first + a, first + b), seed, 5) for a, b in pairwise(edges)]
-    assert np.array_equal(np.concatenate(parts), row_hash(np.arange(first, first + 300), seed, 5))
+    parts = [row_random_numbers(np.arange(first + a, first + b), seed, 5) for a, b in pairwise(edges)]
+    assert np.array_equal(np.concatenate(parts), row_random_numbers(np.arange(first, first + 300), seed, 5))
 
 
 def test_row_hashes_are_frozen() -> None:
     """Splits of stored data must stay what they are from release to release."""
-    assert row_hash(np.arange(0, 4), 0, 0).tolist() == FROZEN
-    assert row_hash(np.arange(10**12, 10**12 + 1), 7, 3).tolist() == FROZEN_FAR
+    assert row_random_numbers(np.arange(0, 4), 0, 0).tolist() == FROZEN
+    assert row_random_numbers(np.arange(10**12, 10**12 + 1), 7, 3).tolist() == FROZEN_FAR
 
 
 FROZEN = [0.0, 0.28176129772258496, 0.80255116473696, 0.4815585823555033]
@@ -439,7 +439,7 @@ def test_a_split_is_what_engines_read(tmp_path: Path) -> None:
     dataset = daskgd.open_dataset(on_disk(tmp_path), block_bytes=1)
     train, test = dataset.train_test_split(0.4, random_state=2)
     for part in (train, test):
-        with opened(part, "threads") as (engine, _):
+        with open_engine(part, "threads") as (engine, _):
             (found,) = engine.sweep([Ask(None, Survey())])
         assert found.n_rows == part.n_rows > 0
         assert np.allclose(found.X.mean, np.average(part.X, axis=0, weights=part.sample_weight), rtol=1e-6)
@@ -554,7 +554,7 @@ def test_the_row_named_in_an_error_is_the_row_of_the_dataset() -> None:
     X[300] = np.nan
     dataset = as_dataset(X, np.ones(400))
     holds = [part for part in dataset.train_test_split(0.5) if np.isnan(part.X.compute()).any()]
-    with opened(holds[0], "serial") as (engine, _), pytest.raises(ValueError, match="row 300, column 0"):
+    with open_engine(holds[0], "serial") as (engine, _), pytest.raises(ValueError, match="row 300, column 0"):
         engine.sweep([Ask(None, Survey())])
 
 

@@ -22,7 +22,7 @@ from daskgd.engines.base import Engine, Partial
 from daskgd.engines.cache_manager import tidy
 from daskgd.engines.graph import MERGE_WIDTH, Graph
 from daskgd.engines.merge_tree import cover, spans, split, tree
-from daskgd.engines.select import opened
+from daskgd.engines.select import open_engine
 from daskgd.engines.serial import Serial
 from daskgd.engines.tasks import Merge
 from daskgd.engines.walk import walk
@@ -48,7 +48,7 @@ def test_contract_on_a_cluster(client: distributed.Client) -> None:
 
 @contextmanager
 def _current(dataset: Dataset) -> Iterator[Any]:
-    with opened(dataset) as (engine, _):
+    with open_engine(dataset) as (engine, _):
         yield engine
 
 
@@ -164,9 +164,11 @@ def test_the_tree_does_not_depend_on_who_walks_what() -> None:
     for n in range(1, 201):
         for tasks in (1, 2, 3, 7, 16, 64):
             owners = np.sort(rng.integers(tasks, size=n)) if tasks % 2 else rng.integers(tasks, size=n)
-            lots = [tidy([(int(i), int(i) + 1) for i in np.flatnonzero(owners == t)]) for t in range(tasks)]
-            parts = [{node: term(*node) for node in cover(runs, n)} for runs in lots]
-            for runs, part in zip(lots, parts, strict=True):
+            task_spans = [
+                tidy([(int(i), int(i) + 1) for i in np.flatnonzero(owners == t)]) for t in range(tasks)
+            ]
+            parts = [{node: term(*node) for node in cover(runs, n)} for runs in task_spans]
+            for runs, part in zip(task_spans, parts, strict=True):
                 assert set(part) <= nodes(n)
                 assert tidy(list(part)) == runs
             while len(parts) > 1:
@@ -270,7 +272,7 @@ def test_one_blas_thread_within_a_sweep_and_as_before_after_it(name: str) -> Non
     with threadpoolctl.threadpool_limits(2):
         if most() < 2:
             pytest.skip("this BLAS has one thread only")
-        with opened(dataset, name) as (engine, _):
+        with open_engine(dataset, name) as (engine, _):
             assert engine.sweep([Ask(None, BlasThreads())]) == [1]
         assert most() == 2
 
@@ -399,7 +401,7 @@ def test_tasks_follow_the_cluster_not_the_chunks(tmp_path: Path, client: distrib
         path = tmp_path / f"{rows}.zarr"
         daskgd.write_dataset(path, X, y, chunk_bytes=rows * P * 4)
         dataset = daskgd.open_dataset(path, block_bytes=1)
-        with opened(dataset, "distributed") as (engine, _):
+        with open_engine(dataset, "distributed") as (engine, _):
             assert isinstance(engine, Graph)
             asks = [Ask(None, Fails(-1))]
             assert engine.sweep(asks) == [N]
@@ -413,7 +415,7 @@ def test_engines_are_chosen(client: distributed.Client) -> None:
     dataset = daskgd.as_dataset(np.ones((40, 2)))
 
     def kind(choice: Any = None) -> Any:
-        with opened(dataset, choice) as (engine, _):
+        with open_engine(dataset, choice) as (engine, _):
             return engine.client if isinstance(engine, Graph) else type(engine)
 
     assert kind() is client
@@ -426,13 +428,13 @@ def test_engines_are_chosen(client: distributed.Client) -> None:
 
 def test_engines_without_a_cluster() -> None:
     dataset = daskgd.as_dataset(np.ones((40, 2)))
-    with opened(dataset) as (engine, _):
+    with open_engine(dataset) as (engine, _):
         assert isinstance(engine, Graph)
         assert engine.client is None
     with (
         pytest.raises(ValueError, match="expected a current client, found none"),
-        opened(dataset, "distributed"),
+        open_engine(dataset, "distributed"),
     ):
         pass
-    with pytest.raises(ValueError, match='engine: expected None, "serial"'), opened(dataset, "spark"):
+    with pytest.raises(ValueError, match='engine: expected None, "serial"'), open_engine(dataset, "spark"):
         pass

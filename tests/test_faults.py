@@ -27,10 +27,10 @@ import daskgd
 from daskgd.engines import cluster as cluster_room
 from daskgd.engines.graph import Graph
 from daskgd.engines.preflight import judge
-from daskgd.engines.select import opened
+from daskgd.engines.select import open_engine
 from daskgd.queries import Ask, Survey
 from daskgd.storage import retry as patience
-from daskgd.storage.retry import passing, patiently
+from daskgd.storage.retry import is_transient, with_retries
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
 
@@ -369,21 +369,21 @@ def test_only_what_may_pass_is_read_again(error, again, wrapped, monkeypatch):
             raise error
         return 42
 
-    assert passing(error) == again
+    assert is_transient(error) == again
     if again:
         with heard() as said:
-            assert patiently(read, 3, "rows 0:8") == 42
+            assert with_retries(read, 3, "rows 0:8") == 42
         assert len(waits) == 3
         assert all(0.1 * 2**i <= wait <= 0.2 * 2**i for i, wait in enumerate(waits))
         assert all(f"rows 0:8: {type(error).__name__}; read again in 0." in message for message in said)
         assert [message[-8:] for message in said] == ["(1 of 3)", "(2 of 3)", "(3 of 3)"]
         attempts.clear()
         with pytest.raises(daskgd.ChunkError if wrapped else type(error)):
-            patiently(read, 2, "rows 0:8")
+            with_retries(read, 2, "rows 0:8")
         assert len(attempts) == 3
     else:
         with pytest.raises(daskgd.ChunkError if wrapped else type(error)):
-            patiently(read, 3, "rows 0:8")
+            with_retries(read, 3, "rows 0:8")
         assert (len(attempts), waits) == (1, [])
 
 
@@ -415,7 +415,7 @@ def test_what_is_lost_for_good_fails_at_once(arrays, client, tmp_path):
 def test_what_cannot_be_sent_is_named(data, client):
     query: Any = Survey({"loss": [threading.Lock()]})  # type: ignore[arg-type]
     with (
-        opened(data, "distributed") as (engine, _),
+        open_engine(data, "distributed") as (engine, _),
         pytest.raises(TypeError, match=r"objective cannot be sent to workers: .*\['loss'\]\[0\] is a lock"),
     ):
         engine.sweep([Ask(None, query)])

@@ -16,7 +16,7 @@ from mutations import damaged
 import daskgd
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.opening import NAMES
-from daskgd.storage.reading import ChunkError, Column
+from daskgd.storage.reading import ChunkError, StoredColumn
 
 N, P = 40, 3
 SECONDS = 5.0
@@ -75,7 +75,7 @@ def reads(path: Path) -> list[Any]:
     facts = [repr(dataset), dataset.info(), dataset._repr_html_()]
     for column in dataset._columns:
         if column is not None:
-            assert isinstance(column, Column)
+            assert isinstance(column, StoredColumn)
             n = column.shape[0]
             facts += [column.read(0, min(n, 3)).tolist(), column.read(max(n - 3, 0), n).tolist()]
     return facts

@@ -37,7 +37,7 @@ def targets(loss: Any, n: int, rng: Any) -> tuple[Any, Any]:
 
 
 def test_losses_with_a_bound_are_all_here():
-    assert {type(loss) for loss in LOSSES if np.isfinite(loss.bend)} == {type(loss) for loss in BOUNDED}
+    assert {type(loss) for loss in LOSSES if np.isfinite(loss.lipschitz)} == {type(loss) for loss in BOUNDED}
 
 
 @pytest.mark.parametrize("loss", BOUNDED, ids=repr)
@@ -50,8 +50,8 @@ def test_slopes_rise_no_faster_than_a_loss_says(loss, rng):
     for j in range(k):
         step = np.zeros(k)
         step[j] = 0.5
-        a, b = (loss.slope(v, y).reshape(500, -1)[:, j] for v in (z, z + (step if k > 1 else step[0])))
-        assert (b - a <= 0.5 * loss.bend * (1 + 1e-9) + 1e-12).all()
+        a, b = (loss.gradient(v, y).reshape(500, -1)[:, j] for v in (z, z + (step if k > 1 else step[0])))
+        assert (b - a <= 0.5 * loss.lipschitz * (1 + 1e-9) + 1e-12).all()
 
 
 @given(
@@ -70,14 +70,14 @@ def test_no_gap_is_less_than_what_is_certain(loss, penalty, seed, standardised, 
     weight = rng.random(len(labels)) + 0.1 if class_weights and labels is not None else None
     problem = Problem(loss, Linear(p, outputs, True, center, scale), penalty, labels, weight)
     shares = None if labels is None else np.bincount(y, s, len(labels)) / s.sum()
-    bend = problem.bends(moments.mean, moments.variance, shares)
-    assert bend is not None
+    lipschitz = problem.lipschitz_bounds(moments.mean, moments.variance, shares)
+    assert lipschitz is not None
     rows = Rows(X, y, s, 0)
     size = 1.0 if standardised else np.repeat(np.append(1 / np.sqrt(moments.variance), 1.0), outputs)
     w = rng.normal(size=problem.model.size) * size * rng.integers(0, 2, problem.model.size)
 
     f, g = on(rows, problem, Gradient(w))
-    certain = certain_gap(problem, bend, w, g)
+    certain = certain_gap(problem, lipschitz, w, g)
     least = f
     for j in range(len(w)):
 
@@ -86,7 +86,7 @@ def test_no_gap_is_less_than_what_is_certain(loss, penalty, seed, standardised, 
             at[j] += t
             return on(rows, problem, Gradient(at))[0]
 
-        reach = 2 * (abs(g[j]) + 1) / bend[j] + abs(w[j])
+        reach = 2 * (abs(g[j]) + 1) / lipschitz[j] + abs(w[j])
         least = min(
             least, minimize_scalar(along, bounds=(-reach, reach), options={"xatol": 1e-9 * reach}).fun
         )

@@ -47,7 +47,7 @@ class Bent(Penalty):
     def gradient(self, w: np.ndarray) -> np.ndarray:
         return self.ridge * w
 
-    def curve(self, w: np.ndarray) -> np.ndarray:
+    def hessian(self, w: np.ndarray) -> np.ndarray:
         return np.zeros(w.shape) + self.ridge
 
     def l1(self, w: np.ndarray) -> np.ndarray:
@@ -500,7 +500,7 @@ def test_any_blocks_give_the_same_answer() -> None:
 
 
 def test_moments_ride_on_the_survey_or_cost_a_sweep() -> None:
-    assert Gram().rides(Shape(10, 3)) == (SecondMoments(),)
+    assert Gram().first_sweep_queries(Shape(10, 3)) == (SecondMoments(),)
     problem = Problem(Squared(), Linear(2), L2())
     steps = Gram().start(problem, np.zeros(3))
     assert next(steps) == (SecondMoments(),)

@@ -19,7 +19,7 @@ from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Dispersion, Gradient, Local, Part, Share, Spread
-from daskgd.queries.compression import Coded, coded, decoded
+from daskgd.queries.compression import CompressedArray, compress, decompress
 from daskgd.queries.sums import Sums
 from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import Rows
@@ -172,35 +172,35 @@ def test_coding_is_right_on_average(wire: str, error: float) -> None:
     v = rng.standard_normal(700) * 10.0 ** rng.integers(-9, 9, 700)[:, None].mean(axis=1)
     v[300:] = rng.standard_normal(400)
     scale = np.repeat([np.abs(v[a : a + 256]).max() for a in range(0, 700, 256)], 256)[:700]
-    many = np.stack([Coded.of(v, wire, key).decoded for key in range(400)])
+    many = np.stack([CompressedArray.of(v, wire, key).decompress() for key in range(400)])
     assert (np.abs(many - v) <= error * scale).all()
     spread = np.maximum(many.std(axis=0), error * scale * 1e-2)
     assert (np.abs(many.mean(axis=0) - v) < 6 * spread / np.sqrt(400)).all()
-    assert np.array_equal(Coded.of(v, wire, 3).decoded, Coded.of(v, wire, 3).decoded)
-    assert (Coded.of(v, wire, 3).decoded != Coded.of(v, wire, 4).decoded).any()
+    assert np.array_equal(CompressedArray.of(v, wire, 3).decompress(), CompressedArray.of(v, wire, 3).decoded)
+    assert (CompressedArray.of(v, wire, 3).decompress() != CompressedArray.of(v, wire, 4).decoded).any()
 
 
 @pytest.mark.parametrize("wire", ["float32", "float16", "int8"])
 def test_coded_sums_add(wire: str) -> None:
     v = np.linspace(-2, 1, 500)
-    some, nothing = Coded.of(v, wire, 1), Coded.of(np.zeros(500), wire, 2)
+    some, nothing = CompressedArray.of(v, wire, 1), CompressedArray.of(np.zeros(500), wire, 2)
     for total in (some + nothing, nothing + some):
-        assert np.array_equal(total.decoded, some.decoded)
-    assert np.abs((some + Coded.of(v, wire, 3)).decoded - 2 * v).max() < 4 * 3 / 127
-    lost = Coded.of(np.where(v > 0.9, np.inf, v), wire, 5)
-    assert np.isnan(lost.decoded).any()
-    assert np.isnan((lost + some).decoded).any()
+        assert np.array_equal(total.decompress(), some.decoded)
+    assert np.abs((some + CompressedArray.of(v, wire, 3)).decompress() - 2 * v).max() < 4 * 3 / 127
+    lost = CompressedArray.of(np.where(v > 0.9, np.inf, v), wire, 5)
+    assert np.isnan(lost.decompress()).any()
+    assert np.isnan((lost + some).decompress()).any()
     sums = Sums(gradient=v, weight=3.0, few=np.ones(3))
-    back = decoded(coded(sums, wire, 0))
-    assert back["weight"] == 3.0
-    assert np.array_equal(back["few"], np.ones(3))
-    assert coded(sums, "float64", 0) is sums
+    vjp = decompress(compress(sums, wire, 0))
+    assert vjp["weight"] == 3.0
+    assert np.array_equal(vjp["few"], np.ones(3))
+    assert compress(sums, "float64", 0) is sums
 
 
 def test_int8_takes_a_seventh_of_the_bytes() -> None:
     sums = Sums(value=1.0, gradient=np.ones(5000), vector=np.ones(5000), weight=2.0)
     assert sums.nbytes == 8 * 10_002
-    assert sums.nbytes / coded(sums, "int8", 0).nbytes > 7
+    assert sums.nbytes / compress(sums, "int8", 0).nbytes > 7
 
 
 def test_wide_models_end_where_they_would_with_all_digits(tmp_path: Any) -> None:

@@ -82,8 +82,8 @@ def test_half_deviances_are_scikit_learns(power: float, rng: np.random.Generator
     expected = theirs.loss(y, z) + saturated(power, y)
     assert np.allclose(loss.value(z, y), expected, rtol=1e-10, atol=1e-10)
     gradient, hessian = theirs.gradient_hessian(y, z)
-    assert np.allclose(loss.slope(z, y), gradient, rtol=1e-10, atol=1e-10)
-    assert np.allclose(loss.curve(z, y), hessian, rtol=1e-10, atol=1e-10)
+    assert np.allclose(loss.gradient(z, y), gradient, rtol=1e-10, atol=1e-10)
+    assert np.allclose(loss.hessian(z, y), hessian, rtol=1e-10, atol=1e-10)
     assert np.array_equal(loss.mean(z), np.exp(z))
     # A fit that is perfect loses nothing, to the last digit.
     y = y[y > 0]
@@ -112,8 +112,8 @@ def test_tweedies_limits(power: int, rng: np.random.Generator) -> None:
         if near > 1:
             loss = Tweedie(near)
             assert np.allclose(loss.value(z, y), limit.value(z, y), rtol=1e-5, atol=1e-5)
-            assert np.allclose(loss.slope(z, y), limit.slope(z, y), rtol=1e-5, atol=1e-5)
-            assert np.allclose(loss.curve(z, y), limit.curve(z, y), rtol=1e-5, atol=1e-5)
+            assert np.allclose(loss.gradient(z, y), limit.gradient(z, y), rtol=1e-5, atol=1e-5)
+            assert np.allclose(loss.hessian(z, y), limit.hessian(z, y), rtol=1e-5, atol=1e-5)
             assert np.isclose(loss.baseline(summary), limit.baseline(summary), rtol=1e-5)
 
 
@@ -156,7 +156,7 @@ def test_far_margins_of_log_links(loss: Loss, dtype: str) -> None:
         assert np.allclose(loss.value(z, y), rise + fall + saturated(p, t), rtol=1e-4)
         far = np.outer(sign * np.array([2e3, 5e3, 1e4], dtype), np.ones(3, dtype))
         values = np.stack([loss.value(row, y) for row in far])
-        slopes = np.stack([loss.slope(row, y) for row in far])
+        slopes = np.stack([loss.gradient(row, y) for row in far])
         assert np.isfinite(values).all()
         assert (np.diff(values, axis=0) >= 0).all()
         if loss.convex:
@@ -175,7 +175,7 @@ def test_pinball_is_scikit_learns(quantile: float, rng: np.random.Generator) -> 
     theirs = PinballLoss(quantile=quantile)
     loss = Quantile(quantile)
     assert np.allclose(loss.value(z, y), theirs.loss(y, z), rtol=1e-13, atol=1e-13)
-    assert np.allclose(loss.slope(z, y), theirs.gradient(y, z), rtol=1e-13, atol=1e-13)
+    assert np.allclose(loss.gradient(z, y), theirs.gradient(y, z), rtol=1e-13, atol=1e-13)
 
 
 def test_epsilon_insensitive(rng: np.random.Generator) -> None:
@@ -184,8 +184,8 @@ def test_epsilon_insensitive(rng: np.random.Generator) -> None:
     assert np.allclose(EpsilonInsensitive(0.5).value(z, y), beyond, rtol=1e-13)
     assert np.allclose(EpsilonInsensitive(0.5, squared=True).value(z, y), beyond**2, rtol=1e-13)
     sign = np.sign(z - y) * (beyond > 0)
-    assert np.array_equal(EpsilonInsensitive(0.5).slope(z, y), sign)
-    assert np.allclose(EpsilonInsensitive(0.5, squared=True).slope(z, y), 2 * beyond * sign, rtol=1e-13)
+    assert np.array_equal(EpsilonInsensitive(0.5).gradient(z, y), sign)
+    assert np.allclose(EpsilonInsensitive(0.5, squared=True).gradient(z, y), 2 * beyond * sign, rtol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -197,19 +197,19 @@ def test_softened(loss: Loss, width: float, rng: np.random.Generator) -> None:
     z, y = rng.standard_normal((2, 400))
     y = np.sign(y) if loss.kind == "classification" else y
     z[:20] = y[:20]
-    soft = loss.softened(width)
-    assert loss.kinked
-    assert soft.kinked
+    soft = loss.smoothed(width)
+    assert loss.nonsmooth
+    assert soft.nonsmooth
     assert not loss.smooth
     assert soft.smooth
     assert soft == replace(loss, width=width)
-    assert soft.softened(0.0) == loss
+    assert soft.smoothed(0.0) == loss
     added = soft.excess(z, y)
     assert np.allclose(added, soft.value(z, y) - loss.value(z, y), rtol=1e-9, atol=1e-14)
     assert added.min() >= 0
     kinks = 2 if isinstance(loss, EpsilonInsensitive) else 1
     assert added.max() <= kinks * width / 2
-    away = np.abs(loss.slope(z + 10 * width, y) - loss.slope(z - 10 * width, y)) == 0
+    away = np.abs(loss.gradient(z + 10 * width, y) - loss.gradient(z - 10 * width, y)) == 0
     assert (added[away] <= kinks * width / 40).all()
     assert not loss.excess(z, y).any()
     single = soft.excess(z.astype("f4"), y.astype("f4"))
@@ -224,8 +224,8 @@ def test_losses_without_kinks_are_their_own_softening() -> None:
         Huber(),
         Perceptron(),
     ):
-        assert loss.softened(0.5) is loss
-        assert not loss.kinked
+        assert loss.smoothed(0.5) is loss
+        assert not loss.nonsmooth
         assert loss.excess(np.zeros((3, 2)), np.zeros((3, 2))).shape == (3,)
 
 
@@ -263,7 +263,7 @@ def test_huber_is_scikit_learns(epsilon: float, rng: np.random.Generator) -> Non
     expected, gradient = _huber_loss_and_gradient(w[[0, 1, 2, 3, 4]], X, y, epsilon, 0.0, s)
     loss, model = Huber(epsilon), LinearWithScale(3)
     z = model.margins(w, X)
-    value, slope = loss.value_and_slope(z, loss.targets(y, 1, z.dtype))
+    value, slope = loss.value_and_gradient(z, loss.targets(y, 1, z.dtype))
     assert np.isclose(s @ value, expected, rtol=1e-12)
     assert np.allclose(model.adjoint(X, slope * s[:, None]), gradient, rtol=1e-10, atol=1e-12)
     assert np.array_equal(loss.mean(z), z[:, 0])
@@ -275,7 +275,7 @@ def test_a_minimum_of_huber_is_a_huber_regression(rng: np.random.Generator) -> N
     loss, model = Huber(1.35), LinearWithScale(3)
 
     def f(w: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = loss.value_and_slope(model.margins(w, X), y)
+        value, slope = loss.value_and_gradient(model.margins(w, X), y)
         return value.sum(), model.adjoint(X, slope)
 
     start = np.append(np.zeros(3), loss.constant(TargetSummary(variance=float(y.var()), mean=y.mean())))
@@ -291,11 +291,11 @@ def test_huber_is_infinite_without_a_scale(dtype: str) -> None:
     z = np.array([[0.0, 0.0], [0.0, -1.0], [0.0, -1e30], [2.0, 0.0], [2.0, 1e-30], [0.0, 1e30]], dtype)
     y = np.full(6, 2.0, dtype)
     loss = Huber()
-    value, slope = loss.value_and_slope(z, y)
+    value, slope = loss.value_and_gradient(z, y)
     assert np.isposinf(value[:4]).all()
     assert np.isfinite(value[4:]).all()
     assert np.isfinite(slope).all()
-    assert np.isfinite(loss.curve(z, y)[[0, 1, 2, 3, 5]]).all()
+    assert np.isfinite(loss.hessian(z, y)[[0, 1, 2, 3, 5]]).all()
     assert (slope[:3, 1] < 0).all()  # the way out is up
 
 
@@ -311,21 +311,21 @@ def test_shifted_is_the_loss_of_moved_margins(rng: np.random.Generator) -> None:
         at, moved = z.astype(dtype), z.astype(dtype) + offset.astype(dtype)
         yy = y.astype(dtype)
         assert np.array_equal(loss.value(at, t), Poisson().value(moved, yy))
-        assert np.array_equal(loss.slope(at, t), Poisson().slope(moved, yy))
-        assert np.array_equal(loss.curve(at, t), Poisson().curve(moved, yy))
+        assert np.array_equal(loss.gradient(at, t), Poisson().gradient(moved, yy))
+        assert np.array_equal(loss.hessian(at, t), Poisson().hessian(moved, yy))
         assert loss.value(at, t).dtype == dtype
     assert np.array_equal(loss.mean(z), np.exp(z))
     # A logarithm of exposure as offset: a model of rates, weighted with the exposure.
     u = np.exp(offset)
     t = np.stack([y, offset], axis=1)
-    assert np.allclose(loss.slope(z, t), u * Poisson().slope(z, y / u), rtol=1e-12, atol=1e-12)
+    assert np.allclose(loss.gradient(z, t), u * Poisson().gradient(z, y / u), rtol=1e-12, atol=1e-12)
 
 
 def test_shifted_is_what_its_loss_is() -> None:
     loss = Shifted(Quantile(0.3))
-    assert (loss.low, loss.kind, loss.smooth, loss.kinked) == (-np.inf, "regression", False, True)
-    assert loss.softened(0.1) == Shifted(Quantile(0.3, width=0.1))
-    assert loss.softened(0.1).smooth
+    assert (loss.low, loss.kind, loss.smooth, loss.nonsmooth) == (-np.inf, "regression", False, True)
+    assert loss.smoothed(0.1) == Shifted(Quantile(0.3, width=0.1))
+    assert loss.smoothed(0.1).smooth
     gamma, logistic = Shifted(Gamma()), Shifted(Logistic())
     assert (gamma.low, gamma.low_included, gamma.deviance, gamma.convex) == (0, False, True, True)
     assert (gamma.offsets, gamma.loss.offsets) == (1, 0)
@@ -384,7 +384,7 @@ class Broken(Squared):
             return np.atleast_2d(np.cos(z - y).T).T.reshape(len(z), -1).sum(axis=1)
         return Squared.value(self, z, y)
 
-    def slope(self, z, y):
+    def gradient(self, z, y):
         if self.defect == "not convex":
             return -np.sin(z - y)
         if self.defect == "alias":
@@ -392,13 +392,13 @@ class Broken(Squared):
             return z
         return (z - y) * (1.001 if self.defect == "slope" else 1)
 
-    def curve(self, z, y):
+    def hessian(self, z, y):
         return np.full_like(z, 2 if self.defect == "curve" else 1)
 
-    def value_and_slope(self, z, y):
+    def value_and_gradient(self, z, y):
         if self.defect == "both":
-            return self.value(z, y), 1.01 * self.slope(z, y)
-        return self.value(z, y), self.slope(z, y)
+            return self.value(z, y), 1.01 * self.gradient(z, y)
+        return self.value(z, y), self.gradient(z, y)
 
     def baseline(self, summary):
         return Squared.baseline(self, summary) * (2 if self.defect == "baseline" else 1)
@@ -454,7 +454,7 @@ def test_check_notices_false_declarations() -> None:
 
     @dataclass(frozen=True, slots=True)
     class Soft(Hinge):
-        def softened(self, width):
+        def smoothed(self, width):
             return self
 
     with pytest.raises(AssertionError, match=r"expected the constant|not linear in the targets"):

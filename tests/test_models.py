@@ -99,9 +99,12 @@ def test_curvature(model: Linear, dtype: str, rng: np.random.Generator) -> None:
     k = model.outputs + model.scales
     if model.scales:
         z = np.stack([rng.standard_normal(40), rng.uniform(0.5, 2, 40)], axis=1)
-        curves = [Huber().curve(z, rng.standard_normal(40))]
+        curves = [Huber().hessian(z, rng.standard_normal(40))]
     elif k > 1:
-        curves = [Softmax().curve(rng.standard_normal((40, k)), rng.integers(0, k, 40)), rng.random((40, k))]
+        curves = [
+            Softmax().hessian(rng.standard_normal((40, k)), rng.integers(0, k, 40)),
+            rng.random((40, k)),
+        ]
     else:
         curves = [rng.random(40), rng.standard_normal(40)]  # of losses that are not convex too
     for c in curves:
@@ -153,7 +156,7 @@ def test_curvature_keeps_its_digits_far_from_zero(rng: np.random.Generator) -> N
     X = (rng.standard_normal((n, p)) + 1000).astype("f4")
     center, scale = X.mean(axis=0, dtype=float), X.std(axis=0, dtype=float)
     z = np.stack([rng.standard_normal(n), rng.uniform(0.5, 2, n)], axis=1)
-    c = Huber().curve(z, rng.standard_normal(n))
+    c = Huber().hessian(z, rng.standard_normal(n))
     plain, model = LinearWithScale(p), LinearWithScale(p, center=center, scale=scale)
     expected = plain.curvature(plain.design_matrix((X - center) / scale), c)
     got = model.curvature(model.design_matrix(X), c.astype("f4"))

@@ -28,7 +28,7 @@ from daskgd.losses import Logistic, Softmax, Squared
 from daskgd.models import MLP, Linear, Model
 from daskgd.penalties import L2
 from daskgd.problems import Problem
-from daskgd.queries import Ask, Gradient, Line, Slope
+from daskgd.queries import Ask, Gradient, GradientOnly, Line
 from daskgd.rows.tiles import Rows
 from daskgd.solvers import Solver
 from daskgd.testing import MODELS, SOLVERS, check_model, check_query, toy_rows
@@ -125,7 +125,7 @@ def test_queries_keep_their_laws(which: int) -> None:
     problem, rows = problems()[which]
     w = problem.model.initial(1)
     d = problem.model.initial(2)
-    for query in (Gradient(w), Slope(w), Line(w, d, np.array([0.0, 0.5, 2.0]))):
+    for query in (Gradient(w), GradientOnly(w), Line(w, d, np.array([0.0, 0.5, 2.0]))):
         check_query(query, problem, rows)
 
 

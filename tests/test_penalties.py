@@ -49,7 +49,7 @@ def test_elastic_net_is_the_sum_of_its_parts() -> None:
     both = ElasticNet(a, b)
     assert both.value(w) == L1(a).value(w) + L2(b).value(w)
     assert both.l1(w).tolist() == a.tolist()
-    assert both.curve(w).tolist() == b.tolist()
+    assert both.hessian(w).tolist() == b.tolist()
     assert np.array_equal(both.gradient(w), L2(b).gradient(w))
     assert np.allclose(both.prox(w, 0.7), L2(b).prox(L1(a).prox(w, 0.7), 0.7), rtol=1e-15)
 
@@ -65,13 +65,13 @@ def test_penalties_survive_a_pickle(penalty: Penalty) -> None:
 def test_smooth_is_what_has_neither_l1_nor_sign() -> None:
     smooth = [L2(1.0), L1(), ElasticNet(0.0, 1.0), L1(np.zeros(3))]
     assert all(penalty.smooth for penalty in smooth)
-    kinked = [
+    nonsmooth = [
         L1(1.0),
         L1(positive=True),
         ElasticNet(np.array([0.0, 1.0]), 1.0),
         ElasticNet(0, 1, positive=True),
     ]
-    assert not any(penalty.smooth for penalty in kinked)
+    assert not any(penalty.smooth for penalty in nonsmooth)
 
 
 @pytest.mark.parametrize("strength", [-1.0, np.nan, np.inf, np.array([1.0, -0.1])])
@@ -154,7 +154,7 @@ def test_a_gap_is_at_least_the_supremum_it_bounds(seed: int, zeros: float, posit
 def test_gaps_are_finite_and_end_at_zero(penalty: Penalty, rng: np.random.Generator) -> None:
     A = rng.standard_normal((30, 6))
     H, b = A.T @ A / 30, A.T @ rng.standard_normal(30) / 30
-    l2 = np.diag(penalty.curve(b))
+    l2 = np.diag(penalty.hessian(b))
     w = minimise(H + l2, b, penalty.l1(b), positive=penalty.positive)
     f = float(w @ H @ w / 2 - b @ w) + 1 + penalty.value(w)
     assert 0 <= penalty.gap(w, H @ w - b, f) < 1e-13
@@ -187,7 +187,7 @@ class Broken(Penalty):
     def gradient(self, w):
         return w * (1.01 if self.defect == "gradient" else 1)
 
-    def curve(self, w):
+    def hessian(self, w):
         return np.ones_like(w) * (1.01 if self.defect in ("curve", "gradient") else 1)
 
     def l1(self, w):

@@ -25,7 +25,7 @@ from daskgd.estimators.fitting.solver_choice import sweeps_of
 from daskgd.losses import Logistic, Quantile
 from daskgd.rows.layout import Layout, Shape
 from daskgd.rows.tiles import Rows
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 
 SAMPLED = daskgd.SubsampledNewton(rows_per_parameter=200, sample_bytes=1)
 LOCAL = daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32)
@@ -68,12 +68,12 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             self.kept = 0
             made.append(self)
 
-        def lots(self, *args: Any, **settings: Any) -> Any:
-            out = super().lots(*args, **settings)
+        def task_spans(self, *args: Any, **settings: Any) -> Any:
+            out = super().task_spans(*args, **settings)
             self.spans.append(len(out))
-            if self.residents is not None:
-                runs = self.residents.runs.values()
-                self.kept = sum(hi - lo for homes in runs for lo, hi in homes)
+            if self.cache_manager is not None:
+                runs = self.cache_manager.runs.values()
+                self.kept = sum(hi - lo for addresses in runs for lo, hi in addresses)
             return out
 
     monkeypatch.setattr(graph, "Graph", Noted)
@@ -154,13 +154,13 @@ def test_threads_read_the_bytes_that_were_planned(small, monkeypatch):
     est = logistic(SAMPLED, 200_000, max_iter=4, tol=0)
     plan = est.plan(small)
     read: list[int] = []
-    original = Column.read
+    original = StoredColumn.read
 
-    def noted(self: Column, start: int, stop: int) -> Any:
+    def noted(self: StoredColumn, start: int, stop: int) -> Any:
         read.append((stop - start) * int(np.prod(self.shape[1:])) * self.dtype.itemsize)
         return original(self, start, stop)
 
-    monkeypatch.setattr(Column, "read", noted)
+    monkeypatch.setattr(StoredColumn, "read", noted)
     est.fit(small)
     assert sum(read) == plan.sweep_bytes + (est.n_sweeps_ - 1) * plan.streamed_bytes
 

@@ -24,13 +24,13 @@ from daskgd.queries import (
     Ask,
     Curvature,
     Gradient,
+    GradientOnly,
     Gradients,
     Hessian,
     Hessians,
     Line,
     Query,
     Score,
-    Slope,
     Survey,
 )
 from daskgd.queries.survey import MAX_LABELS, Labels
@@ -52,7 +52,7 @@ def test_contract(query: Query, problem: Problem | None, rows: Rows) -> None:
     check_query(query, problem, rows)
 
 
-@pytest.mark.parametrize("kind", [Gradient, Slope, Hessian, Survey], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [Gradient, GradientOnly, Hessian, Survey], ids=lambda kind: kind.__name__)
 def test_contract_in_float32(kind: type[Query]) -> None:
     q, problem, rows = next(known for known in QUERIES if type(known[0]) is kind)
     check_query(q, problem, Rows(rows.X.astype("f4"), rows.y, rows.sample_weight, 0), rtol=1e-5)
@@ -424,7 +424,11 @@ def test_the_parts_of_a_curvature(example: Any, rng: np.random.Generator) -> Non
     problem, rows = example.problem, example.rows
     w = rng.standard_normal(problem.model.size)
     (f, g, H), (f0, g0), slope, hessian = sweep(
-        rows, (problem, Curvature(w)), (problem, Gradient(w)), (problem, Slope(w)), (problem, Hessian(w))
+        rows,
+        (problem, Curvature(w)),
+        (problem, Gradient(w)),
+        (problem, GradientOnly(w)),
+        (problem, Hessian(w)),
     )
     assert f == f0
     assert np.array_equal(g, g0)

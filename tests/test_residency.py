@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd.engines import worker_cache as shelves
-from daskgd.engines.cache_manager import Residents, budgets, length, settle, slices, tidy, without
+from daskgd.engines import worker_cache as caches
+from daskgd.engines.cache_manager import CacheManager, assign_blocks, budgets, length, slices, tidy, without
 from daskgd.engines.graph import Graph
-from daskgd.engines.select import opened
-from daskgd.engines.worker_cache import Kept, ReadAhead, Shelf, in_pages
+from daskgd.engines.select import open_engine
+from daskgd.engines.worker_cache import CachedSource, ReadAhead, WorkerCache, in_pages
 from daskgd.queries import Ask, Survey
 from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import Rows
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 
 SOLVERS = {
     "GradientDescent": daskgd.GradientDescent(step=0.5),
@@ -63,29 +63,31 @@ WORKERS = st.dictionaries(
 
 @given(st.integers(1, 60), WORKERS, WORKERS)
 def test_each_block_has_one_home_and_what_was_kept_stays(n, first, second):
-    before = settle(n, first, {})
-    after = settle(n, second, before)
+    before = assign_blocks(n, first, {})
+    after = assign_blocks(n, second, before)
     for workers, kept in ((first, before), (second, after)):
         blocks = [b for runs in kept.values() for lo, hi in runs for b in range(lo, hi)]
         assert len(set(blocks)) == len(blocks)
         assert not blocks or 0 <= min(blocks) <= max(blocks) < n
         threads = sum(t for t, _ in workers.values())
-        most = {home: min(room, -(-n * t // threads)) for home, (t, room) in workers.items()}
-        assert all(length(kept[home]) <= most[home] for home in workers)
-        assert len(blocks) == n or all(length(kept[home]) == most[home] for home in workers)
+        most = {address: min(room, -(-n * t // threads)) for address, (t, room) in workers.items()}
+        assert all(length(kept[address]) <= most[address] for address in workers)
+        assert len(blocks) == n or all(length(kept[address]) == most[address] for address in workers)
         assert sum(hi - lo for lo, hi in without(n, kept.values())) == n - len(blocks)
-        for home in set(first) & set(workers):  # the first of what it had, as many as it may
-            had, has = ({b for lo, hi in runs for b in range(lo, hi)} for runs in (before[home], kept[home]))
-            assert len(had & has) >= min(len(had), most[home])
+        for address in set(first) & set(workers):  # the first of what it had, as many as it may
+            had, has = (
+                {b for lo, hi in runs for b in range(lo, hi)} for runs in (before[address], kept[address])
+            )
+            assert len(had & has) >= min(len(had), most[address])
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 9))
 def test_lots_are_equal_and_lose_nothing(marked, parts):
     runs = tidy([(i, i + 1) for i, mark in enumerate(marked) if mark])
-    lots = slices(runs, parts)
-    sizes = [length(lot) for lot in lots]
-    assert tidy([run for lot in lots for run in lot]) == runs
-    assert len(lots) == min(parts, length(runs))
+    parts = slices(runs, parts)
+    sizes = [length(part) for part in parts]
+    assert tidy([run for part in parts for run in part]) == runs
+    assert len(parts) == min(parts, length(runs))
     assert not sizes or max(sizes) - min(sizes) <= 1
 
 
@@ -117,21 +119,21 @@ class Counting:
 
 def test_a_shelf_keeps_what_is_its_own_and_hands_it_on():
     source = Counting(5)
-    shelf = Shelf("token", "home", ((0, 2), (3, 4)))
-    assert shelves.shelf("token", "home") is shelf
-    kept = Kept(source, shelf)
+    worker_cache = WorkerCache("token", "home", ((0, 2), (3, 4)))
+    assert caches.worker_cache("token", "home") is worker_cache
+    kept = CachedSource(source, worker_cache)
     for _ in range(2):
         for block in range(5):
             rows = kept.read(3 * block, 3 * block + 3)
             assert (block == rows.X).all()
             assert rows.start == 3 * block
     assert source.read_blocks == [0, 1, 2, 3, 4, 2, 4]
-    newer = Shelf("token", "home", ((1, 3),), shelf)
+    newer = WorkerCache("token", "home", ((1, 3),), worker_cache)
     assert list(newer.rows) == [1]
-    assert shelves.shelf("token", "home") is newer
+    assert caches.worker_cache("token", "home") is newer
     assert pickle.loads(pickle.dumps(newer)) is None  # moved or spilled: nothing
     del newer
-    assert shelves.shelf("token", "home") is None
+    assert caches.worker_cache("token", "home") is None
 
 
 def test_kept_rows_are_copies_that_nobody_can_change():
@@ -180,7 +182,7 @@ def test_what_takes_long_is_read_ahead_if_it_waits(monkeypatch, computed, expect
         perf_counter = staticmethod(iter([0.0, 1.0, 1.0, 2.0]).__next__)
         thread_time = staticmethod(iter([0.0, first, 1.0, 1.0 + second]).__next__)
 
-    monkeypatch.setattr(shelves, "time", Clocks)
+    monkeypatch.setattr(caches, "time", Clocks)
     with ReadAhead(source, [0, 1, 2, 3]) as ahead:
         ahead.read(0, 3)
         assert source.read_blocks == [0]
@@ -213,23 +215,23 @@ def test_what_is_kept_changes_no_bits(small, client, solver):
 @pytest.mark.parametrize(("memory", "kept"), [("auto", 71), ("240 kB", 29), (0, 0)])
 def test_what_is_kept_is_read_once(small, monkeypatch, engine, memory, kept):
     reads: list[int] = []
-    read = Column.read
+    read = StoredColumn.read
 
-    def counted(self: Column, start: int, stop: int) -> Any:
+    def counted(self: StoredColumn, start: int, stop: int) -> Any:
         if self.ndim == 2:
             reads.append(start)
         return read(self, start, stop)
 
-    monkeypatch.setattr(Column, "read", counted)
+    monkeypatch.setattr(StoredColumn, "read", counted)
     est = fit("GradientDescent", small, engine=engine, memory=memory)
     assert len(reads) == 71 + (est.n_sweeps_ - 1) * (71 - kept)
 
 
 def test_nothing_stays_when_the_fit_is_over(small, client):
     def shelved() -> int:
-        return sum(len(shelf.rows) for shelf in shelves._shelves.values())
+        return sum(len(worker_cache.rows) for worker_cache in caches._caches.values())
 
-    with opened(small, "distributed", memory="auto") as (engine, _):
+    with open_engine(small, "distributed", memory="auto") as (engine, _):
         engine.sweep([Ask(None, Survey(True))])
         assert sum(client.run(shelved).values()) == 71
     deadline = time.monotonic() + 20
@@ -262,8 +264,8 @@ def test_workers_that_leave_and_join_change_nothing(small, solver):
                     cluster.scale(3)
                     client.wait_for_workers(3)
                 answers = super().sweep(asks)
-                assert self.residents is not None
-                seen.append({home: length(runs) for home, runs in self.residents.runs.items()})
+                assert self.cache_manager is not None
+                seen.append({address: length(runs) for address, runs in self.cache_manager.runs.items()})
                 return answers
 
         whole = solver == "LocalGD"
@@ -300,7 +302,7 @@ def test_what_is_no_budget_is_refused(small, memory):
 
 
 def test_workers_that_leave_take_their_part_of_a_budget_along(monkeypatch):
-    residents = Residents(None, "token", 10, 100, 500)
+    cache_manager = CacheManager(None, "token", 10, 100, 500)
     rooms = [{"here": 500}, ValueError("memory=500: expected at most 200 B"), {"here": 200}]
 
     def fewer(*_: Any) -> Any:
@@ -310,8 +312,8 @@ def test_workers_that_leave_take_their_part_of_a_budget_along(monkeypatch):
         return room
 
     monkeypatch.setattr("daskgd.engines.cache_manager.budgets", fewer)
-    assert residents.settled({"here": 1}) == {"here": ((0, 5),)}
-    assert residents.settled({"here": 2}) == {"here": ((0, 2),)}
+    assert cache_manager.assign({"here": 1}) == {"here": ((0, 5),)}
+    assert cache_manager.assign({"here": 2}) == {"here": ((0, 2),)}
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
@@ -336,7 +338,7 @@ def test_the_limits_of_workers_hold(tmp_path: Path, high_water):
             def sweep(self, asks: Any) -> Any:
                 answers = super().sweep(asks)
                 kept.append(
-                    sum(client.run(lambda: sum(len(s.rows) for s in shelves._shelves.values())).values())
+                    sum(client.run(lambda: sum(len(s.rows) for s in caches._caches.values())).values())
                 )
                 return answers
 

@@ -16,10 +16,10 @@ from daskgd.engines.serial import Serial
 from daskgd.queries import Ask
 from daskgd.queries.sample import Sample, SampleAnswer
 from daskgd.rows.layout import Shape
-from daskgd.rows.random_numbers import SAMPLE, row_hash
+from daskgd.rows.random_numbers import SAMPLE, row_random_numbers
 from daskgd.rows.tiles import Rows
 from daskgd.testing import ArraySource
-from daskgd.testing.laws import close, take
+from daskgd.testing.laws import close, select_rows
 from daskgd.testing.queries import sums_of
 
 
@@ -39,7 +39,7 @@ def ask(query: Sample, data: Rows, block_rows: int) -> SampleAnswer:
 def test_the_rows_of_smallest_hash_are_drawn() -> None:
     data = rows(5000)
     got = ask(Sample(0.1, seed=7), data, 100)
-    expected = np.flatnonzero(row_hash(np.arange(5000), 7, SAMPLE) < 0.1)
+    expected = np.flatnonzero(row_random_numbers(np.arange(5000), 7, SAMPLE) < 0.1)
     assert not got.complete
     assert got.rows.kept is not None
     assert np.array_equal(got.rows.kept, expected)
@@ -81,7 +81,7 @@ def agree(a: SampleAnswer, b: SampleAnswer) -> bool:
 def split(data: Rows, n: int) -> list[Rows]:
     out = []
     for at in np.array_split(np.arange(len(data)), n):
-        part = take(data, at)
+        part = select_rows(data, at)
         out.append(Rows(part.X, part.y, part.sample_weight, int(at[0])))
     return out
 

@@ -37,7 +37,7 @@ from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
 from daskgd.storage.opening import NAMES, open_store
 from daskgd.storage.opening import column as store_column
-from daskgd.storage.reading import ChunkError, Column
+from daskgd.storage.reading import ChunkError, StoredColumn
 from daskgd.storage.writing import write_dataset
 
 N, P = 103, 5
@@ -54,7 +54,7 @@ def data(dtype: str = "f4", n: int = N) -> tuple[np.ndarray, np.ndarray, np.ndar
     return X, rng.integers(0, 3, n).astype("i4"), rng.random(n)
 
 
-def everything(column: Column | None) -> np.ndarray:
+def everything(column: StoredColumn | None) -> np.ndarray:
     assert column is not None
     return column.read(0, column.shape[0])
 
@@ -480,7 +480,7 @@ needs_zarrs = pytest.mark.skipif(find_spec("zarrs") is None, reason="zarrs is no
 def test_foreign_arrays_are_read_by_zarrs(tmp_path: Path, options: dict[str, Any]) -> None:
     before = pickle.dumps(zarr.config.config)
     array, X = foreign(tmp_path / "d", **options)
-    for column in (Column(array), pickle.loads(pickle.dumps(Column(array)))):
+    for column in (StoredColumn(array), pickle.loads(pickle.dumps(StoredColumn(array)))):
         assert column.reader == "ZarrsCodecPipeline"
         for a, b in [(0, len(X)), (0, ROWS), (ROWS, 2 * ROWS), (3, ROWS), (ROWS, ROWS), (2 * ROWS, len(X))]:
             x = column.read(a, b)
@@ -497,7 +497,7 @@ def test_no_flipped_bit_is_read_from_foreign_arrays(
     tmp_path: Path, codec: str, shards: tuple[int, int] | None
 ) -> None:
     array, X = foreign(tmp_path / "d", compressors=CHECKED[codec], shards=shards)
-    column = Column(array)
+    column = StoredColumn(array)
     step, caught = column.chunk_rows, 0
     for i in range(-(-len(X) // step)):
         start, stop = i * step, min((i + 1) * step, len(X))
@@ -525,17 +525,17 @@ def test_where_zarrs_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     swapped, Y = foreign(tmp_path / "swapped", ">f4")
     odd, _ = foreign(tmp_path / "odd", filters=Delta(dtype="<f4"))  # which rounds
     for there, values in [(memory, X), (swapped, Y), (odd, np.asarray(odd[:]))]:
-        column = Column(there)
+        column = StoredColumn(there)
         assert column.reader == "BatchedCodecPipeline"
         np.testing.assert_array_equal(everything(column), values)
     with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
         chosen = zarr.open_array(tmp_path / "d", mode="r")
-        assert Column(array).reader == "BatchedCodecPipeline"  # which this one was opened with
-    assert Column(chosen).reader == "ZarrsCodecPipeline"
-    assert Column(chosen)._whole is None
+        assert StoredColumn(array).reader == "BatchedCodecPipeline"  # which this one was opened with
+    assert StoredColumn(chosen).reader == "ZarrsCodecPipeline"
+    assert StoredColumn(chosen)._whole is None
     monkeypatch.setattr("daskgd.storage.opening.find_spec", lambda name: None)
-    assert Column(array).reader == "BatchedCodecPipeline"
-    np.testing.assert_array_equal(everything(Column(array)), X)
+    assert StoredColumn(array).reader == "BatchedCodecPipeline"
+    np.testing.assert_array_equal(everything(StoredColumn(array)), X)
 
 
 def test_chunks_of_several_sizes_are_refused(tmp_path: Path) -> None:
@@ -946,7 +946,7 @@ def test_zarr_behind_a_read(written: Path, read: Callable[[Any], da.Array]) -> N
     x = read(zarr.open_array(written / "X", mode="r"))
     found = zarr_behind(x)
     assert found is not None
-    np.testing.assert_array_equal(Column(found).read(0, N), x.compute())
+    np.testing.assert_array_equal(StoredColumn(found).read(0, N), x.compute())
 
 
 @pytest.mark.parametrize(
@@ -964,11 +964,11 @@ def test_our_mark_is_seen_from_an_array(tmp_path: Path, read: Callable[[str], An
     place = f"memory://{tmp_path.name}/d" if remote else str(tmp_path / "d")
     write_dataset(place, *data("i4"), chunk_bytes=BYTES)
     (found, *_) = as_dataset(read(place))._columns
-    assert isinstance(found, Column)
+    assert isinstance(found, StoredColumn)
     assert found.complete
     zarr.open_group(place)["X"].update_attributes({"altered": True})
     (found, *_) = as_dataset(read(place))._columns
-    assert isinstance(found, Column)
+    assert isinstance(found, StoredColumn)
     assert not found.complete
 
 

@@ -19,11 +19,11 @@ from daskgd.problems import Problem
 from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Line, Query, Survey
 from daskgd.rows.tiles import Rows
 from daskgd.solvers import LBFGS, GradientDescent, LocalGD, Solver, State
-from daskgd.solvers.base import Here, halved
+from daskgd.solvers.base import EvaluateInMemory, halved
 from daskgd.testing import ArraySource, examples, run
 from daskgd.training.journal import Journal, ReplayError, digest
 from daskgd.training.loop import Meter, Result, Stop, loop
-from daskgd.training.together import aside, together
+from daskgd.training.together import answer_local_queries, together
 
 PROBLEM = Problem(Squared(), Linear(1), L2())
 RIDGE = examples()[0]
@@ -388,16 +388,18 @@ def test_a_members_hessian_does_not_depend_on_the_others(rng: np.random.Generato
     points = rng.standard_normal((4, 4))
 
     def asked(lane: int | None, i: int) -> tuple[int | None, list[Ask]]:
-        here = (Here(problems[i], rows, query) for query in (Gradient(points[i]), Hessian(points[i])))
-        return lane, [Ask(None, query) for query in here]
+        evaluate_in_memory = (
+            EvaluateInMemory(problems[i], rows, query) for query in (Gradient(points[i]), Hessian(points[i]))
+        )
+        return lane, [Ask(None, query) for query in evaluate_in_memory]
 
-    many = aside([asked(i, i) for i in range(4)])
+    many = answer_local_queries([asked(i, i) for i in range(4)])
     for i in range(4):
-        (((f, g), H),) = aside([asked(None, i)])
+        (((f, g), H),) = answer_local_queries([asked(None, i)])
         assert many[i][0][0] == f
         assert np.array_equal(many[i][0][1], g)
         assert np.allclose(many[i][1], H, rtol=1e-5, atol=1e-7)
-        assert np.array_equal(aside([asked(i, i)])[0][1], many[i][1])
+        assert np.array_equal(answer_local_queries([asked(i, i)])[0][1], many[i][1])
 
 
 class Recording:

@@ -191,10 +191,10 @@ def resume(folder: str, **options: Any) -> None:
 
     Where it runs is asked anew. Exits as `train` does.
     """
-    from daskgd.storage.atomic_files import Folder
+    from daskgd.storage.atomic_files import AtomicFiles
 
     try:
-        asked = json.loads(Folder(folder).read(JOB))
+        asked = json.loads(AtomicFiles(folder).read(JOB))
     except (OSError, ValueError) as cause:
         raise Refusal(
             f"CHECKPOINT: expected the folder of a job of train, with a {JOB}: {about(folder, cause)}", USAGE
@@ -278,10 +278,10 @@ def _train(asked: dict[str, Any]) -> None:
 
 def _check_resume(checkpoint: Any, how: str) -> None:
     """Whether there has to be a checkpoint, or must not."""
-    from daskgd.storage.atomic_files import Folder
+    from daskgd.storage.atomic_files import AtomicFiles
     from daskgd.training.checkpoint import PREFIX
 
-    there = any(name.startswith(PREFIX) for name in Folder(checkpoint.path).names())
+    there = any(name.startswith(PREFIX) for name in AtomicFiles(checkpoint.path).names())
     if how == "must" and not there:
         raise Refusal(f"--resume must: expected a checkpoint in {checkpoint.path}, found none", USAGE)
     if how == "never" and there:
@@ -293,7 +293,7 @@ def _check_resume(checkpoint: Any, how: str) -> None:
 def _noted(checkpoint: Any, asked: dict[str, Any]) -> Any:
     """A watcher that keeps what was asked beside the checkpoint, once that is known to be of this fit."""
     from daskgd.monitoring.events import Began
-    from daskgd.storage.atomic_files import Folder
+    from daskgd.storage.atomic_files import AtomicFiles
     from daskgd.storage.redaction import redacted
 
     plain = {key: value for key, value in asked.items() if key not in ("how", "job", *WHERE)}
@@ -302,7 +302,7 @@ def _noted(checkpoint: Any, asked: dict[str, Any]) -> Any:
     def note(event: Any) -> None:
         if isinstance(event, Began):
             try:
-                Folder(checkpoint.path).write(JOB, json.dumps(kept).encode())
+                AtomicFiles(checkpoint.path).write(JOB, json.dumps(kept).encode())
             except Exception as cause:  # a full disk, say: the fit goes on, and warns of its own files
                 say(f"warning: {JOB} was not written: {line(cause)}")
 

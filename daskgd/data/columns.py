@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from daskgd.config import DEFAULTS
 from daskgd.rows.features import as_features
 from daskgd.rows.layout import Layout
-from daskgd.rows.random_numbers import SPLIT, row_hash
+from daskgd.rows.random_numbers import SPLIT, row_random_numbers
 from daskgd.rows.tiles import Rows
-from daskgd.storage.retry import patiently
+from daskgd.storage.retry import with_retries
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -35,7 +35,7 @@ dask.config.update_defaults(DEFAULTS)
 # -- columns ------------------------------------------------------------------------------------
 
 
-class ColumnLike(Protocol):
+class Column(Protocol):
     """Rows that can be read: a zarr array, a numpy array, or pieces of one in the memory of workers."""
 
     @property
@@ -125,7 +125,7 @@ class Selection:
 
     def mask(self, start: int, stop: int) -> Array:
         """``(stop - start,)`` of bool."""
-        u = row_hash(np.arange(start, stop), self.seed, SPLIT + self.depth)
+        u = row_random_numbers(np.arange(start, stop), self.seed, SPLIT + self.depth)
         out: Array = (u >= self.low) & (u < self.high)
         return out
 
@@ -139,9 +139,9 @@ class ColumnSource:
     """
 
     layout: Layout
-    X: ColumnLike
-    y: ColumnLike | None
-    sample_weight: ColumnLike | None
+    X: Column
+    y: Column | None
+    sample_weight: Column | None
     selections: tuple[Selection, ...] = ()
     retries: int = 0
 
@@ -149,7 +149,7 @@ class ColumnSource:
         """The selected rows between `start` and `stop`."""
         what = f"rows {start}:{stop}"
         columns = [
-            None if c is None else patiently(partial(c.read, start, stop), self.retries, what)
+            None if c is None else with_retries(partial(c.read, start, stop), self.retries, what)
             for c in (self.X, self.y, self.sample_weight)
         ]
         X, y, s = columns

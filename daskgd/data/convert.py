@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd._compat.dask import meta_of, plain_reads
-from daskgd.data.columns import ColumnLike, LazyColumn, MemoryColumn
+from daskgd.data.columns import Column, LazyColumn, MemoryColumn
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.storage.opening import column
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 from daskgd.storage.writing import known_chunks
 
 Array = NDArray[Any]
@@ -137,7 +137,7 @@ def check_plain(value: Any, name: str) -> None:
             f"{name}: expected a plain array, got a masked one, whose masked entries have no value here; "
             "fill them, as in numpy.ma.filled(array, 0), or drop their rows"
         )
-    if name != "X" or not in_memory(value):
+    if name != "X" or not is_in_memory(value):
         return
     dtypes: Any = getattr(value, "dtypes", None)  # of the columns of a frame
     each = dtypes.items() if hasattr(dtypes, "items") else [(None, getattr(value, "dtype", None))]
@@ -174,7 +174,7 @@ def _known_chunks(arrays: dict[str, Any]) -> int:
     return 1
 
 
-def _column(array: Any) -> ColumnLike:
+def _column(array: Any) -> Column:
     if isinstance(array, np.ndarray):
         return MemoryColumn(array)
     if isinstance(array, da.Array):
@@ -182,7 +182,7 @@ def _column(array: Any) -> ColumnLike:
         if behind is None:
             return LazyColumn(array)
         array = behind
-    return array if isinstance(array, Column) else column(array)
+    return array if isinstance(array, StoredColumn) else column(array)
 
 
 def zarr_behind(x: da.Array) -> Any:
@@ -201,7 +201,7 @@ def zarr_behind(x: da.Array) -> Any:
         if part != place or (source is not None and held is not source):
             return None
         source = held
-    readable = isinstance(source, Column) or is_zarr(source)
+    readable = isinstance(source, StoredColumn) or is_zarr(source)
     same = readable and (source.shape, source.dtype) == (x.shape, x.dtype)
     return source if same else None
 
@@ -211,7 +211,7 @@ def is_zarr(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "zarr"
 
 
-def in_memory(X: Any) -> bool:
+def is_in_memory(X: Any) -> bool:
     """Whether X holds its rows in this process: numpy, lists, pandas, numpy-backed xarray, scipy.sparse."""
     if isinstance(X, np.ndarray):
         return True

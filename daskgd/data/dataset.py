@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from daskgd._compat.dask import meta_of
 from daskgd.config import setting
-from daskgd.data.columns import ColumnLike, ColumnSource, LazyColumn, MemoryColumn, Selection
+from daskgd.data.columns import Column, ColumnSource, LazyColumn, MemoryColumn, Selection
 from daskgd.rows.layout import Layout
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
 from daskgd.storage.opening import NAMES, open_store
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]
@@ -59,9 +59,9 @@ class Dataset:
 
     def __init__(
         self,
-        X: ColumnLike,
-        y: ColumnLike | None = None,
-        sample_weight: ColumnLike | None = None,
+        X: Column,
+        y: Column | None = None,
+        sample_weight: Column | None = None,
         *,
         feature_names: Sequence[str] | None = None,
         classes: Array | None = None,
@@ -140,7 +140,7 @@ class Dataset:
         chunks = (self.layout.block_rows, *column.shape[1:])
         if isinstance(column, LazyColumn):
             array = column.array.rechunk(chunks)
-        elif isinstance(column, Column):
+        elif isinstance(column, StoredColumn):
             array = self._reads(NAMES[which], column, chunks)
         elif isinstance(column, MemoryColumn):
             array = da.from_array(column.array, chunks=chunks)
@@ -156,7 +156,7 @@ class Dataset:
             meta=meta_of(array),
         )
 
-    def _reads(self, name: str, column: Column, chunks: tuple[int, ...]) -> da.Array:
+    def _reads(self, name: str, column: StoredColumn, chunks: tuple[int, ...]) -> da.Array:
         # By the column, not by zarr, which reads a lost chunk as data. The fingerprint is in the name, lest
         # a cluster that still holds rows of a dataset give them for those of the one written in its place.
         return da.from_array(
@@ -213,7 +213,7 @@ class Dataset:
         )
 
     def _with(
-        self, columns: tuple[ColumnLike, ColumnLike | None, ColumnLike | None] | None = None, **changes: Any
+        self, columns: tuple[Column, Column | None, Column | None] | None = None, **changes: Any
     ) -> Dataset:
         settings: dict[str, Any] = {
             "feature_names": self.feature_names,
@@ -306,8 +306,8 @@ class Dataset:
             out["selection"] = "; ".join(map(str, self.selections))
         return out
 
-    def _column_identity(self, name: str, column: ColumnLike) -> str:
-        if isinstance(column, Column):
+    def _column_identity(self, name: str, column: Column) -> str:
+        if isinstance(column, StoredColumn):
             mine = self.path is not None and column.path == f"{self.path}/{name}"
             return f"fingerprint {self.fingerprint}" if mine and self.fingerprint else column.digest()
         if isinstance(column, LazyColumn):
@@ -348,7 +348,7 @@ class Dataset:
             "codec": self.codec,
             "fingerprint": self.fingerprint,
         }
-        if isinstance(X, Column):
+        if isinstance(X, StoredColumn):
             facts["chunk_rows"] = X.chunk_rows
             facts["reader"] = X.reader
         if self.selections:
@@ -407,7 +407,7 @@ def _size(value: int | str | None, name: str) -> int:
     return size
 
 
-def _layout(X: ColumnLike, block_bytes: int, partition_bytes: int) -> Layout:
+def _layout(X: Column, block_bytes: int, partition_bytes: int) -> Layout:
     """Blocks: whole chunks of at least `block_bytes`; partitions: 2**j blocks within `partition_bytes`."""
     row_bytes = max(X.shape[1] * X.dtype.itemsize, 1)
     chunks = max(1, -(-block_bytes // (X.chunk_rows * row_bytes)))
@@ -416,7 +416,7 @@ def _layout(X: ColumnLike, block_bytes: int, partition_bytes: int) -> Layout:
     return Layout(X.shape[0], block_rows, 1 << (fit.bit_length() - 1))
 
 
-def _check_columns(X: ColumnLike, y: ColumnLike | None, s: ColumnLike | None) -> None:
+def _check_columns(X: Column, y: Column | None, s: Column | None) -> None:
     if len(X.shape) != 2:
         raise ValueError(
             f"Expected 2D array, got {len(X.shape)}D array instead. X: expected shape (n, p), got {X.shape}; "

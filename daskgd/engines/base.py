@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 # -- walking a span -----------------------------------------------------------------------------
 
-Memory = dict[tuple[str, str, int], Any]
+PartitionMemory = dict[tuple[str, str, int], Any]
 """What partition queries remember, by (run, name, partition)."""
 
 
@@ -40,7 +40,7 @@ class Partial:
     """
 
     sums: list[Sums | None]
-    memory: Memory
+    memory: PartitionMemory
     spent: Ledger = field(default_factory=dict)
 
     def __add__(self, other: Partial) -> Partial:
@@ -115,7 +115,7 @@ def wire_bytes(asks: Sequence[Ask], sums: Sequence[Sums | None], layout: Layout)
     """Bytes of the sums of a sweep, were each partition a machine that sends its own; a function of the data
     and the questions, not of the cluster. Sums that hold rows grow as they merge and count once."""
     sizes = (
-        (0 if part is None else part.nbytes) * (1 if ask.query.bulk else layout.n_partitions)
+        (0 if part is None else part.nbytes) * (1 if ask.query.row_payload_nbytes else layout.n_partitions)
         for ask, part in zip(asks, sums, strict=True)
     )
     return sum(sizes)
@@ -142,7 +142,7 @@ class Engine(Protocol):
     nbytes: int
     """Bytes one sweep reads, decoded."""
 
-    memory: Memory
+    memory: PartitionMemory
     """What partition queries remember; set where a fit is resumed."""
 
     # An engine that knows what it read and what travels says so of its last sweep: `share`, of the blocks,

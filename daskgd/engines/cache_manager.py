@@ -15,11 +15,11 @@ import distributed
 import psutil
 from dask.utils import format_bytes, parse_bytes
 
-from daskgd.engines.cluster import HERE
-from daskgd.engines.worker_cache import Runs, Shelf
+from daskgd.engines.cluster import THIS_PROCESS
+from daskgd.engines.worker_cache import Runs, WorkerCache
 from daskgd.engines.worker_memory import BARE, Worker, workers_of
 
-Memory = str | float | int
+MemoryBudget = str | float | int
 """A budget: "auto", a share of each worker's memory limit (a float from 0 to 1), or bytes in all (an int, or
 "2 GB"); 0 keeps nothing."""
 
@@ -49,25 +49,27 @@ def reserve(block_bytes: int, threads: int) -> int:
     return BARE + (32 << 20) + threads * (4 * block_bytes + (8 << 20))
 
 
-def budgets(client: distributed.Client | None, memory: Memory, block_bytes: int) -> dict[str, int]:
+def budgets(client: distributed.Client | None, memory: MemoryBudget, block_bytes: int) -> dict[str, int]:
     """Bytes that each home may keep.
 
     Raises ValueError if `memory` asks for more than can be kept without a worker ever spilling.
     """
-    workers = workers_of(client) if client is not None else {HERE: _this_machine()}
+    workers = workers_of(client) if client is not None else {THIS_PROCESS: _this_machine()}
     room = {
-        home: max(int(SAFE * w.limit) - w.managed - reserve(block_bytes, w.threads), 0)
-        for home, w in workers.items()
+        address: max(int(SAFE * w.limit) - w.managed - reserve(block_bytes, w.threads), 0)
+        for address, w in workers.items()
     }
     if memory == "auto" or not room:
         return room
     if isinstance(memory, Real) and not isinstance(memory, Integral) and 0 < memory <= 1:
-        asked = {home: int(memory * w.limit) for home, w in workers.items()}
+        asked = {address: int(memory * w.limit) for address, w in workers.items()}
     else:
         total, most = int(parse_bytes(memory)), max(sum(room.values()), 1)
-        asked = {home: -(-total * r // most) for home, r in room.items()} if total <= most else {"": total}
-    if any(asked[home] > room.get(home, 0) for home in asked):
-        share = min(room[home] / max(w.limit, 1) for home, w in workers.items())
+        asked = (
+            {address: -(-total * r // most) for address, r in room.items()} if total <= most else {"": total}
+        )
+    if any(asked[address] > room.get(address, 0) for address in asked):
+        share = min(room[address] / max(w.limit, 1) for address, w in workers.items())
         raise ValueError(
             f"memory={memory!r}: expected at most {format_bytes(sum(room.values()))} in all, or a share of "
             f"{share:.2f}: beyond {SAFE:.0%} of its limit, less what a sweep needs, a worker would "
@@ -85,7 +87,9 @@ def _this_machine() -> Worker:
 # -- where --------------------------------------------------------------------------------------
 
 
-def settle(n: int, workers: Mapping[str, tuple[int, int]], before: Mapping[str, Runs]) -> dict[str, Runs]:
+def assign_blocks(
+    n: int, workers: Mapping[str, tuple[int, int]], before: Mapping[str, Runs]
+) -> dict[str, Runs]:
     """Which of `n` blocks each worker keeps, of workers with ``(threads, most blocks)``.
 
     None keeps more than its share by threads; each keeps what it had `before`, as far as that goes; what
@@ -97,12 +101,12 @@ def settle(n: int, workers: Mapping[str, tuple[int, int]], before: Mapping[str, 
     {'b': ((0, 2), (5, 8)), 'c': ((2, 5), (8, 10))}
     """
     threads = sum(t for t, _ in workers.values())
-    most = {home: min(room, -(-n * t // threads)) for home, (t, room) in workers.items()}
-    kept = {home: take(before.get(home, ()), most[home])[0] for home in workers}
+    most = {address: min(room, -(-n * t // threads)) for address, (t, room) in workers.items()}
+    kept = {address: split_off(before.get(address, ()), most[address])[0] for address in workers}
     free = without(n, kept.values())
-    for home, runs in kept.items():
-        new, free = take(free, most[home] - length(runs))
-        kept[home] = tidy((*runs, *new))
+    for address, runs in kept.items():
+        new, free = split_off(free, most[address] - length(runs))
+        kept[address] = tidy((*runs, *new))
     return kept
 
 
@@ -111,7 +115,7 @@ def length(runs: Runs) -> int:
     return sum(hi - lo for lo, hi in runs)
 
 
-def take(runs: Runs, n: int) -> tuple[Runs, Runs]:
+def split_off(runs: Runs, n: int) -> tuple[Runs, Runs]:
     """The first `n` blocks of `runs`, and the others."""
     first: list[tuple[int, int]] = []
     rest: list[tuple[int, int]] = []
@@ -124,16 +128,16 @@ def take(runs: Runs, n: int) -> tuple[Runs, Runs]:
 
 
 def slices(runs: Runs, parts: int) -> list[Runs]:
-    """`runs` cut into at most `parts` about equal lots, in order.
+    """`runs` cut into at most `parts` about equal parts, in order.
 
     >>> slices(((0, 3), (5, 7)), 2)
     [((0, 3),), ((5, 7),)]
     """
     out, left = [], length(runs)
     for part in range(min(parts, left), 0, -1):
-        lot, runs = take(runs, -(-left // part))
-        left -= length(lot)
-        out.append(lot)
+        run, runs = split_off(runs, -(-left // part))
+        left -= length(run)
+        out.append(run)
     return out
 
 
@@ -160,7 +164,7 @@ def tidy(runs: Sequence[tuple[int, int]]) -> Runs:
 # -- while a fit runs ---------------------------------------------------------------------------
 
 
-class Residents:
+class CacheManager:
     """The shelves of one fit, which follow the workers.
 
     Parameters
@@ -182,17 +186,17 @@ class Residents:
         token: str,
         n_blocks: int,
         block_bytes: int,
-        memory: Memory,
+        memory: MemoryBudget,
         unit_blocks: int = 1,
     ) -> None:
         self.client, self.token, self.memory = client, token, memory
         self.n_blocks, self.block_bytes, self.unit_blocks = n_blocks, block_bytes, unit_blocks
         self.runs: dict[str, Runs] = {}
         self._threads: dict[str, int] = {}
-        self.shelves: dict[str, Any] = {}
+        self.caches: dict[str, Any] = {}
         self._version = 0
 
-    def settled(self, threads: Mapping[str, int]) -> dict[str, Runs]:
+    def assign(self, threads: Mapping[str, int]) -> dict[str, Runs]:
         """Runs of blocks by home, for workers with so many threads each; shelves move when these change."""
         if dict(threads) == self._threads:
             return self.runs
@@ -200,16 +204,24 @@ class Residents:
         self._threads = dict(threads)
         room = self._budgets(first)
         unit = self.unit_blocks
-        most = {home: (n, room.get(home, 0) // (unit * self.block_bytes)) for home, n in threads.items() if n}
-        before = {home: tuple((lo // unit, -(-hi // unit)) for lo, hi in r) for home, r in self.runs.items()}
-        units = settle(-(-self.n_blocks // unit), most, before) if most else {}
+        most = {
+            address: (n, room.get(address, 0) // (unit * self.block_bytes))
+            for address, n in threads.items()
+            if n
+        }
+        before = {
+            address: tuple((lo // unit, -(-hi // unit)) for lo, hi in r) for address, r in self.runs.items()
+        }
+        units = assign_blocks(-(-self.n_blocks // unit), most, before) if most else {}
         self.runs = {
-            home: tuple((lo * unit, min(hi * unit, self.n_blocks)) for lo, hi in r)
-            for home, r in units.items()
+            address: tuple((lo * unit, min(hi * unit, self.n_blocks)) for lo, hi in r)
+            for address, r in units.items()
             if r
         }
         self._version += 1
-        self.shelves = {home: self._shelf(i, home, runs) for i, (home, runs) in enumerate(self.runs.items())}
+        self.caches = {
+            address: self._cache(i, address, runs) for i, (address, runs) in enumerate(self.runs.items())
+        }
         return self.runs
 
     def _budgets(self, first: bool) -> dict[str, int]:
@@ -220,14 +232,16 @@ class Residents:
                 raise
             return budgets(self.client, "auto", self.block_bytes)  # workers left: what there is now
 
-    def _shelf(self, i: int, home: str, runs: Runs) -> Any:
-        older = self.shelves.get(home)
+    def _cache(self, i: int, address: str, runs: Runs) -> Any:
+        older = self.caches.get(address)
         if self.client is None:
-            return Shelf(self.token, home, runs, older)
+            return WorkerCache(self.token, address, runs, older)
         key = (f"daskgd-shelf-{self.token}", self._version, i)
-        return self.client.submit(Shelf, self.token, home, runs, older, workers=[home], key=key, pure=False)
+        return self.client.submit(
+            WorkerCache, self.token, address, runs, older, workers=[address], key=key, pure=False
+        )
 
     def close(self) -> None:
         """Give the memory back."""
-        self.shelves = {}
+        self.caches = {}
         self.runs = {}

@@ -29,7 +29,7 @@ from daskgd.storage.redaction import redacted
 
 logger = logging.getLogger("daskgd")
 
-HERE = "here"
+THIS_PROCESS = "here"
 """The name of this process where workers have addresses."""
 
 TICK = 1.0
@@ -97,10 +97,10 @@ _LOST = "the connection to the scheduler at {} was lost"
 
 
 @contextmanager
-def reaching(client: distributed.Client | None, told: Callable[[Any], str] = str) -> Iterator[None]:
+def reaching(client: distributed.Client | None, describe: Callable[[Any], str] = str) -> Iterator[None]:
     """Within this context the ways in which dask says that a cluster is lost become :class:`ClusterLost`.
 
-    `told` says what a task's key stands for, "" for tasks of others.
+    `describe` says what a task's key stands for, "" for tasks of others.
     """
     if client is None:
         yield
@@ -111,7 +111,7 @@ def reaching(client: distributed.Client | None, told: Callable[[Any], str] = str
     except ClusterLost:
         raise
     except distributed.KilledWorker as error:
-        raise ClusterLost(_of_killed(error, told(error.task))) from error
+        raise ClusterLost(_of_killed(error, describe(error.task))) from error
     except (CancelledError, asyncio.CancelledError, CommClosedError) as error:
         if client.status == "running" and not isinstance(error, CommClosedError):
             reason = getattr(error, "reason", None) or "unknown"
@@ -182,10 +182,10 @@ class Cluster:
         self,
         futures: Any,
         name: str,
-        told: Callable[[Any], str] = str,
+        describe: Callable[[Any], str] = str,
         part: Callable[[float], None] = lambda share: None,
     ) -> Any:
-        """The results of `futures`, of a sweep of this name; `told` as of `reaching`. Meanwhile `part` is
+        """The results of `futures`, of a sweep of this name; `describe` as of `reaching`. Meanwhile `part` is
         told which share of them is done.
 
         Raises what a task raised; ClusterLost as `threads` does, where workers leave and none comes.
@@ -205,7 +205,7 @@ class Cluster:
             part(sum(future.done() for future in futures) / len(futures))
             self._note(self.ask(lambda: worker_threads(self.client)))
             if elapsed > look_at:
-                self._name_the_late(name, elapsed, told)
+                self._name_the_late(name, elapsed, describe)
                 look_at = 1.5 * elapsed
         self._past[name].append(time.monotonic() - began)
         return results
@@ -260,7 +260,7 @@ class Cluster:
             where = f"the scheduler at {self.address} {state}"
             logger.warning("waiting for workers since %.0f s: %s%s", waited, where, until)
 
-    def _name_the_late(self, name: str, elapsed: float, told: Callable[[Any], str]) -> None:
+    def _name_the_late(self, name: str, elapsed: float, describe: Callable[[Any], str]) -> None:
         """Say which workers a sweep waits for, once of each: all that still have to do if the sweep is slow,
         else those that are silent."""
         past = self._past[name]
@@ -271,7 +271,7 @@ class Cluster:
         latest = max((w["last_seen"] for w in info.values()), default=0.0)
         late = []
         for address, keys in todo.items():
-            mine = [what for key in keys if (what := told(key))]
+            mine = [what for key in keys if (what := describe(key))]
             silence = latest - info[address]["last_seen"] if address in info else 0.0
             silent = silence > SILENT_SECONDS
             if mine and address not in self._named and (slow or silent):
@@ -300,5 +300,5 @@ def n_threads(client: distributed.Client | None) -> int:
 def threads_of(client: distributed.Client | None) -> dict[str, int]:
     """Those of each worker, by address; of this process under the name of its home."""
     if client is None:
-        return {HERE: int(dask.config.get("num_workers", None) or CPU_COUNT)}
+        return {THIS_PROCESS: int(dask.config.get("num_workers", None) or CPU_COUNT)}
     return dict(client.nthreads())

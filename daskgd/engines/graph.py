@@ -27,35 +27,34 @@ from daskgd.config import setting
 from daskgd.data.columns import ColumnSource, PiecesColumn
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import (
-    Memory,
     Partial,
+    PartitionMemory,
     Wanted,
     names,
     one_blas_thread,
     wants_partitions,
     wire_bytes,
 )
-from daskgd.engines.cache_manager import Memory as Budget
-from daskgd.engines.cache_manager import Residents, length, slices, without
+from daskgd.engines.cache_manager import CacheManager, MemoryBudget, length, slices, without
 from daskgd.engines.cluster import Cluster, n_threads, reaching, stepped_aside, threads_of
 from daskgd.engines.merge_tree import Node, cover, join, spans
-from daskgd.engines.placement import Held
+from daskgd.engines.placement import DistributedColumn
 from daskgd.engines.preflight import pickled_size
-from daskgd.engines.tasks import Merge, Questions, Span, here
+from daskgd.engines.tasks import Merge, Questions, Span, worker_address
 from daskgd.engines.timing import Clock, Timing
 from daskgd.queries import Ask
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 
 MERGE_WIDTH = 8
 """Parts per merge task; the driver merges as many."""
 
-BULK_BYTES = 4 << 20
+ROW_PAYLOAD_BYTES = 4 << 20
 """Bytes of rows that one task of a sweep may return."""
 
 LIGHT_BYTES = 32 << 10
 """Bytes of sums that may come to the driver in several parts."""
 
-HEAVY_BYTES = 1 << 20
+ONE_NODE_BYTES = 1 << 20
 """Bytes of sums of which a task returns no more than one node of the tree."""
 
 QUESTION_BYTES = 64 << 10
@@ -67,7 +66,7 @@ QUESTIONS_BYTES = 16 << 20
 TELL_SECONDS = 0.5
 """Between two times that part of a sweep is told of."""
 
-Lot = tuple[str, list[Node]]
+TaskSpan = tuple[str, list[Node]]
 """What one task walks: the home of its blocks, "" where they have none, and the nodes of the tree."""
 
 TaskGraph = tuple[dict[Any, Any], list[Any], Mapping[Any, list[str]]]
@@ -97,7 +96,7 @@ class Graph:
         dataset: Dataset,
         get: Callable[..., Any] | distributed.Client = dask.threaded.get,
         tasks: int | None = None,
-        memory: Budget = 0,
+        memory: MemoryBudget = 0,
         whole_partitions: bool = False,
     ) -> None:
         self.dataset = dataset
@@ -117,27 +116,31 @@ class Graph:
         self._clock = Clock(_is_stored(dataset))
         self._threads = 1
         self._cluster = Cluster(self.client) if self.client is not None else None
-        self._cut: list[Lot] = []
-        self._memory: defaultdict[int, Memory] = defaultdict(dict)  # by partition
+        self._task_spans: list[TaskSpan] = []
+        self._memory: defaultdict[int, PartitionMemory] = defaultdict(dict)  # by partition
         self._unit = self._source.layout.partition_blocks if whole_partitions else 1
-        self.residents: Residents | None = None
+        self.cache_manager: CacheManager | None = None
         if memory != 0 and _can_keep(dataset, get):
             layout, client = self._source.layout, self.client
             block_bytes = -(-dataset.nbytes // max(layout.n_blocks, 1))
-            self.residents = Residents(client, self._token, layout.n_blocks, block_bytes, memory, self._unit)
+            self.cache_manager = CacheManager(
+                client, self._token, layout.n_blocks, block_bytes, memory, self._unit
+            )
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         self._clock.start()
         self.n_sweeps += 1
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         layout, wanted = self._source.layout, Wanted(asks, self._source.layout)
-        with reaching(self.client, self._told), stepped_aside(), one_blas_thread():
+        with reaching(self.client, self._describe_task), stepped_aside(), one_blas_thread():
             threads = None if self._cluster is None else self._cluster.threads()
-            self._cut, bare = without_unwanted(self.lots(asks, wants_partitions(asks), threads), wanted)
+            self._task_spans, bare = without_unwanted(
+                self.task_spans(asks, wants_partitions(asks), threads), wanted
+            )
             found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in bare}
-            if self._cut:
-                found.update(self._run(list(asks), self._cut))
+            if self._task_spans:
+                found.update(self._run(list(asks), self._task_spans))
             (partial,) = join(found, layout.n_blocks).values()
         self._clock.gathered()
         answers = partial.answers(asks)
@@ -149,81 +152,88 @@ class Graph:
             partial.spent,
             self.nbytes,
             layout.n_blocks,
-            1 if self._is_one_call(self._cut) else self._threads,
-            [length(tuple(nodes)) for home, nodes in self._cut if home],
-            here() if self.client is not None else None,
+            1 if self._is_one_call(self._task_spans) else self._threads,
+            [length(tuple(nodes)) for address, nodes in self._task_spans if address],
+            worker_address() if self.client is not None else None,
         )
         if self.on_sweep is not None:
             self.on_sweep(self.last)
         return answers
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> PartitionMemory:
         """What partition queries remember, by (run, name, partition)."""
         return {key: value for memory in self._memory.values() for key, value in memory.items()}
 
     @memory.setter
-    def memory(self, memory: Memory) -> None:
+    def memory(self, memory: PartitionMemory) -> None:
         self._memory.clear()
         for key, value in memory.items():
             self._memory[key[2]][key] = value
 
     def close(self) -> None:
         """Give back what was kept in memory."""
-        if self.residents is not None:
-            self.residents.close()
+        if self.cache_manager is not None:
+            self.cache_manager.close()
 
     def count(self, asks: Sequence[Ask], whole_partitions: bool = False) -> tuple[int, int]:
         """Tasks that read, and all tasks, of a sweep that asks this."""
-        cut = self.lots(asks, whole_partitions)
-        if self._is_one_call(cut):
+        task_spans = self.task_spans(asks, whole_partitions)
+        if self._is_one_call(task_spans):
             return 1, 1
-        return len(cut), sum(map(_n_tasks, (graph for graph, _, _ in self._graphs(list(asks), cut))))
+        return len(task_spans), sum(
+            map(_n_tasks, (graph for graph, _, _ in self._graphs(list(asks), task_spans)))
+        )
 
-    def lots(
+    def task_spans(
         self, asks: Sequence[Ask], whole_partitions: bool = False, threads: dict[str, int] | None = None
-    ) -> list[Lot]:
+    ) -> list[TaskSpan]:
         """What each task of a sweep walks: the kept blocks where they are, the others in equal lots, several
         for each thread so that a slow one can leave its share to others."""
         threads = threads_of(self.client) if threads is None else threads
         layout, T = self._source.layout, max(sum(threads.values()), 1)
         self._threads = T
         n, unit = layout.n_blocks, layout.partition_blocks if whole_partitions else 1
-        bulk, heft = sum(ask.query.bulk for ask in asks), self._heft(asks)
+        row_payload_nbytes, result_nbytes = (
+            sum(ask.query.row_payload_nbytes for ask in asks),
+            self._result_nbytes(asks),
+        )
         most = self.tasks or int(setting("tasks-per-thread")) * T
-        small = -(-bulk // BULK_BYTES)  # bulky sums are cut small, so that no task holds much of them
-        kept = self.residents.settled(threads) if self.residents and unit <= self._unit else {}
-        if not kept and heft > HEAVY_BYTES:
+        small = -(
+            -row_payload_nbytes // ROW_PAYLOAD_BYTES
+        )  # bulky sums are cut small, so that no task holds much of them
+        kept = self.cache_manager.assign(threads) if self.cache_manager and unit <= self._unit else {}
+        if not kept and result_nbytes > ONE_NODE_BYTES:
             return [("", [node]) for node in spans(layout, max(most, small), whole_partitions)]
-        out: list[list[Lot]] = []
-        for home, runs in [*kept.items(), ("", without(n, kept.values()))]:
+        out: list[list[TaskSpan]] = []
+        for address, runs in [*kept.items(), ("", without(n, kept.values()))]:
             share = length(runs) / n
-            parts = threads.get(home, 0) or max(math.ceil(most * share), min(T, most))
-            lots = [
-                cover([(lo * unit, min(hi * unit, n)) for lo, hi in lot], n)
-                for lot in slices(
+            parts = threads.get(address, 0) or max(math.ceil(most * share), min(T, most))
+            task_spans = [
+                cover([(lo * unit, min(hi * unit, n)) for lo, hi in span], n)
+                for span in slices(
                     tuple((lo // unit, -(-hi // unit)) for lo, hi in runs),
                     max(parts, math.ceil(small * share)),
                 )
             ]
-            if heft > HEAVY_BYTES:
-                lots = [[node] for nodes in lots for node in nodes]
-            out.append([(home, nodes) for nodes in lots])
+            if result_nbytes > ONE_NODE_BYTES:
+                task_spans = [[node] for nodes in task_spans for node in nodes]
+            out.append([(address, nodes) for nodes in task_spans])
         # One of each home in turn, so that all of them have work from the start.
-        in_turn = [lot for group in zip_longest(*out[:-1]) for lot in group if lot is not None]
+        in_turn = [span for group in zip_longest(*out[:-1]) for span in group if span is not None]
         return in_turn + out[-1]
 
-    def _run(self, asks: list[Ask], cut: list[Lot]) -> dict[Node, Partial]:
+    def _run(self, asks: list[Ask], task_spans: list[TaskSpan]) -> dict[Node, Partial]:
         n_blocks = self._source.layout.n_blocks
-        if self._is_one_call(cut):
+        if self._is_one_call(task_spans):
             self.tasks_per_sweep.append(1)
-            home, nodes = cut[0]
+            address, nodes = task_spans[0]
             key = ("daskgd-here", self.n_sweeps)
-            memory, on = self._memory_of(nodes), self._shelf(home)
+            memory, on = self._memory_of(nodes), self._cache(address)
             return Span(key, self._source, nodes, memory, [], os.getpid(), asks, on)()
         self.tasks_per_sweep.append(0)
         parts: list[dict[Node, Partial]] = []
-        graphs = self._graphs(asks, cut)
+        graphs = self._graphs(asks, task_spans)
         if self._cluster is None:
             running = self._here(graphs)
         else:
@@ -247,37 +257,39 @@ class Graph:
     def _there(self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str) -> Iterator[list[Any]]:
         """The same on a cluster, where the next graph runs while the results of one come here."""
         running: deque[Any] = deque()
-        for graph, keys, homes in graphs:
+        for graph, keys, addresses in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
-            where = {"workers": homes.__getitem__, "allow_other_workers": True} if homes else {}
+            where = {"workers": addresses.__getitem__, "allow_other_workers": True} if addresses else {}
             with warnings.catch_warnings(), dask.annotate(**where):
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
                 running.append(cluster.client.get(graph, keys, sync=False))
             if len(running) > 1:
-                yield cluster.gather(running.popleft(), name, self._told, self._part)
+                yield cluster.gather(running.popleft(), name, self._describe_task, self._part)
         while running:
-            yield cluster.gather(running.popleft(), name, self._told, self._part)
+            yield cluster.gather(running.popleft(), name, self._describe_task, self._part)
 
     def _part(self, share: float) -> None:
         """Tell how much of a sweep is done, where that takes a while."""
         now = time.monotonic()
-        if self.on_part is not None and now - self._told_at >= TELL_SECONDS:
-            self._told_at = now
+        if self.on_part is not None and now - self._reported_at >= TELL_SECONDS:
+            self._reported_at = now
             self.on_part(share)
 
-    def _is_one_call(self, cut: list[Lot]) -> bool:
+    def _is_one_call(self, task_spans: list[TaskSpan]) -> bool:
         """Whether there is nothing to schedule."""
-        return self.client is None and len(cut) == 1
+        return self.client is None and len(task_spans) == 1
 
-    def _graphs(self, asks: list[Ask], cut: list[Lot]) -> Iterator[TaskGraph]:
+    def _graphs(self, asks: list[Ask], task_spans: list[TaskSpan]) -> Iterator[TaskGraph]:
         """The graph of a sweep; several, one after the other, where sums hold rows: these come to the driver
         from a few tasks at a time, so that workers never hold many of them."""
-        bulky = any(ask.query.bulk for ask in asks)
-        wave = max(n_threads(self.client), 1) if bulky and self.client is not None else len(cut)
-        for first in range(0, len(cut), wave):
-            yield self._graph(asks, cut[first : first + wave], first, bulky)
+        carries_rows = any(ask.query.row_payload_nbytes for ask in asks)
+        wave = max(n_threads(self.client), 1) if carries_rows and self.client is not None else len(task_spans)
+        for first in range(0, len(task_spans), wave):
+            yield self._graph(asks, task_spans[first : first + wave], first, carries_rows)
 
-    def _graph(self, asks: list[Ask], cut: list[Lot], first: int = 0, bulky: bool = False) -> TaskGraph:
+    def _graph(
+        self, asks: list[Ask], task_spans: list[TaskSpan], first: int = 0, carries_rows: bool = False
+    ) -> TaskGraph:
         """Span tasks, numbered from `first`, and merge tasks; the keys that the driver wants; homes by key.
 
         Light sums come to the driver in up to eight parts, as a merge task would cost more than it spares.
@@ -288,27 +300,27 @@ class Graph:
         """
         name, sweep, n_blocks = asks[0].query.name, self.n_sweeps, self._source.layout.n_blocks
         graph: dict[Any, Any] = {}
-        homes: defaultdict[Any, list[str]] = defaultdict(list)
+        addresses: defaultdict[Any, list[str]] = defaultdict(list)
         key: Any
         source, held = self._sendable(graph)
         carried: tuple[list[Ask] | None, Any] = (asks, None)
         question = ("daskgd-ask-" + self._token, sweep, first)
-        carried_bytes = min(QUESTION_BYTES, QUESTIONS_BYTES // max(len(cut), 1))
+        carried_bytes = min(QUESTION_BYTES, QUESTIONS_BYTES // max(len(task_spans), 1))
         if self.client is not None and pickled_size(asks, "objective") > carried_bytes:
             graph[question] = Task(question, Questions(question, asks))
             carried = (None, TaskRef(question))
         keys: list[Any] = []
-        for i, (home, nodes) in enumerate(cut, first):
+        for i, (address, nodes) in enumerate(task_spans, first):
             key = (f"daskgd-{name}-{self._token}", sweep, i)
             where, refs = held(nodes)
-            memory, on = self._memory_of(nodes), self._shelf(home)
+            memory, on = self._memory_of(nodes), self._cache(address)
             work = Span(key, source, nodes, memory, where, os.getpid(), carried[0], on)
             graph[key] = Task(key, work, carried[1], List(*refs))
             keys.append(key)
-            if home and self.client is not None:
-                homes[key] = [home]
-        most, level = MERGE_WIDTH if self._heft(asks) <= LIGHT_BYTES else 1, 0
-        while not bulky and len(keys) > most:
+            if address and self.client is not None:
+                addresses[key] = [address]
+        most, level = MERGE_WIDTH if self._result_nbytes(asks) <= LIGHT_BYTES else 1, 0
+        while not carries_rows and len(keys) > most:
             level += 1
             above = []
             for i in range(0, len(keys), MERGE_WIDTH):
@@ -316,9 +328,9 @@ class Graph:
                 graph[key] = Task(key, Merge(key, n_blocks), List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
                 above.append(key)
             keys = above
-        return graph, keys, homes
+        return graph, keys, addresses
 
-    def _told(self, key: Any) -> str:
+    def _describe_task(self, key: Any) -> str:
         """What a task of this fit has to do, for messages; "" for other tasks."""
         name, layout = str(key[0] if isinstance(key, tuple) else key), self._source.layout
         if not name.endswith(self._token):
@@ -326,19 +338,19 @@ class Graph:
         part = name.split("-")[1]
         if part in ("ask", "merge", "shelf"):
             return {"ask": "the questions", "merge": "a merge of sums", "shelf": "an empty shelf"}[part]
-        (_, nodes) = self._cut[key[2]]
+        (_, nodes) = self._task_spans[key[2]]
         start, stop = layout.rows(*nodes[0])
         more = f" and {len(nodes) - 1} more runs" if len(nodes) > 1 else ""
         block = format_bytes(self.nbytes * layout.block_rows // layout.n_rows)
         return f"rows {start}:{stop}{more}, in blocks of {block}"
 
-    def _heft(self, asks: Sequence[Ask]) -> int:
-        return sum(ask.query.heft(ask.problem, self.dataset.n_features) for ask in asks)
+    def _result_nbytes(self, asks: Sequence[Ask]) -> int:
+        return sum(ask.query.result_nbytes(ask.problem, self.dataset.n_features) for ask in asks)
 
-    def _shelf(self, home: str) -> tuple[str, str] | None:
-        return (self._token, home) if home else None
+    def _cache(self, address: str) -> tuple[str, str] | None:
+        return (self._token, address) if address else None
 
-    def _memory_of(self, nodes: list[Node]) -> Memory:
+    def _memory_of(self, nodes: list[Node]) -> PartitionMemory:
         if not self._memory:
             return {}
         size = self._source.layout.partition_blocks
@@ -350,7 +362,7 @@ class Graph:
         """The source without what lies in the memory of workers, and for nodes the pieces they cover."""
         source = self._source
         columns = {name: getattr(source, name) for name in ("X", "y", "sample_weight")}
-        held = {name: c for name, c in columns.items() if isinstance(c, Held)}
+        held = {name: c for name, c in columns.items() if isinstance(c, DistributedColumn)}
         for column in held.values():
             graph.update(column.graph)
         bare: dict[str, Any] = {
@@ -368,13 +380,13 @@ class Graph:
         return replace(source, **bare), pieces
 
 
-def without_unwanted(cut: list[Lot], wanted: Wanted) -> tuple[list[Lot], list[Node]]:
+def without_unwanted(task_spans: list[TaskSpan], wanted: Wanted) -> tuple[list[TaskSpan], list[Node]]:
     """The lots less their nodes of which no block is wanted, and these."""
     if wanted.blocks is None:
-        return cut, []
-    bare = {node for _, nodes in cut for node in nodes if not wanted.blocks[slice(*node)].any()}
-    left = [(home, [node for node in nodes if node not in bare]) for home, nodes in cut]
-    return [(home, nodes) for home, nodes in left if nodes], sorted(bare)
+        return task_spans, []
+    bare = {node for _, nodes in task_spans for node in nodes if not wanted.blocks[slice(*node)].any()}
+    left = [(address, [node for node in nodes if node not in bare]) for address, nodes in task_spans]
+    return [(address, nodes) for address, nodes in left if nodes], sorted(bare)
 
 
 def _n_tasks(graph: Mapping[Any, Any]) -> int:
@@ -384,8 +396,12 @@ def _n_tasks(graph: Mapping[Any, Any]) -> int:
 def _can_keep(dataset: Dataset, get: Any) -> bool:
     """Whether rows are read from a store, by tasks that end in a process that goes on."""
     lasting = isinstance(get, distributed.Client) or get in (dask.threaded.get, dask.local.get_sync)
-    return lasting and _is_stored(dataset) and not any(isinstance(c, Held) for c in dataset._columns)
+    return (
+        lasting
+        and _is_stored(dataset)
+        and not any(isinstance(c, DistributedColumn) for c in dataset._columns)
+    )
 
 
 def _is_stored(dataset: Dataset) -> bool:
-    return any(isinstance(c, Column) for c in dataset._columns)
+    return any(isinstance(c, StoredColumn) for c in dataset._columns)

@@ -23,7 +23,7 @@ import numpy as np
 from dask.utils import format_bytes
 
 from daskgd.config import setting
-from daskgd.data.columns import ArrayColumn, ColumnLike, LazyColumn, MemoryColumn, PiecesColumn
+from daskgd.data.columns import ArrayColumn, Column, LazyColumn, MemoryColumn, PiecesColumn
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.engines.worker_memory import check_memory, free_memory, nbytes
 from daskgd.storage.writing import write_dataset
@@ -34,7 +34,7 @@ NAMES = ("X", "y", "sample_weight")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held(ArrayColumn):
+class DistributedColumn(ArrayColumn):
     """Rows in the memory of workers: a persisted dask array in pieces of whole blocks.
 
     Its pieces are ordinary futures, recomputed by the scheduler when a worker that held them is lost.
@@ -61,21 +61,21 @@ class Held(ArrayColumn):
 
 
 @contextmanager
-def placed(
-    dataset: Dataset, get: Any, tasks: int, *, whole_partitions: bool = False, bulk: int = 0
+def materialise(
+    dataset: Dataset, get: Any, tasks: int, *, whole_partitions: bool = False, row_payload_nbytes: int = 0
 ) -> Iterator[Dataset]:
     """The dataset with every column readable where tasks run; at the end nothing of it is left behind.
 
     `get` is the client or the local scheduler of dask that tasks run on, `tasks` how many there will be, and
-    `bulk` the bytes of rows that they will return in one sweep.
+    `row_payload_nbytes` the bytes of rows that they will return in one sweep.
     Raises ValueError, with the size that would fit, if a block (or a whole partition, where the solver
     needs it) is too much for a worker's memory.
     """
     client = get if isinstance(get, distributed.Client) else None
-    check_memory(dataset, client, whole_partitions, bulk)
+    check_memory(dataset, client, whole_partitions, row_payload_nbytes)
     columns: dict[str, Any] = dict(zip(NAMES, dataset._columns, strict=True))
-    restless, hold = restless_columns(dataset, client)
-    if not restless:
+    to_materialise, hold = columns_to_materialise(dataset, client)
+    if not to_materialise:
         yield dataset
         return
     scratch: str | None = None
@@ -83,18 +83,18 @@ def placed(
     try:
         if hold:
             pieces = _piece_rows(dataset, tasks)
-            columns |= _hold(restless, pieces, get)
+            columns |= _hold(to_materialise, pieces, get)
         else:
             root = setting("temporary-directory") or dask.config.get("temporary-directory", None)
             scratch = tempfile.mkdtemp(prefix="daskgd-", dir=root)
             logger.warning(
                 "%s (%s) cannot stay in memory: spooled once to the temporary store %s, removed after the "
                 "fit. Write the data with daskgd.write_dataset to spare this.",
-                " and ".join(restless),
-                format_bytes(sum(map(nbytes, restless.values()))),
+                " and ".join(to_materialise),
+                format_bytes(sum(map(nbytes, to_materialise.values()))),
                 scratch,
             )
-            spooled, classes = _spool(dataset, restless, f"{scratch}/spool.zarr")
+            spooled, classes = _spool(dataset, to_materialise, f"{scratch}/spool.zarr")
             columns |= spooled
         yield dataset._with(tuple(columns.values()), layout=dataset.layout, classes=classes)
     finally:
@@ -103,18 +103,18 @@ def placed(
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def restless_columns(
+def columns_to_materialise(
     dataset: Dataset, client: distributed.Client | None
-) -> tuple[dict[str, ColumnLike], bool]:
+) -> tuple[dict[str, Column], bool]:
     """The columns that tasks cannot read in place, by name, and whether they can be held in memory."""
-    restless: dict[str, ColumnLike] = {
+    to_materialise: dict[str, Column] = {
         name: c
         for name, c in zip(NAMES, dataset._columns, strict=True)
         if isinstance(c, LazyColumn) or (client is not None and isinstance(c, MemoryColumn))
     }
-    travels = client is not None and all(isinstance(c, MemoryColumn) for c in restless.values())
+    travels = client is not None and all(isinstance(c, MemoryColumn) for c in to_materialise.values())
     room = setting("travel-bytes") if travels else setting("hold-fraction") * free_memory(client)
-    return restless, bool(sum(map(nbytes, restless.values())) <= room)
+    return to_materialise, bool(sum(map(nbytes, to_materialise.values())) <= room)
 
 
 def _piece_rows(dataset: Dataset, tasks: int) -> int:
@@ -125,12 +125,12 @@ def _piece_rows(dataset: Dataset, tasks: int) -> int:
     return blocks * layout.block_rows
 
 
-def _hold(columns: dict[str, ColumnLike], piece_rows: int, get: Any) -> dict[str, ColumnLike]:
+def _hold(columns: dict[str, Column], piece_rows: int, get: Any) -> dict[str, Column]:
     arrays = {name: _as_dask(c).rechunk((piece_rows, *c.shape[1:])) for name, c in columns.items()}
     if not isinstance(get, distributed.Client):
         # One compute, so that a graph which X and y share runs once; kept in pieces, never concatenated.
         done = dask.persist(*arrays.values(), scheduler=get)
-        held: dict[str, ColumnLike] = {}
+        held: dict[str, Column] = {}
         for name, array in zip(arrays, done, strict=True):
             blocks = {key[1]: block for key, block in array.__dask_graph__().items()}
             blocks = {i: getattr(block, "value", block) for i, block in blocks.items()}
@@ -140,10 +140,10 @@ def _hold(columns: dict[str, ColumnLike], piece_rows: int, get: Any) -> dict[str
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # as daskgd.travel-bytes allows
         done = get.persist(list(arrays.values()))
-    return {name: Held(array, piece_rows) for name, array in zip(arrays, done, strict=True)}
+    return {name: DistributedColumn(array, piece_rows) for name, array in zip(arrays, done, strict=True)}
 
 
-def _spool(dataset: Dataset, columns: dict[str, ColumnLike], path: str) -> tuple[dict[str, ColumnLike], Any]:
+def _spool(dataset: Dataset, columns: dict[str, Column], path: str) -> tuple[dict[str, Column], Any]:
     """Write columns to a store with a chunk per block, so that a block reads just what it needs.
 
     Labels that are no numbers become codes there: the classes they stand for come back too.
@@ -161,7 +161,7 @@ def _spool(dataset: Dataset, columns: dict[str, ColumnLike], path: str) -> tuple
     return spooled, stored.classes if "y" in columns else dataset.classes
 
 
-def _as_dask(column: ColumnLike) -> da.Array:
+def _as_dask(column: Column) -> da.Array:
     if isinstance(column, LazyColumn):
         return column.array
     assert isinstance(column, MemoryColumn)

@@ -81,14 +81,14 @@ def _asked(cluster: Cluster, call: Callable[[], Any]) -> Any:
         return None
 
 
-def judge(here: Versions, there: Mapping[str, Versions]) -> None:
+def judge(mine: Versions, there: Mapping[str, Versions]) -> None:
     """Compare the versions of processes with those here: see `check_processes`.
 
     >>> judge({"daskgd": "1.0"}, {"tcp://10.0.0.2:40001": {"daskgd": None}})
     Traceback (most recent call last):
     ModuleNotFoundError: daskgd cannot be imported by tcp://10.0.0.2:40001; install daskgd==1.0 there too
     """
-    for package, version in here.items():
+    for package, version in mine.items():
         lacking = [who for who, versions in there.items() if versions.get(package) is None]
         if lacking:
             raise ModuleNotFoundError(

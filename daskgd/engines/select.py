@@ -15,13 +15,13 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.base import (
     Engine,
 )
-from daskgd.engines.cache_manager import Memory as Budget
-from daskgd.engines.cluster import HERE, Cluster, n_threads, reaching
+from daskgd.engines.cache_manager import MemoryBudget
+from daskgd.engines.cluster import THIS_PROCESS, Cluster, n_threads, reaching
 from daskgd.engines.graph import Graph
-from daskgd.engines.placement import placed
+from daskgd.engines.placement import materialise
 from daskgd.engines.preflight import check_processes
 from daskgd.engines.serial import Serial
-from daskgd.engines.worker_cache import Kept
+from daskgd.engines.worker_cache import CachedSource
 from daskgd.rows.tiles import BlockSource
 from daskgd.storage.buffer_pool import forget
 
@@ -64,13 +64,13 @@ def scheduler_of(engine: Choice) -> Any:
 
 
 @contextmanager
-def opened(
+def open_engine(
     dataset: Dataset,
     engine: Choice = None,
     *,
     whole_partitions: bool = False,
-    bulk: int = 0,
-    memory: Budget = 0,
+    row_payload_nbytes: int = 0,
+    memory: MemoryBudget = 0,
 ) -> Iterator[tuple[Engine, Dataset]]:
     """An engine and the dataset it reads, its rows placed; everything is given back at the end.
 
@@ -96,7 +96,13 @@ def opened(
             threads = max(_threads_ready(client), 1)
             tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads
             ready = stack.enter_context(
-                placed(dataset, get, tasks, whole_partitions=whole_partitions, bulk=bulk)
+                materialise(
+                    dataset,
+                    get,
+                    tasks,
+                    whole_partitions=whole_partitions,
+                    row_payload_nbytes=row_payload_nbytes,
+                )
             )
         if engine == "serial":
             yield Serial(_kept_here(ready, memory, whole_partitions), ready.nbytes), ready
@@ -120,11 +126,11 @@ def _threads_ready(client: distributed.Client | None) -> int:
     return sum(threads.values())
 
 
-def _kept_here(dataset: Dataset, memory: Budget, whole_partitions: bool) -> BlockSource:
+def _kept_here(dataset: Dataset, memory: MemoryBudget, whole_partitions: bool) -> BlockSource:
     """The source of a dataset, which keeps rows in this process."""
     graph = Graph(dataset, dask.threaded.get, memory=memory, whole_partitions=whole_partitions)
-    if graph.residents is None:
+    if graph.cache_manager is None:
         return dataset.source
-    graph.residents.settled({HERE: 1})
-    on = graph.residents.shelves.get(HERE)
-    return dataset.source if on is None else Kept(dataset.source, on)
+    graph.cache_manager.assign({THIS_PROCESS: 1})
+    on = graph.cache_manager.caches.get(THIS_PROCESS)
+    return dataset.source if on is None else CachedSource(dataset.source, on)

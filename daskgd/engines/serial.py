@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from daskgd.engines.base import Memory, Partial, Wanted, names, one_blas_thread, wire_bytes
+from daskgd.engines.base import Partial, PartitionMemory, Wanted, names, one_blas_thread, wire_bytes
 from daskgd.engines.merge_tree import Node, join, spans
 from daskgd.engines.timing import Clock, Timed, Timing, walked
 from daskgd.engines.walk import walk
@@ -31,7 +31,7 @@ class Serial:
         self.nbytes = nbytes
         self.share = 1.0
         self.wire_bytes = 0
-        self.memory: Memory = {}
+        self.memory: PartitionMemory = {}
         self.last: Timing | None = None
         self._clock = Clock()
 
@@ -57,7 +57,7 @@ class Threaded:
     """Answers asks about rows in memory: in some threads where that is worth it, without a graph.
 
     Small operations only wait for one another there (the interpreter's lock), so one of the queries has to be
-    :attr:`~daskgd.queries.Query.heavy`.
+    :attr:`~daskgd.queries.Query.compute_bound`.
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ class Threaded:
         self.source = source
         self.threads = threads
         self.nbytes = 0
-        self.memory: Memory = {}
+        self.memory: PartitionMemory = {}
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         layout = self.source.layout
-        threads = self.threads if any(ask.query.heavy for ask in asks) else 1
+        threads = self.threads if any(ask.query.compute_bound for ask in asks) else 1
         nodes = spans(layout, 2 * threads if threads > 1 else 1, False)
 
         def work(node: Node) -> Partial:

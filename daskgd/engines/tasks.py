@@ -20,11 +20,11 @@ import distributed
 import numpy as np
 
 from daskgd.data.columns import ColumnSource
-from daskgd.engines.base import Memory, Partial, Wanted, one_blas_thread
+from daskgd.engines.base import Partial, PartitionMemory, Wanted, one_blas_thread
 from daskgd.engines.merge_tree import Node, join
 from daskgd.engines.timing import Spent, Timed, walked
 from daskgd.engines.walk import walk
-from daskgd.engines.worker_cache import Kept, ReadAhead, shelf
+from daskgd.engines.worker_cache import CachedSource, ReadAhead, worker_cache
 from daskgd.queries import Ask
 from daskgd.rows.tiles import BlockSource
 
@@ -53,22 +53,22 @@ class Questions(Work):
 class Span(Work):
     """The work of one span task: walk the blocks of some nodes of the merge tree.
 
-    `asks` are None where they come as a task; `shelf` is the name of the one that may have the rows.
+    `asks` are None where they come as a task; `worker_cache` is the name of the one that may have the rows.
     """
 
     source: ColumnSource
     nodes: list[Node]
-    memory: Memory
+    memory: PartitionMemory
     where: list[tuple[str, int]]
     driver: int
     asks: list[Ask] | None
-    shelf: tuple[str, str] | None
+    worker_cache: tuple[str, str] | None
 
     def __call__(self, asks: list[Ask] | None = None, pieces: Sequence[Any] = ()) -> dict[Node, Partial]:
         asks = asks or self.asks
         assert asks is not None
         if os.getpid() != self.driver:
-            settle_process()
+            configure_worker_process()
         source: BlockSource = self.source
         if self.where:
             held: dict[str, dict[int, Any]] = {}
@@ -78,17 +78,17 @@ class Span(Work):
                 name: replace(getattr(source, name), pieces=found) for name, found in held.items()
             }
             source = replace(self.source, **columns)
-        on = shelf(*self.shelf) if self.shelf else None
+        on = worker_cache(*self.worker_cache) if self.worker_cache else None
         wanted = Wanted(asks, self.source.layout)
         blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if b in wanted]
         blocks = [b for b in blocks if on is None or b not in on.rows]
         store = Timed(source)
         with ReadAhead(store, blocks) as ahead:
-            rows = Timed(ahead if on is None else Kept(ahead, on))
+            rows = Timed(ahead if on is None else CachedSource(ahead, on))
             began = time.perf_counter()
             found = {node: walk(rows, asks, *node, self.memory) for node in self.nodes}
             spent = walked(store, rows, time.perf_counter() - began)
-        return _told(found, spent)
+        return _with_spent(found, spent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,18 +100,18 @@ class Merge(Work):
     def __call__(self, parts: list[dict[Node, Partial]]) -> dict[Node, Partial]:
         began = time.perf_counter()
         found = join({node: partial for part in parts for node, partial in part.items()}, self.n_blocks)
-        return _told(found, Spent(merge=time.perf_counter() - began))
+        return _with_spent(found, Spent(merge=time.perf_counter() - began))
 
 
-def _told(found: dict[Node, Partial], spent: Spent) -> dict[Node, Partial]:
+def _with_spent(found: dict[Node, Partial], spent: Spent) -> dict[Node, Partial]:
     """The same, in which one of the nodes tells what this process spent on them all."""
     for node, partial in found.items():
-        found[node] = partial.by(here(), spent)
+        found[node] = partial.by(worker_address(), spent)
         break
     return found
 
 
-def here() -> str:
+def worker_address() -> str:
     """The address of the worker whose task this is; "" in none."""
     try:
         return distributed.get_worker().address
@@ -120,7 +120,7 @@ def here() -> str:
 
 
 @cache
-def settle_process() -> None:
+def configure_worker_process() -> None:
     """Once in a worker process: one BLAS thread for good, and an allocator that keeps the memory of a block.
 
     Dask's nanny exports a setting that makes glibc map and fault in every large array afresh, thousands of

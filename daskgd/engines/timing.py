@@ -203,19 +203,19 @@ class Clock:
         nbytes: int,
         blocks: int,
         threads: int,
-        homes: Sequence[int] = (),
-        here: str | None = None,
+        addresses: Sequence[int] = (),
+        merged_by: str | None = None,
     ) -> Timing:
-        """The answers are there. `homes` are the blocks of each task for rows in memory; `here` is who merged
+        """The answers are there. `addresses` are the blocks of each task for rows in memory; `merged_by` is who merged
         in the thread that waited for the others."""
         ended = time.perf_counter()
         self.sweep += 1
-        resident = sum(homes)
+        resident = sum(addresses)
         seconds, T = ended - self._began, max(threads, 1)
         if not self.stored:
             ledger = {worker: s.in_memory() for worker, s in ledger.items()}
         spent = Spent._make(map(sum, zip(*ledger.values(), strict=True))) if ledger else Spent()
-        mine = ledger[here].merge if here is not None and here in ledger else 0.0
+        mine = ledger[merged_by].merge if merged_by is not None and merged_by in ledger else 0.0
         read, compute = spent.read / T, spent.compute / T
         merge = (spent.merge - mine) / T + mine + ended - self._merging
         swept = Timing(
@@ -230,7 +230,7 @@ class Clock:
             nbytes,
             threads,
             spent.tasks,
-            len(homes),
+            len(addresses),
             blocks,
             spent.read_blocks,
             spent.kept_blocks,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.engines.base import Memory, Partial, Wanted, wants_partitions
+from daskgd.engines.base import Partial, PartitionMemory, Wanted, wants_partitions
 from daskgd.engines.merge_tree import tree
 from daskgd.queries import Ask
 from daskgd.queries.sums import Sums
@@ -20,7 +20,7 @@ from daskgd.rows.tiles import BlockSource, Rows
 Array = NDArray[Any]
 
 
-def walk(source: BlockSource, asks: Sequence[Ask], lo: int, hi: int, memory: Memory) -> Partial:
+def walk(source: BlockSource, asks: Sequence[Ask], lo: int, hi: int, memory: PartitionMemory) -> Partial:
     """The contribution of blocks lo..hi-1, read one at a time and merged in the tree's order.
 
     If a query wants whole partitions, they are
@@ -28,7 +28,7 @@ def walk(source: BlockSource, asks: Sequence[Ask], lo: int, hi: int, memory: Mem
     """
     layout, wanted = source.layout, Wanted(asks, source.layout)
 
-    def spread(found: Mapping[int, Sums], new: Memory) -> Partial:
+    def spread(found: Mapping[int, Sums], new: PartitionMemory) -> Partial:
         return Partial([found.get(id(ask)) for ask in asks], new)
 
     def from_block(block: int) -> Partial:
@@ -44,7 +44,7 @@ def walk(source: BlockSource, asks: Sequence[Ask], lo: int, hi: int, memory: Mem
         first = index * layout.partition_blocks
         last = min(first + layout.partition_blocks, layout.n_blocks)
         found: dict[int, Sums] = {}
-        new: Memory = {}
+        new: PartitionMemory = {}
         for blocks, group in wanted.groups(first, last):
             whole, views = gather(source, blocks)
             by_block = [ask for ask in group if ask.query.scope != "partition"]
@@ -76,11 +76,11 @@ def _block(asks: Sequence[Ask], rows: Rows) -> Partial:
 
 
 def _partition(
-    asks: Sequence[Ask], whole: Rows, memory: Memory, index: int
-) -> tuple[dict[int, Sums], Memory]:
+    asks: Sequence[Ask], whole: Rows, memory: PartitionMemory, index: int
+) -> tuple[dict[int, Sums], PartitionMemory]:
     """Answers of partition queries by the ask's identity, and what they remember."""
     sums: dict[int, Sums] = {}
-    new: Memory = {}
+    new: PartitionMemory = {}
     for ask in asks:
         if ask.query.scope == "partition":
             key = (ask.run, ask.query.memory or "", index)

@@ -1,6 +1,6 @@
 """How a task gets its blocks: from a shelf in its process, from the store, or from the store ahead of time.
 
-A :class:`Shelf` keeps the rows of some blocks between the sweeps of one fit. It is the result of a task, so
+A :class:`WorkerCache` keeps the rows of some blocks between the sweeps of one fit. It is the result of a task, so
 that it lives as long as the fit holds its future and goes with its worker; to dask it weighs nothing, and
 moved or spilled it arrives empty, as whatever is not on a shelf is read again. Which blocks go where is
 decided in :mod:`daskgd.engines.cache_manager`; nothing here changes an answer. Knows no dask and no zarr.
@@ -29,21 +29,21 @@ Array = NDArray[Any]
 Runs = tuple[tuple[int, int], ...]
 """Runs of blocks ``(lo, hi)``, hi excluded, in order and apart."""
 
-_shelves: WeakValueDictionary[tuple[str, str], Shelf] = WeakValueDictionary()
+_caches: WeakValueDictionary[tuple[str, str], WorkerCache] = WeakValueDictionary()
 
 
-class Shelf:
-    """The rows of the blocks of `runs`, once they have been read, for the fit `token` at the worker `home`.
+class WorkerCache:
+    """The rows of the blocks of `runs`, once they have been read, for the fit `token` at the worker `address`.
 
     It takes over what an `older` shelf of the fit has of them.
     """
 
-    def __init__(self, token: str, home: str, runs: Runs, older: Shelf | None = None) -> None:
+    def __init__(self, token: str, address: str, runs: Runs, older: WorkerCache | None = None) -> None:
         self.runs = runs
         self.rows: dict[int, Rows] = {}
         if older is not None:
             self.rows = {block: rows for block, rows in older.rows.copy().items() if block in self}
-        _shelves[token, home] = self
+        _caches[token, address] = self
 
     def __contains__(self, block: int) -> bool:
         return any(lo <= block < hi for lo, hi in self.runs)
@@ -53,7 +53,7 @@ class Shelf:
         self.rows[block] = in_pages(rows)
 
     def __reduce__(self) -> Any:
-        return Shelf.nothing, ()
+        return WorkerCache.nothing, ()
 
     @staticmethod
     def nothing() -> None:
@@ -61,9 +61,9 @@ class Shelf:
         return None
 
 
-def shelf(token: str, home: str) -> Shelf | None:
+def worker_cache(token: str, address: str) -> WorkerCache | None:
     """The shelf of a fit at a worker, if that is in this process."""
-    return _shelves.get((token, home))
+    return _caches.get((token, address))
 
 
 def in_pages(rows: Rows) -> Rows:
@@ -91,11 +91,11 @@ def in_pages(rows: Rows) -> Rows:
     return replace(rows, X=rows.X.with_arrays(tuple(copies[:n])), **others)
 
 
-class Kept:
+class CachedSource:
     """A source that looks on a shelf first, and puts there what belongs there."""
 
-    def __init__(self, source: BlockSource, on: Shelf) -> None:
-        self.source, self.shelf = source, on
+    def __init__(self, source: BlockSource, on: WorkerCache) -> None:
+        self.source, self.worker_cache = source, on
 
     @property
     def layout(self) -> Layout:
@@ -103,11 +103,11 @@ class Kept:
 
     def read(self, start: int, stop: int) -> Rows:
         block = start // self.layout.block_rows
-        rows = self.shelf.rows.get(block)
+        rows = self.worker_cache.rows.get(block)
         if rows is None:
             rows = self.source.read(start, stop)
-            if block in self.shelf:
-                self.shelf.put(block, rows)
+            if block in self.worker_cache:
+                self.worker_cache.put(block, rows)
         return rows
 
 

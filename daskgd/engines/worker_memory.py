@@ -9,12 +9,12 @@ import numpy as np
 import psutil
 from dask.utils import format_bytes
 
-from daskgd.data.columns import ColumnLike
+from daskgd.data.columns import Column
 from daskgd.data.dataset import Dataset
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 
 
-def nbytes(column: ColumnLike) -> int:
+def nbytes(column: Column) -> int:
     """Decoded bytes of a column."""
     return int(np.prod(column.shape)) * column.dtype.itemsize
 
@@ -27,12 +27,12 @@ def free_memory(client: distributed.Client | None) -> int:
 
 
 def check_memory(
-    dataset: Dataset, client: distributed.Client | None, whole_partitions: bool, bulk: int = 0
+    dataset: Dataset, client: distributed.Client | None, whole_partitions: bool, row_payload_nbytes: int = 0
 ) -> None:
     """Refuse what one task would need if a worker cannot give it."""
     if client is None or (room := task_room(client)) is None:
         return
-    need = Need.of(dataset, whole_partitions, bulk)
+    need = Need.of(dataset, whole_partitions, row_payload_nbytes)
     has = (
         f"a worker has {format_bytes(room.each)} per thread (limit {format_bytes(room.limit)}, "
         f"{format_bytes(room.used)} in use)"
@@ -73,13 +73,13 @@ class Need:
     partition: int
 
     @classmethod
-    def of(cls, dataset: Dataset, whole_partitions: bool, bulk: int = 0) -> Need:
-        """For a dataset of which a sweep returns `bulk` bytes of rows."""
+    def of(cls, dataset: Dataset, whole_partitions: bool, row_payload_nbytes: int = 0) -> Need:
+        """For a dataset of which a sweep returns `row_payload_nbytes` bytes of rows."""
         layout, X = dataset.layout, dataset._columns[0]
         row = X.shape[1] * X.dtype.itemsize
         block = layout.block_rows * row
-        chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, Column) else 0
-        times = 2 + 2 * min(bulk / max(layout.n_rows * row, 1), 1.0)
+        chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, StoredColumn) else 0
+        times = 2 + 2 * min(row_payload_nbytes / max(layout.n_rows * row, 1), 1.0)
         partition = min(layout.partition_blocks * block, layout.n_rows * row) if whole_partitions else 0
         return cls(block, max(block, chunk), times, partition)
 

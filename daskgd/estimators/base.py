@@ -17,16 +17,16 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskgd.data.convert import as_dataset, check_plain, in_memory, is_sparse, lazy, numeric
+from daskgd.data.convert import as_dataset, check_plain, is_in_memory, is_sparse, lazy, numeric
 from daskgd.data.dataset import Dataset
-from daskgd.engines.select import check_engine, opened
-from daskgd.estimators.export import exported
+from daskgd.engines.select import check_engine, open_engine
+from daskgd.estimators.export import export
 from daskgd.estimators.files import save_model
 from daskgd.estimators.fitting.callbacks import CallbackSupportMixin, Stopped
 from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import Run, run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice, solver_named
-from daskgd.estimators.inference import Stored
+from daskgd.estimators.inference import FitData
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
@@ -48,7 +48,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     """Base of all estimators.
 
     Subclasses say what their parameters may be (`_rules`), which loss, model and penalty they mean (`_loss`,
-    `_problem`, `_specimen`), where a fit begins (`_initial`) and what it leaves (`_settle`, `_model`); mixins
+    `_problem`, `_specimen`), where a fit begins (`_initial`) and what it leaves (`_set_parameters`, `_model`); mixins
     of scikit-learn make them classifiers or regressors.
     """
 
@@ -125,7 +125,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         self._check_parameters()
         dataset, own = self._watching(self._dataset(X, y, sample_weight))
         run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
-        self._stored = Stored.of(dataset) if y is None and sample_weight is None else None
+        self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
         return self
 
     def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
@@ -169,7 +169,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _refusal(self, solver: Solver, loss: Loss) -> ValueError | None:
         """Why a solver cannot do this loss with the penalty; None if it can."""
         if isinstance(solver, SubsampledNewton):
-            loss = loss.softened(1.0)
+            loss = loss.smoothed(1.0)
         try:
             solver.check(self._specimen(loss))
         except ValueError as cause:
@@ -255,7 +255,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
         """What is in memory, checked in the words of scikit-learn; anything else as it is."""
-        if not in_memory(X) or is_sparse(X):
+        if not is_in_memory(X) or is_sparse(X):
             return X
         check_plain(X, "X")
         return numeric(
@@ -264,7 +264,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
         """Check features and target against what this estimator can do, or has seen."""
-        if not in_memory(X):
+        if not is_in_memory(X):
             self._check_features(dataset.n_features, dataset.feature_names, reset=reset)
         y = dataset._columns[1]
         name = type(self).__name__
@@ -316,16 +316,18 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         run.history.regime = choice.solver.regime
         low = self._loss(2)
         first = Survey(self._classification, low.low, low.low_included)
-        if run.found is None:
-            run.found = list((yield [Ask(None, query) for query in (first, *choice.solver.rides(shape))]))
-        survey, *found = run.found
+        if run.first_sweep_answers is None:
+            run.first_sweep_answers = list(
+                (yield [Ask(None, query) for query in (first, *choice.solver.first_sweep_queries(shape))])
+            )
+        survey, *first_sweep_answers = run.first_sweep_answers
         problem, run.fitted = self._problem(survey, dataset)
         run.fitted["_weight"] = survey.weight
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
         if run.start is None:
             run.start = self._initial(problem, summary, survey)
         w = run.start
-        choice, problem, w, found = self._ready(choice, problem, w, found, run)
+        choice, problem, w, first_sweep_answers = self._ready(choice, problem, w, first_sweep_answers, run)
         run.problem = problem
         run.progress = Result(w)
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
@@ -358,7 +360,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             watch=watch,
             journal=run.journal,
             progress=run.progress,
-            found=found,
+            first_sweep_answers=first_sweep_answers,
         )
         stopped = run.stop
         try:
@@ -366,15 +368,15 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
         except Stopped as stop:
             stopped = stop.at or True
-        run.settle(stopped)
+        run.restore_at(stopped)
         run.progress.outcome = "stopped"
         return run.progress
 
     def _ready(
-        self, choice: SolverChoice, problem: Problem, w: Array, found: list[Any], run: Run
+        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
     ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
         """Solver, problem, start and what rode on the survey, now that the problem is known."""
-        return choice, problem, w, found
+        return choice, problem, w, first_sweep_answers
 
     def _tol(self, solver: Solver) -> float:
         """The relative gap at which to stop."""
@@ -397,7 +399,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         result = run.progress
         for name, value in run.fitted.items():
             setattr(self, name, value)
-        self._settle(run.problem, result.w)
+        self._set_parameters(run.problem, result.w)
         self.n_iter_ = result.n_iter
         self.n_sweeps_ = run.meter.sweeps
         self.history_ = run.history
@@ -409,7 +411,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
         self._stored, self._shifted = None, False  # `fit` knows better
 
-    def _settle(self, problem: Problem, w: Array) -> None:
+    def _set_parameters(self, problem: Problem, w: Array) -> None:
         """Set the attributes that hold the parameters."""
         raise NotImplementedError
 
@@ -465,7 +467,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
         """`function` of the rows of X: numpy in, numpy out; anything lazy in, a lazy dask array out."""
         check_is_fitted(self)
-        if in_memory(X):
+        if is_in_memory(X):
             if is_sparse(X):
                 as_dataset(X)  # refuses, with the sentence
             check_plain(X, "X")
@@ -506,8 +508,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return self._score(self._dataset(X, y, sample_weight, reset=False))
 
     def _score(self, dataset: Dataset) -> float:
-        with opened(dataset, self.engine) as (engine, placed):
-            problem, w = self._scored(placed)
+        with open_engine(dataset, self.engine) as (engine, materialised):
+            problem, w = self._scored(materialised)
             asks = [Ask(problem, Score(w, self._deviance))]
             if self._deviance:  # targets that have none are refused with their row
                 asks.append(Ask(None, Survey(False, problem.loss.low, problem.loss.low_included)))
@@ -534,7 +536,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         >>> daskgd.Ridge(alpha=2.0).fit([[-1.0], [0.0], [1.0]], [-2.0, 0.0, 2.0]).to_sklearn()
         Ridge(alpha=2.0, max_iter=1000)
         """
-        return exported(self)
+        return export(self)
 
     def save(self, path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
         """Write the fitted model to one file, whole or not at all; :func:`daskgd.load_model` reads it.
@@ -596,5 +598,5 @@ def finite_margins(model: Model, w: Array, X: Array, block_id: tuple[int, ...] |
 def certainty(problem: Problem, survey: SurveyAnswer) -> Callable[[State], float] | None:
     """What tells how large the gap of a state is at least, where the loss allows it."""
     shares = None if survey.labels is None else survey.labels.weights / survey.labels.weights.sum()
-    bend = problem.bends(survey.X.mean, survey.X.variance, shares)
-    return None if bend is None else lambda state: certain_gap(problem, bend, state.w, state.g)
+    lipschitz = problem.lipschitz_bounds(survey.X.mean, survey.X.variance, shares)
+    return None if lipschitz is None else lambda state: certain_gap(problem, lipschitz, state.w, state.g)

@@ -25,7 +25,7 @@ from daskgd.solvers.base import is_count
 
 Array = NDArray[Any]
 
-PATIENCE = 10
+STALLED_ITERATIONS = 10
 
 _OTHER = {"classification": "CustomRegressor", "regression": "CustomClassifier"}
 
@@ -103,7 +103,7 @@ class _Custom(Trained):
         return super()._named(shape)
 
     def _patience(self) -> int:
-        return PATIENCE
+        return STALLED_ITERATIONS
 
     def _planned(self, n_features: int, outputs: int) -> Model:
         return self._made(n_features, outputs)
@@ -143,7 +143,7 @@ class _Custom(Trained):
             return np.array(self.w_)
         return problem.model.initial(int(self.random_state or 0))
 
-    def _settle(self, problem: Problem, w: Array) -> None:
+    def _set_parameters(self, problem: Problem, w: Array) -> None:
         self.w_, self.model_ = w.copy(), problem.model
         if hasattr(problem.model, "with_weights"):
             self.module_ = problem.model.with_weights(w)

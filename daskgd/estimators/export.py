@@ -14,7 +14,7 @@ HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale",
 """Parameters that say how to fit here: those of the same name there mean something else, or nothing."""
 
 
-def exported(estimator: Any) -> Any:
+def export(estimator: Any) -> Any:
     """A fitted scikit-learn estimator of the same name, with the parameters that both have.
 
     Raises

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 import daskgd
 from daskgd.monitoring.history import History
 from daskgd.solvers import NAMES
-from daskgd.storage.atomic_files import Folder
+from daskgd.storage.atomic_files import AtomicFiles
 from daskgd.storage.records import RecordError, pack, types_of, unpack
 
 FORMAT = 1
@@ -134,8 +134,8 @@ def _model(said: Any) -> Any:
     return estimator
 
 
-def _place(path: str | os.PathLike[str], storage_options: Options) -> tuple[Folder, str]:
+def _place(path: str | os.PathLike[str], storage_options: Options) -> tuple[AtomicFiles, str]:
     above, _, file = os.fspath(path).replace(os.sep, "/").rpartition("/")
     if not file:
         raise ValueError(f"path: expected that of a file, got {os.fspath(path)!r}")
-    return Folder(above or ("/" if os.fspath(path).startswith("/") else "."), storage_options), file
+    return AtomicFiles(above or ("/" if os.fspath(path).startswith("/") else "."), storage_options), file

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.data.columns import LazyColumn, MemoryColumn
-from daskgd.data.convert import as_dataset, in_memory, lazy
+from daskgd.data.convert import as_dataset, is_in_memory, lazy
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.run import run_fits
-from daskgd.estimators.inference import Summary, check_summary, summarised
+from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
 from daskgd.estimators.regressors import Regressor, targets_of
 from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
@@ -117,10 +117,10 @@ class _Deviance(Regressor):
             )
         dataset = self._dataset(X, y, sample_weight, reset=False)
         if offset is None:
-            return summarised(self, dataset, confidence)
+            return summarise(self, dataset, confidence)
         subtract = isinstance(self._loss(0), Squared)
         with _named(subtract):
-            return summarised(self, _with_offset(dataset, offset, subtract), confidence)
+            return summarise(self, _with_offset(dataset, offset, subtract), confidence)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
         """Predicted means ``(n,)``: numpy for numpy, a lazy dask array for anything lazy.
@@ -132,7 +132,7 @@ class _Deviance(Regressor):
         if offset is None:
             return self._predicted(X, mean)
         z = self._predicted(X, None)
-        o = np.asarray(offset) if in_memory(offset) else lazy(offset)[0]
+        o = np.asarray(offset) if is_in_memory(offset) else lazy(offset)[0]
         if o.dtype.kind not in "fiub":
             raise ValueError(f"offset: expected numbers, got dtype {o.dtype}")
         rows = z.shape[0]

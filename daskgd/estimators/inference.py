@@ -25,7 +25,7 @@ from scipy.stats import norm, t
 
 from daskgd.data.columns import Selection
 from daskgd.data.dataset import Dataset, open_dataset
-from daskgd.engines.select import opened
+from daskgd.engines.select import open_engine
 from daskgd.losses import Gamma, Logistic, Loss, Poisson, Shifted, Squared, Tweedie
 from daskgd.models import Linear
 from daskgd.penalties import L2
@@ -124,7 +124,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class FitData:
     """Where the rows of a fit are, to open them again. Options of the storage are not kept: they may be
     secret, and models are passed on."""
 
@@ -135,7 +135,7 @@ class Stored:
     selections: tuple[Selection, ...]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Stored | None:
+    def of(cls, dataset: Dataset) -> FitData | None:
         """None for rows that are not stored, or only reached with options or a URL that holds secrets."""
         if dataset.path is None or dataset.storage_options or redacted(dataset.path) != dataset.path:
             return None
@@ -182,14 +182,14 @@ def check_summary(estimator: Any, confidence: float) -> None:
         raise ValueError(f"{name}.summary: expected confidence in (0, 1), got {confidence!r}")
 
 
-def summarised(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
+def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
     """The summary of a fitted estimator on these rows, in one sweep."""
     coef, b = np.atleast_2d(estimator.coef_), np.ravel(estimator.intercept_)
     center, scale = getattr(estimator, "_units", (None, None))
     model = Linear(coef.shape[1], 1, bool(estimator.fit_intercept), center, scale)
-    with opened(dataset, estimator.engine) as (engine, placed):
-        labels = estimator._scored(placed)[0].labels if estimator._classification else None
-        problem = Problem(_loss(estimator, placed), model, L2(), labels)
+    with open_engine(dataset, estimator.engine) as (engine, materialised):
+        labels = estimator._scored(materialised)[0].labels if estimator._classification else None
+        problem = Problem(_loss(estimator, materialised), model, L2(), labels)
         loss = problem.loss
         w = model.parameters(coef, b)
         if isinstance(loss, Squared) and model.intercept:  # taken from the targets, which may be far from 0

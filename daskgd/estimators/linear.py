@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import Run
-from daskgd.estimators.fitting.smoothing import sharpened
+from daskgd.estimators.fitting.smoothing import choose_smoothing
 from daskgd.estimators.fitting.solver_choice import SolverChoice, choose, choose_local
-from daskgd.estimators.inference import Summary, check_summary, summarised
+from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import FLAG, SCALE, check_parameters
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Linear
@@ -51,7 +51,7 @@ class LinearEstimator(Estimator):
         return False
 
     def _auto(self, shape: Shape | None) -> SolverChoice:
-        return choose(self._loss(2).softened(1.0), L1(1.0) if self._has_l1() else L2(), shape)
+        return choose(self._loss(2).smoothed(1.0), L1(1.0) if self._has_l1() else L2(), shape)
 
     def _other(self, shape: Shape | None) -> SolverChoice:
         return choose_local(self._loss(2), L1(1.0) if self._has_l1() else L2())
@@ -88,20 +88,22 @@ class LinearEstimator(Estimator):
         return "a penalty with L1" if self._has_l1() else "a smooth penalty"
 
     def _ready(
-        self, choice: SolverChoice, problem: Problem, w: Array, found: list[Any], run: Run
+        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
     ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
-        if problem.loss.kinked and isinstance(choice.solver, SubsampledNewton):
-            problem, w, run.excess = sharpened(problem, choice.solver, found[0], w, run.tol)
+        if problem.loss.nonsmooth and isinstance(choice.solver, SubsampledNewton):
+            problem, w, run.excess = choose_smoothing(
+                problem, choice.solver, first_sweep_answers[0], w, run.tol
+            )
         if (
             self.solver == "auto"
             and isinstance(choice.solver, ProximalNewton)
             and problem.model.size > DENSE
-            and not found[0].complete
+            and not first_sweep_answers[0].complete
         ):
             reason = f"a penalty with L1, and {problem.model.size} parameters: too many for quadratic models"
-            choice, found = SolverChoice(FISTA(), reason), []
+            choice, first_sweep_answers = SolverChoice(FISTA(), reason), []
             run.history.solver, run.history.reason = repr(choice.solver), reason
-        return choice, problem, w, found
+        return choice, problem, w, first_sweep_answers
 
     def _linear(self, survey: SurveyAnswer, outputs: int, kind: type[Linear] = Linear) -> Linear:
         """The model, standardised by the moments of the survey where `scale` says so."""
@@ -137,7 +139,7 @@ class LinearEstimator(Estimator):
             b = np.zeros(k)
         return model.parameters(np.zeros((k, model.n_features)), b, *scales)
 
-    def _settle(self, problem: Problem, w: Array) -> None:
+    def _set_parameters(self, problem: Problem, w: Array) -> None:
         model = problem.linear
         b = model.intercepts(w) + (0.0 if problem.offset is None else problem.offset)
         self.coef_, self.intercept_ = self._shaped(model.coefficients(w), b)
@@ -199,4 +201,4 @@ class LinearEstimator(Estimator):
                     "kept: pass X, y and sample_weight again"
                 )
             X = stored.open()
-        return summarised(self, self._dataset(X, y, sample_weight, reset=False), confidence)
+        return summarise(self, self._dataset(X, y, sample_weight, reset=False), confidence)

@@ -90,10 +90,10 @@ class Trained(Estimator):
         return int(self.n_iter_no_change)
 
     def _ready(
-        self, choice: SolverChoice, problem: Problem, w: Array, found: list[Any], run: Run
+        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
     ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
         run.fitted["_by_loss"] = self._stops_by_loss(choice.solver)
-        return choice, problem, w, found
+        return choice, problem, w, first_sweep_answers
 
     def _finish(self, run: Run) -> None:
         super()._finish(run)
@@ -247,7 +247,7 @@ class _Perceptrons(Trained):
             intercepts[-1] = intercepts[-1] - problem.offset
         return model.parameters(self.coefs_, intercepts)
 
-    def _settle(self, problem: Problem, w: Array) -> None:
+    def _set_parameters(self, problem: Problem, w: Array) -> None:
         model = problem.model
         assert isinstance(model, MLP)
         self.coefs_, self.intercepts_ = model.coefficients(w), model.intercepts(w)

@@ -24,6 +24,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd._compat.renamed import accept_old_names
+
 Array = NDArray[Any]
 
 
@@ -46,12 +48,27 @@ class TargetSummary:
     mean: float | Array | None = None
 
 
+RENAMED = {
+    "slope": "gradient",
+    "curve": "hessian",
+    "value_and_slope": "value_and_gradient",
+    "softened": "smoothed",
+    "kinked": "nonsmooth",
+    "bend": "lipschitz",
+}
+"""What losses of users may still define by the names of version 0.1.0."""
+
+
 class Loss:
     """A pointwise loss. Subclasses are frozen dataclasses; their fields are the loss's settings.
 
-    To add one: subclass, write `value`, `slope`, `curve`, `constant` and `baseline`, and what else differs
+    To add one: subclass, write `value`, `gradient`, `hessian`, `constant` and `baseline`, and what else differs
     from here, and list an instance in ``daskgd.testing.LOSSES``, which tests it.
     """
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        accept_old_names(cls, RENAMED)
 
     kind: ClassVar[str] = "regression"
     """``"regression"``, or ``"classification"`` (targets are codes 0..k-1 of sorted labels)."""
@@ -65,14 +82,14 @@ class Loss:
     separate: ClassVar[bool] = True
     """Whether several outputs are as many problems of one: the value is a sum over them."""
 
-    kinked: ClassVar[bool] = False
-    """Whether there are kinks that `softened` smooths."""
+    nonsmooth: ClassVar[bool] = False
+    """Whether there are kinks that `smoothed` smooths."""
 
     deviance: ClassVar[bool] = False
     """Whether the value is half a deviance of an exponential family: ``value(z, y) - value(0, y)`` is linear
     in y, and the mean target is all that the best constant depends on."""
 
-    bend: ClassVar[float] = np.inf
+    lipschitz: ClassVar[float] = np.inf
     """Most that the slope of an output rises for one unit of its margin; infinity where there is no bound."""
 
     low: ClassVar[float] = -np.inf
@@ -102,17 +119,17 @@ class Loss:
         """The loss of each row, ``(n,)``."""
         raise NotImplementedError
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         """The derivative by the margins, in the shape of z."""
         raise NotImplementedError
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         """The second derivative by the margins."""
         raise NotImplementedError
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         """Both at once; a loss whose halves share work overrides this."""
-        return self.value(z, y), self.slope(z, y)
+        return self.value(z, y), self.gradient(z, y)
 
     def mean(self, z: Array) -> Array:
         """The target that margins predict: the inverse link (regression only)."""
@@ -127,7 +144,7 @@ class Loss:
         scale by which progress is judged."""
         raise NotImplementedError
 
-    def softened(self, width: float) -> Loss:
+    def smoothed(self, width: float) -> Loss:
         """The same loss with its kinks smoothed over `width` either side; itself if it has none."""
         return self
 

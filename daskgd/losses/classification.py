@@ -38,7 +38,7 @@ class Logistic(Loss):
 
     kind: ClassVar[str] = "classification"
     deviance: ClassVar[bool] = True
-    bend: ClassVar[float] = 0.25
+    lipschitz: ClassVar[float] = 0.25
 
     def outputs(self, n_classes: int) -> int:
         if n_classes != 2:
@@ -49,14 +49,14 @@ class Logistic(Loss):
         return (y == 1).astype(dtype)
 
     def value(self, z: Array, y: Array) -> Array:
-        return self.value_and_slope(z, y)[0]
+        return self.value_and_gradient(z, y)[0]
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         out = _sigmoid(z)
         out -= y
         return out
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         # In place as far as it goes: half the time were temporaries.
         half = z.dtype.type(0.5)
         slope, sign = z * half, half - y
@@ -70,7 +70,7 @@ class Logistic(Loss):
         slope += sign
         return value, slope
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         s = _sigmoid(z)
         return s * (1 - s)
 
@@ -98,7 +98,7 @@ class Softmax(Loss):
 
     kind: ClassVar[str] = "classification"
     separate: ClassVar[bool] = False
-    bend: ClassVar[float] = 0.25
+    lipschitz: ClassVar[float] = 0.25
 
     def outputs(self, n_classes: int) -> int:
         return n_classes
@@ -109,16 +109,16 @@ class Softmax(Loss):
     def value(self, z: Array, y: Array) -> Array:
         return self._shifted(z, y)[0]
 
-    def slope(self, z: Array, y: Array) -> Array:
-        return self.value_and_slope(z, y)[1]
+    def gradient(self, z: Array, y: Array) -> Array:
+        return self.value_and_gradient(z, y)[1]
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         value, e, total = self._shifted(z, y)
         e /= total[:, None]
         e[np.arange(len(y)), y] -= 1
         return value, e
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         _, e, total = self._shifted(z, y)
         e /= total[:, None]
         out = -e[:, :, None] * e[:, None, :]
@@ -173,11 +173,11 @@ class Hinge(Loss):
         return self.squared or self.width > 0
 
     @property
-    def kinked(self) -> bool:  # type: ignore[override]
+    def nonsmooth(self) -> bool:  # type: ignore[override]
         return not self.squared
 
     @property
-    def bend(self) -> float:  # type: ignore[override]
+    def lipschitz(self) -> float:  # type: ignore[override]
         return 2.0 if self.squared else np.inf
 
     def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
@@ -187,13 +187,13 @@ class Hinge(Loss):
         h = kink(1 - y * z, self.width)
         return rows(h * h if self.squared else h)
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         h = 1 - y * z
         if self.squared:
             return -2 * y * np.maximum(h, 0)
         return -y * ramp(h, self.width)
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         h = 1 - y * z
         return 2 * ramp(h, 0) if self.squared else bump(h, self.width)
 
@@ -207,7 +207,7 @@ class Hinge(Loss):
             return float(np.sum(4 * p * (1 - p)))
         return float(np.sum(2 * np.minimum(p, 1 - p) + self.width * np.sqrt(p * (1 - p))))
 
-    def softened(self, width: float) -> Loss:
+    def smoothed(self, width: float) -> Loss:
         return self if self.squared else replace(self, width=width)
 
     def excess(self, z: Array, y: Array) -> Array:
@@ -234,10 +234,10 @@ class Perceptron(Loss):
     def value(self, z: Array, y: Array) -> Array:
         return rows(np.maximum(-y * z, 0))
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         return -y * (y * z <= 0)
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         return np.zeros_like(z)
 
     def constant(self, summary: TargetSummary) -> Array:

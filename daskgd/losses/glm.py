@@ -41,10 +41,10 @@ class _LogLink(Loss):
     exact_baseline: ClassVar[bool] = False
 
     def value(self, z: Array, y: Array) -> Array:
-        return self.value_and_slope(z, y)[0]
+        return self.value_and_gradient(z, y)[0]
 
-    def slope(self, z: Array, y: Array) -> Array:
-        return self.value_and_slope(z, y)[1]
+    def gradient(self, z: Array, y: Array) -> Array:
+        return self.value_and_gradient(z, y)[1]
 
     def mean(self, z: Array) -> Array:
         with np.errstate(over="ignore"):
@@ -74,7 +74,7 @@ class Poisson(_LogLink):
     array([0., 2.])
     """
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         log_y = _log(y)
         top, log_top = np.maximum(y, 1), np.maximum(log_y, 0)  # so that y = 0 needs no other formula
         near = np.minimum(z, log_top + _reach(z))
@@ -82,7 +82,7 @@ class Poisson(_LogLink):
         value = slope - y * (near - log_y) + (z - near) * slope
         return rows(value), slope
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         out: Array = np.exp(np.minimum(z, np.maximum(_log(y), 0) + _reach(z)))
         return out
 
@@ -100,13 +100,13 @@ class Gamma(_LogLink):
 
     low_included: ClassVar[bool] = False
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         r = z - _log(y)
         near = np.maximum(r, -_reach(z))
         slope = -np.expm1(-near)
         return rows(near - slope + (r - near) * slope), slope
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         out: Array = np.exp(np.minimum(_log(y) - z, _reach(z)))
         return out
 
@@ -157,13 +157,13 @@ class Tweedie(_LogLink):
         rise = top * np.expm1(a * (near - log_top)) + (top - ya)
         return near, ya, rise, ya * np.expm1(-b * (near - log_y))
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         near, _, rise, fall = self._terms(z, y)
         slope = rise - fall
         value = rise / float(2 - self.power) + fall / float(self.power - 1) + (z - near) * slope
         return rows(value), slope
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         _, ya, rise, fall = self._terms(z, y)
         return ya + float(2 - self.power) * rise + float(self.power - 1) * fall
 
@@ -208,7 +208,7 @@ class Shifted(Loss):
     kind: ClassVar[Any] = property(attrgetter("loss.kind"))
     smooth: ClassVar[Any] = property(attrgetter("loss.smooth"))
     convex: ClassVar[Any] = property(attrgetter("loss.convex"))
-    kinked: ClassVar[Any] = property(attrgetter("loss.kinked"))
+    nonsmooth: ClassVar[Any] = property(attrgetter("loss.kinked"))
     deviance: ClassVar[Any] = property(attrgetter("loss.deviance"))
     low: ClassVar[Any] = property(attrgetter("loss.low"))
     low_included: ClassVar[Any] = property(attrgetter("loss.low_included"))
@@ -236,14 +236,14 @@ class Shifted(Loss):
     def value(self, z: Array, y: Array) -> Array:
         return self.loss.value(z + y[:, 1], y[:, 0])
 
-    def slope(self, z: Array, y: Array) -> Array:
-        return self.loss.slope(z + y[:, 1], y[:, 0])
+    def gradient(self, z: Array, y: Array) -> Array:
+        return self.loss.gradient(z + y[:, 1], y[:, 0])
 
-    def curve(self, z: Array, y: Array) -> Array:
-        return self.loss.curve(z + y[:, 1], y[:, 0])
+    def hessian(self, z: Array, y: Array) -> Array:
+        return self.loss.hessian(z + y[:, 1], y[:, 0])
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
-        return self.loss.value_and_slope(z + y[:, 1], y[:, 0])
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
+        return self.loss.value_and_gradient(z + y[:, 1], y[:, 0])
 
     def mean(self, z: Array) -> Array:
         return self.loss.mean(z)
@@ -254,8 +254,8 @@ class Shifted(Loss):
     def baseline(self, summary: TargetSummary) -> float:
         return self.loss.baseline(_of_target(summary))
 
-    def softened(self, width: float) -> Loss:
-        return Shifted(self.loss.softened(width))
+    def smoothed(self, width: float) -> Loss:
+        return Shifted(self.loss.smoothed(width))
 
     def excess(self, z: Array, y: Array) -> Array:
         return self.loss.excess(z + y[:, 1], y[:, 0])

@@ -23,16 +23,16 @@ class Squared(Loss):
     """
 
     deviance: ClassVar[bool] = True
-    bend: ClassVar[float] = 1.0
+    lipschitz: ClassVar[float] = 1.0
 
     def value(self, z: Array, y: Array) -> Array:
         r = z - y
         return rows(0.5 * r * r)
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         return z - y
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         return np.ones_like(z)
 
     def constant(self, summary: TargetSummary) -> Array:
@@ -55,7 +55,7 @@ class Quantile(Loss):
     """
 
     exact_baseline: ClassVar[bool] = False
-    kinked: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
     quantile: float = 0.5
     width: float = 0.0
 
@@ -72,10 +72,10 @@ class Quantile(Loss):
         r = y - z  # smoothed or not, max(0, -r) = max(0, r) - r
         return rows(kink(r, self.width) - float(1 - self.quantile) * r)
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         return float(1 - self.quantile) - ramp(y - z, self.width)
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         return bump(y - z, self.width)
 
     def constant(self, summary: TargetSummary) -> Array:
@@ -89,7 +89,7 @@ class Quantile(Loss):
         k = 1 if summary.mean is None else np.size(summary.mean)
         return k * deviation_of(summary, k) * float(_density(NORMAL.inv_cdf(self.quantile)))
 
-    def softened(self, width: float) -> Loss:
+    def smoothed(self, width: float) -> Loss:
         return replace(self, width=width)
 
     def excess(self, z: Array, y: Array) -> Array:
@@ -128,11 +128,11 @@ class EpsilonInsensitive(Loss):
         return self.squared or self.width > 0
 
     @property
-    def kinked(self) -> bool:  # type: ignore[override]
+    def nonsmooth(self) -> bool:  # type: ignore[override]
         return not self.squared
 
     @property
-    def bend(self) -> float:  # type: ignore[override]
+    def lipschitz(self) -> float:  # type: ignore[override]
         return 2.0 if self.squared else np.inf
 
     def _sides(self, z: Array, y: Array) -> tuple[Array, Array]:
@@ -144,13 +144,13 @@ class EpsilonInsensitive(Loss):
         low, high = (kink(u, self.width) for u in self._sides(z, y))
         return rows(low * low + high * high if self.squared else low + high)
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         low, high = self._sides(z, y)
         if self.squared:
             return 2 * (np.maximum(high, 0) - np.maximum(low, 0))
         return ramp(high, self.width) - ramp(low, self.width)
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         low, high = self._sides(z, y)
         if self.squared:
             return 2 * (ramp(low, 0) + ramp(high, 0))
@@ -171,7 +171,7 @@ class EpsilonInsensitive(Loss):
             return 2 * k * std**2 * max((1 + e * e) * beyond - e * density, 0.0)
         return 2 * k * std * max(density - e * beyond, 0.0)
 
-    def softened(self, width: float) -> Loss:
+    def smoothed(self, width: float) -> Loss:
         return self if self.squared else replace(self, width=width)
 
     def excess(self, z: Array, y: Array) -> Array:
@@ -215,14 +215,14 @@ class Huber(Loss):
     def value(self, z: Array, y: Array) -> Array:
         return self._value(*self._parts(z, y))
 
-    def slope(self, z: Array, y: Array) -> Array:
+    def gradient(self, z: Array, y: Array) -> Array:
         return self._slope(self._parts(z, y)[2])
 
-    def value_and_slope(self, z: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         parts = self._parts(z, y)
         return self._value(*parts), self._slope(parts[2])
 
-    def curve(self, z: Array, y: Array) -> Array:
+    def hessian(self, z: Array, y: Array) -> Array:
         r, scale, u = self._parts(z, y)
         inside = (scale > 0) & (np.abs(r) <= float(self.epsilon) * scale)
         c = 2 * inside / np.where(inside, scale, 1)

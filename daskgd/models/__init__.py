@@ -5,8 +5,8 @@ no data. Parameters are one flat float64 vector ``w (d,)``, whatever their shape
 solvers need not know it.
 """
 
-from daskgd.models.base import Back, Model
-from daskgd.models.linear import FAR, Linear, LinearWithScale
+from daskgd.models.base import VJP, Model
+from daskgd.models.linear import FLOAT64_RATIO, Linear, LinearWithScale
 from daskgd.models.mlp import ACTIVATIONS, MLP
 
-__all__ = ["ACTIVATIONS", "FAR", "MLP", "Back", "Linear", "LinearWithScale", "Model"]
+__all__ = ["ACTIVATIONS", "FLOAT64_RATIO", "MLP", "VJP", "Linear", "LinearWithScale", "Model"]

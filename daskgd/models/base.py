@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-Back = Callable[[Array], Array]
+VJP = Callable[[Array], Array]
 """From slopes r, in the shape of the margins, to ``(d,)`` float64: the derivative by w of
 ``sum(r * margins)``, at the w and the rows of the forward pass."""
 
@@ -83,7 +83,7 @@ class Model:
         """Whether margins are a column of ``X W + b`` and nothing else, so that many fits share a product."""
         return False
 
-    def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
+    def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:
         """Margins of the rows of X ``(n, p)``, ``(n,)`` or ``(n, k)`` in the dtype of X, and the way back.
 
         X is float32 or float64, C-contiguous, and at most some megabytes; n may be 0. `w` is float64, and

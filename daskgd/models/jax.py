@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.models.base import Back, Model
+from daskgd.models.base import VJP, Model
 
 Array = NDArray[Any]
 
@@ -74,20 +74,20 @@ class JaxModel(Model):
                 return z.reshape((len(X),) if self.outputs == 1 else (len(X), self.outputs))
 
             def slopes(w: Any, X: Any, r: Any) -> Any:
-                z, back = jax.vjp(lambda v: margins(v, X), w)
-                return back(r.astype(z.dtype))[0]
+                z, vjp = jax.vjp(lambda v: margins(v, X), w)
+                return vjp(r.astype(z.dtype))[0]
 
             self._made["forward"], self._made["back"] = jax.jit(margins), jax.jit(slopes)
         return self._made["forward"], self._made["back"]
 
-    def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
+    def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:
         forward, backward = self._compiled()
         w = np.array(w, X.dtype)
 
-        def back(r: Array) -> Array:
+        def vjp(r: Array) -> Array:
             return np.asarray(backward(w, X, r), np.float64)
 
-        return np.array(forward(w, X), X.dtype), back
+        return np.array(forward(w, X), X.dtype), vjp
 
     def with_weights(self, w: Array) -> Any:
         """A pytree like `params`, of these parameters ``(d,)``."""

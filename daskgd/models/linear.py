@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.models.base import Back, Model
+from daskgd.models.base import VJP, Model
 from daskgd.rows.features import Features, as_features
 
 Array = NDArray[Any]
 
 
-FAR = 30.0
+FLOAT64_RATIO = 30.0
 """Mean over standard deviation of a feature beyond which products with float32 features run in float64."""
 
 
@@ -60,7 +60,9 @@ class Linear(Model):
             )
         if self.center is not None:
             scale = 1.0 if self.scale is None else self.scale
-            object.__setattr__(self, "_needs_float64", bool(np.any(np.abs(self.center) > FAR * scale)))
+            object.__setattr__(
+                self, "_needs_float64", bool(np.any(np.abs(self.center) > FLOAT64_RATIO * scale))
+            )
         if self.scale is not None and (np.any(self.scale > HUGE) or np.any(self.scale < 1 / HUGE)):
             object.__setattr__(self, "_needs_float64", True)
 
@@ -88,7 +90,7 @@ class Linear(Model):
         """Whether margins are one column of ``X W + b`` and nothing else."""
         return self.outputs == 1
 
-    def forward(self, w: Array, X: Features | Array) -> tuple[Array, Back]:
+    def forward(self, w: Array, X: Features | Array) -> tuple[Array, VJP]:
         return self.margins(w, X), lambda r: self.adjoint(X, r)
 
     def margins(self, w: Array, X: Features | Array) -> Array:

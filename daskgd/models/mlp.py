@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.models.base import Back, Model
+from daskgd.models.base import VJP, Model
 
 Array = NDArray[Any]
 
@@ -134,9 +134,9 @@ class MLP(Model):
             (w[at : at + a * b].reshape(a, b), w[at + a * b : at + (a + 1) * b]) for at, a, b in self._places
         ]
 
-    def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
+    def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:
         layers = self.layers(np.require(w, X.dtype, ["C", "A"]))
-        act, bend = ACTIVATIONS[self.activation]
+        act, lipschitz = ACTIVATIONS[self.activation]
         H = [self._standard(X)]
         for i, (W, b) in enumerate(layers):
             a = H[-1] @ W
@@ -146,7 +146,7 @@ class MLP(Model):
             H.append(a)
         z = H.pop()
 
-        def back(r: Array) -> Array:
+        def vjp(r: Array) -> Array:
             g = np.empty(self.size)
             one = np.ones(len(X), X.dtype)
             r = r.reshape(z.shape).astype(X.dtype, copy=False)
@@ -157,10 +157,10 @@ class MLP(Model):
                 total[:] = one @ r
                 if i:
                     r = r @ layers[i][0].T
-                    bend(H[i], r)
+                    lipschitz(H[i], r)
             return g
 
-        return z[:, 0] if self.outputs == 1 else z, back
+        return z[:, 0] if self.outputs == 1 else z, vjp
 
     def _standard(self, X: Array) -> Array:
         # An element costs less than a hidden unit. The shift first: what is left is small, so that float32

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.models.base import Back, Model
+from daskgd.models.base import VJP, Model
 
 Array = NDArray[Any]
 
@@ -71,7 +71,7 @@ class TorchModel(Model):
         """Those of the module, whatever the seed."""
         return np.concatenate([p.detach().numpy().ravel().astype(np.float64) for p in self._parameters()])
 
-    def forward(self, w: Array, X: Array) -> tuple[Array, Back]:
+    def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:
         import torch
 
         torch.set_num_threads(1)  # sums over more would depend on how many there are
@@ -90,11 +90,11 @@ class TorchModel(Model):
             )
         z = z.reshape(shape)
 
-        def back(r: Array) -> Array:
+        def vjp(r: Array) -> Array:
             (g,) = torch.autograd.grad(z, flat, torch.from_numpy(np.ascontiguousarray(r, X.dtype)))
             return g.numpy().astype(np.float64)
 
-        return z.detach().numpy().astype(X.dtype, copy=False), back
+        return z.detach().numpy().astype(X.dtype, copy=False), vjp
 
     def _rest(self, dtype: Any) -> dict[str, Any]:
         """Copies of what is not trained, in the dtype of the rows: changes to them are lost."""

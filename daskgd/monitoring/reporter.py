@@ -35,7 +35,7 @@ SHARE, PAUSE = 0.01, 1.0
 WORKERS = 64
 """Most workers of a sweep that are told of: the slowest."""
 
-PATIENCE = 2.0
+FLUSH_SECONDS = 2.0
 """Seconds for which a fit waits at its end until all has been told, and the first of a client until the page
 is there."""
 
@@ -119,7 +119,7 @@ class Monitor:
             self._items.append({"kind": "end", "status": status})
             self._over.set()
             self._more.notify()
-        self._thread.join(PATIENCE)
+        self._thread.join(FLUSH_SECONDS)
 
     def _tell(self, item: dict[str, Any]) -> None:
         with self._more:
@@ -147,7 +147,9 @@ class Monitor:
 
 
 @contextmanager
-def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int = 0) -> Iterator[None]:
+def report_to_dashboard(
+    engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int = 0
+) -> Iterator[None]:
     """Within it, what `engine` does for `runs` is told to the dashboard of its cluster, if it has one.
 
     Parameters
@@ -186,7 +188,7 @@ def monitored(engine: Any, runs: Sequence[Any], n_rows: int = 0, n_features: int
                     outcomes = {run.progress.outcome for run in runs if run.progress is not None}
                     monitor.close(", ".join(sorted(outcomes)) if status == "done" and outcomes else status)
                 if page is not None and status == "done":
-                    page.join(PATIENCE)
+                    page.join(FLUSH_SECONDS)
 
 
 PAGES: WeakKeyDictionary[Any, threading.Thread] = WeakKeyDictionary()

@@ -238,7 +238,7 @@ class CSVLog:
             csv.DictWriter(file, self._names, extrasaction="ignore").writerow({"fit": fit, **row})
 
 
-class _Patience:
+class _ProgressWatcher:
     """Stop when a score no longer rises, with the model that had the best, also across checkpoints."""
 
     def __init__(self, patience: int, min_delta: float) -> None:
@@ -288,7 +288,7 @@ class _Patience:
             self._waited[fit], self._best[fit] = waited, Iterated(fit, row, w, lambda: None)
 
 
-class Plateau(_Patience):
+class Plateau(_ProgressWatcher):
     """Stop when the loss no longer falls: when `patience` iterations in a row did not lower it so.
 
     For solvers that estimate no gap, such as those that step by mini-batches.
@@ -317,7 +317,7 @@ class Plateau(_Patience):
         return -loss if math.isfinite(loss) else -math.inf
 
 
-class EarlyStopping(_Patience):
+class EarlyStopping(_ProgressWatcher):
     """Stop when the score on rows that are set aside no longer rises, with the model that had the best.
 
     After each iteration the model is scored, in a sweep over those rows; the score stands in the history as

@@ -19,26 +19,27 @@ from daskgd.queries.objective import (
     LANES,
     Curvature,
     Gradient,
+    GradientOnly,
     Gradients,
     Hessian,
     Hessians,
     Line,
     Product,
-    Slope,
 )
 from daskgd.queries.score import Score
-from daskgd.queries.survey import HEAVY, Survey, SurveyAnswer
+from daskgd.queries.survey import WEIGHT_RANGE, Survey, SurveyAnswer
 
 __all__ = [
     "BASIS_ROWS",
     "BLOCKS",
-    "HEAVY",
     "LANES",
     "UNLIKE",
+    "WEIGHT_RANGE",
     "Ask",
     "Curvature",
     "Dispersion",
     "Gradient",
+    "GradientOnly",
     "Gradients",
     "Hessian",
     "Hessians",
@@ -52,7 +53,6 @@ __all__ = [
     "SecondMoments",
     "SecondMomentsAnswer",
     "Share",
-    "Slope",
     "Spread",
     "Survey",
     "SurveyAnswer",

@@ -29,11 +29,11 @@ class Query:
     memory: ClassVar[str | None] = None
     """For partition scope: under which name to keep what `partition` returns, if anything."""
 
-    heavy: ClassVar[bool] = False
+    compute_bound: ClassVar[bool] = False
     """Whether a tile takes as many multiplications for each number of X as there are features."""
 
     @property
-    def bulk(self) -> int:
+    def row_payload_nbytes(self) -> int:
         """Bytes of the grand total, about, where sums hold rows and grow as they merge; else 0."""
         return 0
 
@@ -42,7 +42,7 @@ class Query:
         nobody wants; the answer is None where it wants none at all."""
         return None
 
-    def heft(self, problem: Problem | None, n_features: int) -> int:
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
         """Bytes of its sums, about, for X of so many features; leaving rows out."""
         arrays = (np.size(getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
         return 8 * max(8 * n_features, *arrays, 0)
@@ -91,7 +91,7 @@ def summed(values: Array, s: Array | None) -> Any:
     return np.add.reduce(values, axis=0, dtype=np.float64)
 
 
-def told(tile: Tile, *sums: Any) -> None:
+def check_finite(tile: Tile, *sums: Any) -> None:
     """Raise ValueError for NaN and infinity in rows that may be why `sums` are not finite: sound rows pay
     nothing. Sums of sound rows may overflow, which is for stop rules to judge.
 
@@ -117,7 +117,7 @@ def told(tile: Tile, *sums: Any) -> None:
             )
 
 
-def mass(tile: Tile, s: Array | None) -> float:
+def total_weight(tile: Tile, s: Array | None) -> float:
     return float(len(tile)) if s is None else float(s.sum())
 
 

@@ -13,7 +13,7 @@ from daskgd.queries.sums import Sums
 Array = NDArray[Any]
 
 
-WIRES = ("float64", "float32", "float16", "int8")
+COMPRESSIONS = ("float64", "float32", "float16", "int8")
 """How numbers may travel."""
 
 RUN = 256
@@ -27,7 +27,7 @@ MANTISSA = {"float32": (23, -126), "float16": (10, -14)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coded:
+class CompressedArray:
     """A vector in fewer bits: runs of numbers relative to the largest of each, rounded up or down at random
     so that the mean is right (QSGD: Alistarh et al. 2017).
 
@@ -47,7 +47,7 @@ class Coded:
     key: int
 
     @classmethod
-    def of(cls, values: Array, wire: str, key: int) -> Coded:
+    def of(cls, values: Array, compression: str, key: int) -> CompressedArray:
         """Code an array; one that is not finite decodes to NaN."""
         flat = values.ravel()
         padded: Array = np.zeros((-(-len(flat) // RUN), RUN))
@@ -58,45 +58,45 @@ class Coded:
         with np.errstate(invalid="ignore", divide="ignore"):
             x = np.where(scales[:, None] > 0, padded / scales[:, None], 0.0).ravel()[: len(flat)]
         u = np.random.Generator(np.random.Philox(key=key)).random(len(x))
-        if wire == "int8":
+        if compression == "int8":
             codes: Array = np.floor(127 * x + u).astype(np.int8)
         else:
-            bits, least = MANTISSA[wire]
+            bits, least = MANTISSA[compression]
             exponent = np.maximum(np.frexp(x)[1] - 1, least) - bits
-            codes = np.ldexp(np.floor(np.ldexp(x, -exponent) + u), exponent).astype(wire)
+            codes = np.ldexp(np.floor(np.ldexp(x, -exponent) + u), exponent).astype(compression)
         return cls(codes, scales, values.shape, key)
 
-    @property
-    def decoded(self) -> Array:
+    def decompress(self) -> Array:
         """In float64."""
         scales = self.scales / 127 if self.codes.dtype == np.int8 else self.scales
         out: Array = self.codes.astype(np.float64) * np.repeat(scales, RUN)[: len(self.codes)]
         return out.reshape(self.shape)
 
-    def __add__(self, other: Coded) -> Coded:
+    def __add__(self, other: CompressedArray) -> CompressedArray:
         if not (self.scales.any() and other.scales.any()):
             return self if self.scales.any() else other
-        wire = self.codes.dtype.name
-        return Coded.of(self.decoded + other.decoded, wire, mixed(self.key, other.key))
+        return CompressedArray.of(
+            self.decompress() + other.decompress(), self.codes.dtype.name, mix_keys(self.key, other.key)
+        )
 
 
-def mixed(a: int, b: int) -> int:
+def mix_keys(a: int, b: int) -> int:
     """A key of two; order matters."""
     return (a * 6364136223846793005 + b * 1442695040888963407 + 0x9E3779B97F4A7C15) % 2**64
 
 
-def coded(sums: Sums, wire: str, key: int) -> Sums:
+def compress(sums: Sums, compression: str, key: int) -> Sums:
     """Sums with their long arrays coded."""
-    if wire == "float64":
+    if compression == "float64":
         return sums
 
     def part(i: int, value: Any) -> Any:
         long = isinstance(value, np.ndarray) and value.size >= LONG and value.dtype.kind == "f"
-        return Coded.of(value, wire, mixed(key, i)) if long else value
+        return CompressedArray.of(value, compression, mix_keys(key, i)) if long else value
 
     return Sums(**{name: part(i, value) for i, (name, value) in enumerate(sums.items())})
 
 
-def decoded(sums: Sums) -> Sums:
+def decompress(sums: Sums) -> Sums:
     """The sums that were coded."""
-    return Sums(**{name: v.decoded if isinstance(v, Coded) else v for name, v in sums.items()})
+    return Sums(**{name: v.decompress() if isinstance(v, CompressedArray) else v for name, v in sums.items()})

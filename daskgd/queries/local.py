@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries.base import Query, total
-from daskgd.queries.compression import coded, decoded, mixed
+from daskgd.queries.compression import compress, decompress, mix_keys
 from daskgd.queries.objective import Gradient
 from daskgd.queries.sums import Sums
-from daskgd.rows.random_numbers import HALF, row_hash
+from daskgd.rows.random_numbers import HALF, row_random_numbers
 from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
@@ -78,11 +78,11 @@ class Part(Query):
         return "tile" if self.wire == "float64" else "partition"
 
     @property
-    def heavy(self) -> bool:  # type: ignore[override]
-        return self.query.heavy
+    def compute_bound(self) -> bool:  # type: ignore[override]
+        return self.query.compute_bound
 
-    def heft(self, problem: Problem | None, n_features: int) -> int:
-        return self.query.heft(problem, n_features)
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
+        return self.query.result_nbytes(problem, n_features)
 
     def blocks(self, n_blocks: int, partition_blocks: int) -> Array | None:
         return self.share.blocks(n_blocks, partition_blocks)
@@ -92,10 +92,10 @@ class Part(Query):
 
     def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
         sums = total(self.query.tile(problem, tile) for tile in rows.tiles())
-        return coded(sums, self.wire, mixed(self.key, rows.start)), None
+        return compress(sums, self.wire, mix_keys(self.key, rows.start)), None
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[Any, float]:
-        sums = decoded(sums)
+        sums = decompress(sums)
         return self.query.answer(problem, sums), float(sums["weight"])
 
 
@@ -145,11 +145,11 @@ class Local(Query):
         if sums["weight"] > 0:
             _, g = gradient.answer(problem, sums)
             v, memory = self.work(problem, rows, self.w, g, memory)
-        key = mixed(self.key, rows.start)
-        return coded(Sums(vector=v * sums["weight"], **sums), self.wire, key), memory
+        key = mix_keys(self.key, rows.start)
+        return compress(Sums(vector=v * sums["weight"], **sums), self.wire, key), memory
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
-        sums = decoded(sums)
+        sums = decompress(sums)
         f, g = Gradient(self.w).answer(problem, sums)
         return f, g, sums["vector"] / sums["weight"]
 
@@ -216,7 +216,7 @@ class Spread(Query):
 
     def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
         gradient, halves = Gradient(self.w), []
-        first = row_hash(rows.numbers, 0, HALF) < 0.5
+        first = row_random_numbers(rows.numbers, 0, HALF) < 0.5
         for half in (first, ~first):
             at = np.array_split(np.flatnonzero(half), max(len(rows) // 10_000, 1))
             halves.append(total(gradient.tile(problem, rows.select(some).tile()) for some in at))

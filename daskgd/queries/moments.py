@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries.base import Query, mass, told
+from daskgd.queries.base import Query, check_finite, total_weight
 from daskgd.queries.sums import Sums
 from daskgd.rows.statistics import CUT, Comoments
 from daskgd.rows.tiles import Tile
@@ -50,7 +50,7 @@ class SecondMoments(Query):
 
     name: ClassVar[str] = "second-moments"
 
-    def heft(self, problem: Problem | None, n_features: int) -> int:
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
         return 8 * n_features**2
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
@@ -96,8 +96,8 @@ class Residuals(Query):
             total += np.ones(len(S)) @ S
             square += np.einsum("ij,ij->j", R, S)
             cross += D.T @ S
-        told(tile, total, square, cross)
-        return Sums(total=total, square=square, cross=cross, weight=mass(tile, tile.sample_weight))
+        check_finite(tile, total, square, cross)
+        return Sums(total=total, square=square, cross=cross, weight=total_weight(tile, tile.sample_weight))
 
     def answer(self, problem: Problem | None, sums: Sums) -> tuple[Array, Array, Array]:
         weight = sums["weight"]

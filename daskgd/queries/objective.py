@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.models import Back
+from daskgd.models import VJP
 from daskgd.problems import Problem
-from daskgd.queries.base import Query, mass, summed, told, weighted
+from daskgd.queries.base import Query, check_finite, summed, total_weight, weighted
 from daskgd.queries.sums import Sums
 from daskgd.rows.features import compute_dtype
 from daskgd.rows.tiles import Rows, Tile
@@ -29,13 +29,13 @@ class Gradient(Query):
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         return self.at(*problem.forward(self.w, tile.X), problem, tile)
 
-    def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
+    def at(self, z: Array, vjp: VJP, problem: Problem, tile: Tile) -> Sums:
         """The contribution of a tile whose margins are known, and the way back from there."""
         y, s = tile.targets(problem)
-        value, slope = problem.loss.value_and_slope(z, y)
-        total, gradient = summed(value, s), back(weighted(slope, s))
-        told(tile, total, gradient)
-        return Sums(value=total, gradient=gradient, weight=mass(tile, s))
+        value, slope = problem.loss.value_and_gradient(z, y)
+        total, gradient = summed(value, s), vjp(weighted(slope, s))
+        check_finite(tile, total, gradient)
+        return Sums(value=total, gradient=gradient, weight=total_weight(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array]:
         W = sums["weight"]
@@ -44,15 +44,15 @@ class Gradient(Query):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Slope(Gradient):
+class GradientOnly(Gradient):
     """The gradient at `w` ``(d,)`` and nothing else: answers ``(d,)``. Half the loss's work, about."""
 
-    def at(self, z: Array, back: Back, problem: Problem, tile: Tile) -> Sums:
+    def at(self, z: Array, vjp: VJP, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)
-        slope = problem.loss.slope(z, y)
-        gradient = back(weighted(slope, s))
-        told(tile, gradient)
-        return Sums(gradient=gradient, weight=mass(tile, s))
+        slope = problem.loss.gradient(z, y)
+        gradient = vjp(weighted(slope, s))
+        check_finite(tile, gradient)
+        return Sums(gradient=gradient, weight=total_weight(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> Any:
         return sums["gradient"] / sums["weight"] + problem.penalty_gradient(self.w)
@@ -64,7 +64,7 @@ LANES = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gradients(Query):
-    """The :class:`Gradient` of many problems over the same rows, or the :class:`Slope` of all: answers a list
+    """The :class:`Gradient` of many problems over the same rows, or the :class:`GradientOnly` of all: answers a list
     of ``(f, g)``, or of g.
 
     Their products with X are one of LANES columns, several times faster than one after the other. Each has
@@ -88,7 +88,7 @@ class Gradients(Query):
     problems: tuple[Problem, ...]
     queries: tuple[Gradient, ...]
     lanes: tuple[int, ...]
-    alike: tuple[tuple[int, ...], ...]
+    target_groups: tuple[tuple[int, ...], ...]
     W: Array
 
     @classmethod
@@ -97,17 +97,17 @@ class Gradients(Query):
         problems = tuple(problem for problem, _ in asked.values())
         queries = tuple(query for _, query in asked.values())
         W = np.zeros((problems[0].model.n_features + 1, LANES))
-        alike: list[list[int]] = []
+        target_groups: list[list[int]] = []
         for i, (lane, problem, query) in enumerate(zip(asked, problems, queries, strict=True)):
             column = problem.linear.in_units_of_X(query.w)[:, 0]
             W[: len(column), lane] = column
-            group = next((known for known in alike if problem.looks_alike(problems[known[0]])), None)
+            group = next((known for known in target_groups if problem.same_targets(problems[known[0]])), None)
             if group is None:
-                alike.append(group := [])
+                target_groups.append(group := [])
             group.append(i)
-        return cls(problems, queries, tuple(asked), tuple(map(tuple, alike)), W)
+        return cls(problems, queries, tuple(asked), tuple(map(tuple, target_groups)), W)
 
-    def heft(self, problem: Problem | None, n_features: int) -> int:
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
         return 8 * LANES * (n_features + 3)
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
@@ -119,28 +119,28 @@ class Gradients(Query):
         R = np.zeros(Z.shape, Z.dtype)
         m = len(self.lanes)
         value, total, weight = np.empty(m), np.empty(m), np.empty(m)
-        valued = type(self.queries[0]) is not Slope
-        for group in self.alike:
+        valued = type(self.queries[0]) is not GradientOnly
+        for group in self.target_groups:
             at, lanes = list(group), [self.lanes[i] for i in group]
             first = self.problems[group[0]]
             y, s = tile.targets(first)
             # Losses are pointwise: all margins of the group as if they were the rows of one.
             z, y = Z[lanes].ravel(), np.concatenate([y] * len(at))
             if valued:
-                values, slopes = (v.reshape(len(at), -1) for v in first.loss.value_and_slope(z, y))
+                values, slopes = (v.reshape(len(at), -1) for v in first.loss.value_and_gradient(z, y))
                 if s is None:
                     value[at] = np.add.reduce(values, axis=1, dtype=np.float64)
                 else:
                     value[at] = [one @ s for one in values.astype(np.float64)]
             else:
-                slopes = first.loss.slope(z, y).reshape(len(at), -1)
+                slopes = first.loss.gradient(z, y).reshape(len(at), -1)
             if s is not None:
                 slopes = slopes * s.astype(slopes.dtype)
             R[lanes] = slopes
             total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
-            weight[at] = mass(tile, s)
+            weight[at] = total_weight(tile, s)
         cross = X.t_dot(R.astype(X.dtype, copy=False).T).T[list(self.lanes)].astype(np.float64)
-        told(tile, total, cross, *([value] if valued else []))
+        check_finite(tile, total, cross, *([value] if valued else []))
         if not valued:
             return Sums(total=total, cross=cross, weight=weight)
         return Sums(value=value, total=total, cross=cross, weight=weight)
@@ -164,26 +164,26 @@ class Hessian(Query):
     """The Hessian at `w` ``(d,)`` and nothing else: answers ``(d, d)``."""
 
     name: ClassVar[str] = "hessian"
-    heavy: ClassVar[bool] = True
+    compute_bound: ClassVar[bool] = True
     w: Array
 
-    def heft(self, problem: Problem | None, n_features: int) -> int:
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
         return 8 * len(self.w) ** 2
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         s = tile.targets(problem)[1]
         z = problem.margins(self.w, tile.X)
-        return Sums(curvature=self.at(z, problem, tile), weight=mass(tile, s))
+        return Sums(curvature=self.at(z, problem, tile), weight=total_weight(tile, s))
 
     def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
         """The sum over the rows of a tile whose margins are known."""
         y, s = tile.targets(problem)
-        curve = weighted(problem.loss.curve(z, y), s)
+        curve = weighted(problem.loss.hessian(z, y), s)
         return problem.linear.curvature(tile.design_matrix(problem.linear), curve)
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         H: Array = sums["curvature"] / sums["weight"]
-        H[np.diag_indices_from(H)] += problem.penalty_curve(self.w)
+        H[np.diag_indices_from(H)] += problem.penalty_hessian(self.w)
         return H
 
 
@@ -192,16 +192,16 @@ class Curvature(Query):
     """Objective, gradient and Hessian at `w` ``(d,)``: answers ``(f, g, H)``, H ``(d, d)``."""
 
     name: ClassVar[str] = "curvature"
-    heavy: ClassVar[bool] = True
+    compute_bound: ClassVar[bool] = True
     w: Array
 
-    def heft(self, problem: Problem | None, n_features: int) -> int:
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
         return 8 * len(self.w) ** 2
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        z, back = problem.forward(self.w, tile.X)
+        z, vjp = problem.forward(self.w, tile.X)
         curvature = Hessian(self.w).at(z, problem, tile)
-        return Sums(curvature=curvature, **Gradient(self.w).at(z, back, problem, tile))
+        return Sums(curvature=curvature, **Gradient(self.w).at(z, vjp, problem, tile))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
         return *Gradient(self.w).answer(problem, sums), Hessian(self.w).answer(problem, sums)
@@ -235,7 +235,7 @@ class Hessians(Query):
     """
 
     name: ClassVar[str] = "hessian"
-    heavy: ClassVar[bool] = True
+    compute_bound: ClassVar[bool] = True
     problems: tuple[Problem, ...]
     points: tuple[Array, ...]
     basis: Array
@@ -255,7 +255,7 @@ class Hessians(Query):
         root = np.sqrt(np.maximum(values, 1e-12 * max(values[-1], np.finfo(float).tiny)))
         return cls(problems, points, vectors / root, (vectors * root).T)
 
-    def heft(self, problem: Problem | None, n_features: int) -> int:
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
         return 8 * len(self.points) * len(self.basis) ** 2
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
@@ -263,9 +263,9 @@ class Hessians(Query):
         found, weight = np.empty((len(self.points), *self.basis.shape)), np.empty(len(self.points))
         for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True)):
             y, s = tile.targets(one)
-            curve = weighted(one.loss.curve(one.margins(w, tile.X), y), s)
+            curve = weighted(one.loss.hessian(one.margins(w, tile.X), y), s)
             found[i] = one.linear.curvature(D, curve.astype(np.float32))
-            weight[i] = mass(tile, s)
+            weight[i] = total_weight(tile, s)
         return Sums(curvature=found, weight=weight)
 
     def answer(self, problem: Problem | None, sums: Sums) -> list[Array]:
@@ -288,15 +288,15 @@ class Product(Query):
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)
         model = problem.linear
-        curve = problem.loss.curve(model.margins(self.w, tile.X), y)
+        curve = problem.loss.hessian(model.margins(self.w, tile.X), y)
         dz = model.margins(self.v, tile.X)
         bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
         product = model.adjoint(tile.X, weighted(bent, s))
-        told(tile, product)
-        return Sums(product=product, weight=mass(tile, s))
+        check_finite(tile, product)
+        return Sums(product=product, weight=total_weight(tile, s))
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
-        out: Array = sums["product"] / sums["weight"] + problem.penalty_curve(self.w) * self.v
+        out: Array = sums["product"] / sums["weight"] + problem.penalty_hessian(self.w) * self.v
         return out
 
 
@@ -321,18 +321,18 @@ class Line(Query):
         dz = problem.margins(self.d, tile.X)
         values, slopes = np.empty(len(self.steps)), np.empty(len(self.steps))
         for j, t in enumerate(self.steps):
-            value, slope = problem.loss.value_and_slope(z + z.dtype.type(t) * dz, y)
+            value, slope = problem.loss.value_and_gradient(z + z.dtype.type(t) * dz, y)
             slope *= dz
             values[j] = summed(value, s)
             slopes[j] = np.sum(summed(slope, s))
-        told(tile, values, slopes)
-        return Sums(values=values, slopes=slopes, weight=mass(tile, s))
+        check_finite(tile, values, slopes)
+        return Sums(values=values, slopes=slopes, weight=total_weight(tile, s))
 
     def _bent(self, problem: Problem, tile: Tile) -> Sums:
         found = [Gradient(self.w + t * self.d).tile(problem, tile) for t in self.steps]
         values = np.array([one["value"] for one in found], dtype=float)
         slopes = np.array([one["gradient"] @ self.d for one in found], dtype=float)
-        return Sums(values=values, slopes=slopes, weight=mass(tile, tile.targets(problem)[1]))
+        return Sums(values=values, slopes=slopes, weight=total_weight(tile, tile.targets(problem)[1]))
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[Array, Array]:
         W = sums["weight"]

@@ -18,7 +18,7 @@ from daskgd.queries import Query
 from daskgd.queries.sums import Sums
 from daskgd.rows.features import Features
 from daskgd.rows.layout import Shape
-from daskgd.rows.random_numbers import SAMPLE, row_hash
+from daskgd.rows.random_numbers import SAMPLE, row_random_numbers
 from daskgd.rows.statistics import Moments
 from daskgd.rows.tiles import Rows, distinct_labels
 
@@ -41,7 +41,7 @@ class Picked:
     y: Array | None
     s: Array | None
 
-    def take(self, at: Array) -> Picked:
+    def select(self, at: Array) -> Picked:
         """Those at these positions, or where this mask is true."""
         y, s = self.y, self.s
         return Picked(
@@ -111,7 +111,7 @@ class Drawn:
             base = (*self.base[:-1], middle, *other.base[1:])
         extra = Picked.joined((self.extra, other.extra))
         if self.strata is None or other.strata is None:
-            return Drawn(self.share, self.per_class, base, extra.take(np.arange(0)), None)
+            return Drawn(self.share, self.per_class, base, extra.select(np.arange(0)), None)
         strata = dict(self.strata)
         for label, b in other.strata.items():
             a = strata.get(label, Stratum(0, 0.0, 0))
@@ -121,7 +121,7 @@ class Drawn:
     def thinned(self) -> Drawn:
         """With levels raised to what the limits ask for, and rows above them left out."""
         if self.strata is None or len(self.strata) > MAX_STRATA:
-            return Drawn(self.share, self.per_class, self.base, self.extra.take(np.arange(0)), None)
+            return Drawn(self.share, self.per_class, self.base, self.extra.select(np.arange(0)), None)
         keep = np.ones(len(self.extra.u), dtype=bool)
         strata = dict(self.strata)
         labels = None if self.extra.y is None else self.extra.y.reshape(len(keep))
@@ -134,7 +134,7 @@ class Drawn:
                 keep[mine] = u < 0.5**level
             if level > stratum.level:
                 strata[label] = Stratum(stratum.rows, stratum.weight, level)
-        extra = self.extra if keep.all() else self.extra.take(keep)
+        extra = self.extra if keep.all() else self.extra.select(keep)
         return Drawn(self.share, self.per_class, self.base, extra, strata)
 
 
@@ -184,12 +184,12 @@ class Sample(Query):
         return cls(share, strata, seed, int(share * shape.n_rows * shape.row_bytes))
 
     @property
-    def bulk(self) -> int:
+    def row_payload_nbytes(self) -> int:
         return max(self.nbytes, 1)
 
     def block(self, problem: Any, rows: Rows) -> Sums:
         numbers = rows.numbers
-        u = row_hash(numbers, self.seed, SAMPLE)
+        u = row_random_numbers(numbers, self.seed, SAMPLE)
         s, drawn, strata = rows.sample_weight, u < self.share, None
         counts = np.ones(len(numbers), dtype=bool) if s is None else s > 0
         extra = np.zeros(len(numbers), dtype=bool)
@@ -242,7 +242,7 @@ class Sample(Query):
         drawn: Drawn = sums["drawn"]
         rows = Picked.joined((*drawn.base, drawn.extra))
         if len(drawn.extra.u):  # where there are none, all are in order
-            rows = rows.take(np.argsort(rows.numbers, kind="stable"))
+            rows = rows.select(np.argsort(rows.numbers, kind="stable"))
         s = rows.s
         if self.share < 1:
             s = np.ones(len(rows.u)) if s is None else s

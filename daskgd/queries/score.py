@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from daskgd.losses import TargetSummary
 from daskgd.problems import Problem
-from daskgd.queries.base import Query, columns, mass, one_column, summed
+from daskgd.queries.base import Query, columns, one_column, summed, total_weight
 from daskgd.queries.sums import Sums
 from daskgd.queries.survey import no_label, refuse, same_kind
 from daskgd.rows.invalid_rows import InvalidRows
@@ -53,7 +53,7 @@ class Score(Query):
             same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
             hit = problem.labels[codes.astype(np.intp)] == y
-            return Sums(hit=summed(hit, s), weight=mass(tile, s), **found)
+            return Sums(hit=summed(hit, s), weight=total_weight(tile, s), **found)
         y = columns(y).astype(np.float64)
         offset = 0.0 if problem.offset is None else problem.offset
         if self.deviance:
@@ -63,13 +63,13 @@ class Score(Query):
                 value=summed(value, s),
                 plain=summed(plain, s),
                 y=Moments.of(y, s),
-                weight=mass(tile, s),
+                weight=total_weight(tile, s),
                 **found,
             )
         y = y - offset
         with np.errstate(over="ignore"):
             miss = (z.reshape(y.shape) - y) ** 2
-        return Sums(miss=summed(miss, s), y=Moments.of(y, s), weight=mass(tile, s), **found)
+        return Sums(miss=summed(miss, s), y=Moments.of(y, s), weight=total_weight(tile, s), **found)
 
     def answer(self, problem: Problem, sums: Sums) -> float:
         refuse(sums)

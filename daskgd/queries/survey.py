@@ -117,7 +117,7 @@ class Survey(Query):
         return SurveyAnswer(sums["n_rows"], sums["weight"], sums["X"], sums["y"].value, sums["labels"].value)
 
 
-HEAVY = 1e200
+WEIGHT_RANGE = 1e200
 """Total weight that squares may be multiplied with."""
 
 
@@ -178,9 +178,9 @@ def refuse(sums: Sums) -> None:
         )
     if not sums["weight"] > 0:
         raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
-    if not 1 / HEAVY <= sums["weight"] <= HEAVY:
+    if not 1 / WEIGHT_RANGE <= sums["weight"] <= WEIGHT_RANGE:
         raise ValueError(
-            f"sample_weight: expected a total from {1 / HEAVY:g} to {HEAVY:g}, got {sums['weight']:g}; "
+            f"sample_weight: expected a total from {1 / WEIGHT_RANGE:g} to {WEIGHT_RANGE:g}, got {sums['weight']:g}; "
             "divide the weights by their mean"
         )
 

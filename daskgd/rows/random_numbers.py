@@ -19,7 +19,7 @@ PROBE = 0x70726F6265
 HALF = 0x68616C66
 
 
-def row_hash(rows: Array, seed: int, purpose: int) -> Array:
+def row_random_numbers(rows: Array, seed: int, purpose: int) -> Array:
     """Uniform numbers in [0, 1), one for each of the row numbers ``(n,)``.
 
     The mixing function of SplitMix64 (Steele, Lea & Flood 2014), applied twice.

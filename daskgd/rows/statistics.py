@@ -38,7 +38,7 @@ class Moments:
         with np.errstate(invalid="ignore", over="ignore"):
             first, second = _two_sums(X, s, None)
             deviation = second - first * first / weight
-            if (second <= FAR * deviation).all():
+            if (second <= RECENTRE_RATIO * deviation).all():
                 return cls(weight, first / weight, deviation)
             # About a row of the tile itself, so that the sums are of the size of the spread. A row of weight
             # 0 may be anything.
@@ -65,7 +65,7 @@ class Moments:
         return self.deviation / self.weight if self.weight else self.deviation
 
 
-FAR = 1e3
+RECENTRE_RATIO = 1e3
 """Mean square of a column, in its variances, beyond which it is summed about one of its values: three of
 sixteen digits are given away at most."""
 

@@ -56,7 +56,7 @@ class AdmmState(State):
     rho: float = 1.0
     ratio: float = 1.0
     metric: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    doubt: float = 1.0
+    model_error_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,17 +175,17 @@ class ADMM(Solver):
         check_whole(self, "sample_bytes")
         check_whole(self, "seed", optional=True)
 
-    def rides(self, shape: Shape) -> tuple[Query, ...]:
+    def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return sample_of(shape, self.sample_bytes, self.seed or 0)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
-        begun = yield from begin(problem, w, found)
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
+        begun = yield from begin(problem, w, first_sweep_answers)
         rho = self.rho or (1.0 if len(begun.metric) else 0.01)
         return AdmmState(begun.w, np.inf, np.zeros_like(w), z=begun.w, rho=rho, metric=begun.metric)
 
     def iterate(self, problem: Problem, state: AdmmState) -> Steps:
         s = state
-        first, z, d = not len(s.trail), s.z, len(s.w)
+        first, z, d = not len(s.objective_history), s.z, len(s.w)
         ((f, g, v),) = yield (Local(z, Near(s.rho, s.ratio, s.metric, self.newton_steps), d + 1),)
         new = self._consensus(problem, s, z + v[:d])
         primal, dual = float(v[d]), s.rho**2 * self._length(s, z - s.w) if not first else 0.0
@@ -196,8 +196,8 @@ class ADMM(Solver):
             )
         rho = s.rho / ratio
         s = replace(s, ratio=ratio, rho=rho)
-        trail = np.append(s.trail, f)
-        s = self._judged(problem, replace(s, trail=trail), z, f, g)
+        objective_history = np.append(s.objective_history, f)
+        s = self._judged(problem, replace(s, objective_history=objective_history), z, f, g)
         return replace(s, w=z, z=new, f=f, g=g)
 
     def _length(self, s: AdmmState, v: Array) -> float:
@@ -210,7 +210,7 @@ class ADMM(Solver):
             return np.where(penalised, problem.penalty.prox(np.where(penalised, v, 0.0), 1 / s.rho), v)
         H = s.rho * s.metric
         b = H @ v
-        H[np.diag_indices_from(H)] += problem.penalty_curve(v)
+        H[np.diag_indices_from(H)] += problem.penalty_hessian(v)
         if problem.penalty.smooth:
             return solve(H, b)
         return minimise(H, b, problem.penalty_l1(v), start=s.z, positive=problem.positive)
@@ -219,13 +219,17 @@ class ADMM(Solver):
         """With the gap at z."""
         if not np.isfinite(g).all():
             return replace(s, gap=np.inf)
-        rest = extrapolated_gap(s.trail)
+        rest = extrapolated_gap(s.objective_history)
         if not len(s.metric):
             secant = secant_gap(g, z - s.w, g - s.g) if problem.penalty.smooth else 0.0
             return replace(s, gap=max(rest, secant))
         _, promise, _ = newton_step(problem, z, g, s.metric)
-        doubt = 1.0
+        model_error_ratio = 1.0
         if 0 < s.gap < np.inf:
-            doubt = max((s.f - f) * s.doubt / s.gap, 1.0)
+            model_error_ratio = max((s.f - f) * s.model_error_ratio / s.gap, 1.0)
         # Before a round has confirmed the metric, its promise is none.
-        return replace(s, gap=promise * doubt if len(s.trail) > 1 else np.inf, doubt=doubt)
+        return replace(
+            s,
+            gap=promise * model_error_ratio if len(s.objective_history) > 1 else np.inf,
+            model_error_ratio=model_error_ratio,
+        )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd._compat.renamed import accept_old_names
 from daskgd.problems import Problem
 from daskgd.queries import Query
 from daskgd.rows.layout import Shape
@@ -53,7 +54,7 @@ class State:
     g: Array
     gap: float = np.inf
     stalled: bool = False
-    trail: Array = field(default_factory=lambda: np.zeros(0))
+    objective_history: Array = field(default_factory=lambda: np.zeros(0))
     step: float = 0.0
     halvings: int = 0
 
@@ -64,7 +65,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Aside(Query):
+class LocalQuery(Query):
     """Not asked of the data: work on rows in memory, which the loop has done on the driver, with no sweep.
 
     Those of many fits are done side by side. Never asked with a question to the data.
@@ -80,15 +81,15 @@ class Aside(Query):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Here(Aside):
+class EvaluateInMemory(LocalQuery):
     """The answer of a tile query from `rows`."""
 
     query: Query
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Solve(Aside):
-    """The same problem solved on `rows`, from `w`, with a solver of its own; answered as a :class:`Solved`.
+class SolveInMemory(LocalQuery):
+    """The same problem solved on `rows`, from `w`, with a solver of its own; answered as a :class:`Solution`.
 
     Attributes
     ----------
@@ -106,8 +107,8 @@ class Solve(Aside):
 
 
 @dataclass(frozen=True, slots=True)
-class Solved:
-    """What a :class:`Solve` found: parameters, and objective, gradient and estimated gap there, on its rows;
+class Solution:
+    """What a :class:`SolveInMemory` found: parameters, and objective, gradient and estimated gap there, on its rows;
     `first` is the objective where it began."""
 
     w: Array
@@ -123,6 +124,10 @@ class Solver:
     `get_params` and `set_params` are scikit-learn's, so that ``est.set_params(solver__step=0.1)`` works.
     To add one: a file with ``start`` and ``iterate``, and an instance in ``daskgd.testing.SOLVERS``.
     """
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        accept_old_names(cls, {"rides": "first_sweep_queries"})
 
     regime: ClassVar[str] = "parallel"
     """"parallel": all blocks make each step together; "distributed": partitions train copies of their own."""
@@ -170,12 +175,12 @@ class Solver:
                 'LocalSGD(inner="adam", step=..., sample_bytes=0), which need gradients alone'
             )
 
-    def rides(self, shape: Shape) -> tuple[Query, ...]:
+    def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         """Questions about the data alone, asked along with the survey; `start` is given the answers."""
         return ()
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
-        """Queries that lead to the first State, at the parameters w; `found` answers `rides`."""
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
+        """Queries that lead to the first State, at the parameters w; `found` answers `first_sweep_queries`."""
         raise NotImplementedError
 
     def iterate(self, problem: Problem, state: Any) -> Steps:
@@ -263,7 +268,7 @@ def halved(best: Any, lost: State, **fresh: Any) -> Any:
     return replace(best, w=best.point, gap=np.inf, stalled=False, **went, **fresh)
 
 
-def extrapolated_gap(trail: Array) -> float:
+def extrapolated_gap(objective_history: Array) -> float:
     """Estimated gap from the objectives so far ``(m,)``, by what the latest of them still gained.
 
     If two windows of equal length, a fifth of the path each, gained d0 and then d1, gains shrink by
@@ -271,7 +276,7 @@ def extrapolated_gap(trail: Array) -> float:
     as a plateau looks like an end. Infinity while gains do not shrink, or the path is too short to tell. It
     sees the flat directions that a few pairs of gradients do not.
     """
-    best = np.minimum.accumulate(trail)
+    best = np.minimum.accumulate(objective_history)
     window = max(4, len(best) // 5)
     if len(best) <= 2 * window:
         window = (len(best) - 1) // 2
@@ -310,7 +315,7 @@ def downhill(problem: Problem, w: Array, g: Array) -> Array:
     return np.where(problem.positive & (w <= 0), np.minimum(g + l1, 0.0), free)
 
 
-def certain_gap(problem: Problem, bend: Array, w: Array, g: Array) -> float:
+def certain_gap(problem: Problem, lipschitz: Array, w: Array, g: Array) -> float:
     """What moving the best of the parameters alone gains at least: the gap is no less.
 
     With m the subgradient of least norm, g being the gradient ``(d,)`` of all but the kinks, and the slope
@@ -329,7 +334,7 @@ def certain_gap(problem: Problem, bend: Array, w: Array, g: Array) -> float:
     m = np.abs(downhill(problem, w, g))
     kinks = (problem.penalty_l1(w) > 0) | problem.positive
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(bend > 0, m / bend, 0.0)
+        t = np.where(lipschitz > 0, m / lipschitz, 0.0)
     t = np.where(kinks & (w != 0), np.minimum(t, np.abs(w)), t)
-    gains = m * t - bend * t * t / 2
+    gains = m * t - lipschitz * t * t / 2
     return float(gains.max(initial=0.0))

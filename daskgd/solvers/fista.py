@@ -81,7 +81,7 @@ class FISTA(Solver):
     def __post_init__(self) -> None:
         require(self.step is None or is_positive(self.step), self, "step", "> 0 or None", self.step)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         w = _prox(problem, w, 0.0)
         ((f, g),) = yield (Gradient(w),)
         slope = g - problem.penalty_gradient(w)
@@ -92,13 +92,15 @@ class FISTA(Solver):
             for _ in range(TRIALS if 0 < square < np.inf else 0):
                 at = w - t * slope
                 ((_, other),) = yield (Gradient(at),)
-                bend = float(slope @ (slope - (other - problem.penalty_gradient(at))))
-                if np.isfinite(bend):
-                    step = t * square / bend if bend > 0 else 1 / PROBE * t
+                lipschitz = float(slope @ (slope - (other - problem.penalty_gradient(at))))
+                if np.isfinite(lipschitz):
+                    step = t * square / lipschitz if lipschitz > 0 else 1 / PROBE * t
                     break
                 t *= PROBE
         gap = np.inf if downhill(problem, w, g).any() else 0.0
-        return FISTAState(w, f, g, gap=gap, trail=np.array([f]), v=np.zeros_like(w), fy=f, gy=g, step=step)
+        return FISTAState(
+            w, f, g, gap=gap, objective_history=np.array([f]), v=np.zeros_like(w), fy=f, gy=g, step=step
+        )
 
     def iterate(self, problem: Problem, state: FISTAState) -> Steps:
         s, step = state, state.step
@@ -112,20 +114,32 @@ class FISTA(Solver):
             d = w - start
             if not d.any():  # a minimum, or a step below rounding
                 gap = s.gap if downhill(problem, w, s.gy).any() else 0.0
-                trail = np.append(s.trail, s.fy)
-                return replace(s, w=w, f=s.fy, g=s.gy, v=d, theta=1.0, gap=gap, stalled=gap > 0, trail=trail)
+                objective_history = np.append(s.objective_history, s.fy)
+                return replace(
+                    s,
+                    w=w,
+                    f=s.fy,
+                    g=s.gy,
+                    v=d,
+                    theta=1.0,
+                    gap=gap,
+                    stalled=gap > 0,
+                    objective_history=objective_history,
+                )
             theta = (1 + np.sqrt(1 + 4 * s.theta**2)) / 2
             uphill = float(d @ (w - s.w)) < 0
             v = (0.0 if uphill else (s.theta - 1) / theta) * (w - s.w)
             answers = yield (Gradient(w), Gradient(w + v)) if v.any() else (Gradient(w),)
             f, g = answers[0]
             square = float(d @ d)
-            bend = float(d @ (g - problem.penalty_gradient(w) - slope)) if np.isfinite(g).all() else np.inf
+            lipschitz = (
+                float(d @ (g - problem.penalty_gradient(w) - slope)) if np.isfinite(g).all() else np.inf
+            )
             change = f - problem.penalty_value(w) - loss
             unseen = abs(change) <= FLOOR * abs(s.fy)
-            if change <= float(slope @ d) + square / (2 * step) or (unseen and bend <= square / step):
+            if change <= float(slope @ d) + square / (2 * step) or (unseen and lipschitz <= square / step):
                 break
-            shorter = 0.9 * square / bend if 0 < bend < np.inf else 0.0
+            shorter = 0.9 * square / lipschitz if 0 < lipschitz < np.inf else 0.0
             # Where a loss is saturated, secants show no curvature: then down to the step that works.
             step = float(np.clip(shorter, step / 16, 0.8 * step)) if trial < 3 else step / 16
         else:
@@ -133,17 +147,35 @@ class FISTA(Solver):
         fy, gy = answers[-1]
         if uphill or f - s.f > FLOOR * abs(f) or not (np.isfinite(fy) and np.isfinite(gy).all()):
             v, fy, gy, theta, step = np.zeros_like(v), f, g, 1.0, LONGER * step
-        trail = np.append(s.trail, f)
-        gap = self._gap(problem, w, f, g, w - s.w, g - s.g, trail)
-        return FISTAState(w, f, g, gap=gap, trail=trail, v=v, fy=fy, gy=gy, theta=float(theta), step=step)
+        objective_history = np.append(s.objective_history, f)
+        gap = self._gap(problem, w, f, g, w - s.w, g - s.g, objective_history)
+        return FISTAState(
+            w,
+            f,
+            g,
+            gap=gap,
+            objective_history=objective_history,
+            v=v,
+            fy=fy,
+            gy=gy,
+            theta=float(theta),
+            step=step,
+        )
 
     def _gap(
-        self, problem: Problem, w: Array, f: float, g: Array, moved: Array, turned: Array, trail: Array
+        self,
+        problem: Problem,
+        w: Array,
+        f: float,
+        g: Array,
+        moved: Array,
+        turned: Array,
+        objective_history: Array,
     ) -> float:
         steepest = downhill(problem, w, g)
         if not steepest.any():
             return 0.0
-        gap = max(secant_gap(steepest, moved, turned), extrapolated_gap(trail))
+        gap = max(secant_gap(steepest, moved, turned), extrapolated_gap(objective_history))
         if problem.model.linear and not problem.linear.intercept:
             gap = min(gap, problem.penalty.gap(w, g - problem.penalty_gradient(w), f))
         return gap

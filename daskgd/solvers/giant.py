@@ -28,7 +28,7 @@ TRUSTED = 4.0
 POOR = 0.3
 """Share of the gap that a good step leaves at most."""
 
-PATIENCE = 4
+MAX_SLOW_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class GiantState(State):
     metric: Array = field(default_factory=lambda: np.zeros((0, 0)))
     S: Array = field(default_factory=lambda: np.zeros((0, 0)))
     Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    doubt: float = np.inf
-    poor: int = 0
+    model_error_ratio: float = np.inf
+    slow_steps: int = 0
     safe: bool = False
     partitions: int = 0
     between: float = 0.0
@@ -153,11 +153,11 @@ class GIANT(Solver):
         check_whole(self, "sample_bytes")
         check_whole(self, "seed", optional=True)
 
-    def rides(self, shape: Shape) -> tuple[Query, ...]:
+    def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return sample_of(shape, self.sample_bytes, self.seed or 0)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
-        begun = yield from begin(problem, w, found)
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
+        begun = yield from begin(problem, w, first_sweep_answers)
         none = np.zeros((0, len(w)))
         return GiantState(begun.w, np.inf, np.zeros_like(w), at=begun.w, metric=begun.metric, S=none, Y=none)
 
@@ -170,7 +170,7 @@ class GIANT(Solver):
                 s,
                 f=f,
                 g=g,
-                trail=np.array([f]),
+                objective_history=np.array([f]),
                 known=g,
                 d=v[:0] if differ else v,
                 safe=differ and len(s.metric) > 0,
@@ -257,17 +257,32 @@ class GIANT(Solver):
         """The state after a step of t along s.d; v is the next direction, if there is one."""
         step, change = t * s.d, g - s.g
         promised = -float(s.g @ s.d) * (t - t * t / 2)
-        doubt = 1.0
+        model_error_ratio = 1.0
         if promised > ROUNDING * abs(f):
             met = float(step @ change)
-            doubt = max(1.0, (s.f - f) / promised, -float(s.g @ step) * t / met if met > 0 else 1.0)
+            model_error_ratio = max(
+                1.0, (s.f - f) / promised, -float(s.g @ step) * t / met if met > 0 else 1.0
+            )
         S, Y = remember(s.S, s.Y, step, change, PAIRS)
         known = g if len(v) else s.known
-        trail = np.append(s.trail, f)
-        new = replace(s, at=s.at + step, f=f, g=g, d=v, S=S, Y=Y, doubt=doubt, known=known, trail=trail)
+        objective_history = np.append(s.objective_history, f)
+        new = replace(
+            s,
+            at=s.at + step,
+            f=f,
+            g=g,
+            d=v,
+            S=S,
+            Y=Y,
+            model_error_ratio=model_error_ratio,
+            known=known,
+            objective_history=objective_history,
+        )
         new = self._aimed(replace(new, exact=False, stalled=False))
-        poor = s.poor + 1 if new.gap > POOR * s.gap else 0
-        return replace(new, poor=poor, safe=new.safe or (s.exact and poor >= PATIENCE))
+        slow_steps = s.slow_steps + 1 if new.gap > POOR * s.gap else 0
+        return replace(
+            new, slow_steps=slow_steps, safe=new.safe or (s.exact and slow_steps >= MAX_SLOW_STEPS)
+        )
 
     def _aimed(self, s: GiantState) -> GiantState:
         """With the gap, and where to end: a step further once one has confirmed the directions."""
@@ -284,11 +299,11 @@ class GIANT(Solver):
             if not gap > 0 or (confirmed and not 1 / TRUSTED < gap / inner < TRUSTED):
                 d = d[:0]  # a bet that has gone wrong
         gap = inner if not len(d) else max(inner, -float(s.g @ d) / 2)
-        if np.isinf(s.doubt):
+        if np.isinf(s.model_error_ratio):
             return replace(s, w=s.at, d=d, gap=np.inf)
-        gap *= s.doubt
+        gap *= s.model_error_ratio
         if not len(s.metric) and not len(d):
-            gap = max(gap, extrapolated_gap(s.trail))
+            gap = max(gap, extrapolated_gap(s.objective_history))
         return replace(s, w=s.at + d if len(d) else s.at, d=d, gap=gap)
 
 

@@ -105,9 +105,11 @@ class GradientDescent(Solver):
     def needs_smooth(self) -> bool:  # type: ignore[override]
         return self.searches
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         ((f, g),) = yield (Gradient(w),)
-        return DescentState(w, f, g, v=np.zeros_like(w), step=self.step or 0.0, trail=np.array([f]))
+        return DescentState(
+            w, f, g, v=np.zeros_like(w), step=self.step or 0.0, objective_history=np.array([f])
+        )
 
     def iterate(self, problem: Problem, state: DescentState) -> Steps:
         return (yield from (self._search(state) if self.searches else self._fixed(state)))
@@ -118,9 +120,9 @@ class GradientDescent(Solver):
         v = self.momentum * s.v - step * s.g
         w = s.w + (self.momentum * v - step * s.g if self.nesterov else v)
         ((f, g),) = yield (Gradient(w),)
-        trail = np.append(s.trail, f)
-        gap = max(secant_gap(g, w - s.w, g - s.g), extrapolated_gap(trail)) if g.any() else 0.0
-        return replace(s, w=w, f=f, g=g, v=v, gap=gap, trail=trail)
+        objective_history = np.append(s.objective_history, f)
+        gap = max(secant_gap(g, w - s.w, g - s.g), extrapolated_gap(objective_history)) if g.any() else 0.0
+        return replace(s, w=w, f=f, g=g, v=v, gap=gap, objective_history=objective_history)
 
     def retreat(self, best: DescentState, lost: DescentState) -> DescentState | None:
         return None if self.searches else halved(best, lost, v=np.zeros_like(best.w))
@@ -132,7 +134,7 @@ class GradientDescent(Solver):
             d, slope = -s.g, -float(s.g @ s.g)
         if slope == 0:
             return replace(s, gap=0.0)
-        ceiling = s.trail[-MEMORY:].max()
+        ceiling = s.objective_history[-MEMORY:].max()
 
         def accept(t: float, f: float, slope_t: float) -> bool:
             return bool(np.isfinite(f) and f <= ceiling + ARMIJO * t * slope)
@@ -149,7 +151,7 @@ class GradientDescent(Solver):
         step = float(moved @ moved) / sy if sy > 0 else 4 * t
         if self.step is not None:
             step = self.step
-        trail = np.append(s.trail, f)
+        objective_history = np.append(s.objective_history, f)
         return replace(
             s,
             w=w,
@@ -157,6 +159,6 @@ class GradientDescent(Solver):
             g=g,
             v=moved / t,
             step=step,
-            trail=trail,
-            gap=max(secant_gap(g, moved, turned), extrapolated_gap(trail)) if g.any() else 0.0,
+            objective_history=objective_history,
+            gap=max(secant_gap(g, moved, turned), extrapolated_gap(objective_history)) if g.any() else 0.0,
         )

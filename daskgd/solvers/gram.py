@@ -115,11 +115,13 @@ class Gram(Solver):
             )
         Solver.check(self, replace(problem, penalty=L2()))  # whose kinks it can do
 
-    def rides(self, shape: Shape) -> tuple[Query, ...]:
+    def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return (SecondMoments(),)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
-        moments: SecondMomentsAnswer = found[0] if found else (yield (SecondMoments(),))[0]
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
+        moments: SecondMomentsAnswer = (
+            first_sweep_answers[0] if first_sweep_answers else (yield (SecondMoments(),))[0]
+        )
         p, k = problem.model.n_features, problem.model.outputs
         if len(moments.mean) != p + k:
             raise ValueError(
@@ -175,7 +177,7 @@ class _Pull:
         p, k = model.n_features, model.outputs
         zero = np.zeros(model.size)
         s = np.ones((p, 1)) if model.scale is None else model.scale[:, None]
-        l2 = problem.penalty_curve(zero).reshape(-1, k)[:p] * s**2
+        l2 = problem.penalty_hessian(zero).reshape(-1, k)[:p] * s**2
         l1 = problem.penalty_l1(zero) if hasattr(penalty, "l1") else zero
         return cls(l2, l1.reshape(-1, k)[:p] * s, bool(getattr(penalty, "positive", False)))
 
@@ -381,8 +383,8 @@ def _conjugate_step(problem: Problem, state: GramState, pull: _Pull, seen: _Seen
     gained = np.inf
     if state.phase == 2:
         slope = (state.G * state.T).sum(axis=0)
-        bend = G - state.G
-        curve = (bend * state.T).sum(axis=0)
+        lipschitz = G - state.G
+        curve = (lipschitz * state.T).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             best = -slope / curve
         kept = (curve > 0) & (best > 1e-3) & (best < 1e8) & (-slope > 4 * EPS * state.F)
@@ -393,7 +395,7 @@ def _conjugate_step(problem: Problem, state: GramState, pull: _Pull, seen: _Seen
         W = W + (t - 1) * state.T
         F = F + (t - 1) * (G * state.T).sum(axis=0) + (t - 1) ** 2 * curve / 2
         F = np.where(worse, state.F, F)
-        G = np.where(t == 1, G, state.G + t * bend)
+        G = np.where(t == 1, G, state.G + t * lipschitz)
 
     PG = np.zeros_like(W)
     live = state.live if state.phase == 2 else np.zeros((p, k), dtype=bool)

@@ -55,11 +55,11 @@ class LBFGS(Solver):
     def __post_init__(self) -> None:
         require(is_count(self.memory), self, "memory", "a whole number >= 1", self.memory)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         ((f, g),) = yield (Gradient(w),)
         none = np.zeros((0, len(w)))
         gap = np.inf if g.any() else 0.0
-        return LBFGSState(w, f, g, S=none, Y=none, gap=gap, trail=np.array([f]))
+        return LBFGSState(w, f, g, S=none, Y=none, gap=gap, objective_history=np.array([f]))
 
     def iterate(self, problem: Problem, state: LBFGSState) -> Steps:
         s = state
@@ -80,9 +80,9 @@ class LBFGS(Solver):
         S, Y = remember(s.S, s.Y, w - s.w, g - s.g, self.memory)
         after = float(g @ two_loop(g, S, Y)) / 2
         before = -slope / 2 if known else np.inf
-        trail = np.append(s.trail, f)
-        gap = max(after, before, extrapolated_gap(trail)) if g.any() else 0.0
-        return LBFGSState(w, f, g, S=S, Y=Y, gap=gap, trail=trail)
+        objective_history = np.append(s.objective_history, f)
+        gap = max(after, before, extrapolated_gap(objective_history)) if g.any() else 0.0
+        return LBFGSState(w, f, g, S=S, Y=Y, gap=gap, objective_history=objective_history)
 
 
 def two_loop(g: Array, S: Array, Y: Array, initial: Callable[[Array], Array] | None = None) -> Array:

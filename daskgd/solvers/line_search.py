@@ -35,7 +35,7 @@ FACTORS = np.array([1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 2.0, 4.0, 8.0, 16.0]
 def search(
     w: Array, d: Array, f: float, slope: float, trial: float | None, accept: Accept
 ) -> Generator[tuple[Query, ...], Sequence[Any], Found | None]:
-    """Find a step along d from w, where the objective is f and its slope along d is `slope` < 0.
+    """Find a step along d from w, where the objective is f and its slope along d is `gradient` < 0.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ class LocalGD(Solver):
             self.seed,
         )
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         return LocalState(w, np.inf, np.zeros_like(w), step=self.step)
         yield ()  # a generator like every other, though it asks nothing
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Dispersion, Local, Query, Share, Slope, Spread
+from daskgd.queries import Dispersion, GradientOnly, Local, Query, Share, Spread
 from daskgd.rows.layout import Shape
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import (
@@ -111,7 +111,7 @@ class Epochs:
             draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, epoch])
             order = np.random.Generator(draw).permutation(len(rows))
             for batch in np.array_split(order, n):
-                query = Slope(v)
+                query = GradientOnly(v)
                 sums = query.tile(problem, rows.select(np.sort(batch)).tile())
                 if not sums["weight"] > 0:
                     continue
@@ -246,13 +246,13 @@ class LocalSGD(Solver):
     def fixes_step(self) -> bool:  # type: ignore[override]
         return not self.sample_bytes
 
-    def rides(self, shape: Shape) -> tuple[Query, ...]:
+    def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return sample_of(shape, self.sample_bytes, self.seed or 0)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         metric = np.zeros((0, 0))
         if problem.loss.smooth:
-            begun = yield from begin(problem, w, found)
+            begun = yield from begin(problem, w, first_sweep_answers)
             w, metric = begun.w, begun.metric
         zero = np.zeros_like(w)
         return LocalSGDState(

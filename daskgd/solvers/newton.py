@@ -62,7 +62,7 @@ class Newton(Solver):
     needs_smooth_penalty: ClassVar[bool] = False
     needs_linear: ClassVar[bool] = True
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         ((f, g, H),) = yield (Curvature(w),)
         return self._state(problem, w, f, g, H)
 

@@ -43,14 +43,14 @@ class NewtonCG(Solver):
     def __post_init__(self) -> None:
         require(is_count(self.products), self, "products", "a whole number >= 1", self.products)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         ((f, g),) = yield (Gradient(w),)
-        return State(w, f, g, gap=np.inf if g.any() else 0.0, trail=np.array([np.linalg.norm(g)]))
+        return State(w, f, g, gap=np.inf if g.any() else 0.0, objective_history=np.array([np.linalg.norm(g)]))
 
     def iterate(self, problem: Problem, state: State) -> Steps:
         s = state
         size = float(np.linalg.norm(s.g))
-        forcing = min(0.1, size / max(float(s.trail[0]), 1e-300))
+        forcing = min(0.1, size / max(float(s.objective_history[0]), 1e-300))
         d, left = yield from conjugate_gradients(s.w, s.g, forcing, self.products)
         slope = float(s.g @ d)
         if not slope < 0:
@@ -66,7 +66,9 @@ class NewtonCG(Solver):
         # The decrement at the new point would cost its own products; in the metric just used it is at most
         # the old one shrunk as the gradient did.
         shrunk = min(1.0, float(np.linalg.norm(g)) / size)
-        return State(s.w + t * d, f, g, gap=-slope / 2 * (1 + left) * shrunk, trail=s.trail)
+        return State(
+            s.w + t * d, f, g, gap=-slope / 2 * (1 + left) * shrunk, objective_history=s.objective_history
+        )
 
 
 def conjugate_gradients(
@@ -81,10 +83,10 @@ def conjugate_gradients(
         if rr <= target or rr == 0:
             break
         (Hp,) = yield (Product(w, p),)
-        bend = float(p @ Hp)
-        if not bend > 1e-14 * float(p @ p) * max(float(np.abs(Hp).max()), 1e-300):
+        lipschitz = float(p @ Hp)
+        if not lipschitz > 1e-14 * float(p @ p) * max(float(np.abs(Hp).max()), 1e-300):
             break  # flat, or rounding: what was found so far is a way down
-        step = rr / bend
+        step = rr / lipschitz
         d += step * p
         r += step * Hp
         new = float(r @ r)

@@ -70,10 +70,10 @@ class ProximalNewton(SubsampledNewton):
             certificate = problem.penalty.gap(s.at, loss_part, s.f)
         if not decrease > 0:
             d, gap = np.zeros_like(d), min(gap, certificate)
-            return replace(s, w=s.at, d=d, gap=gap, here=gap)
-        doubted = np.isinf(s.doubt)
-        gap = min(max(gap * (1.0 if doubted else s.doubt), s.floor), certificate)
-        return replace(s, d=d, gap=gap, here=gap, w=s.at if doubted or s.plain else s.at + d)
+            return replace(s, w=s.at, d=d, gap=gap, gap_at=gap)
+        mistrusted = np.isinf(s.model_error_ratio)
+        gap = min(max(gap * (1.0 if mistrusted else s.model_error_ratio), s.floor), certificate)
+        return replace(s, d=d, gap=gap, gap_at=gap, w=s.at if mistrusted or s.plain else s.at + d)
 
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         l1 = problem.penalty_l1(s.at)
@@ -81,7 +81,7 @@ class ProximalNewton(SubsampledNewton):
         if not decrease > 0:
             return (yield from self._lost(problem, s))
         # A step of the model's minimum promises at least half of the decrease.
-        promised = max(decrease - 0.5 * self._bend(problem, s, s.d), decrease / 2)
+        promised = max(decrease - 0.5 * self._lipschitz(problem, s, s.d), decrease / 2)
         unseen = promised <= ROUNDING * abs(s.f)
         t = 1.0
         ((f, g),) = yield (Gradient(s.at + s.d),)
@@ -107,4 +107,4 @@ def _gradient_step(problem: Problem, s: SampledState) -> tuple[Array, float, flo
     l1 = problem.penalty_l1(s.at)
     decrease = -float(s.g @ d) - float(l1 @ (np.abs(s.at + d) - np.abs(s.at)))
     promise = max(decrease - 0.5 * c * float(d @ d), 0.0)
-    return d, max(promise, extrapolated_gap(s.trail)), decrease
+    return d, max(promise, extrapolated_gap(s.objective_history)), decrease

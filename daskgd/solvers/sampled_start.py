@@ -19,7 +19,7 @@ from daskgd.queries import Curvature, Query, total
 from daskgd.queries.sample import Sample, SampleAnswer
 from daskgd.rows.layout import Shape
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import Here, Solve
+from daskgd.solvers.base import EvaluateInMemory, SolveInMemory
 from daskgd.solvers.newton import FLAT_STEP, Newton, decrement
 from daskgd.solvers.newton_cg import NewtonCG
 
@@ -50,23 +50,23 @@ def sample_of(shape: Shape, nbytes: int, seed: int) -> tuple[Query, ...]:
 
 
 def begin(
-    problem: Problem, w: Array, found: Sequence[SampleAnswer]
+    problem: Problem, w: Array, first_sweep_answers: Sequence[SampleAnswer]
 ) -> Generator[tuple[Query, ...], Sequence[Any], Start]:
     """The solution on the sample, and the Hessian there: no sweep."""
     none = np.zeros((0, 0))
-    if not found or not len(found[0].rows):
+    if not first_sweep_answers or not len(first_sweep_answers[0].rows):
         return Start(w, none)
-    rows = replace(found[0].rows, kept=None, dtype=np.dtype(float))
+    rows = replace(first_sweep_answers[0].rows, kept=None, dtype=np.dtype(float))
     small = len(w) <= DENSE
     if small or problem.penalty.smooth:
         solver = Newton() if small else NewtonCG()
         tol = max(1e-3 * len(w) / len(rows), 1e-12)  # closer than the sample's own error is in vain
-        (solved,) = yield (Solve(problem, rows, solver, w, tol),)
+        (solved,) = yield (SolveInMemory(problem, rows, solver, w, tol),)
         if np.isfinite(solved.w).all() and solved.f <= solved.first:
             w = solved.w
     if not small:
         return Start(w, none)
-    ((_, _, H),) = yield (Here(problem, rows, Curvature(w)),)
+    ((_, _, H),) = yield (EvaluateInMemory(problem, rows, Curvature(w)),)
     return Start(w, definite(H) if np.isfinite(H).all() else none)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.queries.compression import WIRES
+from daskgd.queries.compression import COMPRESSIONS
 from daskgd.solvers.base import check_whole, is_positive, require
 
 Array = NDArray[Any]
@@ -85,5 +85,5 @@ def check_steps(solver: Any) -> None:
     )
     require(is_positive(solver.decay), solver, "decay", "> 0", solver.decay)
     require(is_positive(solver.period), solver, "period", "> 0", solver.period)
-    require(solver.wire in WIRES, solver, "wire", f"one of {', '.join(WIRES)}", solver.wire)
+    require(solver.wire in COMPRESSIONS, solver, "wire", f"one of {', '.join(COMPRESSIONS)}", solver.wire)
     check_whole(solver, "seed", optional=True)

@@ -101,7 +101,7 @@ class SGD(Solver):
     def rule(self) -> Rule:
         return Rule("momentum" if self.momentum else "sgd", self.momentum)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         yield from ()
         return SGDState(w, np.inf, np.zeros_like(w), known=self.rule.begin(len(w)))
 

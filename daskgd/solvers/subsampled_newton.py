@@ -10,14 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Curvature, Gradient, Hessian, Product, Query, Slope, on
+from daskgd.queries import Curvature, Gradient, GradientOnly, Hessian, Product, Query, on
 from daskgd.queries.sample import Sample, SampleAnswer
 from daskgd.rows.features import Dense, Features, as_features
 from daskgd.rows.layout import Shape
-from daskgd.rows.random_numbers import PROBE, row_hash
+from daskgd.rows.random_numbers import PROBE, row_random_numbers
 from daskgd.rows.statistics import Moments
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import Here, Solve, Solved, Solver, State, Steps, extrapolated_gap, is_count, require
+from daskgd.solvers.base import (
+    EvaluateInMemory,
+    Solution,
+    SolveInMemory,
+    Solver,
+    State,
+    Steps,
+    extrapolated_gap,
+    is_count,
+    require,
+)
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.newton import FLAT_STEP, ROUNDING, Newton
@@ -42,7 +52,7 @@ START_WORK = 1e8
 FINAL_TOL = 1e-14
 """Relative gap to which the problem is solved where all rows are in memory."""
 
-FAR = 1e-2
+HESSIAN_AGAIN_GAP = 1e-2
 """Gap relative to the objective beyond which the sample's Hessian is taken anew after a step."""
 
 FEW = 10
@@ -59,7 +69,7 @@ PROBED = 10_000
 
 PAIRS = 20
 SCREEN = 1e-4
-PATIENCE = 2
+MAX_SLOW_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class SampledState(State):
     d : (d,)
         The next step, from `at`.
     here : float
-        The gap at `at`; `gap` is that at `w`, or `here` where the model is not trusted so far.
+        The gap at `at`; `gap` is that at `w`, or `gap_at` where the model is not trusted so far.
     error : float
         By which factor a step of the model shrinks the gap, at worst; 1 where it is not to be trusted.
     X, y, s :
@@ -98,7 +108,7 @@ class SampledState(State):
 
     at: Array = field(default_factory=lambda: np.zeros(0))
     d: Array = field(default_factory=lambda: np.zeros(0))
-    here: float = np.inf
+    gap_at: float = np.inf
     error: float = 1.0
     X: Features = field(default_factory=lambda: Dense(np.zeros((0, 0))))
     y: Array | None = None
@@ -110,9 +120,9 @@ class SampledState(State):
     base: Array = field(default_factory=lambda: np.zeros(0))
     S: Array = field(default_factory=lambda: np.zeros((0, 0)))
     Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    doubt: float = np.inf
+    model_error_ratio: float = np.inf
     floor: float = 0.0
-    poor: int = 0
+    slow_steps: int = 0
     exact: bool = False
     plain: bool = False
 
@@ -128,7 +138,7 @@ class SampledState(State):
         error = min(error, 1.0)
         if error == 1.0:
             return replace(self, error=error)
-        return replace(self, w=self.at + self.d, gap=self.here * error, error=error)
+        return replace(self, w=self.at + self.d, gap=self.gap_at * error, error=error)
 
     @property
     def sample(self) -> Rows:
@@ -184,16 +194,16 @@ class SubsampledNewton(Solver):
 
     # -- the sample -------------------------------------------------------------------------------
 
-    def rides(self, shape: Shape) -> tuple[Query, ...]:
+    def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         width = shape.n_features + 1
         most = self.most_bytes / shape.row_bytes
         rows = max(self.sample_bytes / shape.row_bytes, min(self.rows_per_parameter * width, most), width)
         per_class = int(min(20 * width, rows / 10))
         return (Sample.of(shape, rows, per_class, self.seed or 0),)
 
-    def start(self, problem: Problem, w: Array, *found: SampleAnswer) -> Steps:
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: SampleAnswer) -> Steps:
         yield from ()
-        (sample,) = found
+        (sample,) = first_sweep_answers
         rows = sample.rows
         none = np.zeros((0, len(w)))
         return SampledState(
@@ -216,7 +226,7 @@ class SubsampledNewton(Solver):
             return (yield from self._begin(problem, state))
         if state.complete:
             return replace(state, stalled=True)
-        if state.poor >= 2 * PATIENCE and not state.plain:
+        if state.slow_steps >= 2 * MAX_SLOW_STEPS and not state.plain:
             return (yield from self._exact(problem, state))
         return (yield from self._step(problem, state))
 
@@ -225,7 +235,7 @@ class SubsampledNewton(Solver):
         # On part of the rows, any closer than the sample's own error is in vain.
         if not len(s.X):  # few rows, and fewer of any weight
             ((f, g),) = yield (Gradient(s.w),)
-            return self._aimed(problem, replace(s, f=f, g=g, trail=np.array([f]), plain=True))
+            return self._aimed(problem, replace(s, f=f, g=g, objective_history=np.array([f]), plain=True))
         tol = FINAL_TOL if s.complete else max(1e-3 * len(s.w) / len(s.X), 1e-12)
         solved = yield from self.solved(problem, s.sample, s.w, tol)
         if s.complete:
@@ -238,7 +248,7 @@ class SubsampledNewton(Solver):
             s = yield from self._curved(problem, replace(s, at=at))
             probe = self._probe(s, max(solved.f, 1e-3 * solved.first, 0.0))
         if probe.any():
-            asked.append(Slope(at + probe))
+            asked.append(GradientOnly(at + probe))
         warm = bool(s.w[problem.model.penalised].any())  # a model that was given may be the better one
         if warm:
             asked.append(Gradient(s.w))
@@ -249,9 +259,9 @@ class SubsampledNewton(Solver):
                 others = yield (Gradient(s.w),)
             at, (f, g) = s.w, others[-1]
         floor = 0.1 * self._noise(s) * max(solved.first - f, 0.0)
-        new = replace(s, w=at, at=at, f=f, g=g, trail=np.array([f]), floor=floor)
+        new = replace(s, w=at, at=at, f=f, g=g, objective_history=np.array([f]), floor=floor)
         if few and len(s.w) <= DENSE:
-            return replace(new, poor=2 * PATIENCE)
+            return replace(new, slow_steps=2 * MAX_SLOW_STEPS)
         if not probe.any() or at is s.w:
             new = self._aimed(problem, (yield from self._curved(problem, new)))
             # No step has confirmed the model yet, and a small sample may be a lucky one.
@@ -263,7 +273,7 @@ class SubsampledNewton(Solver):
     def _probe(self, s: SampledState, f: float) -> Array:
         """A step ``(d,)`` to nowhere in particular, about as long as that to the minimum: in the coordinates
         in which the sample's Hessian is the identity, the same distance along every axis."""
-        signs = np.where(row_hash(np.arange(len(s.w)), self.seed or 0, PROBE) < 0.5, -1.0, 1.0)
+        signs = np.where(row_random_numbers(np.arange(len(s.w)), self.seed or 0, PROBE) < 0.5, -1.0, 1.0)
         return s.vectors @ (np.sqrt(f / len(s.X)) * signs / np.sqrt(s.values)) if len(s.values) else signs[:0]
 
     def _judged(self, problem: Problem, s: SampledState, probe: Array, beyond: Array) -> Steps:
@@ -277,7 +287,7 @@ class SubsampledNewton(Solver):
         is that of the model on all rows, averaged over directions (Hutchinson 1990): a step shrinks the gap
         by as much. What is not quadratic about the step itself shows on a part of the sample.
         """
-        if not (s.d.any() and s.here < np.inf):
+        if not (s.d.any() and s.gap_at < np.inf):
             return s
         root = np.sqrt(s.values)
         along = (s.vectors.T @ probe) * root
@@ -285,30 +295,30 @@ class SubsampledNewton(Solver):
         error = max(float(miss @ miss) / float(along @ along), len(s.w) / len(s.X))
         part = _every(s.sample, PROBED)
         before, after, bent = yield (
-            Here(problem, part, Slope(s.at)),
-            Here(problem, part, Slope(s.at + s.d)),
-            Here(problem, part, Product(s.at, s.d)),
+            EvaluateInMemory(problem, part, GradientOnly(s.at)),
+            EvaluateInMemory(problem, part, GradientOnly(s.at + s.d)),
+            EvaluateInMemory(problem, part, Product(s.at, s.d)),
         )
         rest = (s.vectors.T @ (after - before - bent)) / root
-        return s.ending(SAFETY * (error + float(rest @ rest) / (2 * s.here)))
+        return s.ending(SAFETY * (error + float(rest @ rest) / (2 * s.gap_at)))
 
     def solved(
         self, problem: Problem, rows: Rows, w: Array, tol: float
-    ) -> Generator[tuple[Query, ...], Sequence[Any], Solved]:
+    ) -> Generator[tuple[Query, ...], Sequence[Any], Solution]:
         """The problem solved on rows in memory, each output by itself where they are separate."""
         k = problem.model.outputs
         if k == 1 or not problem.loss.separate:
-            (answer,) = yield (Solve(problem, rows, self._in_memory(problem, rows, tol), w, tol),)
+            (answer,) = yield (SolveInMemory(problem, rows, self._in_memory(problem, rows, tol), w, tol),)
             return answer
         starts = w.reshape(-1, k).T.copy()
         parts = [problem.output(j, rows) for j in range(k)]
         answers = yield tuple(
-            Solve(one, its, self._in_memory(one, its, tol), start, tol / k)
+            SolveInMemory(one, its, self._in_memory(one, its, tol), start, tol / k)
             for (one, its), start in zip(parts, starts, strict=True)
         )
         f, gap, first = (sum(getattr(a, name) for a in answers) for name in ("f", "gap", "first"))
         W, G = (np.stack([getattr(a, name) for a in answers], axis=1).ravel() for name in ("w", "g"))
-        return Solved(W, f, G, gap, first)
+        return Solution(W, f, G, gap, first)
 
     def _in_memory(self, problem: Problem, rows: Rows, tol: float) -> Solver:
         """What solves the problem on rows in memory, to a relative gap of `tol`."""
@@ -331,8 +341,8 @@ class SubsampledNewton(Solver):
         rows = s.sample
         most = int(HESSIAN_WORK / _hessian_work(problem))
         if len(rows) > most:
-            rows = _telling(problem, rows, s.at, most)
-        (H,) = yield (Here(problem, rows, Hessian(s.at)),)
+            rows = curvature_weighted_subsample(problem, rows, s.at, most)
+        (H,) = yield (EvaluateInMemory(problem, rows, Hessian(s.at)),)
         H[np.diag_indices_from(H)] += _unseen(problem, s, len(rows), H)
         return self._factorised(s, H)
 
@@ -366,7 +376,7 @@ class SubsampledNewton(Solver):
             scale = ratio if not 0.5 < ratio < 2 else 1.0
         return lambda q: s.vectors @ (scale * (s.vectors.T @ q) / s.values)
 
-    def _bend(self, problem: Problem, s: SampledState, v: Array) -> float:
+    def _lipschitz(self, problem: Problem, s: SampledState, v: Array) -> float:
         """``v' H v`` with the sample's Hessian."""
         if s.plain or (len(s.w) > DENSE and problem.penalty.l1(s.w).any()):
             return 0.0
@@ -383,11 +393,13 @@ class SubsampledNewton(Solver):
         gap = -float(s.g @ d) / 2
         if not gap > 0:
             gap = 0.0 if not s.g.any() else np.inf
-            return replace(s, w=s.at, d=np.zeros_like(d), gap=gap, here=gap)
-        gap = max(gap * (1.0 if np.isinf(s.doubt) else s.doubt), s.floor)
+            return replace(s, w=s.at, d=np.zeros_like(d), gap=gap, gap_at=gap)
+        gap = max(gap * (1.0 if np.isinf(s.model_error_ratio) else s.model_error_ratio), s.floor)
         if s.plain:
-            gap = max(gap, extrapolated_gap(s.trail)) if len(s.S) else np.inf
-        return replace(s, d=d, gap=gap, here=gap, w=s.at if np.isinf(s.doubt) or s.plain else s.at + d)
+            gap = max(gap, extrapolated_gap(s.objective_history)) if len(s.S) else np.inf
+        return replace(
+            s, d=d, gap=gap, gap_at=gap, w=s.at if np.isinf(s.model_error_ratio) or s.plain else s.at + d
+        )
 
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         slope = float(s.g @ s.d)
@@ -409,16 +421,16 @@ class SubsampledNewton(Solver):
     ) -> Steps:
         """The state after a step of t along s.d, of which `promised` was hoped for."""
         step, change = t * s.d, g - s.g
-        bend = self._bend(problem, s, step)
+        lipschitz = self._lipschitz(problem, s, step)
         S, Y = s.S, s.Y
-        if float(step @ change) > SCREEN * bend:
+        if float(step @ change) > SCREEN * lipschitz:
             S, Y = remember(S, Y, step, change, PAIRS)
         at = s.at + step
-        doubt = 1.0
+        model_error_ratio = 1.0
         if promised > ROUNDING * abs(f):
             expected, met = 2 * promised * t * t, float(step @ change)
-            doubt = max(1.0, (s.f - f) / promised, expected / met if met > 0 else 1.0)
-        floor = self._noise(s) * s.here if np.isfinite(s.here) else 0.0
+            model_error_ratio = max(1.0, (s.f - f) / promised, expected / met if met > 0 else 1.0)
+        floor = self._noise(s) * s.gap_at if np.isfinite(s.gap_at) else 0.0
         new = replace(
             s,
             at=at,
@@ -426,26 +438,30 @@ class SubsampledNewton(Solver):
             g=g,
             S=S,
             Y=Y,
-            doubt=doubt,
+            model_error_ratio=model_error_ratio,
             floor=floor,
             stalled=False,
-            trail=np.append(s.trail, f),
+            objective_history=np.append(s.objective_history, f),
         )
         new = self._aimed(problem, new)
-        if s.error < 1 and s.here > 0:  # the next step gains about as much as the last
-            new = new.ending(SAFETY * max(new.here / s.here, self._noise(s)))
+        if s.error < 1 and s.gap_at > 0:  # the next step gains about as much as the last
+            new = new.ending(SAFETY * max(new.gap_at / s.gap_at, self._noise(s)))
         # The first steps after a Hessian are judged by their gap; later ones, corrected by pairs, by how
         # fast it falls.
-        poor = s.poor + 1 if new.here > 0.3 * s.here else 0
-        if s.here > FAR * abs(f) and not (new.plain or new.exact) and poor < PATIENCE:
+        slow_steps = s.slow_steps + 1 if new.gap_at > 0.3 * s.gap_at else 0
+        if (
+            s.gap_at > HESSIAN_AGAIN_GAP * abs(f)
+            and not (new.plain or new.exact)
+            and slow_steps < MAX_SLOW_STEPS
+        ):
             # Still far away, where the curvature changes along a step: as at the new point, then.
             new = yield from self._curved(problem, replace(new, S=S[-1:], Y=Y[-1:]))
-            return replace(self._aimed(problem, new), poor=poor)
-        if poor == PATIENCE and not new.plain:
+            return replace(self._aimed(problem, new), slow_steps=slow_steps)
+        if slow_steps == MAX_SLOW_STEPS and not new.plain:
             if new.exact:
-                return replace(new, poor=2 * PATIENCE)
+                return replace(new, slow_steps=2 * MAX_SLOW_STEPS)
             new = self._aimed(problem, (yield from self._curved(problem, new)))
-        return replace(new, poor=poor)
+        return replace(new, slow_steps=slow_steps)
 
     def _noise(self, s: SampledState) -> float:
         """By how much a sample of this size lets the gap shrink in one step, about: parameters to rows."""
@@ -454,9 +470,11 @@ class SubsampledNewton(Solver):
     def _exact(self, problem: Problem, s: SampledState) -> Steps:
         """The sample misleads: the Hessian of all rows, in a sweep, or none at all where it is too much."""
         if len(s.w) > DENSE:
-            return self._aimed(problem, replace(s, plain=True, poor=0))
+            return self._aimed(problem, replace(s, plain=True, slow_steps=0))
         ((f, g, H),) = yield (Curvature(s.at),)
-        new = replace(s, f=f, g=g, S=s.S[:0], Y=s.Y[:0], poor=0, doubt=1.0, floor=0.0, exact=True)
+        new = replace(
+            s, f=f, g=g, S=s.S[:0], Y=s.Y[:0], slow_steps=0, model_error_ratio=1.0, floor=0.0, exact=True
+        )
         return self._aimed(problem, self._factorised(new, H))
 
     def _lost(self, problem: Problem, s: SampledState) -> Steps:
@@ -469,7 +487,7 @@ class SubsampledNewton(Solver):
         if not fresh and not s.exact:
             return self._aimed(problem, (yield from self._curved(problem, s)))
         if not (fresh and s.exact):
-            return replace(s, poor=2 * PATIENCE)
+            return replace(s, slow_steps=2 * MAX_SLOW_STEPS)
         return self._aimed(problem, replace(s, plain=True))
 
 
@@ -484,13 +502,13 @@ def _hessian_work(problem: Problem) -> float:
     return model.n_features**2 * model.outputs * (model.outputs + 1) / 2 + 1.0
 
 
-def _telling(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
+def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
     """About `most` of the rows, weighted to stand for all, drawn in proportion to the curvature of their loss
     at w: rows of which a model is sure say nothing of the Hessian."""
     parts = []
     for tile in rows.tiles():
         y, s = tile.targets(problem)
-        curve = np.abs(problem.loss.curve(problem.margins(w, tile.X), y))
+        curve = np.abs(problem.loss.hessian(problem.margins(w, tile.X), y))
         each = (
             curve
             if curve.ndim == 1
@@ -502,7 +520,7 @@ def _telling(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
     size = np.concatenate(parts)
     size += 1e-3 * size.mean() + np.finfo(float).tiny
     share = np.minimum(size * (most / size.sum()), 1.0)
-    at = np.flatnonzero(row_hash(np.arange(len(rows)), 0, 0) < share)
+    at = np.flatnonzero(row_random_numbers(np.arange(len(rows)), 0, 0) < share)
     weights = 1 / share[at] if rows.sample_weight is None else rows.sample_weight[at] / share[at]
     # The mean is over all rows: their weight stands in one row less where the draw was lucky, more where not.
     total = len(rows) if rows.sample_weight is None else rows.sample_weight.sum()
@@ -538,11 +556,11 @@ def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, mo
         if rr <= target:
             break
         Hp = product(p)
-        bend = float(p @ Hp)
-        if not bend > 0:
+        lipschitz = float(p @ Hp)
+        if not lipschitz > 0:
             break
-        x += rr / bend * p
-        r -= rr / bend * Hp
+        x += rr / lipschitz * p
+        r -= rr / lipschitz * Hp
         new = float(r @ r)
         p = r + new / rr * p
         rr = new

@@ -19,7 +19,7 @@ UNFINISHED = ".daskgd-", ".tmp"
 """How names of files begin and end that a process which was killed had not finished."""
 
 
-class Folder:
+class AtomicFiles:
     """Files by name, each written whole or not at all: in a directory, or below a URL."""
 
     def __init__(

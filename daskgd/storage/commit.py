@@ -33,7 +33,7 @@ from daskgd.storage.checksums import (
     where,
 )
 from daskgd.storage.opening import FORMAT, KEY, NAMES, arrays_of, open_store
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 from daskgd.storage.redaction import redacted
 
 VERIFY_THREADS = 4
@@ -75,13 +75,13 @@ class _Store(LocalStore):
         write.add_done_callback(self.pending.discard)
         await write
 
-    async def settle(self) -> None:
+    async def wait_for_writes(self) -> None:
         self.closed = True
         await asyncio.gather(*self.pending, return_exceptions=True)
 
 
 def create_group(location: str) -> zarr.Group:
-    """An empty group for `create_array` and then `seal`, in place of what is there."""
+    """An empty group for `create_array` and then `commit`, in place of what is there."""
     place = location if "://" in location else _Store(location)
     return zarr.open_group(place, mode="w", zarr_format=3, attributes={KEY: {"format": FORMAT}})
 
@@ -89,7 +89,7 @@ def create_group(location: str) -> zarr.Group:
 def abandon(group: zarr.Group) -> None:
     """Return when this process writes no more to a group on disk, nor will: it may be removed."""
     if isinstance(group.store, _Store):
-        wait_for(group.store.settle())
+        wait_for(group.store.wait_for_writes())
 
 
 def create_array(
@@ -125,7 +125,7 @@ def create_array(
     )
 
 
-def seal(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None) -> None:
+def commit(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None) -> None:
     """Write the mark: from here on the dataset is valid."""
     said = {"format": FORMAT, "feature_names": feature_names, "classes": classes, "shuffled": False}
     arrays = arrays_of(where(group.store_path), group)
@@ -175,7 +175,7 @@ def _batches(n: int, size: int) -> Iterator[range]:
     return (range(n)[first : first + size] for first in range(0, n, size))
 
 
-def _read(column: Column, i: int) -> bytes:
+def _read(column: StoredColumn, i: int) -> bytes:
     """Read stored object i and compare its checksums; return those, none for arrays of others."""
     start = i * column.chunk_rows
     n = min(column.chunk_rows, column.shape[0] - start)

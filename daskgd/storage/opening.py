@@ -28,8 +28,8 @@ from daskgd.storage.checksums import (
     missing,
     where,
 )
-from daskgd.storage.reading import Column
-from daskgd.storage.redaction import redacted, told
+from daskgd.storage.reading import StoredColumn
+from daskgd.storage.redaction import redacted, redacted_message
 
 FORMAT = 1
 KEY = "daskgd"
@@ -42,13 +42,13 @@ logger = logging.getLogger(KEY)
 # -- opening --------------------------------------------------------------------------------------
 
 
-def column(array: ZarrArray) -> Column:
+def column(array: ZarrArray) -> StoredColumn:
     """A zarr array as a column: complete where it lies, unaltered, in a group that bears our mark."""
     _check_regular(where(array.store_path), array)
     ours = _marked(array)
     if not ours:
         _warn(where(array.store_path), array, missing(array))
-    return Column(array, ours)
+    return StoredColumn(array, ours)
 
 
 def _marked(array: ZarrArray) -> bool:
@@ -71,16 +71,16 @@ def _marked(array: ZarrArray) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
+class OpenedStore:
     """An open dataset: ``X (n, p)``, ``y (n,)`` or ``(n, k)``, ``sample_weight (n,)``; what its attributes
     say; its codec in words. `fingerprint` (32 hex digits) names the data: half of it is a digest of the
     metadata, half of the checksums of all chunks. None for a group that daskgd did not write.
     """
 
     path: str = field(repr=False)
-    X: Column
-    y: Column | None
-    sample_weight: Column | None
+    X: StoredColumn
+    y: StoredColumn | None
+    sample_weight: StoredColumn | None
     feature_names: tuple[str, ...] | None
     classes: np.ndarray | None
     fingerprint: str | None
@@ -88,7 +88,7 @@ class Stored:
     codec: str
 
 
-def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None) -> Stored:
+def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None) -> OpenedStore:
     """Open a dataset: one written by `write_dataset`, or any zarr group that holds `X` (2-d) and, if it
     likes, `y` and `sample_weight` of equal length.
 
@@ -117,7 +117,7 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
         raise
     except Exception as error:  # zarr, codecs and file systems raise all kinds, at metadata and connections
         raise StoreError(
-            f"{location}: expected a zarr group that holds X, cannot open one: {told(error, storage_options)}"
+            f"{location}: expected a zarr group that holds X, cannot open one: {redacted_message(error, storage_options)}"
         ) from (None if "://" in location else error)
 
 
@@ -129,7 +129,7 @@ def _left_behind(location: str) -> str:
     return text.format(os.path.join(parent, old[0])) if old else ""
 
 
-def _open(location: str, storage_options: dict[str, Any] | None) -> Stored:
+def _open(location: str, storage_options: dict[str, Any] | None) -> OpenedStore:
     # Consolidated metadata are copies of those of the arrays: no checksum covers them, and they go stale.
     group = zarr.open_group(location, mode="r", storage_options=storage_options, use_consolidated=False)
     mark: Any = group.attrs.asdict().get(KEY)
@@ -168,9 +168,9 @@ def _open(location: str, storage_options: dict[str, Any] | None) -> Stored:
             )
         if not ours:
             _warn(f"{location}, array {name}", array, lost)
-    columns = {name: Column(array, complete=ours) for name, array in arrays.items()}
+    columns = {name: StoredColumn(array, complete=ours) for name, array in arrays.items()}
     names, classes = said.get("feature_names"), said.get("classes")
-    return Stored(
+    return OpenedStore(
         path=location,
         X=columns["X"],
         y=columns.get("y"),
@@ -203,7 +203,7 @@ def arrays_of(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
             if isinstance(error, KeyError) and name not in _listed(group):  # else its metadata lack a key
                 continue
             raise StoreError(
-                f"{location}, array {name}: its metadata cannot be read: {told(error)}; restore them"
+                f"{location}, array {name}: its metadata cannot be read: {redacted_message(error)}; restore them"
             ) from None
         if not isinstance(member, zarr.Array):
             raise StoreError(f"{location}, array {name}: expected an array, got a group")

@@ -25,7 +25,7 @@ from daskgd.storage.checksums import (
     per_shard,
     where,
 )
-from daskgd.storage.redaction import redacted, stand_in, told
+from daskgd.storage.redaction import redacted, redacted_error, redacted_message
 
 logger = logging.getLogger("daskgd")
 
@@ -45,7 +45,7 @@ class ChunkError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Column:
+class StoredColumn:
     """Rows of one zarr array, read with errors that say where. Pickles with its metadata, cheaply.
 
     Parameters
@@ -163,7 +163,7 @@ class Column:
             return stored
         except (ValueError, RuntimeError, OSError) as error:
             a, b = error.args[1:] if isinstance(error, chunks.Unsound) else (first, first + len(out))
-            cause = str(error) if isinstance(error, chunks.Unsound) else self._told(error)
+            cause = str(error) if isinstance(error, chunks.Unsound) else self._message(error)
             at, name = i * self.chunk_rows, key(self.array, i)
             raise ChunkError(self.path, at + a, at + b, cause, name) from self._shown(error)
 
@@ -180,15 +180,15 @@ class Column:
         except Exception as error:
             whole = tuple((self.array.shards or self.array.chunks)[1:]) == self.shape[1:]
             name = key(self.array, i) if whole else None  # else one of several side by side
-            raise ChunkError(self.path, a, b, self._told(error), name) from self._shown(error)
+            raise ChunkError(self.path, a, b, self._message(error), name) from self._shown(error)
 
-    def _told(self, error: BaseException) -> str:
-        return told(error, options(self.array.store_path.store))
+    def _message(self, error: BaseException) -> str:
+        return redacted_message(error, options(self.array.store_path.store))
 
     def _shown(self, error: BaseException) -> BaseException:
         """What tracebacks may print: errors of remote stores hold URLs and more as they were given."""
         store = self.array.store_path.store
-        return error if isinstance(store, LocalStore) else stand_in(error, options(store))
+        return error if isinstance(store, LocalStore) else redacted_error(error, options(store))
 
 
 def _span(start: int, stop: int, rows: int) -> range:

@@ -154,6 +154,7 @@ class _Reader:
 
     types: Types
     fetch: Callable[[str], Array]
+    renamed: Mapping[str, str]
     body: memoryview
     listed: list[Any]
     found: dict[Any, Array] = field(default_factory=dict)
@@ -183,7 +184,9 @@ class _Reader:
             case {"dtype": str(text)}:
                 return _dtype(text)
             case {"is": str(name), "of": dict(of)} if name in self.types:
-                return self.types[name](**{key: self.value(item) for key, item in of.items()})
+                return self.types[name](
+                    **{self.renamed.get(key, key): self.value(item) for key, item in of.items()}
+                )
             case {"is": str(name)}:
                 raise RecordError(f"it holds a {name!r:.80}, which is not known here")
         raise RecordError(f"it holds what no record holds: {tree!s:.80}")
@@ -215,8 +218,14 @@ def _refuse(name: str) -> Array:
     raise RecordError(f"it refers to an array {name!r:.80} elsewhere")
 
 
-def unpack(data: bytes, types: Types | None = None, fetch: Callable[[str], Array] = _refuse) -> Any:
-    """The values of a record; arrays kept apart come from ``fetch(name)``.
+def unpack(
+    data: bytes,
+    types: Types | None = None,
+    fetch: Callable[[str], Array] = _refuse,
+    renamed: Mapping[str, str] | None = None,
+) -> Any:
+    """The values of a record; arrays kept apart come from ``fetch(name)``, and fields that a file has by a name
+    in `renamed` go by its value now.
 
     Raises
     ------
@@ -234,7 +243,7 @@ def unpack(data: bytes, types: Types | None = None, fetch: Callable[[str], Array
     try:
         header = json.loads(data[start : start + length])
         body = memoryview(data)[start + length : -DIGEST]
-        return _Reader(types or {}, fetch, body, header["arrays"]).value(header["tree"])
+        return _Reader(types or {}, fetch, renamed or {}, body, header["arrays"]).value(header["tree"])
     except RecordError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as cause:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-TOLD = 500
+MOST_CHARACTERS = 500
 """Most characters of an error of others that are repeated: those of zarr hold what they do not understand."""
 
 
@@ -24,24 +24,24 @@ def redacted(url: str) -> str:
     return _QUERY.sub(r"\1", _USER.sub("", url)) if "://" in url else url
 
 
-def told(error: BaseException, options: Any = None) -> str:
+def redacted_message(error: BaseException, options: Any = None) -> str:
     """An error in words, without secrets: those of URLs in it, and whatever text is among `options`."""
     text = redacted(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     for secret in sorted(_texts(options), key=len, reverse=True):
         text = text.replace(secret, "***")
-    return text if len(text) <= TOLD else text[:TOLD] + "..."
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "..."
 
 
-def stand_in(error: BaseException, options: Any = None) -> BaseException:
-    """An error of the same type, and caused alike, whose words are those that may be `told`: tracebacks print
+def redacted_error(error: BaseException, options: Any = None) -> BaseException:
+    """An error of the same type, and caused alike, whose words are those that may be `redacted_message`: tracebacks print
     causes, and who asks whether an error may pass looks at their types.
     """
-    kind, text = type(error), told(error, options).removeprefix(f"{type(error).__name__}: ")
+    kind, text = type(error), redacted_message(error, options).removeprefix(f"{type(error).__name__}: ")
     names = {"__module__": kind.__module__, "__str__": lambda self: text, "__repr__": lambda self: text}
     other: BaseException = kind.__new__(type(kind.__name__, (kind,), names))
     other.args = (text,)
     if error.__cause__ is not None:
-        other.__cause__ = stand_in(error.__cause__, options)
+        other.__cause__ = redacted_error(error.__cause__, options)
     return other
 
 

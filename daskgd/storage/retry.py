@@ -34,7 +34,7 @@ NETWORK = frozenset(
 """Packages whose errors are of the network, though not always an OSError."""
 
 
-def passing(error: BaseException | None) -> bool:
+def is_transient(error: BaseException | None) -> bool:
     """Whether an error may be gone at the next attempt: one of the system or the network, or caused by one.
 
     >>> passing(OSError(5, "Input/output error")), passing(TimeoutError())
@@ -51,7 +51,7 @@ def passing(error: BaseException | None) -> bool:
     return False
 
 
-def patiently(read: Callable[[], T], retries: int, what: str) -> T:
+def with_retries(read: Callable[[], T], retries: int, what: str) -> T:
     """What `read` returns; called again after an error that may pass, up to `retries` times.
 
     Waits 0.2 s, 0.4 s and so on up to 5 s, each less a random part of up to a half, so that tasks which a
@@ -62,7 +62,7 @@ def patiently(read: Callable[[], T], retries: int, what: str) -> T:
         try:
             return read()
         except Exception as error:
-            if not passing(error):
+            if not is_transient(error):
                 raise
             seconds = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
             cause = error.__cause__ or error

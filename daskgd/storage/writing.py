@@ -29,7 +29,7 @@ from dask.utils import parse_bytes
 
 from daskgd._compat.dask import meta_of
 from daskgd.storage.checksums import ZarrArray
-from daskgd.storage.commit import abandon, create_array, create_group, occupied, seal
+from daskgd.storage.commit import abandon, commit, create_array, create_group, occupied
 from daskgd.storage.conversion import _codes, _distinct, _is_labels, _matrix, _names, _targets, _weights
 from daskgd.storage.opening import KEY, NAMES, locate
 from daskgd.storage.redaction import redacted
@@ -115,7 +115,7 @@ def write_dataset(
                 found = _write_arrays(group, cut, arrays)
             else:
                 found = _write_blocks(group, cut, _slices(arrays, cut.rows(arrays["X"])[1]), names)[1]
-            seal(group, names, classes or found)
+            commit(group, names, classes or found)
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
         raise TypeError(
@@ -127,7 +127,7 @@ def write_dataset(
         )
     with _place(path, overwrite) as group:
         names, classes = _write_blocks(group, cut, X, names)
-        seal(group, names, classes)
+        commit(group, names, classes)
 
 
 def _is_dataset(X: Any) -> bool:
@@ -334,7 +334,7 @@ def _write_blocks(
     group: Any, cut: _Cut, items: Iterable[Any], names: list[str] | None
 ) -> tuple[list[str] | None, list[Any] | None]:
     """Write whole chunks (shards) as blocks come; return the feature names and the classes."""
-    blocks = _alike(items)
+    blocks = _consistent(items)
     first, own = next(blocks, (None, None))
     if first is None:
         raise ValueError("X: expected at least one row, got none")
@@ -368,7 +368,7 @@ def _slices(arrays: dict[str, Any], rows: int) -> Iterator[tuple[Any, ...]]:
         yield tuple(arrays[name][start : start + rows] if name in arrays else None for name in NAMES)
 
 
-def _alike(items: Iterable[Any]) -> Iterator[tuple[Columns, list[str] | None]]:
+def _consistent(items: Iterable[Any]) -> Iterator[tuple[Columns, list[str] | None]]:
     """Checked blocks of at least one row, each as the first one in names, dtypes and widths; column names."""
     first: Columns = {}
     for number, item in enumerate(items):

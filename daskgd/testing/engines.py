@@ -33,9 +33,9 @@ MakeEngine = Callable[["Dataset"], Made]
 def _opened(choice: str) -> MakeEngine:
     @contextmanager
     def make(dataset: Dataset) -> Iterator[Engine]:
-        from daskgd.engines.select import opened
+        from daskgd.engines.select import open_engine
 
-        with opened(dataset, choice, whole_partitions=True) as (engine, _):
+        with open_engine(dataset, choice, whole_partitions=True) as (engine, _):
             yield engine
 
     return make

@@ -70,7 +70,7 @@ class ArraySource:
         return Rows(X, None if y is None else y[at], None if s is None else s[at], start)
 
 
-def take(rows: Rows, at: Any) -> Rows:
+def select_rows(rows: Rows, at: Any) -> Rows:
     """The rows at these positions, as if they began a dataset."""
     return replace(rows.select(np.arange(len(rows))[at]), start=0, kept=None)
 
@@ -126,7 +126,7 @@ def examples(dtype: Any = np.float64) -> list[Example]:
         Example(
             "logistic, weighted",
             Problem(Logistic(), Linear(3, 1, False), l2, two, heavy),
-            take(binary, slice(60)),
+            select_rows(binary, slice(60)),
         ),
         Example("logistic, standardised", Problem(Logistic(), standard, l2, two), shifted),
         Example("softmax", Problem(Softmax(), Linear(3, 3), l2, three), weighted),

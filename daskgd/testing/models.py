@@ -70,8 +70,8 @@ def check_model(model: Model, rtol: float = 1e-6, n: int = 40) -> None:
     _check_rows(model, name, w, X, r)
     _check_bits(model, name, w, X, r)
     single = X.astype(np.float32)
-    z, back = model.forward(w, single)
-    g = back(r.astype(np.float32))
+    z, vjp = model.forward(w, single)
+    g = vjp(r.astype(np.float32))
     require(z.dtype == np.float32, f"{name}: expected margins of float32 for such rows, got {z.dtype}")
     require(g.dtype == np.float64, f"{name}: expected gradients of float64, got {g.dtype}")
     z64, back64 = model.forward(w, single.astype(float))
@@ -81,13 +81,13 @@ def check_model(model: Model, rtol: float = 1e-6, n: int = 40) -> None:
 
 
 def _check_derivative(model: Model, name: str, w: Array, X: Array, r: Array, rtol: float) -> None:
-    z, back = model.forward(w, X)
+    z, vjp = model.forward(w, X)
     require(
         z.shape == r.shape and z.dtype == X.dtype,
         f"{name}: expected margins {r.shape}, got {z.shape} {z.dtype}",
     )
     require(np.array_equal(z, model.margins(w, X)), f"{name}: margins and forward differ")
-    g = back(r)
+    g = vjp(r)
     require(g.shape == w.shape, f"{name}: expected a gradient {w.shape}, got {g.shape}")
     rng = np.random.default_rng(1)
     for j in rng.permutation(len(w))[:50]:
@@ -103,8 +103,8 @@ def _check_derivative(model: Model, name: str, w: Array, X: Array, r: Array, rto
 
 
 def _check_rows(model: Model, name: str, w: Array, X: Array, r: Array) -> None:
-    z, back = model.forward(w, X)
-    g, cut = back(r), len(X) // 3
+    z, vjp = model.forward(w, X)
+    g, cut = vjp(r), len(X) // 3
     first, before = model.forward(w, X[:cut])
     rest, after = model.forward(w, X[cut:])
     near = 1e-10 * (1 + np.abs(z).max())
@@ -118,8 +118,8 @@ def _check_rows(model: Model, name: str, w: Array, X: Array, r: Array) -> None:
 
 def _check_bits(model: Model, name: str, w: Array, X: Array, r: Array) -> None:
     kept = w.copy(), X.copy(), r.copy()
-    z, back = model.forward(w, X)
-    g = back(r)
+    z, vjp = model.forward(w, X)
+    g = vjp(r)
     require(
         all(np.array_equal(a, b) for a, b in zip((w, X, r), kept, strict=True)),
         f"{name}: writes to what it is given",

@@ -78,7 +78,7 @@ PENALTIES: tuple[Penalty, ...] = (
 """Every penalty of daskgd; those with a strength per coefficient are for five of them."""
 
 STEP = 1e-5
-FAR = 1e4
+EXTREME_MARGIN = 1e4
 
 
 def check_loss(loss: Loss, y: Array | None = None) -> None:
@@ -86,7 +86,7 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
 
     The slope is a subgradient of the value everywhere, kinks included, and its derivative where there is
     one; the curve is the derivative of the slope; the value is convex, where declared so; nothing overflows
-    at margins of +-1e4; float32 stays float32; `value_and_slope` agrees with both; no rows are no trouble;
+    at margins of +-1e4; float32 stays float32; `value_and_gradient` agrees with both; no rows are no trouble;
     inputs are left alone and not returned; `baseline` is the least mean loss over constants, or within a
     factor of 10 of it where not declared exact; a deviance is linear in the targets but for a term without
     margins, and least at `constant`; smoothing kinks adds what `excess` says.
@@ -177,7 +177,7 @@ def _along(a: Array, d: Array) -> Array:
 
 
 def _check_slope(loss: Loss, z: Array, y: Array, name: str) -> None:
-    value, slope, curve = loss.value(z, y), loss.slope(z, y), loss.curve(z, y)
+    value, slope, curve = loss.value(z, y), loss.gradient(z, y), loss.hessian(z, y)
     require(value.shape == (len(z),), f"{name}: expected value of shape (n,), got {value.shape}")
     require(slope.shape == z.shape, f"{name}: expected slope of shape {z.shape}, got {slope.shape}")
     shapes = (z.shape, (*z.shape, z.shape[-1])) if z.ndim == 2 else (z.shape,)
@@ -194,7 +194,7 @@ def _check_slope(loss: Loss, z: Array, y: Array, name: str) -> None:
             f"{name}: slope is not the derivative of value, or value is not convex, near "
             f"z={z[np.argmax((left > m + slack) | (m > right + slack))]}",
         )
-        up, down = loss.slope(z + STEP * d, y), loss.slope(z - STEP * d, y)
+        up, down = loss.gradient(z + STEP * d, y), loss.gradient(z - STEP * d, y)
         if loss.smooth:
             jump = (np.abs(up - down) / (1 + np.abs(up) + np.abs(down))).max(axis=None)
             require(jump < 1e-2, f"{name}: declared smooth, but its slope jumps by {jump:.2g}")
@@ -222,45 +222,50 @@ def _check_extremes(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
         signs = [np.sign(z)]
         if z.ndim == 2:
             signs += [np.ones_like(z), np.eye(z.shape[1])[np.arange(len(z)) % z.shape[1]]]
-        for far in [sign * FAR for sign in signs] + [-sign * FAR for sign in signs]:
+        for far in [sign * EXTREME_MARGIN for sign in signs] + [-sign * EXTREME_MARGIN for sign in signs]:
             try:
                 with np.errstate(over="raise", invalid="raise", divide="raise", under="ignore"):
                     margins = far.astype(dtype)
-                    found = [loss.value(margins, y), *loss.value_and_slope(margins, y)]
-                    found.append(loss.curve(margins, y))
+                    found = [loss.value(margins, y), *loss.value_and_gradient(margins, y)]
+                    found.append(loss.hessian(margins, y))
             except FloatingPointError as error:
-                raise AssertionError(f"{name}: {error} in {dtype} at margins of +-{FAR:g}") from None
+                raise AssertionError(
+                    f"{name}: {error} in {dtype} at margins of +-{EXTREME_MARGIN:g}"
+                ) from None
             if loss.scales:  # scales are positive: elsewhere values are infinite, slopes are not
                 inside = (far[:, k:] > 0).all(axis=1)
                 require(np.all(found[0][~inside] == np.inf), f"{name}: finite where a scale is not positive")
                 found[0], found[1] = found[0][inside], found[1][inside]
-            require(all(np.isfinite(a).all() for a in found), f"{name}: not finite at margins of +-{FAR:g}")
+            require(
+                all(np.isfinite(a).all() for a in found),
+                f"{name}: not finite at margins of +-{EXTREME_MARGIN:g}",
+            )
 
 
 def _check_plumbing(loss: Loss, raw: Array, z: Array, y: Array, k: int, name: str) -> None:
-    value, slope = loss.value_and_slope(z, y)
+    value, slope = loss.value_and_gradient(z, y)
     require(
         np.allclose(value, loss.value(z, y), rtol=1e-12, atol=1e-12)
-        and np.allclose(slope, loss.slope(z, y), rtol=1e-12, atol=1e-12),
+        and np.allclose(slope, loss.gradient(z, y), rtol=1e-12, atol=1e-12),
         f"{name}: value_and_slope disagrees with value and slope",
     )
     single = np.dtype(np.float32)
     z4, y4 = z.astype(single), loss.targets(raw, k, single)
-    for what in (loss.value, loss.slope, loss.curve):
+    for what in (loss.value, loss.gradient, loss.hessian):
         out, exact = what(z4, y4), what(z4.astype(float), loss.targets(raw, k, np.dtype(float)))
         require(out.dtype == single, f"{name}: {what.__name__} turns float32 into {out.dtype}")
         require(
             np.allclose(out, exact, rtol=1e-4, atol=1e-4), f"{name}: {what.__name__} is inexact in float32"
         )
     kept_z, kept_y = z.copy(), y.copy()
-    for out in (loss.value(z, y), *loss.value_and_slope(z, y), loss.slope(z, y), loss.curve(z, y)):
+    for out in (loss.value(z, y), *loss.value_and_gradient(z, y), loss.gradient(z, y), loss.hessian(z, y)):
         alias = np.shares_memory(out, z) or np.shares_memory(out, y)
         require(not alias and out.flags.writeable, f"{name}: returns its input, which callers overwrite")
     require(np.array_equal(z, kept_z) and np.array_equal(y, kept_y), f"{name}: changes its input")
     none = loss.targets(raw[:0], k, z.dtype)
-    value, slope = loss.value_and_slope(z[:0], none)
+    value, slope = loss.value_and_gradient(z[:0], none)
     require(
-        value.shape == (0,) and slope.shape == z[:0].shape and len(loss.curve(z[:0], none)) == 0,
+        value.shape == (0,) and slope.shape == z[:0].shape and len(loss.hessian(z[:0], none)) == 0,
         f"{name}: expected empty answers for no rows",
     )
 
@@ -317,9 +322,9 @@ def _check_declared(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
             np.allclose(at, 0.3 * last + 0.7 * first, rtol=1e-8, atol=1e-8),
             f"{name}: declared a deviance, but not linear in the targets",
         )
-    soft, sharp = loss.softened(0.05), loss.softened(0.0)
+    soft, sharp = loss.smoothed(0.05), loss.smoothed(0.0)
     require(
-        soft.smooth if loss.kinked else soft == loss == sharp,
+        soft.smooth if loss.nonsmooth else soft == loss == sharp,
         f"{name}: expected softened to smooth kinks, if there are any, got {soft!r}",
     )
     added = soft.excess(z, y)
@@ -334,7 +339,7 @@ def _check_declared(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
 def check_penalty(penalty: Penalty, size: int = 5) -> None:
     """Check that a convex penalty keeps its contract, on vectors of `size` coefficients.
 
-    It is a float >= 0; less `l1` times ``|w|`` it is smooth, with `gradient` and `curve` as derivatives, and
+    It is a float >= 0; less `l1` times ``|w|`` it is smooth, with `gradient` and `hessian` as derivatives, and
     declared smooth if that is all there is; ``p = prox(w, step)`` minimises ``value(v) + |v - w|**2 / (2
     step)``, so that every other v is higher by at least ``|v - p|**2 / (2 step)``, for one step and for one
     per coefficient; the prox is firmly non-expansive; a step of 0 moves nothing, but for signs; `gap`
@@ -361,7 +366,7 @@ def check_penalty(penalty: Penalty, size: int = 5) -> None:
 
 def _check_parts(penalty: Penalty, w: Array, name: str) -> None:
     """The smooth part and its derivatives."""
-    l1, g, curve = penalty.l1(w), penalty.gradient(w), penalty.curve(w)
+    l1, g, curve = penalty.l1(w), penalty.gradient(w), penalty.hessian(w)
     require(
         l1.shape == g.shape == curve.shape == w.shape,
         f"{name}: expected l1, gradient and curve of shape {w.shape}, "

@@ -18,6 +18,7 @@ from daskgd.queries import (
     Ask,
     Curvature,
     Gradient,
+    GradientOnly,
     Gradients,
     Hessian,
     Line,
@@ -28,13 +29,12 @@ from daskgd.queries import (
     Score,
     SecondMoments,
     Share,
-    Slope,
     Survey,
 )
 from daskgd.queries.sums import Sums
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.local_gd import LocalSteps
-from daskgd.testing.laws import ArraySource, close, examples, require, same, take
+from daskgd.testing.laws import ArraySource, close, examples, require, same, select_rows
 from daskgd.training.journal import digest
 
 Array = NDArray[Any]
@@ -46,7 +46,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         rng = np.random.default_rng(3)
         w, d = rng.standard_normal((2, problem.model.size))
         out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
-        out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (Slope(w), problem, rows)]
+        out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (GradientOnly(w), problem, rows)]
         out += [(Score(w), problem, rows), (Survey(classification=problem.labels is not None), None, rows)]
         if problem.loss.kind == "regression":
             centre = rows.X.toarray().mean(axis=0)
@@ -61,7 +61,9 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
             other = replace(problem, penalty=L2(0.3))
             stack = {11: (problem, Gradient(w)), 2: (other, Gradient(d)), 3: (problem, Gradient(-w))}
             out.append((Gradients.of(stack), None, rows))
-            out.append((Gradients.of({at: (one, Slope(q.w)) for at, (one, q) in stack.items()}), None, rows))
+            out.append(
+                (Gradients.of({at: (one, GradientOnly(q.w)) for at, (one, q) in stack.items()}), None, rows)
+            )
     return tuple(out)
 
 
@@ -128,7 +130,7 @@ def sums_of(query: Query, problem: Any, rows: Rows) -> Sums:
 
 def _check_sums(query: Query, problem: Any, rows: Rows, rtol: float) -> None:
     name, rng = type(query).__name__, np.random.default_rng(0)
-    parts = [sums_of(query, problem, take(rows, at)) for at in np.array_split(np.arange(len(rows)), 9)]
+    parts = [sums_of(query, problem, select_rows(rows, at)) for at in np.array_split(np.arange(len(rows)), 9)]
     left = query.answer(problem, reduce(add, parts))
     right = query.answer(problem, reduce(lambda a, b: b + a, reversed(parts)))
     require(close(left, right, rtol), f"{name}: merging is not associative: {left} or {right}")
@@ -137,7 +139,7 @@ def _check_sums(query: Query, problem: Any, rows: Rows, rtol: float) -> None:
         i = int(rng.integers(len(heap) - 1))
         heap[i : i + 2] = [heap[i] + heap[i + 1]]
     require(close(left, query.answer(problem, heap[0]), rtol), f"{name}: merging is not associative")
-    zero, some = sums_of(query, problem, take(rows, slice(0))), parts[0]
+    zero, some = sums_of(query, problem, select_rows(rows, slice(0))), parts[0]
     require(same(zero + some, some) and same(some + zero, some), f"{name}: no rows are not the zero: {zero}")
     require(same(pickle.loads(pickle.dumps(some)), some), f"{name}: its sums do not pickle")
 
@@ -148,7 +150,7 @@ def _check_weights(query: Query, problem: Problem | None, rows: Rows, rtol: floa
     times[1::3], times[n // 2 :: 5] = 2, 0
     s = np.ones(n) if rows.sample_weight is None else rows.sample_weight
     weighted = Rows(rows.X, rows.y, s * times, 0)
-    repeated = take(rows, np.repeat(np.arange(n), times))
+    repeated = select_rows(rows, np.repeat(np.arange(n), times))
     # Numbers of rows may differ, and are integers.
     a, b = _answer(query, problem, weighted, 7), _answer(query, problem, repeated, 7)
     require(

@@ -33,11 +33,11 @@ from daskgd.solvers import (
     Solver,
     SubsampledNewton,
 )
-from daskgd.solvers.base import Aside
+from daskgd.solvers.base import LocalQuery
 from daskgd.testing.laws import ArraySource, Example, examples, hard_examples, require, same, start
 from daskgd.training.journal import Journal, ReplayError, digest
 from daskgd.training.loop import Fit, Meter, Result, Stop, loop
-from daskgd.training.together import aside, together
+from daskgd.training.together import answer_local_queries, together
 
 Array = NDArray[Any]
 
@@ -113,16 +113,16 @@ def run(
     'converged'
     """
     meter, engine = Meter(), _engine(example.rows, blocks)
-    found = answered(solver, example, engine)
-    fit = loop(solver, example.problem, start(example.problem), stop, found=found, **options)
+    answers = first_sweep_answers(solver, example, engine)
+    fit = loop(solver, example.problem, start(example.problem), stop, first_sweep_answers=answers, **options)
     return together([fit], [meter], engine)[0], meter.sweeps
 
 
-def answered(solver: Solver, example: Example, engine: Serial) -> list[Any]:
+def first_sweep_answers(solver: Solver, example: Example, engine: Serial) -> list[Any]:
     """The answers to what a solver has ride on the survey; `run` does not count that sweep."""
     X = example.rows.X
     shape = Shape(len(X), X.shape[1], X.dtype.itemsize, example.problem.labels is not None)
-    queries = solver.rides(shape)
+    queries = solver.first_sweep_queries(shape)
     return engine.sweep([Ask(None, query) for query in queries]) if queries else []
 
 
@@ -144,7 +144,7 @@ def reference(problem: Problem, rows: Rows) -> tuple[float, Array]:
         z = A @ (W[:, 0] if model.outputs == 1 else W)
         if model.scales:
             z = np.stack([z, np.full(len(z), w[-1])], axis=1)
-        value, slope = problem.loss.value(z, targets), problem.loss.slope(z, targets)
+        value, slope = problem.loss.value(z, targets), problem.loss.gradient(z, targets)
         slope = s[:, None] * slope.reshape(len(X), -1) / s.sum()
         g = A.T @ slope[:, : model.outputs]
         bare = W.copy()
@@ -257,11 +257,11 @@ class _Watching(Solver):
     def check(self, problem: Problem) -> None:
         self.solver.check(problem)
 
-    def rides(self, shape: Shape) -> tuple[Any, ...]:
-        return self.solver.rides(shape)
+    def first_sweep_queries(self, shape: Shape) -> tuple[Any, ...]:
+        return self.solver.first_sweep_queries(shape)
 
-    def start(self, problem: Problem, w: Array, *found: Any) -> Any:
-        state = yield from self.solver.start(problem, w, *found)
+    def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Any:
+        state = yield from self.solver.start(problem, w, *first_sweep_answers)
         self.states.append(state)
         require(
             is_dataclass(state), f"{self.solver!r}: expected a State that is a dataclass, got {state!r:.80}"
@@ -280,10 +280,12 @@ def _check_replay(solver: Solver, example: Example) -> None:
     """Kill before and after every sweep's answer reaches the journal; resume each time."""
     where, problem = f"{solver!r} on {example.name}", example.problem
     engine, stop = _engine(example.rows), Stop(tol=0.0, max_iter=6)
-    found = answered(solver, example, engine)
+    answers = first_sweep_answers(solver, example, engine)
 
     def fit(journal: Journal) -> Fit:
-        return loop(_copy(solver), problem, start(problem), stop, journal=journal, found=found)
+        return loop(
+            _copy(solver), problem, start(problem), stop, journal=journal, first_sweep_answers=answers
+        )
 
     whole = Journal()
     expected, sweeps = _drive(fit(whole), engine, whole)
@@ -329,8 +331,8 @@ def _drive(fit: Fit, engine: Serial, journal: Journal) -> tuple[Result, list[Swe
         except StopIteration as end:
             return end.value, sweeps
         saved = pickle.dumps((journal, engine.memory))
-        apart = isinstance(asks[0].query, Aside)
-        answers = aside([(None, asks)])[0] if apart else engine.sweep(asks)
+        apart = isinstance(asks[0].query, LocalQuery)
+        answers = answer_local_queries([(None, asks)])[0] if apart else engine.sweep(asks)
         sweeps.append((saved, ((digest([ask.query for ask in asks]), answers), dict(engine.memory))))
 
 

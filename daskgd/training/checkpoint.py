@@ -25,11 +25,11 @@ from dask.utils import parse_timedelta
 from numpy.typing import NDArray
 
 from daskgd import losses, models, penalties, problems, queries, solvers
-from daskgd.engines.base import Memory
+from daskgd.engines.base import PartitionMemory
 from daskgd.queries import sample as sampling
 from daskgd.queries import sums
 from daskgd.solvers.base import is_count
-from daskgd.storage.atomic_files import UNFINISHED, Folder
+from daskgd.storage.atomic_files import UNFINISHED, AtomicFiles
 from daskgd.storage.records import RecordError, Types, pack, types_of, unpack
 
 Array = NDArray[Any]
@@ -43,6 +43,16 @@ FOLDERS = ("daskgd.losses.", "daskgd.models.", "daskgd.queries.", "daskgd.solver
 
 FREE = frozenset({"max_iter", "tol", "memory", "verbose", "engine", "warm_start"})
 """Parameters that may differ between a fit and the one that resumes it."""
+
+
+RENAMED = {
+    "doubt": "model_error_ratio",
+    "found": "first_sweep_answers",
+    "here": "gap_at",
+    "poor": "slow_steps",
+    "trail": "objective_history",
+}
+"""Fields of states and progress by the names that files of version 0.1.0 have for them."""
 
 
 class CheckpointError(ValueError):
@@ -118,7 +128,7 @@ class Progress:
 
     Attributes
     ----------
-    found : list or None
+    first_sweep_answers : list or None
         What the first sweep answered.
     start : (d,) or None
         The parameters it began with.
@@ -134,7 +144,7 @@ class Progress:
         What each of its watchers remembers, None where that is nothing.
     """
 
-    found: list[Any] | None
+    first_sweep_answers: list[Any] | None
     start: Array | None
     tol: float
     state: Any
@@ -155,7 +165,7 @@ class Snapshot:
     """All fits that share sweeps, and what partitions remember of them."""
 
     fits: list[Progress]
-    memory: Memory
+    memory: PartitionMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +271,7 @@ class Saver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.where, self.identity, self.types, self.clock = where, identity, types, clock
-        self.folder = Folder(where.path, where.storage_options)
+        self.folder = AtomicFiles(where.path, where.storage_options)
         self._written: set[str] = set()
         self._arrays: dict[int, tuple[Array, str]] = {}
         self._holds: dict[str, set[str]] = {}  # by file, the arrays that it refers to
@@ -314,7 +324,7 @@ class Saver:
             holds.add(apart)
             return array
 
-        said = unpack(self.folder.read(name), self.types, fetch)
+        said = unpack(self.folder.read(name), self.types, fetch, RENAMED)
         if not isinstance(said, dict) or said.get("kind") != "checkpoint":
             raise RecordError("it is no checkpoint")
         self._holds[name] = holds
@@ -333,7 +343,7 @@ class Saver:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def take(self, snapshot: Snapshot) -> None:
+    def offer(self, snapshot: Snapshot) -> None:
         """A sweep is done: write, if it is time. What cannot be written costs a warning."""
         self._unsaved = snapshot
         every = self.where.every

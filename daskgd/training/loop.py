@@ -64,11 +64,11 @@ class Stop:
     tol: float
     max_iter: int
     baseline: float = 0.0
-    least: Callable[[State], float] | None = None
+    gap_lower_bound: Callable[[State], float] | None = None
 
     def relative(self, state: State) -> float:
         """The gap relative to the objective."""
-        gap = state.gap if self.least is None else max(state.gap, self.least(state))
+        gap = state.gap if self.gap_lower_bound is None else max(state.gap, self.gap_lower_bound(state))
         if gap == 0:
             return 0.0
         scale = max(state.f, 1e-3 * self.baseline)
@@ -146,11 +146,11 @@ def loop(
     watch: Watch | None = None,
     journal: Journal | None = None,
     progress: Result | None = None,
-    found: Sequence[Any] = (),
+    first_sweep_answers: Sequence[Any] = (),
 ) -> Fit:
     """Run a solver from parameters `w` until `stop` says so: a generator of asks that returns a Result.
 
-    `found` are the answers to what the solver had ride on the survey. With a `journal` from an earlier,
+    `first_sweep_answers` are the answers to the solver's `first_sweep_queries`. With a `journal` from an earlier,
     interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so far, for
     whoever is interrupted.
     """
@@ -174,7 +174,7 @@ def loop(
         result.n_iter = journal.iteration
 
     if journal.state is None:
-        journal.commit((yield from ask(journal.play(solver.start(problem, w, *found)))), 0)
+        journal.commit((yield from ask(journal.play(solver.start(problem, w, *first_sweep_answers)))), 0)
     note()
     while True:
         outcome = stop.outcome(journal.state, journal.iteration, journal.first)

@@ -18,7 +18,7 @@ from daskgd.problems import Problem
 from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Hessians
 from daskgd.rows.layout import Layout, Shape
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import Aside, Here, Solve, Solved, Steps
+from daskgd.solvers.base import EvaluateInMemory, LocalQuery, Solution, SolveInMemory, Steps
 from daskgd.training.journal import Journal
 from daskgd.training.loop import Fit, Meter, Stop, loop
 
@@ -64,10 +64,10 @@ def together(
             for i in range(len(fits)):
                 advance(i, None)
             while pending:
-                asides = {i: asks for i, asks in pending.items() if isinstance(asks[0].query, Aside)}
-                if asides:
-                    found = aside([(lanes[i], asks) for i, asks in asides.items()], threads)
-                    for i, answers in zip(asides, found, strict=True):
+                local = {i: asks for i, asks in pending.items() if isinstance(asks[0].query, LocalQuery)}
+                if local:
+                    found = answer_local_queries([(lanes[i], asks) for i, asks in local.items()], threads)
+                    for i, answers in zip(local, found, strict=True):
                         advance(i, answers)
                     continue
                 asked = _Sweep()
@@ -121,7 +121,9 @@ class _Sweep:
         return lambda answers: answers[len(self.distinct) + list(self.stacks).index(key)][at]
 
 
-def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -> list[list[Any]]:
+def answer_local_queries(
+    asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0
+) -> list[list[Any]]:
     """Answers to what fits ask aside, given with the lane of each: on this machine, in some threads.
 
     Solves on the same rows, of fits with lanes, go together as their sweeps do, and all else on the same rows
@@ -131,19 +133,19 @@ def aside(asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0) -
     groups: dict[Any, list[tuple[int, int]]] = {}
     for i, (lane, asks) in enumerate(asked):
         for j, ask in enumerate(asks):
-            assert isinstance(ask.query, Aside)
+            assert isinstance(ask.query, LocalQuery)
             rows = ask.query.rows
             key: Any = (rows.dtype, *map(id, (*rows.X.arrays, rows.y, rows.sample_weight)))
-            if isinstance(ask.query, Solve):
+            if isinstance(ask.query, SolveInMemory):
                 key = (i, j) if lane is None else (j, lane // LANES, *key)
             groups.setdefault(key, []).append((i, j))
 
     def work(places: list[tuple[int, int]]) -> None:
         queries: list[Any] = [asked[i][1][j].query for i, j in places]
-        if isinstance(queries[0], Solve):
-            found = solve(queries, [asked[i][0] for i, _ in places], each)
+        if isinstance(queries[0], SolveInMemory):
+            found = solve_in_memory(queries, [asked[i][0] for i, _ in places], each)
         else:
-            found = here(queries, [asked[i][0] for i, _ in places], each)
+            found = evaluate_in_memory(queries, [asked[i][0] for i, _ in places], each)
         for (i, j), answer in zip(places, found, strict=True):
             answers[i][j] = answer
 
@@ -163,43 +165,54 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_memory(steps: Steps) -> Any:
+def run_in_memory(steps: Steps) -> Any:
     """Run a generator that asks for nothing of the data; what it returns."""
     answers: list[Any] | None = None
     try:
         while True:
             queries = steps.send(answers)  # type: ignore[arg-type]
-            (answers,) = aside([(None, [Ask(None, query) for query in queries])])
+            (answers,) = answer_local_queries([(None, [Ask(None, query) for query in queries])])
     except StopIteration as end:
         return end.value
 
 
-def solve(asked: Sequence[Solve], lanes: Sequence[int | None] = (None,), threads: int = 1) -> list[Solved]:
+def solve_in_memory(
+    asked: Sequence[SolveInMemory], lanes: Sequence[int | None] = (None,), threads: int = 1
+) -> list[Solution]:
     """Answer Solves on the same rows: whole fits in memory, by the same solvers and the same loop."""
     rows = asked[0].rows
     journals = [Journal() for _ in asked]
 
-    def fit(one: Solve, journal: Journal) -> Fit:
+    def fit(one: SolveInMemory, journal: Journal) -> Fit:
         labels = one.problem.labels is not None
-        rides = one.solver.rides(Shape(len(rows), rows.X.shape[1], rows.X.dtype.itemsize, labels))
-        found = (yield [Ask(None, query) for query in rides]) if rides else []
+        first_sweep_queries = one.solver.first_sweep_queries(
+            Shape(len(rows), rows.X.shape[1], rows.X.dtype.itemsize, labels)
+        )
+        answers = (yield [Ask(None, query) for query in first_sweep_queries]) if first_sweep_queries else []
         yield from loop(
-            one.solver, one.problem, one.w, Stop(one.tol, one.max_iter), journal=journal, found=found
+            one.solver,
+            one.problem,
+            one.w,
+            Stop(one.tol, one.max_iter),
+            journal=journal,
+            first_sweep_answers=answers,
         )
 
     fits = [fit(one, journal) for one, journal in zip(asked, journals, strict=True)]
-    together(fits, [Meter() for _ in asked], _in_memory(rows, threads), lanes, threads)
+    together(fits, [Meter() for _ in asked], _engine_of(rows, threads), lanes, threads)
     out = []
     for journal in journals:
         best = journal.best
         assert best is not None
         last = journal.state if np.isfinite(journal.state.f) else best
         state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
-        out.append(Solved(state.point, state.f, state.g, state.gap, journal.first))
+        out.append(Solution(state.point, state.f, state.g, state.gap, journal.first))
     return out
 
 
-def here(asked: Sequence[Here], lanes: Sequence[int | None], threads: int = 1) -> list[Any]:
+def evaluate_in_memory(
+    asked: Sequence[EvaluateInMemory], lanes: Sequence[int | None], threads: int = 1
+) -> list[Any]:
     """Answer tile queries from the same rows in one walk over them, Hessians of fits with lanes by one query
     (:class:`~daskgd.queries.Hessians`), in which none depends on the others."""
     rows = asked[0].rows
@@ -209,8 +222,8 @@ def here(asked: Sequence[Here], lanes: Sequence[int | None], threads: int = 1) -
         if lane is None or type(one.query) is not Hessian or not Hessians.suit(one.problem, rows):
             alone.append(at)
             continue
-        alike = (s for s in stacks if asked[s[0]].problem.linear.same_design(one.problem.linear))
-        stack = next(alike, None)
+        same = (s for s in stacks if asked[s[0]].problem.linear.same_design(one.problem.linear))
+        stack = next(same, None)
         if stack is None:
             stacks.append(stack := [])
         stack.append(at)
@@ -219,25 +232,25 @@ def here(asked: Sequence[Here], lanes: Sequence[int | None], threads: int = 1) -
         members = [asked[at] for at in stack]
         points = tuple(one.query.w for one in members if isinstance(one.query, Hessian))
         asks.append(Ask(None, Hessians.of(tuple(one.problem for one in members), points, rows)))
-    found = _in_memory(rows, threads).sweep(asks)
+    found = _engine_of(rows, threads).sweep(asks)
     answers = dict(zip(alone, found[: len(alone)], strict=True))
     for stack, Hs in zip(stacks, found[len(alone) :], strict=True):
         answers.update(zip(stack, Hs, strict=True))
     return [answers[at] for at in range(len(asked))]
 
 
-ASIDE_BYTES = 8 << 20
+LOCAL_BLOCK_BYTES = 8 << 20
 """Bytes of a block of rows in memory, as they are there: what a thread works on at a time."""
 
 
-def _in_memory(rows: Rows, threads: int) -> Threaded:
+def _engine_of(rows: Rows, threads: int) -> Threaded:
     """An engine over rows at hand."""
-    block = max(ASIDE_BYTES // max(rows.X.slice(0, 1).nbytes, 1), 1)
-    return Threaded(_InMemory(rows, Layout(max(len(rows), 1), block, 1)), threads)
+    block = max(LOCAL_BLOCK_BYTES // max(rows.X.slice(0, 1).nbytes, 1), 1)
+    return Threaded(_RowsAtHand(rows, Layout(max(len(rows), 1), block, 1)), threads)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _InMemory:
+class _RowsAtHand:
     """A Source over rows at hand."""
 
     rows: Rows

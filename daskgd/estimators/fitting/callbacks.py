@@ -18,7 +18,7 @@ from daskgd._compat.sklearn import (
 from daskgd.monitoring.events import Iterated
 from daskgd.training.loop import Fit
 
-__all__ = ["CallbackSupportMixin", "Callbacks", "Stopped", "managed", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "Callbacks", "Stopped", "run_with_callbacks", "with_callbacks"]
 
 
 class Stopped(Exception):
@@ -91,19 +91,19 @@ class Callbacks:
         task, self.task = self.task, None
         if task is None:
             return False
-        told = {**self.data, "reconstruction_attributes": self._attributes} if asked else {}
-        return bool(task.call_on_fit_task_end(estimator=self.estimator, **told))
+        data = {**self.data, "reconstruction_attributes": self._attributes} if asked else {}
+        return bool(task.call_on_fit_task_end(estimator=self.estimator, **data))
 
     def _attributes(self) -> dict[str, Any]:
         """Of the estimator as if the fit had stopped now."""
         return vars(self.run.model())
 
 
-def managed(estimators: Sequence[Any], work: Callable[[], None]) -> None:
+def run_with_callbacks(estimators: Sequence[Any], work: Callable[[], None]) -> None:
     """Do `work`, and whatever becomes of it have the callbacks of the estimators clean up after it."""
     for i, estimator in enumerate(estimators):
         if owns_callbacks(estimator):
-            with_callbacks(lambda _, rest=estimators[i + 1 :]: managed(rest, work))(estimator)
+            with_callbacks(lambda _, rest=estimators[i + 1 :]: run_with_callbacks(rest, work))(estimator)
             return
     work()
 

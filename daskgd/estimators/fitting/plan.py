@@ -17,16 +17,15 @@ from dask.utils import format_bytes
 
 from daskgd.data.columns import ColumnSource
 from daskgd.data.dataset import Dataset
-from daskgd.engines.cache_manager import Memory as Budget
-from daskgd.engines.cache_manager import Residents, length
-from daskgd.engines.cluster import HERE, threads_of
+from daskgd.engines.cache_manager import CacheManager, MemoryBudget, length
+from daskgd.engines.cluster import THIS_PROCESS, threads_of
 from daskgd.engines.graph import Graph
-from daskgd.engines.placement import restless_columns
+from daskgd.engines.placement import columns_to_materialise
 from daskgd.engines.select import Choice, check_engine, scheduler_of
 from daskgd.engines.tasks import read_speed
 from daskgd.engines.worker_cache import Runs
 from daskgd.engines.worker_memory import Need, check_memory, free_memory, nbytes, task_room
-from daskgd.estimators.fitting.solver_choice import SolverChoice, sample_share, settled, sweeps_of
+from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice, sample_share, sweeps_of
 from daskgd.losses import Loss
 from daskgd.models.base import Maker
 from daskgd.penalties import L2
@@ -34,7 +33,7 @@ from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Survey
 from daskgd.rows.layout import Layout, Shape
 from daskgd.solvers import Solver
-from daskgd.storage.reading import Column
+from daskgd.storage.reading import StoredColumn
 
 WAIT = 3.0
 """Seconds to wait for workers to say how fast they read; who is busy for longer does not count."""
@@ -67,7 +66,7 @@ class Place:
         """As :func:`daskgd.engines.select.opened` chooses."""
         check_engine(engine)
         if engine == "serial":
-            return cls("serial", "one thread of this process", threads={HERE: 1})
+            return cls("serial", "one thread of this process", threads={THIS_PROCESS: 1})
         if callable(engine):
             return cls("custom", f"the engine given, {engine!r}")
         get = scheduler_of(engine)
@@ -81,27 +80,27 @@ class Place:
         return cls("local", f"a local scheduler of dask, {get.__module__}", get)
 
 
-class _Intended(Residents):
+class _Intended(CacheManager):
     """Decides what to keep as a fit does, and keeps nothing."""
 
-    def _shelf(self, i: int, home: str, runs: Runs) -> Any:
+    def _cache(self, i: int, address: str, runs: Runs) -> Any:
         return None
 
 
-def _kept_blocks(place: Place, layout: Layout, nbytes: int, memory: Budget, unit: int) -> Residents:
+def _kept_blocks(place: Place, layout: Layout, nbytes: int, memory: MemoryBudget, unit: int) -> CacheManager:
     """The blocks that a fit would keep, by home."""
     block_bytes = -(-nbytes // max(layout.n_blocks, 1))
-    residents = _Intended(place.client, "plan", layout.n_blocks, block_bytes, memory, unit)
-    residents.settled(place.threads)
-    return residents
+    cache_manager = _Intended(place.client, "plan", layout.n_blocks, block_bytes, memory, unit)
+    cache_manager.assign(place.threads)
+    return cache_manager
 
 
 def _placement(dataset: Dataset, place: Place) -> str:
-    """READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.placed`."""
-    restless, hold = restless_columns(dataset, place.client)
-    if restless:
+    """READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.materialised`."""
+    to_materialise, hold = columns_to_materialise(dataset, place.client)
+    if to_materialise:
         return HELD if hold else SPOOLED
-    return READ if any(isinstance(c, Column) for c in dataset._columns) else HELD
+    return READ if any(isinstance(c, StoredColumn) for c in dataset._columns) else HELD
 
 
 # -- how fast -----------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ def _placement(dataset: Dataset, place: Place) -> str:
 
 def _speed(dataset: Dataset, place: Place) -> float | None:
     """Decoded bytes per second that all threads together read now; None where that cannot be told."""
-    X, y, s = (c if isinstance(c, Column) else None for c in dataset._columns)
+    X, y, s = (c if isinstance(c, StoredColumn) else None for c in dataset._columns)
     if X is None or not place.threads or not place.n_threads:
         return None
     source, n = ColumnSource(dataset.layout, X, y, s, dataset.selections), dataset.layout.n_blocks
@@ -118,24 +117,26 @@ def _speed(dataset: Dataset, place: Place) -> float | None:
     blocks = some.tolist()
     if place.client is None:
         return read_speed(source, blocks, 1 if place.get is dask.local.get_sync else place.n_threads)
-    homes = [home for home, n in place.threads.items() if n]
+    addresses = [address for address, n in place.threads.items() if n]
     futures = [
         place.client.submit(
             read_speed,
             source,
-            blocks[i % len(blocks) :: len(homes)],
-            place.threads[home],
-            workers=[home],
+            blocks[i % len(blocks) :: len(addresses)],
+            place.threads[address],
+            workers=[address],
             pure=False,
             priority=10,
         )
-        for i, home in enumerate(homes)
+        for i, address in enumerate(addresses)
     ]
     try:
         with suppress(TimeoutError):
             distributed.wait(futures, timeout=WAIT)
         # Who is busy with other work is taken to be as fast as the others.
-        threads = sum(place.threads[home] for home, f in zip(homes, futures, strict=True) if f.done())
+        threads = sum(
+            place.threads[address] for address, f in zip(addresses, futures, strict=True) if f.done()
+        )
         speeds = place.client.gather([f for f in futures if f.done()])
         return sum(speeds) * place.n_threads / threads if threads else None
     finally:
@@ -237,7 +238,7 @@ class Plan:
         loss: Loss,
         model: Maker,
         engine: Choice = None,
-        memory: Budget = 0,
+        memory: MemoryBudget = 0,
     ) -> Plan:
         """The plan for a choice and a dataset of a shape.
 
@@ -247,37 +248,37 @@ class Plan:
         place, layout = Place.of(engine), dataset.layout
         made = model(shape.n_features, _outputs(dataset, shape))
         # The sample is asked for before the number of parameters is known.
-        whole, rides = choice.solver.needs_partitions, choice.solver.rides(shape)
+        whole, first_sweep_queries = choice.solver.needs_partitions, choice.solver.first_sweep_queries(shape)
         share = sample_share(choice.solver, shape)
-        choice = settled(choice, shape, made.size)
+        choice = revise_choice(choice, shape, made.size)
         solver = choice.solver
-        bulk = sum(query.bulk for query in rides)
-        check_memory(dataset, place.client, whole, bulk)
+        row_payload_nbytes = sum(query.row_payload_nbytes for query in first_sweep_queries)
+        check_memory(dataset, place.client, whole, row_payload_nbytes)
         sweeps = sweeps_of(solver, shape, loss=loss, parameters=made.size)
         span = _range(sweeps)
         placement = _placement(dataset, place)
-        stored = [c for c in dataset._columns if isinstance(c, Column)]
+        stored = [c for c in dataset._columns if isinstance(c, StoredColumn)]
         keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
         lasting = place.kind != "custom" and (
             place.client is not None or place.get in (dask.threaded.get, dask.local.get_sync)
         )
-        residents = None
+        cache_manager = None
         if memory != 0 and sweeps != "1" and keeps and lasting:
             unit = layout.partition_blocks if whole else 1
-            residents = _kept_blocks(place, layout, dataset.nbytes, memory, unit)
-        kept = sum(length(runs) for runs in residents.runs.values()) if residents else 0
+            cache_manager = _kept_blocks(place, layout, dataset.nbytes, memory, unit)
+        kept = sum(length(runs) for runs in cache_manager.runs.values()) if cache_manager else 0
         from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
         rows = min(kept * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
-        first = [Ask(None, query) for query in (Survey(shape.classification), *rides)]
+        first = [Ask(None, query) for query in (Survey(shape.classification), *first_sweep_queries)]
         problem = Problem(loss, made, L2(np.ones(made.size)))
         again = [Ask(problem, Gradient(np.ones(made.size)))]
-        first_cut, cut = (
-            _cut(dataset, place, residents, asks, partitions)
+        first_tasks_, later_tasks = (
+            _count_tasks(dataset, place, cache_manager, asks, partitions)
             for asks, partitions in ((first, False), (again, whole))
         )
-        task_bytes, task_room, limit = _task(dataset, place, whole, bulk)
+        task_bytes, task_room, limit = _task(dataset, place, whole, row_payload_nbytes)
         speed = _speed(dataset, place)
         per_sweep = fit = None
         if speed:
@@ -298,10 +299,10 @@ class Plan:
             n_blocks=layout.n_blocks,
             block_bytes=-(-dataset.nbytes // layout.n_blocks),
             placement=placement,
-            first_spans=first_cut[0],
-            first_tasks=first_cut[1],
-            spans=first_cut[0] if sweeps == "1" else cut[0],
-            tasks=first_cut[1] if sweeps == "1" else cut[1],
+            first_spans=first_tasks_[0],
+            first_tasks=first_tasks_[1],
+            spans=first_tasks_[0] if sweeps == "1" else later_tasks[0],
+            tasks=first_tasks_[1] if sweeps == "1" else later_tasks[1],
             sweep_bytes=dataset.nbytes,
             resident_bytes=dataset.nbytes - streamed,
             streamed_bytes=streamed,
@@ -373,20 +374,20 @@ class Plan:
         return ": ".join([text, ", ".join(parts)] if parts else [text])
 
 
-def _cut(
-    dataset: Dataset, place: Place, residents: Residents | None, asks: list[Ask], partitions: bool
+def _count_tasks(
+    dataset: Dataset, place: Place, cache_manager: CacheManager | None, asks: list[Ask], partitions: bool
 ) -> tuple[int, int]:
     """Spans and tasks of a sweep."""
     if place.kind in ("serial", "custom"):
         return int(place.kind == "serial"), 0
     graph = Graph(dataset, place.get, whole_partitions=partitions)
-    graph.residents = residents
+    graph.cache_manager = cache_manager
     return graph.count(asks, partitions)
 
 
-def _task(dataset: Dataset, place: Place, whole: bool, bulk: int) -> tuple[int, int, int]:
+def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) -> tuple[int, int, int]:
     """Bytes that a task holds, bytes that it may, and the limit of its process."""
-    needed = Need.of(dataset, whole, bulk).total
+    needed = Need.of(dataset, whole, row_payload_nbytes).total
     if place.client is None:
         free = free_memory(None)
         return needed, free // max(place.n_threads, 1), free

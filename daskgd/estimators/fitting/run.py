@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import Engine, one_blas_thread
 from daskgd.engines.cluster import ClusterLost
-from daskgd.engines.select import opened
-from daskgd.estimators.fitting.callbacks import Callbacks, managed
+from daskgd.engines.select import open_engine
+from daskgd.estimators.fitting.callbacks import Callbacks, run_with_callbacks
 from daskgd.estimators.fitting.solver_choice import SolverChoice, sweeps_of
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Sweeping, Swept, Watcher
 from daskgd.monitoring.history import History
-from daskgd.monitoring.reporter import monitored
+from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, ProgressBar
 from daskgd.problems import Problem
 from daskgd.rows.layout import Shape
@@ -46,7 +46,7 @@ class Fittable(Protocol):
 class Run:
     """One fit in progress: what it has cost, where it is, what it has seen, and attributes to set with it.
 
-    `found` is what its first sweep answered, `start` the parameters and `tol` the tolerance it began with:
+    `first_sweep_answers` is what its first sweep answered, `start` the parameters and `tol` the tolerance it began with:
     where a fit is resumed, those of the one that goes on.
     """
 
@@ -56,7 +56,7 @@ class Run:
     meter: Meter = field(default_factory=Meter)
     history: History = field(default_factory=History)
     journal: Journal = field(default_factory=Journal)
-    found: list[Any] | None = None
+    first_sweep_answers: list[Any] | None = None
     start: Any = None
     progress: Result | None = None
     problem: Problem | None = None
@@ -77,7 +77,7 @@ class Run:
         twin._finish(self)
         return twin
 
-    def settle(self, at: Iterated | bool) -> None:
+    def restore_at(self, at: Iterated | bool) -> None:
         """Take the model as it was then, if it is said when."""
         if isinstance(at, Iterated) and self.progress is not None:
             self.progress.w, self.progress.gap = at.w, at.row["gap"]
@@ -87,7 +87,7 @@ class Run:
         """All that it takes to go on from here in another process."""
         of, meter = self.journal, self.meter
         return Progress(
-            self.found,
+            self.first_sweep_answers,
             self.start,
             self.tol,
             of.state,
@@ -105,7 +105,7 @@ class Run:
 
     def resume(self, at: Progress) -> None:
         """Go on from there."""
-        self.found, self.start, self.tol = at.found, at.start, at.tol
+        self.first_sweep_answers, self.start, self.tol = at.first_sweep_answers, at.start, at.tol
         self.journal = Journal(at.state, at.iteration, list(at.entries), at.first, at.best)
         for row in at.rows:
             self.history(row)
@@ -129,7 +129,7 @@ def run_fits(
     where the one that it holds ended. The watchers see the events of all fits, and those in `own`,
     a list for each estimator, those of its fit.
     """
-    managed(estimators, lambda: _run_fits(estimators, dataset, given, checkpoint, watch, own))
+    run_with_callbacks(estimators, lambda: _run_fits(estimators, dataset, given, checkpoint, watch, own))
     for estimator in estimators:
         estimator._warn()
 
@@ -165,16 +165,24 @@ def _run_fits(
     whole = any(solver.needs_partitions for solver in solvers)
     once = all(sweeps_of(solver, shape) == "1" for solver in solvers)
     memory = 0 if once else estimators[0].memory  # what is read once is not worth keeping
-    bulk = max(sum(query.bulk for query in solver.rides(shape)) for solver in solvers)
+    row_payload_nbytes = max(
+        sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
+    )
     try:
         # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
         with (
-            opened(dataset, estimators[0].engine, whole_partitions=whole, bulk=bulk, memory=memory) as (
+            open_engine(
+                dataset,
+                estimators[0].engine,
+                whole_partitions=whole,
+                row_payload_nbytes=row_payload_nbytes,
+                memory=memory,
+            ) as (
                 engine,
-                placed,
+                materialised,
             ),
             one_blas_thread(),
-            monitored(engine, runs, placed.n_rows, placed.n_features),
+            report_to_dashboard(engine, runs, materialised.n_rows, materialised.n_features),
         ):
             if snapshot is not None:
                 engine.memory = snapshot.memory
@@ -183,7 +191,7 @@ def _run_fits(
             for run, choice in zip(runs, choices, strict=True):
                 run.stop = run.tell(_began(run, choice, engine.nbytes))
             advance(
-                [run.estimator._steps(placed, run) for run in runs],
+                [run.estimator._steps(materialised, run) for run in runs],
                 [run.meter for run in runs],
                 engine,
                 after=_After(runs, engine, saver),
@@ -201,7 +209,7 @@ def _run_fits(
         raise
     for run in runs:
         assert run.progress is not None
-        run.settle(run.tell(Ended(run.name, run.progress.outcome)))
+        run.restore_at(run.tell(Ended(run.name, run.progress.outcome)))
         run.estimator._finish(run)
     if saver is not None:
         saver.flush()
@@ -232,7 +240,7 @@ class _After:
     def __call__(self) -> None:
         if self.saver is not None:
             fits = [run.progress_now() for run in self.runs]
-            self.saver.take(Snapshot(fits, dict(self.engine.memory)))
+            self.saver.offer(Snapshot(fits, dict(self.engine.memory)))
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
         for i, run in enumerate(self.runs):

@@ -19,7 +19,7 @@ from daskgd.queries.excess import Excess
 from daskgd.queries.sample import SampleAnswer
 from daskgd.rows.tiles import Rows
 from daskgd.solvers import SubsampledNewton
-from daskgd.training.together import in_memory
+from daskgd.training.together import run_in_memory
 
 Array = NDArray[Any]
 
@@ -32,7 +32,7 @@ BAND = 5
 """Rows for each parameter near a kink, at least, where the sample is not all rows: fewer tell too little."""
 
 
-def sharpened(
+def choose_smoothing(
     problem: Problem, solver: SubsampledNewton, sample: SampleAnswer, w: Array, tol: float
 ) -> tuple[Problem, Array, float]:
     """The problem with its loss smoothed, its solution on the sample, and what smoothing adds to it at most.
@@ -45,8 +45,8 @@ def sharpened(
     width = spread = _spread(problem, rows)
     goal = min(tol, 1e-9) if sample.complete else max(tol, 1e-7)
     while True:
-        smooth = replace(problem, loss=problem.loss.softened(width))
-        solved = in_memory(solver.solved(smooth, rows, w, 1e-8))
+        smooth = replace(problem, loss=problem.loss.smoothed(width))
+        solved = run_in_memory(solver.solved(smooth, rows, w, 1e-8))
         if np.isfinite(solved.f):
             w = solved.w
         added, band = on(rows, smooth, Excess(w))

@@ -91,7 +91,7 @@ def sweeps_of(
     if isinstance(solver, GIANT | ADMM):
         return "3 to 12" if solver.sample_bytes else "6 to 30"
     if isinstance(solver, SubsampledNewton):
-        if loss is not None and loss.kinked:
+        if loss is not None and loss.nonsmooth:
             return "3 to 10"
         d = parameters or 0
         return "4 to 8" if d > WIDE or sample_share(solver, shape) * shape.n_rows < THIN * d else "2 to 5"
@@ -102,10 +102,10 @@ def sweeps_of(
 
 def sample_share(solver: Solver, shape: Shape) -> float:
     """The share of the rows in the sample that rides on the survey."""
-    return max([q.share for q in solver.rides(shape) if isinstance(q, Sample)], default=0.0)
+    return max([q.share for q in solver.first_sweep_queries(shape) if isinstance(q, Sample)], default=0.0)
 
 
-def settled(choice: SolverChoice, shape: Shape, parameters: int) -> SolverChoice:
+def revise_choice(choice: SolverChoice, shape: Shape, parameters: int) -> SolverChoice:
     """What becomes of a choice once the number of parameters is known."""
     wide = isinstance(choice.solver, ProximalNewton) and parameters > DENSE
     if wide and choice.reason != GIVEN and sample_share(choice.solver, shape) < 1:

@@ -80,7 +80,7 @@ class Fit:
             tuple[float, int, int]
         ] = []  # when; workers; blocks of tasks that were to run again
 
-    def take(self, item: Mapping[str, Any]) -> None:
+    def update(self, item: Mapping[str, Any]) -> None:
         """One item of an event."""
         kind = item.get("kind")
         if kind == "begin":
@@ -101,8 +101,8 @@ class Fit:
         lost, again = sum(loss[1] for loss in now), sum(loss[2] for loss in now)
         missed = max(int(number(item.get("again_blocks", 0))), 0)
         self.again_blocks += missed
-        told = {**item, "lost": lost, "again_blocks": missed + again}
-        self.sweeps.append(array("d", [number(told.get(column)) for column in COLUMNS]))
+        counted = {**item, "lost": lost, "again_blocks": missed + again}
+        self.sweeps.append(array("d", [number(counted.get(column)) for column in COLUMNS]))
         self.n_sweeps += 1
         floor = number(item.get("floor"))
         if math.isfinite(floor) and not floor < self.floor:
@@ -190,7 +190,7 @@ def resident(sweep: Mapping[str, float]) -> float:
 # -- as JSON ------------------------------------------------------------------------------------
 
 
-def told(fit: Fit, most: int) -> dict[str, Any]:
+def as_message(fit: Fit, most: int) -> dict[str, Any]:
     def rows(columns: tuple[str, ...], values: deque[array[float]]) -> list[dict[str, Any]]:
         return [_plain(columns, row) for row in islice(values, max(len(values) - most, 0), None)]
 

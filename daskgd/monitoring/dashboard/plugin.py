@@ -13,7 +13,17 @@ from typing import Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from daskgd.monitoring.dashboard._compat import add_handler, add_page, dashboard_prefix
-from daskgd.monitoring.dashboard.fits import FITS, SWEEPS, TOPIC, Fit, name, resident, speed, token_of, told
+from daskgd.monitoring.dashboard.fits import (
+    FITS,
+    SWEEPS,
+    TOPIC,
+    Fit,
+    as_message,
+    name,
+    resident,
+    speed,
+    token_of,
+)
 from daskgd.monitoring.dashboard.page import show
 
 logger = logging.getLogger("daskgd.dashboard")
@@ -76,7 +86,7 @@ class TrainingMonitor(SchedulerPlugin):
                 del self.fits[(ended or list(self.fits))[0]]
         self.changes += 1
         for item in message["items"]:
-            fit.take(item)
+            fit.update(item)
 
     def _lose(self, message: Mapping[str, Any]) -> None:
         keys = [*message.get("processing-tasks", ()), *message.get("lost-computed-tasks", ())]
@@ -88,7 +98,7 @@ class TrainingMonitor(SchedulerPlugin):
     def metrics(self, token: str | None = None, most: int = 200) -> dict[str, Any]:
         """What ``metrics.json`` holds: for each fit, or the one of that token, its last sweeps."""
         fits = [fit for fit in self.fits.values() if token in (None, fit.token)]
-        return {"version": 1, "fits": [told(fit, most) for fit in fits]}
+        return {"version": 1, "fits": [as_message(fit, most) for fit in fits]}
 
 
 # -- numbers ------------------------------------------------------------------------------------
