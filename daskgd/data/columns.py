@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dask
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
@@ -158,3 +159,44 @@ class ColumnSource:
         if not self.selections:
             return rows
         return rows.select(np.logical_and.reduce([s.mask(start, stop) for s in self.selections]))
+
+
+def _layout(X: Column, block_bytes: int, partition_bytes: int) -> Layout:
+    """Blocks: whole chunks of at least `block_bytes`; partitions: 2**j blocks within `partition_bytes`."""
+    row_bytes = max(X.shape[1] * X.dtype.itemsize, 1)
+    chunks = max(1, -(-block_bytes // (X.chunk_rows * row_bytes)))
+    block_rows = min(chunks * X.chunk_rows, X.shape[0])
+    fit = max(1, partition_bytes // (block_rows * row_bytes))
+    return Layout(X.shape[0], block_rows, 1 << (fit.bit_length() - 1))
+
+
+def _check_columns(X: Column, y: Column | None, s: Column | None) -> None:
+    if len(X.shape) != 2:
+        raise ValueError(
+            f"Expected 2D array, got {len(X.shape)}D array instead. X: expected shape (n, p), got {X.shape}; "
+            "Reshape your data with X.reshape(-1, 1) if it is a single feature"
+        )
+    n, p = X.shape
+    if n == 0 or p == 0:
+        what = "sample" if n == 0 else "feature"
+        raise ValueError(
+            f"X: expected at least one row and one feature, got shape {X.shape}: 0 {what}(s) "
+            f"(shape={X.shape}) while a minimum of 1 is required."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X: expected real numbers or bool, got dtype {X.dtype}; convert or encode it first")
+    for name, column, dims in (("y", y, (1, 2)), ("sample_weight", s, (1,))):
+        if column is None:
+            continue
+        if len(column.shape) not in dims:
+            raise ValueError(
+                f"{name}: expected shape (n,){' or (n, k)' if 2 in dims else ''}, got {column.shape}"
+            )
+        if column.shape[0] != n:
+            raise ValueError(
+                f"{name}: expected {n} rows, as X has, got {column.shape[0]}: inconsistent numbers of samples"
+            )
+    if s is not None and s.dtype.kind not in "fiub":
+        raise ValueError(f"sample_weight: expected numbers, got dtype {s.dtype}")
+    if y is not None and y.dtype.kind == "c":
+        raise ValueError("y: Complex data not supported; expected real numbers or labels")

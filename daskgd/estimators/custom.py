@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.engines.select import Choice
-from daskgd.estimators.classifiers import Probable
+from daskgd.estimators.classification import Probable
 from daskgd.estimators.fitting.solver_choice import SolverChoice
-from daskgd.estimators.neural import BATCH, Regression, Trained
+from daskgd.estimators.neural import BATCH
+from daskgd.estimators.nonlinear import Regression, Trained
 from daskgd.estimators.parameters import NONNEGATIVE, POSITIVE, Rule, check_parameters
 from daskgd.losses import Logistic, Loss, Softmax, Squared, TargetSummary
 from daskgd.models import Model

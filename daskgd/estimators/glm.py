@@ -22,7 +22,7 @@ from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
-from daskgd.estimators.regressors import Regressor, targets_of
+from daskgd.estimators.regression import Regressor, targets_of
 from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
 from daskgd.models import Linear
 from daskgd.monitoring.events import Watcher, watchers_of

@@ -1,26 +1,16 @@
-"""Least squares, plain and penalised, with scikit-learn's names and objectives; what all regressors share."""
+"""Least squares, plain and penalised, with scikit-learn's names and objectives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
-from daskgd.estimators.base import Estimator, finite_margins
-from daskgd.estimators.linear import LinearEstimator
 from daskgd.estimators.parameters import FLAG, NONNEGATIVE, UNIT, Rule, is_flag, is_nonnegative, is_one_of
-from daskgd.losses import Loss, Shifted, Squared
-from daskgd.models import Linear, LinearWithScale, Model
-from daskgd.penalties import L2
-from daskgd.problems import Problem
-from daskgd.queries import SurveyAnswer
-from daskgd.rows.features import prepare
+from daskgd.estimators.regression import Regressor
+from daskgd.losses import Loss, Squared
 from daskgd.solvers import Solver
 
 Array = NDArray[Any]
@@ -34,111 +24,6 @@ SELECTION: Rule = (
     lambda value: isinstance(value, str) and value == "cyclic",
     "'cyclic': the order of coordinates changes nothing about the answer",
 )
-
-
-class NumberRegressor(RegressorMixin, Estimator):
-    """Base of all regressors: a loss of numbers, one target or, where `_many_targets`, several."""
-
-    _many_targets: ClassVar[bool] = False
-
-    score = Estimator.score
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = self._many_targets
-        return tags
-
-    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
-        column = isinstance(y, np.ndarray | list | tuple) and np.ndim(y) == 2 and np.shape(y)[1] == 1
-        if column and reset and not self._many_targets:
-            column_or_1d(y, warn=True)  # in the words of scikit-learn
-        return super()._validated(X, y, reset=reset)
-
-    def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
-        super()._admit(dataset, X, reset=reset)
-        k = targets_of(dataset)
-        if k > 1 and not self._many_targets:
-            raise ValueError(
-                f"y: expected one target per row for {type(self).__name__}, shape (n,), got {k} columns; fit "
-                "one estimator for each, with daskgd.together to share the sweeps"
-            )
-
-    def predict(self, X: Any) -> Any:
-        """Predicted targets ``(n,)`` or ``(n, k)``: numpy for numpy, a lazy dask array for anything lazy."""
-        check_is_fitted(self)
-        return self._predicted(X, None)
-
-    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
-        """A function of the margins of the rows of X; None for the margins themselves."""
-        raise NotImplementedError
-
-
-class Regressor(NumberRegressor, LinearEstimator):
-    """Base of the regressors with a linear model."""
-
-    _keeps_column: ClassVar[bool] = False
-    """Whether a target ``(n, 1)`` makes `coef_` ``(1, p)``; else it is ``(p,)``, each as in scikit-learn."""
-
-    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
-        y = dataset._columns[1]
-        assert y is not None
-        assert survey.y is not None
-        outputs, loss = targets_of(dataset), self._loss(0)
-        if outputs > 1 and not self._many_targets:  # the second is an offset on the margins
-            outputs, loss = 1, Shifted(loss)
-        model = self._linear(survey, outputs, LinearWithScale if loss.scales else Linear)
-        penalty = self._strength(model, survey.weight)
-        # Losses for which any number may be a target depend on the residual alone: the mean may be taken out.
-        offset = survey.y.mean if model.center is not None and loss.low == -np.inf else None
-        return Problem(loss, model, penalty, offset=offset), {"_y_ndim": len(y.shape)}
-
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
-        coef = np.atleast_2d(self.coef_)
-        outputs = targets_of(dataset)
-        if outputs != len(coef):
-            raise ValueError(f"y: expected {len(coef)} targets, as in the fit, got {outputs}")
-        # The intercept is taken from the targets instead: in float64, whatever the dtype of X.
-        offset = np.zeros(len(coef)) + np.ravel(self.intercept_)
-        model = Linear(coef.shape[1], len(coef), intercept=False)
-        return Problem(self._loss(0), model, L2(), offset=offset), model.parameters(coef, offset)
-
-    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
-        if self._y_ndim == 1 or not self._many_targets:
-            return coefficients[0], float(intercepts[0])
-        column = len(coefficients) == 1 and not self._keeps_column
-        return coefficients[0] if column else coefficients, intercepts if self.fit_intercept else 0.0
-
-    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
-        check_is_fitted(self)
-        many = np.shape(self.coef_)[0] if np.ndim(self.coef_) == 2 else None
-        coef = np.atleast_2d(self.coef_)
-        model = Linear(coef.shape[1], len(coef), intercept=False)
-        w = model.parameters(coef, np.zeros(len(coef)))
-        rowwise = Predict(model, w, self.intercept_, many, of_margins)
-        return self._map_rows(X, rowwise, np.dtype(float), many)
-
-
-def targets_of(dataset: Dataset) -> int:
-    """Columns of the target."""
-    y = dataset._columns[1]
-    assert y is not None
-    return 1 if len(y.shape) == 1 else y.shape[1]
-
-
-class Predict:
-    """Predictions for a block, the intercept added in float64; small enough to send to workers."""
-
-    def __init__(
-        self, model: Model, w: Array, b: Any, many: int | None, of_margins: Callable[[Array], Array] | None
-    ) -> None:
-        self.model, self.w, self.b, self.many, self.of_margins = model, w, b, many, of_margins
-
-    def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
-        X = prepare(X)
-        z = finite_margins(self.model, self.w, X, block_id) + self.b
-        if self.many is not None:
-            z = z.reshape(len(X), self.many)
-        return z if self.of_margins is None else self.of_margins(z)
 
 
 class _LeastSquares(Regressor):

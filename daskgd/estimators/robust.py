@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.run import Run
 from daskgd.estimators.parameters import INTERCEPT_SCALING, NONNEGATIVE, POSITIVE_C, Rule, is_one_of
-from daskgd.estimators.regressors import Regressor
+from daskgd.estimators.regression import Regressor
 from daskgd.losses import EpsilonInsensitive, Huber, Loss, Quantile
 from daskgd.solvers import Solver
 from daskgd.solvers.base import is_positive

@@ -1,0 +1,223 @@
+"""What classifiers share: labels and their weights, predictions, probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from daskgd.data.dataset import Dataset
+from daskgd.estimators.base import Estimator
+from daskgd.estimators.linear import LinearEstimator
+from daskgd.estimators.prediction import finite_margins
+from daskgd.models import Linear, Model
+from daskgd.penalties import L2, Penalty
+from daskgd.problems import Problem
+from daskgd.queries import SurveyAnswer
+from daskgd.rows.features import prepare
+from daskgd.solvers import Solver
+
+Array = NDArray[Any]
+
+
+class Classifier(ClassifierMixin, Estimator):
+    """Base of the classifiers: labels, their weights, and what margins say of them."""
+
+    _classification = True
+    _classes: Array | None = None
+    """The labels there are, sorted, where the data need not show them all."""
+
+    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
+        if isinstance(y, np.ndarray | list | tuple) and reset and _looks_like_labels(y):
+            try:
+                check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
+            except TypeError as cause:
+                types = " and ".join(sorted({type(v).__name__ for v in np.ravel(np.asarray(y, object))}))
+                raise TypeError(
+                    f"y: expected labels of one type that can be sorted, got {types}: {cause}"
+                ) from None
+            if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+                column_or_1d(y, warn=True)
+        return super()._validated(X, y, reset=reset)
+
+    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
+        found = survey.labels
+        assert found is not None
+        name = type(self).__name__
+        seen = found.values if dataset.classes is None else dataset.classes[found.values]
+        classes, labels, weights = seen, found.values, found.weights
+        if self._classes is not None:
+            classes, labels = self._classes, _positions(self._classes, dataset.classes)
+            at = _known(classes, seen)
+            weights = np.zeros(len(classes))
+            weights[at] = found.weights
+        elif np.count_nonzero(weights) < 2:
+            raise ValueError(
+                f"{name} needs samples of at least 2 classes in the data, but the data contains only one "
+                f"class{'' if len(seen) == 1 else ' of positive weight'}: {seen[weights > 0].tolist()[0]!r}"
+            )
+        loss = self._loss(len(classes))
+        model = self._form(survey, loss.outputs(len(classes)))
+        class_weight = self._class_weight(classes, weights)
+        weight = weights.sum() if class_weight is None else weights @ class_weight
+        if not weight > 0:
+            given = getattr(self, "class_weight", None)
+            raise ValueError(f"{name}: expected positive weights in all, got class_weight={given!r}")
+        penalty = self._penalty(model, float(weight), self._choice(self._shape(dataset)).solver)
+        return Problem(loss, model, penalty, labels, class_weight), {"classes_": classes}
+
+    def _form(self, survey: SurveyAnswer, outputs: int) -> Model:
+        """The model for data with this survey."""
+        raise NotImplementedError
+
+    def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
+        """The penalty on its parameters, for data of this total weight and the solver of the fit."""
+        raise NotImplementedError
+
+    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+        model, w = self._model()
+        labels = _positions(self.classes_, dataset.classes)
+        return Problem(self._loss(len(self.classes_)), model, L2(), labels), w
+
+    def _class_weight(self, classes: Array, weights: Array) -> Array | None:
+        """The factor of each class, ``(k,)``; scikit-learn's "balanced" is ``W / (k W_c)``."""
+        given = getattr(self, "class_weight", None)
+        if given is None:
+            return None
+        if isinstance(given, str):
+            present = weights > 0
+            return np.where(present, weights.sum() / (len(weights) * np.where(present, weights, 1)), 1.0)
+        labels = classes.tolist()
+        unknown = [label for label in given if label not in labels]
+        if unknown:
+            raise ValueError(f"class_weight: expected labels among {labels}, got {unknown}")
+        try:
+            factors = np.array([float(given.get(label, 1.0)) for label in labels])
+        except (TypeError, ValueError):
+            factors = np.array([np.nan])
+        if not (np.isfinite(factors).all() and (factors >= 0).all()):
+            raise ValueError(f"class_weight: expected finite weights >= 0, got {given!r}")
+        return factors
+
+    # -- predicting ---------------------------------------------------------------------------
+
+    score = Estimator.score
+
+    def decision_function(self, X: Any) -> Any:
+        """Margins, ``(n,)`` for two classes (positive is ``classes_[1]``), else ``(n, k)``."""
+        return self._mapped(X, _margins, np.dtype(float), self._outputs())
+
+    def predict(self, X: Any) -> Any:
+        """Predicted labels ``(n,)``: numpy for numpy, a lazy dask array for anything lazy."""
+        self._outputs()
+        return self._mapped(X, _labels, self.classes_.dtype, None)
+
+    def _outputs(self) -> int | None:
+        """Columns of the margins; None for a vector."""
+        k = self._model()[0].outputs
+        return None if k == 1 else k
+
+    def _mapped(self, X: Any, of_margins: Any, dtype: Any, columns: int | None) -> Any:
+        model, w = self._model()
+        return self._map_rows(X, _Rowwise(model, w, of_margins, self.classes_), dtype, columns)
+
+
+class Probable(Classifier):
+    """Base of those whose margins are logarithms of odds."""
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""
+        return self._mapped(X, _probabilities, np.dtype(float), self._n_classes())
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithm of the probability of each class, ``(n, k)``."""
+        return self._mapped(X, _log_probabilities, np.dtype(float), self._n_classes())
+
+    def _n_classes(self) -> int:
+        self._outputs()
+        return len(self.classes_)
+
+
+class _Classifier(Classifier, LinearEstimator):
+    def _form(self, survey: SurveyAnswer, outputs: int) -> Linear:
+        return self._linear(survey, outputs)
+
+    def _penalty(self, model: Linear, weight: float, solver: Solver) -> Penalty:
+        return self._strength(model, weight)
+
+
+def _looks_like_labels(y: Any) -> bool:
+    array = np.asarray(y)
+    return (
+        array.ndim < 3
+        and array.dtype.kind != "c"
+        and bool(array.dtype.kind != "f" or np.isfinite(array).all())
+    )
+
+
+def _positions(classes: Array, within: Array | None) -> Array:
+    """How a dataset with this list of classes stores each of `classes`, in the order of `classes`, sorted:
+    a class that it has not has a position between the codes."""
+    if within is None:
+        return classes
+    at = np.searchsorted(within, classes)
+    there = np.append(within, within[-1:])[at] == classes
+    there &= at < len(within)
+    return at if there.all() else np.where(there, at, at - 0.5)
+
+
+def _known(classes: Array, seen: Array) -> Array:
+    """Where each label stands among `classes`, sorted; ValueError for one that is not there."""
+    try:
+        at = np.minimum(np.searchsorted(classes, seen), len(classes) - 1)
+    except TypeError:  # of another kind altogether
+        at = np.zeros(len(seen), dtype=np.intp)
+    new = seen[classes[at] != seen]
+    if len(new):
+        raise ValueError(f"y: expected labels among {classes.tolist()}, got {new.tolist()}")
+    return at
+
+
+class _Rowwise:
+    """A function of the margins of a block; small enough to send to workers."""
+
+    def __init__(self, model: Model, w: Array, of_margins: Any, classes: Array) -> None:
+        self.model, self.w, self.of_margins, self.classes = model, w, of_margins, classes
+
+    def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
+        X = prepare(X)
+        z = finite_margins(self.model, self.w, X, block_id)
+        out: Array = self.of_margins(z, self.classes)
+        return out
+
+
+def _margins(z: Array, classes: Array) -> Array:
+    return z
+
+
+def _labels(z: Array, classes: Array) -> Array:
+    codes = (z > 0).astype(np.intp) if z.ndim == 1 else z.argmax(axis=1)
+    out: Array = classes[codes]
+    return out
+
+
+def _probabilities(z: Array, classes: Array) -> Array:
+    """Softmax of the margins; two classes have one margin, the log of the odds."""
+    if z.ndim == 1:
+        return np.stack([expit(-z), expit(z)], axis=1)  # to the last digit of either tail
+    e = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
+    out: Array = e / e.sum(axis=1, keepdims=True)
+    return out
+
+
+def _log_probabilities(z: Array, classes: Array) -> Array:
+    if z.ndim == 1:
+        return np.stack([-np.logaddexp(0, z), -np.logaddexp(0, -z)], axis=1)
+    z = z - z.max(axis=1, keepdims=True, initial=-np.inf)
+    out: Array = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    return out

@@ -1,0 +1,146 @@
+"""What estimators of models that are not linear share: when to stop, which solver, regression."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from daskgd.data.dataset import Dataset
+from daskgd.estimators.base import Estimator
+from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.solver_choice import SolverChoice
+from daskgd.estimators.neural import FEW_ROWS
+from daskgd.estimators.regression import NumberRegressor, Predict, targets_of
+from daskgd.losses import Loss
+from daskgd.models import Model
+from daskgd.monitoring.events import Watcher
+from daskgd.monitoring.watchers import Plateau
+from daskgd.penalties import L2, Penalty
+from daskgd.problems import Problem
+from daskgd.queries import SurveyAnswer
+from daskgd.rows.layout import Shape
+from daskgd.solvers import LBFGS, SGD, Adam, LocalGD, LocalSGD, Solver
+
+Array = NDArray[Any]
+
+
+class Trained(Estimator):
+    """Base of the estimators whose model is not linear: trained by gradients alone."""
+
+    def _auto(self, shape: Shape | None) -> SolverChoice:
+        if shape is None or shape.n_rows <= FEW_ROWS:
+            return SolverChoice(LBFGS(), f"up to {FEW_ROWS:,} rows: a few hundred steps with all of them")
+        return SolverChoice(
+            self._adam(shape),
+            f"more than {FEW_ROWS:,} rows: Adam's steps by mini-batches in every partition, and averages",
+        )
+
+    def _other(self, shape: Shape | None) -> SolverChoice:
+        if self.regime == "distributed":
+            return SolverChoice(self._adam(shape), "asked to train apart: Adam's steps in every partition")
+        if shape is None or shape.n_rows <= FEW_ROWS:
+            return SolverChoice(LBFGS(), f"asked for one step at a time, up to {FEW_ROWS:,} rows")
+        adam = self._adam(shape)
+        return SolverChoice(
+            Adam(step=adam.step),
+            f"asked for one step at a time, more than {FEW_ROWS:,} rows: Adam's, by blocks",
+        )
+
+    def _adam(self, shape: Shape | None) -> LocalSGD:
+        raise NotImplementedError
+
+    def _about(self) -> str:
+        return "a model that is not linear"
+
+    def _stops_by_loss(self, solver: Solver) -> bool:
+        """Whether no gap is to be expected of a solver."""
+        return isinstance(solver, LocalSGD | LocalGD | SGD)
+
+    def _tol(self, solver: Solver) -> float:
+        return 0.0 if self._stops_by_loss(solver) else float(self.tol)
+
+    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+        if self.tol > 0 and self._stops_by_loss(self._choice(self._shape(dataset)).solver):
+            return dataset, [Plateau(patience=self._patience(), min_delta=float(self.tol))]
+        return dataset, ()
+
+    def _patience(self) -> int:
+        return int(self.n_iter_no_change)
+
+    def _ready(
+        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
+    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
+        run.fitted["_by_loss"] = self._stops_by_loss(choice.solver)
+        return choice, problem, w, first_sweep_answers
+
+    def _finish(self, run: Run) -> None:
+        super()._finish(run)
+        if self.outcome_ == "stopped" and any(
+            isinstance(one, Plateau) and one.spent(run.name) for one in run.watchers
+        ):
+            self.outcome_ = "converged"
+        losses = run.history.column("loss")
+        self.loss_curve_ = [float(f) for f in losses]
+        self.loss_ = self.loss_curve_[-1] if losses else np.inf
+        self.best_loss_ = min(self.loss_curve_, default=np.inf)
+
+    def _warn(self) -> None:
+        if self.outcome_ != "budget_spent" or not self._by_loss:
+            return super()._warn()
+        if self.tol > 0:
+            warnings.warn(
+                f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the loss "
+                f"still falls, or fell in one of the last {self._patience()}, by more than tol={self.tol:g}. "
+                "Increase max_iter, or the step",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+
+class Regression(NumberRegressor, Trained):
+    """Base of the regressors whose model is not linear."""
+
+    _many_targets = True
+
+    def _form(self, survey: SurveyAnswer, outputs: int) -> Model:
+        """The model for data with this survey."""
+        raise NotImplementedError
+
+    def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
+        """The penalty on its parameters, for data of this total weight."""
+        raise NotImplementedError
+
+    def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
+        """What to take from the targets ``(k,)``."""
+        return None
+
+    def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
+        outputs, loss = targets_of(dataset), self._loss(0)
+        model = self._form(survey, outputs)
+        penalty = self._penalty(model, survey.weight, self._choice(self._shape(dataset)).solver)
+        fitted = {"_many": outputs if outputs > 1 else None}
+        return Problem(loss, model, penalty, offset=self._offset(survey, loss)), fitted
+
+    def _split(self) -> tuple[Model, Array, Array | None]:
+        """Model, parameters ``(d,)``, and what is to be added to the margins ``(k,)``."""
+        return *self._model(), None
+
+    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+        model, w, b = self._split()
+        if targets_of(dataset) != model.outputs:
+            raise ValueError(f"y: expected {model.outputs} targets, as in the fit, got {targets_of(dataset)}")
+        return Problem(self._loss(0), model, L2(), offset=b), w
+
+    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
+        check_is_fitted(self)
+        model, w, b = self._split()
+        if b is not None:
+            b = b if self._many else b[0]
+        rowwise = Predict(model, w, 0.0 if b is None else b, self._many, self._loss(0).mean)
+        return self._map_rows(X, rowwise, np.dtype(float), self._many)
