@@ -75,7 +75,7 @@ PUBLIC = {
 PRIVATE_NAMES = {"dask.base": {"get_scheduler"}, "dask.core": {"flatten"}}
 """What is not, in modules some of which is."""
 
-COMPAT = ("_compat", "dashboard/_compat.py")
+COMPAT = ("_compat", "monitoring/dashboard/_compat.py")
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Of modules whose name is another."""

@@ -125,7 +125,7 @@ def test_the_seconds_of_a_sweep_are_those_of_an_average_thread():
         "b": Spent(1, 30, 1, 2, 1.0, 1.0, 1.0, 0.5),
         "": Spent(merge=0.25),
     }
-    swept = clock.stop(("gradient",), ledger, 600, 6, 2, [2], here="")
+    swept = clock.stop(("gradient",), ledger, 600, 6, 2, [2], merged_by="")
     assert (swept.read, swept.compute) == (1.5, 2.5)
     assert swept.merge == pytest.approx(0.5, abs=0.1)  # half of b's, and all of the driver's
     assert set(swept.workers) == {"a", "b"}

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 import daskgd
-from daskgd.cli import demo, main
+from daskgd.cli import demo_fit as demo
+from daskgd.cli import main
 
 ROOT = Path(__file__).parents[1]
 ROWS = 20_000

@@ -225,7 +225,7 @@ def test_a_partition_holds_its_blocks_less_what_a_selection_leaves_out() -> None
         scope: ClassVar[str] = "partition"
 
         def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
-            return Sums(ids=_Parts([(rows.start, rows.X[:, 0].astype(int).tolist())])), None
+            return Sums(ids=_Parts([(rows.start, rows.X.toarray()[:, 0].astype(int).tolist())])), None
 
         def answer(self, problem: Problem, sums: Sums) -> Any:
             return sums["ids"].parts

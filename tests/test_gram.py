@@ -98,7 +98,7 @@ def fit(
     meter, journal = Meter(), Journal()
     stop = Stop(tol, max_iter, float(survey.y.variance.sum()) / 2)
     start = np.zeros(model.size)
-    steps = loop(Gram(), problem, start, stop, found=[moments], meter=meter, journal=journal)
+    steps = loop(Gram(), problem, start, stop, first_sweep_answers=[moments], meter=meter, journal=journal)
     (result,) = together([steps], [meter], engine)
     b = model.intercepts(result.w) + (0 if offset is None else offset)
     return Fit(model.coefficients(result.w), b, result, meter.sweeps, journal.state)

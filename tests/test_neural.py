@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import daskgd
-from daskgd.cli.demo import Digits, Expansion
+from daskgd.cli.demo_fit import Digits, Expansion
 from daskgd.engines.serial import Serial
 from daskgd.losses import Logistic, Softmax, Squared
 from daskgd.models import MLP, Linear, Model

@@ -32,7 +32,7 @@ import click
 )
 def demo(rows: int, data: Path | None, keep: bool, seed: int) -> None:
     """Make millions of digits on disk and train on them in workers with little memory."""
-    from daskgd.cli.demo import Refused, run
+    from daskgd.cli.demo_fit import Refused, run
 
     try:
         run(rows, data=data, keep=keep, seed=seed)

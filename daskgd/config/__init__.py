@@ -10,6 +10,7 @@ import yaml
 from dask.utils import parse_bytes
 
 DEFAULTS = yaml.safe_load(files("daskgd.config").joinpath("daskgd.yaml").read_text())
+dask.config.update_defaults(DEFAULTS)
 
 
 def setting(name: str) -> Any:

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import dask
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.config import DEFAULTS
 from daskgd.rows.features import as_features
 from daskgd.rows.layout import Layout
 from daskgd.rows.random_numbers import SPLIT, row_random_numbers
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
 
 
 Array = NDArray[Any]
-
-
-dask.config.update_defaults(DEFAULTS)
 
 
 # -- columns ------------------------------------------------------------------------------------

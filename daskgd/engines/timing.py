@@ -203,14 +203,14 @@ class Clock:
         nbytes: int,
         blocks: int,
         threads: int,
-        addresses: Sequence[int] = (),
+        placed_blocks: Sequence[int] = (),
         merged_by: str | None = None,
     ) -> Timing:
-        """The answers are there. `addresses` are the blocks of each task for rows in memory; `merged_by` is who merged
+        """The answers are there. `placed_blocks` are the blocks of each task for rows in memory; `merged_by` is who merged
         in the thread that waited for the others."""
         ended = time.perf_counter()
         self.sweep += 1
-        resident = sum(addresses)
+        resident = sum(placed_blocks)
         seconds, T = ended - self._began, max(threads, 1)
         if not self.stored:
             ledger = {worker: s.in_memory() for worker, s in ledger.items()}
@@ -230,7 +230,7 @@ class Clock:
             nbytes,
             threads,
             spent.tasks,
-            len(addresses),
+            len(placed_blocks),
             blocks,
             spent.read_blocks,
             spent.kept_blocks,

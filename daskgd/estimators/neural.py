@@ -30,9 +30,6 @@ from daskgd.solvers.base import in_unit_interval, is_count, is_positive
 
 Array = NDArray[Any]
 
-FEW_ROWS = 10_000
-"""Rows up to which one step a read, as L-BFGS makes, does better than one for every batch of 200."""
-
 BATCH = 200
 
 

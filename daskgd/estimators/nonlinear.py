@@ -15,7 +15,6 @@ from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import Run
 from daskgd.estimators.fitting.solver_choice import SolverChoice
-from daskgd.estimators.neural import FEW_ROWS
 from daskgd.estimators.regression import NumberRegressor, Predict, targets_of
 from daskgd.losses import Loss
 from daskgd.models import Model
@@ -28,6 +27,10 @@ from daskgd.rows.layout import Shape
 from daskgd.solvers import LBFGS, SGD, Adam, LocalGD, LocalSGD, Solver
 
 Array = NDArray[Any]
+
+
+FEW_ROWS = 10_000
+"""Rows up to which one step a read, as L-BFGS makes, does better than one for every batch of 200."""
 
 
 class Trained(Estimator):
