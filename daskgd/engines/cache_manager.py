@@ -95,9 +95,9 @@ def assign_blocks(
     None keeps more than its share by threads; each keeps what it had `before`, as far as that goes; what
     nobody has is given out in order.
 
-    >>> settle(10, {"a": (1, 9), "b": (1, 3)}, {})
+    >>> assign_blocks(10, {"a": (1, 9), "b": (1, 3)}, {})
     {'a': ((0, 5),), 'b': ((5, 8),)}
-    >>> settle(10, {"b": (1, 9), "c": (1, 9)}, {'a': ((0, 5),), 'b': ((5, 8),)})
+    >>> assign_blocks(10, {"b": (1, 9), "c": (1, 9)}, {'a': ((0, 5),), 'b': ((5, 8),)})
     {'b': ((0, 2), (5, 8)), 'c': ((2, 5), (8, 10))}
     """
     threads = sum(t for t, _ in workers.values())

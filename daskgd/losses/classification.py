@@ -221,7 +221,7 @@ class Perceptron(Loss):
     Its least value, 0, is reached by w = 0 as well as by every separating plane: use solvers with a
     given step, which leave 0, not ones that minimise along a line.
 
-    >>> Perceptron().slope(np.array([0.0, 1.0]), np.array([1.0, 1.0]))
+    >>> Perceptron().gradient(np.array([0.0, 1.0]), np.array([1.0, 1.0]))
     array([-1., -0.])
     """
 

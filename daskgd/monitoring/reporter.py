@@ -27,7 +27,7 @@ from daskgd.monitoring.dashboard.plugin import TrainingMonitor
 from daskgd.monitoring.events import Began, Event, Iterated
 from daskgd.monitoring.history import KEYS
 
-logger = logging.getLogger("daskgd.monitoring.reporter")
+logger = logging.getLogger("daskgd.monitor")
 
 SHARE, PAUSE = 0.01, 1.0
 """Of the time of a fit that may go into telling; and even so, most seconds from one event to the next."""

@@ -36,8 +36,8 @@ class CompressedArray:
     them; and adding zeros changes nothing.
 
     >>> v = np.linspace(-1, 1, 1000)
-    >>> coded = Coded.of(v, "int8", key=7)
-    >>> bool(np.abs(coded.decoded - v).max() < 1 / 127)
+    >>> compressed = CompressedArray.of(v, "int8", key=7)
+    >>> bool(np.abs(compressed.decompress() - v).max() < 1 / 127)
     True
     """
 

@@ -24,7 +24,7 @@ def row_random_numbers(rows: Array, seed: int, purpose: int) -> Array:
 
     The mixing function of SplitMix64 (Steele, Lea & Flood 2014), applied twice.
 
-    >>> row_hash(np.arange(3), seed=0, purpose=SPLIT).round(3)
+    >>> row_random_numbers(np.arange(3), seed=0, purpose=SPLIT).round(3)
     array([0.028, 0.093, 0.213])
     """
     with np.errstate(over="ignore"):

@@ -54,7 +54,7 @@ class StoredColumn:
     complete : daskgd wrote it, so its codecs are known and an absent chunk is an error (zarr may rightly
         leave out chunks that equal the fill value).
 
-    >>> column = Column(zarr.array(np.arange(6.0).reshape(3, 2), chunks=(2, 2)))
+    >>> column = StoredColumn(zarr.array(np.arange(6.0).reshape(3, 2), chunks=(2, 2)))
     >>> column.shape, column.chunk_rows, column.nbytes
     ((3, 2), 2, 48)
     >>> column.read(1, 3)

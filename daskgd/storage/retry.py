@@ -37,9 +37,9 @@ NETWORK = frozenset(
 def is_transient(error: BaseException | None) -> bool:
     """Whether an error may be gone at the next attempt: one of the system or the network, or caused by one.
 
-    >>> passing(OSError(5, "Input/output error")), passing(TimeoutError())
+    >>> is_transient(OSError(5, "Input/output error")), is_transient(TimeoutError())
     (True, True)
-    >>> passing(FileNotFoundError("c/0 is missing")), passing(ValueError("checksums differ"))
+    >>> is_transient(FileNotFoundError("c/0 is missing")), is_transient(ValueError("checksums differ"))
     (False, False)
     """
     while error is not None:

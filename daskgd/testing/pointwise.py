@@ -84,8 +84,8 @@ EXTREME_MARGIN = 1e4
 def check_loss(loss: Loss, y: Array | None = None) -> None:
     """Check that a loss keeps its contract.
 
-    The slope is a subgradient of the value everywhere, kinks included, and its derivative where there is
-    one; the curve is the derivative of the slope; the value is convex, where declared so; nothing overflows
+    The gradient is a subgradient of the value everywhere, kinks included, and its derivative where there is
+    one; the hessian is the derivative of the gradient; the value is convex, where declared so; nothing overflows
     at margins of +-1e4; float32 stays float32; `value_and_gradient` agrees with both; no rows are no trouble;
     inputs are left alone and not returned; `baseline` is the least mean loss over constants, or within a
     factor of 10 of it where not declared exact; a deviance is linear in the targets but for a term without
@@ -112,7 +112,7 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
             z = z[:, 0]
         name = f"{loss!r} with {k} output{'s' * (k > 1)}"
         targets = loss.targets(raw, k, z.dtype)
-        _check_slope(loss, z, targets, name)
+        _check_gradient(loss, z, targets, name)
         _check_extremes(loss, raw, z, k, name)
         _check_plumbing(loss, raw, z, targets, k, name)
         _check_baseline(loss, raw, k, name)
@@ -172,45 +172,46 @@ def _directions(z: Array) -> list[Array]:
 
 
 def _along(a: Array, d: Array) -> Array:
-    """Row-wise inner product of slopes with a direction."""
+    """Row-wise inner product of gradients with a direction."""
     return a * d if a.ndim == 1 else (a * d).sum(axis=1)
 
 
-def _check_slope(loss: Loss, z: Array, y: Array, name: str) -> None:
-    value, slope, curve = loss.value(z, y), loss.gradient(z, y), loss.hessian(z, y)
+def _check_gradient(loss: Loss, z: Array, y: Array, name: str) -> None:
+    value, gradient, hessian = loss.value(z, y), loss.gradient(z, y), loss.hessian(z, y)
     require(value.shape == (len(z),), f"{name}: expected value of shape (n,), got {value.shape}")
-    require(slope.shape == z.shape, f"{name}: expected slope of shape {z.shape}, got {slope.shape}")
+    require(gradient.shape == z.shape, f"{name}: expected gradient of shape {z.shape}, got {gradient.shape}")
     shapes = (z.shape, (*z.shape, z.shape[-1])) if z.ndim == 2 else (z.shape,)
-    require(curve.shape in shapes, f"{name}: expected curve of shape {' or '.join(map(str, shapes))}")
+    require(hessian.shape in shapes, f"{name}: expected hessian of shape {' or '.join(map(str, shapes))}")
     for d in _directions(z):
         after, before = loss.value(z + STEP * d, y), loss.value(z - STEP * d, y)
         right, left = (after - value) / STEP, (value - before) / STEP
-        # f(z) - f(z - h) <= h slope(z) <= f(z + h) - f(z): a convex function and its subgradient, no other.
-        m, slack = _along(slope, d), 1e-9 * (1 + np.abs(value)) / STEP * 1e-2
+        # f(z) - f(z - h) <= h gradient(z) <= f(z + h) - f(z): a convex function and its subgradient, no other.
+        m, slack = _along(gradient, d), 1e-9 * (1 + np.abs(value)) / STEP * 1e-2
         if not loss.convex:
             left, right = np.minimum(left, right), np.maximum(left, right)
         require(
             np.all((left <= m + slack) & (m <= right + slack)),
-            f"{name}: slope is not the derivative of value, or value is not convex, near "
+            f"{name}: gradient is not the derivative of value, or value is not convex, near "
             f"z={z[np.argmax((left > m + slack) | (m > right + slack))]}",
         )
         up, down = loss.gradient(z + STEP * d, y), loss.gradient(z - STEP * d, y)
         if loss.smooth:
             jump = (np.abs(up - down) / (1 + np.abs(up) + np.abs(down))).max(axis=None)
-            require(jump < 1e-2, f"{name}: declared smooth, but its slope jumps by {jump:.2g}")
-        c = curve * d if curve.ndim == z.ndim else curve @ d[0]
-        sides = (up - slope) / STEP, (slope - down) / STEP
+            require(jump < 1e-2, f"{name}: declared smooth, but its gradient jumps by {jump:.2g}")
+        c = hessian * d if hessian.ndim == z.ndim else hessian @ d[0]
+        sides = (up - gradient) / STEP, (gradient - down) / STEP
         low, high = np.minimum(*sides), np.maximum(*sides)
-        if not loss.smooth:  # at a kink there is no curve
+        if not loss.smooth:  # at a kink there is no hessian
             high = np.where(high > 1 / STEP / 10, np.inf, high)
         near = 1e-4 * (1 + np.abs(c) * (np.abs(c) > 1e3))
         require(
-            np.all((low - near <= c) & (c <= high + near)), f"{name}: curve is not the derivative of slope"
+            np.all((low - near <= c) & (c <= high + near)),
+            f"{name}: hessian is not the derivative of gradient",
         )
     if not loss.convex:
         return
     other = np.roll(z, 7, axis=0)
-    bound = value + _along(slope, other - z)
+    bound = value + _along(gradient, other - z)
     require(
         np.all(loss.value(other, y) >= bound - 1e-9 * (1 + np.abs(bound))), f"{name}: value is not convex"
     )
@@ -232,7 +233,7 @@ def _check_extremes(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
                 raise AssertionError(
                     f"{name}: {error} in {dtype} at margins of +-{EXTREME_MARGIN:g}"
                 ) from None
-            if loss.scales:  # scales are positive: elsewhere values are infinite, slopes are not
+            if loss.scales:  # scales are positive: elsewhere values are infinite, gradients are not
                 inside = (far[:, k:] > 0).all(axis=1)
                 require(np.all(found[0][~inside] == np.inf), f"{name}: finite where a scale is not positive")
                 found[0], found[1] = found[0][inside], found[1][inside]
@@ -243,11 +244,11 @@ def _check_extremes(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
 
 
 def _check_plumbing(loss: Loss, raw: Array, z: Array, y: Array, k: int, name: str) -> None:
-    value, slope = loss.value_and_gradient(z, y)
+    value, gradient = loss.value_and_gradient(z, y)
     require(
         np.allclose(value, loss.value(z, y), rtol=1e-12, atol=1e-12)
-        and np.allclose(slope, loss.gradient(z, y), rtol=1e-12, atol=1e-12),
-        f"{name}: value_and_slope disagrees with value and slope",
+        and np.allclose(gradient, loss.gradient(z, y), rtol=1e-12, atol=1e-12),
+        f"{name}: value_and_gradient disagrees with value and gradient",
     )
     single = np.dtype(np.float32)
     z4, y4 = z.astype(single), loss.targets(raw, k, single)
@@ -263,9 +264,9 @@ def _check_plumbing(loss: Loss, raw: Array, z: Array, y: Array, k: int, name: st
         require(not alias and out.flags.writeable, f"{name}: returns its input, which callers overwrite")
     require(np.array_equal(z, kept_z) and np.array_equal(y, kept_y), f"{name}: changes its input")
     none = loss.targets(raw[:0], k, z.dtype)
-    value, slope = loss.value_and_gradient(z[:0], none)
+    value, gradient = loss.value_and_gradient(z[:0], none)
     require(
-        value.shape == (0,) and slope.shape == z[:0].shape and len(loss.hessian(z[:0], none)) == 0,
+        value.shape == (0,) and gradient.shape == z[:0].shape and len(loss.hessian(z[:0], none)) == 0,
         f"{name}: expected empty answers for no rows",
     )
 
@@ -325,7 +326,7 @@ def _check_declared(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
     soft, sharp = loss.smoothed(0.05), loss.smoothed(0.0)
     require(
         soft.smooth if loss.nonsmooth else soft == loss == sharp,
-        f"{name}: expected softened to smooth kinks, if there are any, got {soft!r}",
+        f"{name}: expected smoothed to smooth kinks, if there are any, got {soft!r}",
     )
     added = soft.excess(z, y)
     require(
@@ -366,14 +367,15 @@ def check_penalty(penalty: Penalty, size: int = 5) -> None:
 
 def _check_parts(penalty: Penalty, w: Array, name: str) -> None:
     """The smooth part and its derivatives."""
-    l1, g, curve = penalty.l1(w), penalty.gradient(w), penalty.hessian(w)
+    l1, g, hessian = penalty.l1(w), penalty.gradient(w), penalty.hessian(w)
     require(
-        l1.shape == g.shape == curve.shape == w.shape,
-        f"{name}: expected l1, gradient and curve of shape {w.shape}, "
-        f"got {l1.shape}, {g.shape} and {curve.shape}",
+        l1.shape == g.shape == hessian.shape == w.shape,
+        f"{name}: expected l1, gradient and hessian of shape {w.shape}, "
+        f"got {l1.shape}, {g.shape} and {hessian.shape}",
     )
     require(
-        np.all(l1 >= 0) and np.all(curve >= 0), f"{name}: expected l1 and curve >= 0, got {l1} and {curve}"
+        np.all(l1 >= 0) and np.all(hessian >= 0),
+        f"{name}: expected l1 and hessian >= 0, got {l1} and {hessian}",
     )
     require(
         penalty.smooth == (not (penalty.positive or l1.any())),
@@ -385,15 +387,16 @@ def _check_parts(penalty: Penalty, w: Array, name: str) -> None:
 
     h = 1e-4 * (1 + np.abs(w).max())
     steps = h * np.eye(len(w))
-    slopes = np.array([(rest(w + e) - rest(w - e)) / (2 * h) for e in steps])
+    gradients = np.array([(rest(w + e) - rest(w - e)) / (2 * h) for e in steps])
     scale = 1e-5 * (1 + np.abs(g).max() + penalty.value(w) / np.abs(w).max(initial=1))
     require(
-        np.allclose(g, slopes, rtol=0, atol=scale), f"{name}: gradient is not that of value, less its L1 norm"
+        np.allclose(g, gradients, rtol=0, atol=scale),
+        f"{name}: gradient is not that of value, less its L1 norm",
     )
     H = np.array([(penalty.gradient(w + e) - penalty.gradient(w - e)) / (2 * h) for e in steps])
     require(
-        np.allclose(np.diag(curve), H, rtol=0, atol=1e-5 * (1 + np.abs(H).max())),
-        f"{name}: curve is not the derivative of gradient",
+        np.allclose(np.diag(hessian), H, rtol=0, atol=1e-5 * (1 + np.abs(H).max())),
+        f"{name}: hessian is not the derivative of gradient",
     )
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from daskgd.engines.serial import Serial
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient
-from daskgd.rows.features import prepare
+from daskgd.rows.features import Dense, prepare
 from daskgd.rows.layout import Shape
 from daskgd.rows.tiles import Rows
 from daskgd.solvers import (
@@ -228,7 +228,7 @@ def _check_minimum(solver: Solver, example: Example, gap: float) -> None:
     for state in states:
         for field in fields(state):
             value = getattr(state, field.name)
-            plain = value is None or isinstance(value, np.ndarray | np.generic | float | int | bool)
+            plain = value is None or isinstance(value, np.ndarray | np.generic | float | int | bool | Dense)
             require(plain, f"{where}: State.{field.name} is a {type(value).__name__}, no array or scalar")
     f = _objective(example, result.w)
     if approximate:

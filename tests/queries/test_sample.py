@@ -43,7 +43,7 @@ def test_the_rows_of_smallest_hash_are_drawn() -> None:
     assert not got.complete
     assert got.rows.kept is not None
     assert np.array_equal(got.rows.kept, expected)
-    assert np.array_equal(got.rows.X, data.X[expected])
+    assert np.array_equal(got.rows.X, data.X.toarray()[expected])
     assert np.allclose(got.rows.sample_weight, 10.0)  # type: ignore[arg-type]
 
 
@@ -53,7 +53,7 @@ def test_all_rows_are_the_data_itself_less_those_without_weight() -> None:
     assert data.sample_weight is not None
     kept = data.sample_weight > 0
     assert got.complete
-    assert np.array_equal(got.rows.X, data.X[kept])
+    assert np.array_equal(got.rows.X, data.X.toarray()[kept])
     assert np.array_equal(got.rows.sample_weight, data.sample_weight[kept])  # type: ignore[arg-type]
 
 
@@ -109,7 +109,7 @@ def test_a_rare_class_is_drawn_in_full_and_weighs_what_it_weighs(order: str) -> 
 
 def test_the_sample_is_uniform() -> None:
     data = Rows(np.arange(60_000.0)[:, None], None, None, 0)
-    got = ask(Sample(0.05, seed=11), data, 5000).rows.X[:, 0]
+    got = ask(Sample(0.05, seed=11), data, 5000).rows.X.toarray()[:, 0]
     counts = np.histogram(got, bins=20, range=(0, 60_000))[0]
     assert abs(len(got) - 3000) < 5 * np.sqrt(3000)
     assert np.sum((counts - len(got) / 20) ** 2 / (len(got) / 20)) < 50  # chi square, 19 degrees

@@ -15,7 +15,7 @@ import pytest
 import daskgd
 from daskgd.monitoring.events import Began, Ended, Iterated, Sweeping, Swept
 from daskgd.monitoring.history import KEYS, History
-from tests.test_checkpoint import Killed, dying
+from tests.training.test_checkpoint import Killed, dying
 
 X = np.random.default_rng(1).normal(size=(300, 4))
 Y = (X @ [1.0, -1.0, 0.5, 0.0] + np.random.default_rng(2).normal(size=300) > 0).astype(int)

@@ -30,7 +30,7 @@ from daskgd.testing import SOLVERS, Calls
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
@@ -320,7 +320,7 @@ def test_a_full_disk_costs_a_warning(stored: Any, tmp_path: Path, monkeypatch: A
 def test_every_so_many_sweeps_or_seconds(stored: Any, tmp_path: Path, monkeypatch: Any) -> None:
     written: list[str] = []
     monkeypatch.setattr(
-        "daskgd.storage.atomic_files.Folder.write", lambda self, name, data: written.append(name)
+        "daskgd.storage.atomic_files.AtomicFiles.write", lambda self, name, data: written.append(name)
     )
     est = daskgd.LogisticRegression(solver="newton", max_iter=6, tol=0, engine="serial")
     est.fit(stored, checkpoint=tmp_path, every=3)
@@ -370,7 +370,7 @@ DRIVER = """
     import sys, warnings
     import daskgd
     from daskgd.estimators import LogisticRegression
-    from tests.test_checkpoint import driven
+    from tests.training.test_checkpoint import driven
     warnings.simplefilter("ignore")
     est = driven(int(sys.argv[3]))
     data = daskgd.open_dataset(sys.argv[1], block_bytes=1000, partition_bytes=4000)
@@ -404,7 +404,7 @@ def test_the_driver_is_killed_at_random_moments(which: int, stored: Any, tmp_pat
             [sys.executable, "-c", *arguments],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"

@@ -74,7 +74,7 @@ def test_scikit_learns_elastic_net(ratio: float, intercept: bool, positive: bool
 
 def test_scikit_learns_lasso_of_two_targets() -> None:
     example = regression(L1(0.3))
-    y = np.stack([example.rows.y, -2 * example.rows.X[:, 2]], axis=1)
+    y = np.stack([example.rows.y, -2 * example.rows.X.toarray()[:, 2]], axis=1)
     both = Example("two", replace(example.problem, model=Linear(8, 2)), replace(example.rows, y=y))
     result, _ = run(FISTA(), both, Stop(tol=1e-12, max_iter=5000))
     reference = Lasso(alpha=0.3, tol=1e-14, max_iter=10**6).fit(example.rows.X, y)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "exchange.py"
+SCRIPT = Path(__file__).parents[1] / "exchange.py"
 OTHERS = [path for path in os.environ.get("DASKGD_OTHER_PYTHONS", "").split(os.pathsep) if path]
 
 

@@ -206,7 +206,7 @@ class Counted(ArraySource):
 @pytest.mark.parametrize("partitions", [False, True])
 def test_a_sweep_reads_every_block_once_and_in_order(partitions: bool) -> None:
     rows = toy_rows(23)
-    source = Counted(Layout(23, 4, 2), rows.X, rows.y)
+    source = Counted(Layout(23, 4, 2), rows.X.toarray(), rows.y)
     problem = examples()[0].problem
     asks = [Ask(problem, Gradient(np.ones(4))), Ask(problem, Gradient(np.zeros(4)))]
     if partitions:

@@ -16,7 +16,7 @@ import daskgd
 from daskgd.cli import demo_fit as demo
 from daskgd.cli import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROWS = 20_000
 
 

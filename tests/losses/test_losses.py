@@ -390,10 +390,10 @@ class Broken(Squared):
         if self.defect == "alias":
             np.subtract(z, y, out=z)
             return z
-        return (z - y) * (1.001 if self.defect == "slope" else 1)
+        return (z - y) * (1.001 if self.defect == "gradient" else 1)
 
     def hessian(self, z, y):
-        return np.full_like(z, 2 if self.defect == "curve" else 1)
+        return np.full_like(z, 2 if self.defect == "hessian" else 1)
 
     def value_and_gradient(self, z, y):
         if self.defect == "both":
@@ -420,12 +420,12 @@ class Overflowing(Logistic):
 @pytest.mark.parametrize(
     ("defect", "sentence"),
     [
-        ("slope", "slope is not the derivative"),
-        ("curve", "curve is not the derivative"),
+        ("gradient", "gradient is not the derivative"),
+        ("hessian", "hessian is not the derivative"),
         ("not convex", "not convex"),
         ("upcast", "value turns float32 into float64"),
-        ("both", "value_and_slope disagrees"),
-        ("alias", "slope"),
+        ("both", "value_and_gradient disagrees"),
+        ("alias", "gradient"),
         ("baseline", "expected a baseline"),
         ("constant", "expected the constant"),
         ("shape", "finite margins as constant"),
@@ -461,7 +461,7 @@ def test_check_notices_false_declarations() -> None:
         check_loss(NoDeviance(0.3))
     with pytest.raises(AssertionError, match=r"not finite|overflow|not linear|inexact|expected the constant"):
         check_loss(OutOfDomain())
-    with pytest.raises(AssertionError, match="expected softened to smooth kinks"):
+    with pytest.raises(AssertionError, match="expected smoothed to smooth kinks"):
         check_loss(Soft())
 
 

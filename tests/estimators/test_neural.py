@@ -658,7 +658,7 @@ def test_a_function_of_jax_is_trained() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python *(\w*)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 6

@@ -101,7 +101,7 @@ class Counted(ArraySource):
 @pytest.mark.parametrize("wire", ["float64", "float32"])
 def test_a_share_reads_its_blocks_and_no_other(wire: str) -> None:
     rows, problem = toy_rows(46), examples()[2].problem
-    source = Counted(Layout(46, 4, 2), rows.X, (np.asarray(rows.y) == 1).astype(int))
+    source = Counted(Layout(46, 4, 2), rows.X.toarray(), (np.asarray(rows.y) == 1).astype(int))
     engine, w = Serial(source), np.full(4, 0.3)
     answers, weights = [], []
     for part in range(5):
@@ -122,7 +122,7 @@ def test_a_share_reads_its_blocks_and_no_other(wire: str) -> None:
 
 def test_an_ask_for_all_rows_is_not_shortened_by_a_share_beside_it() -> None:
     rows, problem = toy_rows(46), examples()[2].problem
-    source = Counted(Layout(46, 4, 2), rows.X, (np.asarray(rows.y) == 1).astype(int))
+    source = Counted(Layout(46, 4, 2), rows.X.toarray(), (np.asarray(rows.y) == 1).astype(int))
     engine, w = Serial(source), np.ones(4)
     alone = [
         engine.sweep([Ask(problem, query)])[0]
@@ -147,7 +147,7 @@ WORK = (Rule("sgd"), Schedule("constant", 0.1), 8, 1, 0, 0, 0.0)
 
 def test_a_share_without_blocks_answers_none() -> None:
     rows, problem = toy_rows(8), examples()[2].problem
-    source = ArraySource(Layout(8, 4, 1), rows.X, (np.asarray(rows.y) == 1).astype(int))
+    source = ArraySource(Layout(8, 4, 1), rows.X.toarray(), (np.asarray(rows.y) == 1).astype(int))
     found = [
         Serial(source).sweep([Ask(problem, Part(Gradient(np.ones(4)), Share(0, 0, part, 5)))])
         for part in range(5)
@@ -176,8 +176,8 @@ def test_coding_is_right_on_average(wire: str, error: float) -> None:
     assert (np.abs(many - v) <= error * scale).all()
     spread = np.maximum(many.std(axis=0), error * scale * 1e-2)
     assert (np.abs(many.mean(axis=0) - v) < 6 * spread / np.sqrt(400)).all()
-    assert np.array_equal(CompressedArray.of(v, wire, 3).decompress(), CompressedArray.of(v, wire, 3).decoded)
-    assert (CompressedArray.of(v, wire, 3).decompress() != CompressedArray.of(v, wire, 4).decoded).any()
+    assert np.array_equal(CompressedArray.of(v, wire, 3).decompress(), CompressedArray.of(v, wire, 3).decompress())
+    assert (CompressedArray.of(v, wire, 3).decompress() != CompressedArray.of(v, wire, 4).decompress()).any()
 
 
 @pytest.mark.parametrize("wire", ["float32", "float16", "int8"])
@@ -185,7 +185,7 @@ def test_coded_sums_add(wire: str) -> None:
     v = np.linspace(-2, 1, 500)
     some, nothing = CompressedArray.of(v, wire, 1), CompressedArray.of(np.zeros(500), wire, 2)
     for total in (some + nothing, nothing + some):
-        assert np.array_equal(total.decompress(), some.decoded)
+        assert np.array_equal(total.decompress(), some.decompress())
     assert np.abs((some + CompressedArray.of(v, wire, 3)).decompress() - 2 * v).max() < 4 * 3 / 127
     lost = CompressedArray.of(np.where(v > 0.9, np.inf, v), wire, 5)
     assert np.isnan(lost.decompress()).any()
@@ -414,10 +414,10 @@ def test_a_part_of_the_rows_is_spread_evenly() -> None:
     rows = toy_rows(90)
     assert some(rows, 90) is rows
     part = some(rows, 30)
-    assert np.array_equal(part.X, rows.X[::3])
+    assert np.array_equal(part.X, rows.X.toarray()[::3])
     s = np.zeros(90)
     s[1::3] = 2.0  # every third row, which the even spread would miss
-    assert np.array_equal(some(replace(rows, sample_weight=s), 10).X, rows.X[1::9])
+    assert np.array_equal(some(replace(rows, sample_weight=s), 10).X, rows.X.toarray()[1::9])
     assert np.linalg.eigvalsh(definite(np.diag([3.0, -1.0, 0.0]))).min() > 0
 
 

@@ -533,7 +533,7 @@ def test_where_zarrs_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert StoredColumn(array).reader == "BatchedCodecPipeline"  # which this one was opened with
     assert StoredColumn(chosen).reader == "ZarrsCodecPipeline"
     assert StoredColumn(chosen)._whole is None
-    monkeypatch.setattr("daskgd.storage.opening.find_spec", lambda name: None)
+    monkeypatch.setattr("daskgd.storage.reading.find_spec", lambda name: None)
     assert StoredColumn(array).reader == "BatchedCodecPipeline"
     np.testing.assert_array_equal(everything(StoredColumn(array)), X)
 

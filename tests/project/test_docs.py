@@ -24,7 +24,7 @@ from click.testing import CliRunner
 import daskgd
 from daskgd.cli import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = {
     str(path.relative_to(ROOT)): path
     for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -165,10 +165,11 @@ def test_names_exist(page: str) -> None:
         assert known, f"{page}: there is no daskgd.{name}"
     for name in set(re.findall(r"daskgd\.([a-z]+(?:-[a-z]+)+)", text)):
         assert name in settings(), f"{page}: there is no setting daskgd.{name}"
-    for name in set(re.findall(r"`(?:tests/)?(test_\w+)\.py", text)):
-        assert (ROOT / "tests" / f"{name}.py").exists(), f"{page}: there is no tests/{name}.py"
+    for name in set(re.findall(r"`(?:tests/(?:\w+/)?)?(test_\w+)\.py", text)):
+        assert list((ROOT / "tests").rglob(f"{name}.py")), f"{page}: there is no {name}.py in tests"
     for file, test in set(re.findall(r"(test_\w+)\.py::(test_\w+)", text)):
-        code = (ROOT / "tests" / f"{file}.py").read_text()
+        (path,) = (ROOT / "tests").rglob(f"{file}.py")
+        code = path.read_text()
         assert re.search(rf"\bdef {test}\(", code), f"{page}: there is no {test} in {file}.py"
 
 

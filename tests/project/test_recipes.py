@@ -25,7 +25,7 @@ import yaml
 import daskgd
 from daskgd.cli.fits import _job, train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BATCH = ROOT / "examples" / "batch"
 
 pytestmark = [

@@ -235,7 +235,7 @@ def test_a_scheduler_that_dies_is_a_lost_cluster(data, tmp_path):
 @contextmanager
 def started(what: str, file: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "dask", what, f"--scheduler-file={file}", *options]
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     with subprocess.Popen(
         command, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}
     ) as process:

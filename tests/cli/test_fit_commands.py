@@ -23,7 +23,7 @@ from daskgd.cli.fits import _noted
 from daskgd.cli.signals import Stop, Terminated, stoppable
 from daskgd.monitoring.events import Began
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def invoke(*arguments: Any) -> Any:

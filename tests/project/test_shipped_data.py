@@ -11,7 +11,7 @@ import pytest
 
 import daskgd
 
-FOLDER = Path(__file__).parents[1] / "data"
+FOLDER = Path(__file__).parents[2] / "data"
 
 
 def load_make():

@@ -19,7 +19,7 @@ from daskgd import ModelError, estimators
 from daskgd.storage.records import pack, unpack
 from daskgd.testing.laws import same
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 KINDS = [getattr(estimators, name) for name in estimators.__all__ if name[0].isupper()]
 
