@@ -27,11 +27,15 @@ settings.register_profile(
 settings.load_profile("daskgd")
 
 
+CLUSTERS = {"cluster", "own", "scheduler", "stage"}
+"""Fixtures that are clusters, or make them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What uses the shared cluster is marked as such; and where tests run in several processes, all that need
     a cluster run in one of them, so that there is one cluster, and it has its processor."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        if CLUSTERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("cluster"))

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from sklearn.datasets import dump_svmlight_file
+from tiers import slow_but
 
 import daskgd
 from daskgd.cli import main
@@ -363,7 +364,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", slow_but([signal.SIGTERM, signal.SIGUSR1], signal.SIGTERM))
 def test_a_job_on_a_cluster_is_stopped_and_resumed(
     number: signal.Signals, clicks: Path, scheduler: Path, tmp_path: Path
 ) -> None:
@@ -393,6 +394,7 @@ def test_a_job_on_a_cluster_is_stopped_and_resumed(
     assert done.exit_code == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_of_this_machine_and_its_report(clicks: Path, tmp_path: Path) -> None:
     pytest.importorskip("bokeh")
     asked = ["--local", "--workers", 1, "--memory-limit", "500 MB", "--report", tmp_path / "fit.html"]

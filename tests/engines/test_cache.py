@@ -316,6 +316,7 @@ def test_workers_that_leave_take_their_part_of_a_budget_along(monkeypatch):
     assert cache_manager.assign({"here": 2}) == {"here": ((0, 2),)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_the_limits_of_workers_hold(tmp_path: Path, high_water):
     """Data of five times the room: what is kept stays below where dask would spill, and it is kept."""

@@ -15,9 +15,12 @@ import dask.array as da
 import distributed
 import numpy as np
 import pytest
+from tiers import slow_but
 
 import daskgd
 from daskgd.engines.graph import Graph
+
+pytestmark = pytest.mark.cluster
 
 SOLVERS = {
     "GradientDescent": daskgd.GradientDescent(step=0.5),
@@ -70,7 +73,7 @@ FEW_SWEEPS = {
 }
 
 
-@pytest.mark.parametrize("name", FEW_SWEEPS)
+@pytest.mark.parametrize("name", slow_but(FEW_SWEEPS, "gram, L1", "fista"))
 def test_few_sweeps_have_the_same_bits_everywhere(name, small, client):
     fits = [FEW_SWEEPS[name]().set_params(engine=e).fit(small) for e in ("serial", "threads", "distributed")]
     for other in fits[1:]:
@@ -86,6 +89,7 @@ def test_few_sweeps_have_the_same_bits_everywhere(name, small, client):
 # -- the same bits ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_come_and_go_and_the_bits_stay(small):
     expected = {solver: parameters(logistic(solver, engine="serial").fit(small)) for solver in SOLVERS}
 
@@ -111,6 +115,7 @@ def test_workers_come_and_go_and_the_bits_stay(small):
 # -- memory -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.timeout(300)
 def test_a_dataset_of_four_times_the_memory_trains_within_it(tmp_path, high_water):

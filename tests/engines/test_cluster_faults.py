@@ -22,6 +22,7 @@ import distributed
 import numpy as np
 import pytest
 from gates import gated
+from tiers import slow_but_every
 
 import daskgd
 from daskgd.engines import cluster as cluster_room
@@ -32,7 +33,11 @@ from daskgd.queries import Ask, Survey
 from daskgd.storage import retry as patience
 from daskgd.storage.retry import is_transient, with_retries
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.posix,
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals"),
+]
 
 SOLVERS = {
     "GradientDescent": daskgd.GradientDescent(step=0.5),
@@ -144,8 +149,10 @@ class Fault:
         return visit not in (3, 4, 5)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("fault", ["killed", "all_killed", "errors", "hung", "rescaled"])
+FAULTS = ["killed", "all_killed", "errors", "hung", "rescaled"]
+
+
+@pytest.mark.parametrize(("fault", "solver"), slow_but_every(4, FAULTS, list(SOLVERS)))
 def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage):
     with distributed.Client(stage) as client:
         client.wait_for_workers(2)

@@ -15,6 +15,7 @@ import distributed
 import numpy as np
 import pytest
 import threadpoolctl
+from tiers import slow_but
 
 import daskgd
 from daskgd.data.dataset import Dataset
@@ -335,7 +336,7 @@ def assert_same(a: Any, b: Any) -> None:
     assert a.n_sweeps_ == b.n_sweeps_
 
 
-@pytest.mark.parametrize("solver", FITS, ids=repr)
+@pytest.mark.parametrize("solver", slow_but(FITS, FITS[2], FITS[4]), ids=repr)
 def test_fits_have_the_same_bits_on_every_engine(
     solver: Solver, stored: Path, client: distributed.Client
 ) -> None:

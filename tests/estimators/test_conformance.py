@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
+from tiers import slow_but
 
 import daskgd
 from daskgd import estimators
@@ -55,7 +56,10 @@ def fitted(name: str, y: Any = None, **params: Any) -> Any:
 # -- scikit-learn's checks ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+MANY_STEPS = ("MLPClassifier", "MLPRegressor", "Perceptron", "LinearSVR")
+
+
+@pytest.mark.parametrize("name", slow_but(ESTIMATORS, *(set(ESTIMATORS) - set(MANY_STEPS))))
 def test_scikit_learns_checks(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)

@@ -20,6 +20,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from tiers import slow_but
 
 import daskgd
 from daskgd.cli.demo_fit import Digits, Expansion
@@ -228,7 +229,7 @@ def _flat(theirs: Any) -> Any:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("solver", ["auto", "adam"])
+@pytest.mark.parametrize("solver", slow_but(["auto", "adam"], "auto"))
 def test_digits_as_well_as_scikit_learn(solver: str) -> None:
     """Mean accuracy of five seeds, on a quarter that is set aside: at most half a point below."""
     ours, theirs = [], []
@@ -240,6 +241,7 @@ def test_digits_as_well_as_scikit_learn(solver: str) -> None:
     assert np.mean(ours) >= np.mean(theirs) - 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_expanded_digits_out_of_core(tmp_path: Path) -> None:
     """Ten sweeps over rows made of three quarters of the digits; the last quarter, as it is, judges."""
@@ -669,6 +671,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             exec(code, vars(module))
 
 
+@pytest.mark.slow
 def test_few_bits_on_the_wire_cost_next_to_nothing(tmp_path: Path) -> None:
     """A network of 5,000 parameters in four partitions: a seventh of the bytes, a thousandth of the loss."""
     X, y = load_digits(return_X_y=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import dask
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -269,6 +270,7 @@ def check(p: dict[str, Any]) -> str:
     return "converged"
 
 
+@pytest.mark.slow
 @settings(max_examples=200, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(SPECS)
 def test_every_fit_is_converged_or_says_that_it_is_not(spec):

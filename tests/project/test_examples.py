@@ -41,6 +41,7 @@ def test_textbook_perceptron(capsys):
     assert "100% right" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_out_of_core(tmp_path, monkeypatch):
     """In a process of its own: that its workers find the module is part of what it shows."""
     script = "import out_of_core as o; m, s = o.main(rows=100_000); print('RESULT', m.outcome_, s)"

@@ -24,6 +24,7 @@ def run(python: str, what: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", OTHERS or [sys.executable])
 @pytest.mark.parametrize("direction", ["to", "from"])
 def test_what_is_written_there_is_good_here(other: str, direction: str, tmp_path: Path) -> None:

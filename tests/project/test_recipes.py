@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 BATCH = ROOT / "examples" / "batch"
 
 pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.posix,
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals and shells of POSIX"),
     pytest.mark.timeout(240),
 ]
@@ -88,6 +90,7 @@ def same(model: Any, other: Any) -> bool:
 # -- a scheduler and workers --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pair(place: Path) -> None:
     with running([BATCH / "pair.sh", "job.toml"], place) as process:
         stdout, stderr = process.communicate(timeout=120)
@@ -146,6 +149,7 @@ def signalled(process: subprocess.Popen[str], number: signal.Signals) -> str:
     return rest
 
 
+@pytest.mark.slow
 def test_a_slurm_job_is_put_back_before_its_time_is_up_and_goes_on(slurm: Path) -> None:
     with submitted(slurm) as process:
         rest = signalled(process, signal.SIGUSR1)
@@ -162,6 +166,7 @@ def test_a_slurm_job_is_put_back_before_its_time_is_up_and_goes_on(slurm: Path) 
     assert not list(slurm.glob(".scheduler-*"))
 
 
+@pytest.mark.slow
 def test_a_slurm_job_that_is_cancelled_stays_away(slurm: Path) -> None:
     with submitted(slurm) as process:
         rest = signalled(process, signal.SIGTERM)
@@ -191,6 +196,7 @@ def test_the_script_of_a_worker_job() -> None:
     assert script.index("export OMP_NUM_THREADS=1") < script.index("dask_worker")
 
 
+@pytest.mark.slow
 def test_a_fit_on_jobs_of_slurm(place: Path) -> None:
     """`sbatch` runs the job's script at once, here."""
     pytest.importorskip("dask_jobqueue")
@@ -214,6 +220,7 @@ def test_a_fit_on_jobs_of_slurm(place: Path) -> None:
 # -- MPI ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_ranks_of_an_mpi_job(place: Path) -> None:
     pytest.importorskip("dask_mpi")
     pytest.importorskip("mpi4py")
@@ -285,6 +292,7 @@ def test_the_manifest_fits_together() -> None:
         assert pod["args"][:2] == ["dask", what]
 
 
+@pytest.mark.slow
 def test_the_manifest_is_what_the_operator_allows() -> None:
     valid(manifests()[0])
     broken = manifests()[0]

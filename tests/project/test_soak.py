@@ -17,6 +17,8 @@ import pytest
 
 import daskgd
 
+pytestmark = pytest.mark.cluster
+
 FITS, WARM = 500, 100
 
 HERE, WORKER = 40_000, 15_000
@@ -56,6 +58,7 @@ async def forgotten(dask_scheduler: Any) -> tuple[int, int]:
     return len(dask_scheduler.task_groups), len(dask_scheduler.task_prefixes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(psutil.Process, "num_fds"), reason="needs file descriptors")
 @pytest.mark.timeout(240)
 def test_five_hundred_fits_leave_nothing_behind(own: distributed.Client) -> None:

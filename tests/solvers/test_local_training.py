@@ -176,7 +176,9 @@ def test_coding_is_right_on_average(wire: str, error: float) -> None:
     assert (np.abs(many - v) <= error * scale).all()
     spread = np.maximum(many.std(axis=0), error * scale * 1e-2)
     assert (np.abs(many.mean(axis=0) - v) < 6 * spread / np.sqrt(400)).all()
-    assert np.array_equal(CompressedArray.of(v, wire, 3).decompress(), CompressedArray.of(v, wire, 3).decompress())
+    assert np.array_equal(
+        CompressedArray.of(v, wire, 3).decompress(), CompressedArray.of(v, wire, 3).decompress()
+    )
     assert (CompressedArray.of(v, wire, 3).decompress() != CompressedArray.of(v, wire, 4).decompress()).any()
 
 

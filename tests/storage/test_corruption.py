@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zarr
 from mutations import files, flipped, restored
+from tiers import slow_but
 from zarr.core import codec_pipeline
 
 import daskgd
@@ -211,7 +212,7 @@ def model(path: Path) -> list[Any]:
     return [est.coef_.tobytes(), est.intercept_.tobytes(), est.classes_.tolist(), names, est.n_features_in_]
 
 
-@pytest.mark.parametrize("shards", [None, 2])
+@pytest.mark.parametrize("shards", slow_but([None, 2], None))
 def test_no_flip_changes_a_model(tmp_path: Path, shards: int | None) -> None:
     rng = np.random.default_rng(7)
     X = rng.normal(size=(48, 2)).astype("f4")

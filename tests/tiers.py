@@ -1,0 +1,27 @@
+"""What of a large product of cases the default tier runs, and what the slow tier (``pytest -m slow``)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+
+def slow_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
+    """Cases for ``parametrize``, slow but for those that are `kept`."""
+    cases = list(cases)
+    assert all(case in cases for case in kept), f"{kept} are not all among the cases"
+    return [case if case in kept else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def slow_but_every(n: int, *axes: Sequence[Any]) -> list[Any]:
+    """The product of axes, slow but for one case in `n`, along diagonals: every value of each axis that is long
+    enough stands in a case that is kept."""
+    found = []
+    for at in itertools.product(*(range(len(axis)) for axis in axes)):
+        values = [axis[i] for axis, i in zip(axes, at, strict=True)]
+        marks = () if sum(at) % n == 0 else (pytest.mark.slow,)
+        found.append(pytest.param(*values, marks=marks))
+    return found
