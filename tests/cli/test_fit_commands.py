@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from sklearn.datasets import dump_svmlight_file
-from tiers import slow_but
 
 import daskgd
 from daskgd.cli import main
 from daskgd.cli.fits import _noted
 from daskgd.cli.signals import Stop, Terminated, stoppable
 from daskgd.monitoring.events import Began
+from tests.tiers import slow_but
 
 ROOT = Path(__file__).parents[2]
 

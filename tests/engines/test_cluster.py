@@ -15,10 +15,10 @@ import dask.array as da
 import distributed
 import numpy as np
 import pytest
-from tiers import slow_but
 
 import daskgd
 from daskgd.engines.graph import Graph
+from tests.tiers import slow_but
 
 pytestmark = pytest.mark.cluster
 

@@ -22,7 +22,6 @@ import distributed
 import numpy as np
 import pytest
 from gates import gated
-from tiers import slow_but_every
 
 import daskgd
 from daskgd.engines import cluster as cluster_room
@@ -32,6 +31,7 @@ from daskgd.engines.select import open_engine
 from daskgd.queries import Ask, Survey
 from daskgd.storage import retry as patience
 from daskgd.storage.retry import is_transient, with_retries
+from tests.tiers import slow_but_every
 
 pytestmark = [
     pytest.mark.cluster,

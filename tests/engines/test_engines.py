@@ -15,7 +15,6 @@ import distributed
 import numpy as np
 import pytest
 import threadpoolctl
-from tiers import slow_but
 
 import daskgd
 from daskgd.data.dataset import Dataset
@@ -34,6 +33,7 @@ from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import Rows, Tile
 from daskgd.solvers import ADMM, GIANT, LBFGS, SGD, Adam, GradientDescent, LocalGD, LocalSGD, Solver
 from daskgd.testing import ENGINES, ArraySource, Calls, Fails, check_engine, examples, toy_rows
+from tests.tiers import slow_but
 
 # -- the contract -------------------------------------------------------------------------------
 

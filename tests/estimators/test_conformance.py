@@ -20,11 +20,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
-from tiers import slow_but
 
 import daskgd
 from daskgd import estimators
 from daskgd.testing import EXPECTED_FAILURES
+from tests.tiers import slow_but
 
 ESTIMATORS = [name for name in estimators.__all__ if name != "together"]
 CLASSIFIERS = [name for name in ESTIMATORS if hasattr(getattr(estimators, name), "decision_function")]

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import ConvergenceWarning
-from tiers import slow_but_every
 
 import daskgd
 from daskgd.data.dataset import Dataset
@@ -21,6 +20,7 @@ from daskgd.engines.serial import Serial
 from daskgd.estimators.linear import LinearEstimator
 from daskgd.queries import Ask
 from daskgd.solvers import NAMES
+from tests.tiers import slow_but_every
 
 ESTIMATORS: dict[str, Callable[..., LinearEstimator]] = {
     "LinearRegression": daskgd.LinearRegression,

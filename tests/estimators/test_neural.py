@@ -20,7 +20,6 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from tiers import slow_but
 
 import daskgd
 from daskgd.cli.demo_fit import Digits, Expansion
@@ -36,6 +35,7 @@ from daskgd.testing import MODELS, SOLVERS, check_model, check_query, toy_rows
 from daskgd.testing.laws import ArraySource
 from daskgd.training.loop import Stop, loop
 from daskgd.training.together import together
+from tests.tiers import slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

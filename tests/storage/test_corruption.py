@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import zarr
 from mutations import files, flipped, restored
-from tiers import slow_but
 from zarr.core import codec_pipeline
 
 import daskgd
 from daskgd.storage.commit import verify_store
 from daskgd.storage.opening import NAMES, open_store
+from tests.tiers import slow_but
 
 N, P, ROWS = 70, 3, 10  # seven chunks
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]

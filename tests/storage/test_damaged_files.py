@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import zarr
 from mutations import damaged
-from tiers import slow_but
 
 import daskgd
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.opening import NAMES
 from daskgd.storage.reading import ChunkError, StoredColumn
+from tests.tiers import slow_but
 
 N, P = 40, 3
 SECONDS = 5.0

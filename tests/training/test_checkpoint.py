@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
-from tiers import slow_but
 
 import daskgd
 from daskgd import Checkpoint, CheckpointError
@@ -27,6 +26,7 @@ from daskgd.queries import Gradient
 from daskgd.solvers import Solver, State
 from daskgd.solvers.base import Steps
 from daskgd.testing import SOLVERS, Calls
+from tests.tiers import slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -1,0 +1,1 @@
+"""Five small benchmarks that airspeed velocity tracks over commits: ``asv run`` with ``asv.conf.json``."""
