@@ -23,6 +23,7 @@ from click.testing import CliRunner
 
 import daskgd
 from daskgd.cli import main
+from tests.project.test_layers import ORDER
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -165,12 +166,11 @@ def test_names_exist(page: str) -> None:
         assert known, f"{page}: there is no daskgd.{name}"
     for name in set(re.findall(r"daskgd\.([a-z]+(?:-[a-z]+)+)", text)):
         assert name in settings(), f"{page}: there is no setting daskgd.{name}"
-    for name in set(re.findall(r"`(?:tests/(?:\w+/)?)?(test_\w+)\.py", text)):
-        assert list((ROOT / "tests").rglob(f"{name}.py")), f"{page}: there is no {name}.py in tests"
-    for file, test in set(re.findall(r"(test_\w+)\.py::(test_\w+)", text)):
-        (path,) = (ROOT / "tests").rglob(f"{file}.py")
-        code = path.read_text()
-        assert re.search(rf"\bdef {test}\(", code), f"{page}: there is no {test} in {file}.py"
+    for file in set(re.findall(r"[\w/]*\btest_\w+\.py", text)):
+        assert (ROOT / file).is_file(), f"{page}: there is no {file}"
+    for file, test in set(re.findall(r"([\w/]*\btest_\w+\.py)::(test_\w+)", text)):
+        code = (ROOT / file).read_text()
+        assert re.search(rf"\bdef {test}\(", code), f"{page}: there is no {test} in {file}"
 
 
 def settings() -> set[str]:
@@ -200,14 +200,24 @@ def test_every_estimator_and_solver_has_its_row() -> None:
 
 
 def test_every_file_has_its_room() -> None:
-    text = PAGES["CONTRIBUTING.md"].read_text()
+    """The picture has all rooms in their order, and the tables have their files, or a folder of them."""
+    page = PAGES["CONTRIBUTING.md"]
+    text, picture = page.read_text(), next(block.text for block in blocks(page) if block.kind == "text")
+    drawn = re.findall(r"^.{11}(\w+)", picture, flags=re.M)
+    assert tuple(drawn) == ORDER, "CONTRIBUTING.md draws the rooms in another order"
     for path in sorted((ROOT / "daskgd").rglob("*.py")):
         name = path.relative_to(ROOT / "daskgd")
-        if name.name == "__init__.py":
-            continue
-        folder = f"`{name.parent}/`"
-        named = [f"`{name}`", f"`{name.name}`"]
-        assert folder in text or any(n in text for n in named), f"CONTRIBUTING.md has no {name}"
+        if not name.name.startswith("__"):
+            named = (f"`{name}`", f"`{name.name}`", f"`{name.parent}/`", f"`{name.parent.name}/{name.name}`")
+            assert any(n in text for n in named), f"CONTRIBUTING.md has no {name}"
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/glossary.md"])
+def test_files_of_the_package_exist(page: str) -> None:
+    """Files that are named by their rooms, such as `engines/walk.py`."""
+    for file in set(re.findall(r"`(\w+/[\w/]*\.py)`", PAGES[page].read_text())):
+        places = (ROOT, ROOT / "daskgd", ROOT / "daskgd" / "estimators")
+        assert any((place / file).is_file() for place in places), f"{page}: there is no {file}"
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
