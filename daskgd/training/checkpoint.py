@@ -3,7 +3,8 @@
 A checkpoint is one file: the State of every fit, the answers received since, what the survey found, what
 partitions remember, the history, and what all of it belongs to, settings and data. Large arrays, such as the
 sample of rows, lie beside it in files named by their content, so that each is written once. Files are
-:mod:`daskgd.storage.records`: no pickle. This room knows solvers as dataclasses of arrays; no engines, no estimators.
+:mod:`daskgd.storage.records`: no pickle. This room knows solvers as dataclasses of arrays; no engines, no
+estimators.
 """
 
 from __future__ import annotations

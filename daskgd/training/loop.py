@@ -150,9 +150,9 @@ def loop(
 ) -> Fit:
     """Run a solver from parameters `w` until `stop` says so: a generator of asks that returns a Result.
 
-    `first_sweep_answers` are the answers to the solver's `first_sweep_queries`. With a `journal` from an earlier,
-    interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so far, for
-    whoever is interrupted.
+    `first_sweep_answers` are the answers to the solver's `first_sweep_queries`. With a `journal` from an
+    earlier, interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so
+    far, for whoever is interrupted.
     """
     solver.check(problem)
     meter = meter or Meter()
