@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 import daskgd
 from daskgd.cli import main
-from daskgd.cli.fits import plan as planning
 from daskgd.data.columns import ColumnSource
 from daskgd.engines import graph
 from daskgd.engines.tasks import read_speed
+from daskgd.estimators.fitting import plan as plan_module
 from daskgd.estimators.fitting.solver_choice import sweeps_of
 from daskgd.losses import Logistic, Quantile
 from daskgd.rows.layout import Layout, Shape
@@ -76,7 +76,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
                 self.kept = sum(hi - lo for addresses in runs for lo, hi in addresses)
             return out
 
-    monkeypatch.setattr(graph, "Graph", Noted)
+    monkeypatch.setattr("daskgd.engines.select.Graph", Noted)
     return made
 
 
@@ -166,7 +166,7 @@ def test_threads_read_the_bytes_that_were_planned(small, monkeypatch):
 
 
 def test_seconds_follow_from_the_speed(small, monkeypatch):
-    monkeypatch.setattr(planning, "read_speed", lambda *_: 1e6)
+    monkeypatch.setattr(plan_module, "read_speed", lambda *_: 1e6)
     plan = logistic(SAMPLED).plan(small)
     assert plan.seconds_per_sweep == plan.streamed_bytes / 1e6
     assert plan.fit_seconds == pytest.approx((2 * plan.sweep_bytes / 1e6, 5 * plan.sweep_bytes / 1e6))

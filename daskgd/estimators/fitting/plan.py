@@ -6,6 +6,7 @@ blocks, to see how fast that goes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +18,14 @@ from dask.utils import format_bytes
 
 from daskgd.data.columns import ColumnSource
 from daskgd.data.dataset import Dataset
-from daskgd.engines.cache_manager import CacheManager, MemoryBudget, length
+from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import THIS_PROCESS, threads_of
-from daskgd.engines.graph import Graph
+from daskgd.engines.graph import count_tasks, default_tasks
 from daskgd.engines.placement import columns_to_materialise
+from daskgd.engines.runs import Runs, length
 from daskgd.engines.select import Choice, check_engine, scheduler_of
+from daskgd.engines.task_spans import Payload, task_spans
 from daskgd.engines.tasks import read_speed
-from daskgd.engines.worker_cache import Runs
 from daskgd.engines.worker_memory import Need, check_memory, free_memory, nbytes, task_room
 from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice, sample_share, sweeps_of
 from daskgd.losses import Loss
@@ -31,7 +33,7 @@ from daskgd.models.base import Maker
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Survey
-from daskgd.rows.layout import Layout, Shape
+from daskgd.rows.layout import Shape
 from daskgd.solvers import Solver
 from daskgd.storage.reading import StoredColumn
 
@@ -78,21 +80,6 @@ class Place:
         if get is dask.threaded.get:
             return cls("threads", f"{_counted(sum(threads_of(None).values()), 'thread')} of this process")
         return cls("local", f"a local scheduler of dask, {get.__module__}", get)
-
-
-class _Intended(CacheManager):
-    """Decides what to keep as a fit does, and keeps nothing."""
-
-    def _cache(self, i: int, address: str, runs: Runs) -> Any:
-        return None
-
-
-def _kept_blocks(place: Place, layout: Layout, nbytes: int, memory: MemoryBudget, unit: int) -> CacheManager:
-    """The blocks that a fit would keep, by home."""
-    block_bytes = -(-nbytes // max(layout.n_blocks, 1))
-    cache_manager = _Intended(place.client, "plan", layout.n_blocks, block_bytes, memory, unit)
-    cache_manager.assign(place.threads)
-    return cache_manager
 
 
 def _placement(dataset: Dataset, place: Place) -> str:
@@ -262,20 +249,18 @@ class Plan:
         lasting = place.kind != "custom" and (
             place.client is not None or place.get in (dask.threaded.get, dask.local.get_sync)
         )
-        cache_manager = None
+        kept: dict[str, Runs] = {}
         if memory != 0 and sweeps != "1" and keeps and lasting:
-            unit = layout.partition_blocks if whole else 1
-            cache_manager = _kept_blocks(place, layout, dataset.nbytes, memory, unit)
-        kept = sum(length(runs) for runs in cache_manager.runs.values()) if cache_manager else 0
+            kept = CacheManager.of(dataset, place.client, memory, whole).decide(place.threads)
         from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
-        rows = min(kept * layout.block_rows, layout.n_rows)
+        rows = min(sum(map(length, kept.values())) * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
         first = [Ask(None, query) for query in (Survey(shape.classification), *first_sweep_queries)]
         problem = Problem(loss, made, L2(np.ones(made.size)))
         again = [Ask(problem, Gradient(np.ones(made.size)))]
         first_tasks_, later_tasks = (
-            _count_tasks(dataset, place, cache_manager, asks, partitions)
+            _count_tasks(dataset, place, kept, asks, partitions)
             for asks, partitions in ((first, False), (again, whole))
         )
         task_bytes, task_room, limit = _task(dataset, place, whole, row_payload_nbytes)
@@ -375,14 +360,14 @@ class Plan:
 
 
 def _count_tasks(
-    dataset: Dataset, place: Place, cache_manager: CacheManager | None, asks: list[Ask], partitions: bool
+    dataset: Dataset, place: Place, kept: Mapping[str, Runs], asks: list[Ask], partitions: bool
 ) -> tuple[int, int]:
-    """Spans and tasks of a sweep."""
+    """The tasks that read, and all tasks, of a sweep that asks this."""
     if place.kind in ("serial", "custom"):
         return int(place.kind == "serial"), 0
-    graph = Graph(dataset, place.get, whole_partitions=partitions)
-    graph.cache_manager = cache_manager
-    return graph.count(asks, partitions)
+    payload, threads = Payload.of(asks, dataset.n_features), place.threads
+    n = len(task_spans(dataset.layout, threads, kept, payload, default_tasks(threads), partitions))
+    return n, count_tasks(asks, n, payload, place.client)
 
 
 def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) -> tuple[int, int, int]:
