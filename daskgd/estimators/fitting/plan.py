@@ -27,7 +27,7 @@ from daskgd.engines.select import Choice, check_engine, scheduler_of
 from daskgd.engines.task_spans import Payload, task_spans
 from daskgd.engines.tasks import read_speed
 from daskgd.engines.worker_memory import Need, check_memory, free_memory, nbytes, task_room
-from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice, sample_share, sweeps_of
+from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice
 from daskgd.losses import Loss
 from daskgd.models.base import Maker
 from daskgd.penalties import L2
@@ -236,13 +236,12 @@ class Plan:
         made = model(shape.n_features, _outputs(dataset, shape))
         # The sample is asked for before the number of parameters is known.
         whole, first_sweep_queries = choice.solver.needs_partitions, choice.solver.first_sweep_queries(shape)
-        share = sample_share(choice.solver, shape)
+        share = choice.solver.sample_share(shape)
         choice = revise_choice(choice, shape, made.size)
         solver = choice.solver
         row_payload_nbytes = sum(query.row_payload_nbytes for query in first_sweep_queries)
         check_memory(dataset, place.client, whole, row_payload_nbytes)
-        sweeps = sweeps_of(solver, shape, loss=loss, parameters=made.size)
-        span = _range(sweeps)
+        sweeps = solver.expected_sweeps(shape, loss, made.size)
         placement = _placement(dataset, place)
         stored = [c for c in dataset._columns if isinstance(c, StoredColumn)]
         keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
@@ -250,7 +249,7 @@ class Plan:
             place.client is not None or place.get in (dask.threaded.get, dask.local.get_sync)
         )
         kept: dict[str, Runs] = {}
-        if memory != 0 and sweeps != "1" and keeps and lasting:
+        if memory != 0 and not sweeps.is_one and keeps and lasting:
             kept = CacheManager.of(dataset, place.client, memory, whole).decide(place.threads)
         from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
         rows = min(sum(map(length, kept.values())) * layout.block_rows, layout.n_rows)
@@ -268,8 +267,8 @@ class Plan:
         per_sweep = fit = None
         if speed:
             per_sweep = streamed / speed
-            if span is not None:
-                least, most = (from_store / speed + (n - 1) * per_sweep for n in span)
+            if sweeps.range is not None:
+                least, most = (from_store / speed + (n - 1) * per_sweep for n in sweeps.range)
                 fit = least, most
         return cls(
             estimator=estimator,
@@ -286,8 +285,8 @@ class Plan:
             placement=placement,
             first_spans=first_tasks_[0],
             first_tasks=first_tasks_[1],
-            spans=first_tasks_[0] if sweeps == "1" else later_tasks[0],
-            tasks=first_tasks_[1] if sweeps == "1" else later_tasks[1],
+            spans=first_tasks_[0] if sweeps.is_one else later_tasks[0],
+            tasks=first_tasks_[1] if sweeps.is_one else later_tasks[1],
             sweep_bytes=dataset.nbytes,
             resident_bytes=dataset.nbytes - streamed,
             streamed_bytes=streamed,
@@ -295,8 +294,8 @@ class Plan:
             task_room=task_room,
             limit=limit,
             sample_rows=round(share * shape.n_rows),
-            sweeps=sweeps,
-            sweep_range=span,
+            sweeps=str(sweeps),
+            sweep_range=sweeps.range,
             bytes_per_second=speed,
             seconds_per_sweep=per_sweep,
             fit_seconds=fit,
@@ -312,12 +311,12 @@ class Plan:
             tasks = "none: one loop"
         elif self.engine != "custom":
             tasks = f"{self._graph(self.first_spans, self.first_tasks)} in the first sweep"
-            if self.sweeps != "1":
+            if self.sweep_range != (1, 1):
                 tasks += f", then {self._graph(self.spans, self.tasks)}"
         if self.placement == READ:
             rest = f"{format_bytes(self.resident_bytes)} then stay in memory, "
             rest += f"{format_bytes(self.streamed_bytes)} are streamed"
-            if self.sweeps == "1":
+            if self.sweep_range == (1, 1):
                 rest = "read once"
             elif not self.streamed_bytes:
                 rest = "all of it then stays in memory"
@@ -351,7 +350,7 @@ class Plan:
             return "from memory" if self.placement == HELD else "not measured: nothing that can be read yet"
         text = f"{format_bytes(int(self.bytes_per_second))}/s just now"
         parts = []
-        if self.sweeps != "1" and self.streamed_bytes:
+        if self.sweep_range != (1, 1) and self.streamed_bytes:
             parts.append(f"{_seconds(self.seconds_per_sweep or 0.0)} a later sweep")
         if self.fit_seconds is not None:
             low, high = map(_seconds, self.fit_seconds)
@@ -387,11 +386,6 @@ def _outputs(dataset: Dataset, shape: Shape) -> int:
         n = 2 if dataset.classes is None else len(dataset.classes)
         return n if n > 2 else 1
     return 1 if y is None or len(y.shape) == 1 else max(int(y.shape[1]), 1)
-
-
-def _range(sweeps: str) -> tuple[int, int] | None:
-    words = sweeps.split(" to ")
-    return (int(words[0]), int(words[-1])) if all(word.isdigit() for word in words) else None
 
 
 def _counted(n: int, what: str) -> str:

@@ -14,7 +14,7 @@ from daskgd.engines.base import Engine, one_blas_thread
 from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.select import open_engine
 from daskgd.estimators.fitting.callbacks import Callbacks, run_with_callbacks
-from daskgd.estimators.fitting.solver_choice import SolverChoice, sweeps_of
+from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Sweeping, Swept, Watcher
 from daskgd.monitoring.history import History
 from daskgd.monitoring.reporter import report_to_dashboard
@@ -163,7 +163,7 @@ def _run_fits(
             run.resume(snapshot.fits[i])
         run.callbacks = Callbacks.of(run, given, dataset)
     whole = any(solver.needs_partitions for solver in solvers)
-    once = all(sweeps_of(solver, shape) == "1" for solver in solvers)
+    once = all(solver.expected_sweeps(shape).is_one for solver in solvers)
     memory = 0 if once else estimators[0].memory  # what is read once is not worth keeping
     row_payload_nbytes = max(
         sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
