@@ -265,7 +265,7 @@ class Cluster:
             logger.warning("waiting for workers since %.0f s: %s%s", waited, where, until)
 
     def _name_the_late(self, name: str, elapsed: float, describe: Callable[[Any], str]) -> None:
-        """Log which workers a sweep waits for, each once: all if the sweep is slow, else those that are silent."""
+        """Log which workers a sweep waits for, each once: all if the sweep is slow, else silent ones."""
         past = self._past[name]
         usual = statistics.median(past) if past else None
         slow = usual is not None and elapsed > SLOW * usual

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable
-from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, solver_named
 from daskgd.estimators.linear import spreads
 from daskgd.estimators.nonlinear import Regression, Trained
@@ -177,10 +177,11 @@ class _Perceptrons(Trained):
         self.n_layers_, self.n_outputs_ = len(model.units), model.outputs
         self.out_activation_ = self._out(problem.loss)
 
-    def _finish(self, run: Run) -> None:
-        super()._finish(run)
-        if self.early_stopping and "validation_score" in (run.history[-1] if len(run.history) else ()):
-            self.validation_scores_ = [float(s) for s in run.history.column("validation_score")]
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        history = outcome.history
+        if self.early_stopping and "validation_score" in (history[-1] if len(history) else ()):
+            self.validation_scores_ = [float(s) for s in history.column("validation_score")]
             self.best_validation_score_ = max(self.validation_scores_)
 
     def _out(self, loss: Loss) -> str:

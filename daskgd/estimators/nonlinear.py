@@ -1,9 +1,10 @@
-"""What estimators of models that are not linear share: when to stop, which solver, regression."""
+"""Bases of the estimators whose model is not linear: which solver they take, when they stop, regression."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.estimators.regression import NumberRegressor, Predict, targets_of
 from daskgd.losses import Loss
@@ -76,19 +77,15 @@ class Trained(Estimator):
     def _patience(self) -> int:
         return int(self.n_iter_no_change)
 
-    def _ready(
-        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
-    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
-        run.fitted["_by_loss"] = self._stops_by_loss(choice.solver)
-        return choice, problem, w, first_sweep_answers
+    def _revise(self, fit: PreparedFit, tol: float) -> PreparedFit:
+        by_loss = self._stops_by_loss(fit.choice.solver)
+        return replace(fit, attributes={**fit.attributes, "_by_loss": by_loss})
 
-    def _finish(self, run: Run) -> None:
-        super()._finish(run)
-        if self.outcome_ == "stopped" and any(
-            isinstance(one, Plateau) and one.spent(run.name) for one in run.watchers
-        ):
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        if self.outcome_ == "stopped" and outcome.plateaued:
             self.outcome_ = "converged"
-        losses = run.history.column("loss")
+        losses = outcome.history.column("loss")
         self.loss_curve_ = [float(f) for f in losses]
         self.loss_ = self.loss_curve_[-1] if losses else np.inf
         self.best_loss_ = min(self.loss_curve_, default=np.inf)

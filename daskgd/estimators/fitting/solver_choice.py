@@ -76,11 +76,16 @@ def solver_named(estimator: str, solver: Any) -> SolverChoice:
     return SolverChoice(type(solver)(**solver.get_params()), GIVEN)
 
 
+def choose_for_many_parameters(parameters: int) -> SolverChoice:
+    """What ``solver="auto"`` means for a penalty with L1 where a Hessian of the sample would be too large."""
+    return SolverChoice(
+        FISTA(), f"a penalty with L1, and {parameters} parameters: too many for quadratic models"
+    )
+
+
 def revise_choice(choice: SolverChoice, shape: Shape, parameters: int) -> SolverChoice:
     """Replace an automatic choice that cannot do with so many parameters, now that their number is known."""
     wide = isinstance(choice.solver, ProximalNewton) and parameters > DENSE
     if wide and choice.reason != GIVEN and choice.solver.sample_share(shape) < 1:
-        return SolverChoice(
-            FISTA(), f"a penalty with L1, and {parameters} parameters: too many for quadratic models"
-        )
+        return choose_for_many_parameters(parameters)
     return choice
