@@ -127,7 +127,8 @@ class Timing:
     nbytes : int
         Decoded bytes of all rows.
     threads, tasks, home_tasks : int
-        Tasks that walked rows; of them, the first ones in the graph, those for rows in memory.
+        Threads; tasks that walked rows; and the first of these in the graph, those at the worker that keeps
+        their rows.
     blocks, read_blocks, kept_blocks : int
         All; those read; those that were in memory.
     resident_blocks, again_blocks : int

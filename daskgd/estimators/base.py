@@ -1,7 +1,7 @@
-"""What every estimator shares: opening the data, one fit or many in the same sweeps, and predicting.
+"""The base of all estimators: opening the data, preparing a fit, setting what it found, and predicting.
 
-The scikit-learn skin. It translates constructor arguments into a problem and a solver, and results into
-attributes; there is no maths here and no dask graph.
+It translates constructor arguments into a problem and a solver, and outcomes into attributes, by
+scikit-learn's conventions; it must not know any maths, nor dask's graphs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _specimen(self, loss: Loss) -> Problem:
-        """A small problem of the kind of this estimator's, for solvers to say whether they can do it."""
+        """A small problem of this estimator's kind, by which a solver checks whether it can solve it."""
         raise NotImplementedError
 
     def _planned(self, n_features: int, outputs: int) -> Model:
@@ -108,7 +108,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         every : int or str
             Sweeps between two checkpoints, or seconds, such as "30 s".
         watch : callable or sequence of them, optional
-            Told what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
+            Called with what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
             :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.monitoring.events`).
 
         Returns
@@ -130,7 +130,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
-        """The rows to train on, and watchers of the estimator's own."""
+        """The rows to train on, and the watchers that the estimator itself asks for."""
         return dataset, ()
 
     def set_params(self, **params: Any) -> Self:
@@ -194,7 +194,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return choice
 
     def _other(self, shape: Shape | None) -> SolverChoice:
-        """What ``solver="auto"`` means in the other regime than that of its own choice."""
+        """What ``solver="auto"`` means where `regime` is not that of the automatic choice."""
         return self._auto(shape)
 
     def _named(self, shape: Shape | None) -> SolverChoice:
@@ -255,7 +255,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return dataset
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
-        """What is in memory, checked in the words of scikit-learn; anything else as it is."""
+        """X checked by scikit-learn, with its messages, where it is in memory; otherwise X as it is."""
         if not is_in_memory(X) or is_sparse(X):
             return X
         check_plain(X, "X")

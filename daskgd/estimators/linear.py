@@ -34,8 +34,7 @@ Array = NDArray[Any]
 
 
 def spreads(X: Moments, centred: bool = True) -> Array:
-    """By what to divide each feature ``(p,)``: its standard deviation, or its root mean square; 1 where that
-    is 0."""
+    """Divisors of the features ``(p,)``: standard deviations, or root mean squares; 1 in place of 0."""
     spread = np.sqrt(X.variance + (0.0 if centred else X.mean**2))
     return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
 
@@ -48,8 +47,10 @@ class LinearEstimator(Estimator):
     """
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
-        """Of ``|w|`` and of ``|w|**2 / 2`` in the mean objective, for data of this total weight: numbers, or
-        one per output ``(k,)``."""
+        """The factors of ``|w|`` and ``|w|**2 / 2`` in the mean objective, for data of this total weight.
+
+        Numbers, or one per output ``(k,)``.
+        """
         raise NotImplementedError
 
     def _has_l1(self) -> bool:

@@ -34,14 +34,14 @@ BATCH = 200
 
 
 def is_layers(value: Any) -> bool:
-    """A number of units, or a sequence of them."""
+    """Whether a value is a number of units, or a sequence of them."""
     return is_count(value) or (
         isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and all(map(is_count, value))
     )
 
 
 class _Perceptrons(Trained):
-    """What classifier and regressor share: layers, scikit-learn's parameters, and parameters in and out."""
+    """Base of the classifier and the regressor: the layers, and scikit-learn's parameters."""
 
     _rules: ClassVar[dict[str, Rule]] = {
         "hidden_layer_sizes": (is_layers, "a number of units >= 1, or a sequence of them"),

@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 
 FEW_ROWS = 10_000
-"""Rows up to which one step a read, as L-BFGS makes, does better than one for every batch of 200."""
+"""Rows up to which L-BFGS, one step a read, is faster than a step for every batch of 200."""
 
 
 class Trained(Estimator):
@@ -63,7 +63,7 @@ class Trained(Estimator):
         return "a model that is not linear"
 
     def _stops_by_loss(self, solver: Solver) -> bool:
-        """Whether no gap is to be expected of a solver."""
+        """Whether a solver estimates no gap, so that a fit stops where the loss does not fall any more."""
         return isinstance(solver, LocalSGD | LocalGD | SGD)
 
     def _tol(self, solver: Solver) -> float:
@@ -117,7 +117,7 @@ class Regression(NumberRegressor, Trained):
         raise NotImplementedError
 
     def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
-        """What to take from the targets ``(k,)``."""
+        """The values ``(k,)`` that are subtracted from the targets before the fit; None for none."""
         return None
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:

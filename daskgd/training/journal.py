@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 class ReplayError(RuntimeError):
-    """A journal does not fit the solver that replays it."""
+    """A solver asked other queries than the journal that it replays holds answers to."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Journal:
     best: State | None = None
 
     def play(self, steps: Steps) -> Generator[tuple[Query, ...], list[Any], Any]:
-        """Run `steps`, answering from the entries as long as there are any, then by asking."""
+        """Run the generator `steps`: it is answered from the entries while there are any, then by asking."""
         known = iter(list(self.entries))
         try:
             queries = next(steps)
@@ -64,7 +64,7 @@ class Journal:
             return end.value
 
     def commit(self, state: State, iteration: int) -> None:
-        """An iteration is complete: forget the answers that led to it."""
+        """Complete an iteration: keep its State, and forget the answers that led to it."""
         state = _contiguous(state)
         self.state, self.iteration, self.entries = state, iteration, []
         if not np.isfinite(self.first):

@@ -1,7 +1,7 @@
 """The values of one fit: what goes in, what it carries from sweep to sweep, what comes out.
 
 An estimator prepares a fit from the answers of the first sweep, and sets its attributes from the outcome;
-what happens between is :mod:`daskgd.estimators.fitting.run`'s. The file knows problems, solvers and
+what happens in between is in :mod:`daskgd.estimators.fitting.run`. The file knows problems, solvers and
 checkpoints; it must not know engines, data sets or any estimator but by the protocol.
 """
 

@@ -1,7 +1,8 @@
-"""What a fit will cost, told before it.
+"""The plan of a fit: what it will do and cost, before it runs.
 
 A :class:`Plan` follows the policies of the engines without submitting a sweep; all that it reads is a few
-blocks, to see how fast that goes.
+blocks, to see how fast that goes. The file knows engines, data sets and solvers; it must not know any
+estimator.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from daskgd.solvers import Solver
 from daskgd.storage.reading import StoredColumn
 
 WAIT = 3.0
-"""Seconds to wait for workers to say how fast they read; who is busy for longer does not count."""
+"""Seconds to wait for workers to measure how fast they read; those that are busy for longer are left out."""
 
 READ, HELD, SPOOLED = "read in place", "held in memory", "spooled to a temporary store"
 
@@ -48,7 +49,7 @@ READ, HELD, SPOOLED = "read in place", "held in memory", "spooled to a temporary
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a fit would run on now: the kind of engine, in words where, and what runs its graphs."""
+    """The place where a fit would run now: the kind of engine, in words where, and what runs its graphs."""
 
     kind: str
     where: str
@@ -65,7 +66,7 @@ class Place:
 
     @classmethod
     def of(cls, engine: Choice) -> Place:
-        """As :func:`daskgd.engines.select.opened` chooses."""
+        """The place that :func:`daskgd.engines.select.open_engine` would choose."""
         check_engine(engine)
         if engine == "serial":
             return cls("serial", "one thread of this process", threads={THIS_PROCESS: 1})
@@ -83,7 +84,7 @@ class Place:
 
 
 def _placement(dataset: Dataset, place: Place) -> str:
-    """READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.materialised`."""
+    """How rows come to the tasks, READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.materialise`."""
     to_materialise, hold = columns_to_materialise(dataset, place.client)
     if to_materialise:
         return HELD if hold else SPOOLED
@@ -94,7 +95,7 @@ def _placement(dataset: Dataset, place: Place) -> str:
 
 
 def _speed(dataset: Dataset, place: Place) -> float | None:
-    """Decoded bytes per second that all threads together read now; None where that cannot be told."""
+    """Measure the decoded bytes per second that all threads together read now; None if nothing is stored."""
     X, y, s = (c if isinstance(c, StoredColumn) else None for c in dataset._columns)
     if X is None or not place.threads or not place.n_threads:
         return None
@@ -135,7 +136,7 @@ def _speed(dataset: Dataset, place: Place) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fit is going to do, and about how long it will read.
+    """The plan of a fit: solver, sweeps, where it runs, tasks, memory, and about how long it will read.
 
     Attributes
     ----------
@@ -370,7 +371,7 @@ def _count_tasks(
 
 
 def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) -> tuple[int, int, int]:
-    """Bytes that a task holds, bytes that it may, and the limit of its process."""
+    """The bytes of rows that a task holds, the bytes that it may hold, and the limit of its process."""
     needed = Need.of(dataset, whole, row_payload_nbytes).total
     if place.client is None:
         free = free_memory(None)
@@ -380,7 +381,7 @@ def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) 
 
 
 def _outputs(dataset: Dataset, shape: Shape) -> int:
-    """Outputs of the model, as far as the columns tell: labels that are not counted yet are taken for two."""
+    """The number of outputs of the model, as far as it is known: labels not counted yet are taken for two."""
     y = dataset._columns[1]
     if shape.classification:
         n = 2 if dataset.classes is None else len(dataset.classes)
@@ -393,7 +394,7 @@ def _counted(n: int, what: str) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    """Two digits at most: it is an estimate.
+    """An estimate of seconds in words, with two digits at most.
 
     >>> [_seconds(s) for s in (0.0312, 7.24, 84.0, 4_000.0)]
     ['0.031 s', '7.2 s', '84 s', '1.1 hours']
