@@ -1,7 +1,8 @@
-"""What every engine shares: the order of the rows, the merge tree, and how a span is walked.
+"""What every engine shares: partial results, the blocks that are wanted, one BLAS thread, and the protocol.
 
-Knows numpy and how to ask for rows; no dask, no zarr. The promise of the same bits from every engine
-rests on this file: which rows are a block, in which order sums merge, and that one BLAS thread computes.
+The promise of the same bits from every engine rests on this file, :mod:`daskgd.engines.merge_tree` and
+:mod:`daskgd.engines.walk`: in which order sums merge, and that one BLAS thread computes. It knows numpy and
+queries; it must not know dask, zarr, nor where rows come from.
 """
 
 from __future__ import annotations
@@ -23,17 +24,14 @@ from daskgd.rows.layout import Layout
 Array = NDArray[Any]
 
 
-# -- walking a span -----------------------------------------------------------------------------
-
 PartitionMemory = dict[tuple[str, str, int], Any]
-"""What partition queries remember, by (run, name, partition)."""
+"""What partition queries remember between sweeps, by (run, name, partition)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What a span, or several, contribute: Sums for each ask, and new partition memories; and who spent what
-    on it.
-
+    """What a span, or several, add to a sweep: the Sums of each ask, new partition memories, and what each
+    worker spent on it.
 
     Sums are None where no block of the span was wanted: the zero, so that the tree is the same for a share of
     the blocks as for all.
@@ -50,11 +48,11 @@ class Partial:
         return Partial(sums, {**self.memory, **other.memory}, added(self.spent, other.spent))
 
     def by(self, worker: str, spent: Spent) -> Partial:
-        """The same, for which a worker spent so much more."""
+        """The same partial result, with what a worker spent added to the ledger."""
         return Partial(self.sums, self.memory, added(self.spent, {worker: spent}))
 
     def answers(self, asks: Sequence[Ask]) -> list[Any]:
-        """Of a whole sweep; None for an ask that wanted no block."""
+        """The answers of a whole sweep; None for an ask that wanted no block."""
         return [
             None if sums is None else ask.query.answer(ask.problem, sums)
             for ask, sums in zip(asks, self.sums, strict=True)
@@ -67,31 +65,28 @@ def wants_partitions(asks: Sequence[Ask]) -> bool:
 
 
 def names(asks: Sequence[Ask]) -> tuple[str, ...]:
-    """What kinds of questions they are, each once."""
+    """The names of the queries that are asked, each once."""
     return tuple(dict.fromkeys(ask.query.name for ask in asks))
 
 
 class Wanted:
-    """Which blocks some asks want: all, unless every one of them is content with a share.
+    """The blocks that the asks of a sweep want: all, unless every ask is content with a share of them.
 
     Attributes
     ----------
-    each : list of (n_blocks,) of bool, or None for all
-        By ask.
+    masks : list of (n_blocks,) of bool, or None for all
+        The blocks that each ask wants.
     blocks : (n_blocks,) of bool, or None for all
-        Those that are to be read.
-    apart : bool
-        Whether any wants a share only.
+        The blocks that any ask wants: those that are read.
     """
 
     def __init__(self, asks: Sequence[Ask], layout: Layout) -> None:
-        self.each = [ask.query.blocks(layout.n_blocks, layout.partition_blocks) for ask in asks]
-        shares = [mask for mask in self.each if mask is not None]
-        self.apart = bool(shares)
+        self.masks = [ask.query.blocks(layout.n_blocks, layout.partition_blocks) for ask in asks]
+        shares = [mask for mask in self.masks if mask is not None]
         self.blocks = np.logical_or.reduce(shares) if shares and len(shares) == len(asks) else None
-        self._groups: dict[bytes, list[Ask]] = {}
-        for ask, mask in zip(asks, self.each, strict=True):
-            self._groups.setdefault(b"" if mask is None else mask.tobytes(), []).append(ask)
+        self._groups: dict[bytes, list[int]] = {}
+        for position, mask in enumerate(self.masks):
+            self._groups.setdefault(b"" if mask is None else mask.tobytes(), []).append(position)
 
     def __contains__(self, block: int) -> bool:
         return self.blocks is None or bool(self.blocks[block])
@@ -101,19 +96,27 @@ class Wanted:
         """Blocks that are read, of all."""
         return 1.0 if self.blocks is None else float(self.blocks.mean())
 
-    def groups(self, first: int, last: int) -> list[tuple[list[int], list[Ask]]]:
-        """Blocks of first..last-1 that are wanted, and the asks that want just these; none without blocks."""
+    def positions(self, block: int) -> list[int]:
+        """The positions, among the asks, of those that want a block."""
+        return [i for i, mask in enumerate(self.masks) if mask is None or mask[block]]
+
+    def groups(self, first: int, last: int) -> list[tuple[list[int], list[int]]]:
+        """The asks that want the same of the blocks first..last-1: these blocks, and the positions of the
+        asks; asks that want none of them are left out."""
         found = []
-        for key, asks in self._groups.items():
+        for key, positions in self._groups.items():
             mask = np.frombuffer(key, bool)[first:last] if key else np.ones(last - first, bool)
             if mask.any():
-                found.append(((first + np.flatnonzero(mask)).tolist(), asks))
+                found.append(((first + np.flatnonzero(mask)).tolist(), positions))
         return found
 
 
 def wire_bytes(asks: Sequence[Ask], sums: Sequence[Sums | None], layout: Layout) -> int:
-    """Bytes of the sums of a sweep, were each partition a machine that sends its own; a function of the data
-    and the questions, not of the cluster. Sums that hold rows grow as they merge and count once."""
+    """The bytes of sums that a sweep would send over the wire, were each partition a machine of its own.
+
+    A function of the data and the asks, not of the cluster. Sums that hold rows grow as they merge, and count
+    once.
+    """
     sizes = (
         (0 if part is None else part.nbytes) * (1 if ask.query.row_payload_nbytes else layout.n_partitions)
         for ask, part in zip(asks, sums, strict=True)
@@ -129,7 +132,7 @@ def _blas() -> Any:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Within this context BLAS computes with one thread: more would change bits, and fight the engine's.
+    """A context in which BLAS computes with one thread: more would change bits, and fight the engine's.
 
     The setting is of the whole process, so it is made once around a sweep, never in a task.
     """
@@ -137,16 +140,17 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 
 class Engine(Protocol):
-    """Whatever answers asks by reading the data once."""
+    """Answers asks by reading the data once.
+
+    An engine may also have `share`, the share of the blocks that its last sweep read, and `wire_bytes`, the
+    bytes of its sums. Without them sweeps count as whole, and bytes of sums not at all.
+    """
 
     nbytes: int
     """Bytes one sweep reads, decoded."""
 
     memory: PartitionMemory
     """What partition queries remember; set where a fit is resumed."""
-
-    # An engine that knows what it read and what travels says so of its last sweep: `share`, of the blocks,
-    # and `wire_bytes`. Without them sweeps count as whole, and bytes of sums not at all.
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""

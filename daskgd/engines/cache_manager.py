@@ -7,16 +7,19 @@ the share of new ones, are assigned afresh, and read once more. What is not kept
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
+from uuid import uuid4
 
 import distributed
 import psutil
 from dask.utils import format_bytes, parse_bytes
 
+from daskgd.data.dataset import Dataset
 from daskgd.engines.cluster import THIS_PROCESS
-from daskgd.engines.worker_cache import Runs, WorkerCache
+from daskgd.engines.runs import Runs, length, split_off, tidy, without
+from daskgd.engines.worker_cache import WorkerCache
 from daskgd.engines.worker_memory import BARE, Worker, workers_of
 
 MemoryBudget = str | float | int
@@ -28,7 +31,7 @@ SAFE = 0.6
 
 
 def is_memory(value: Any) -> bool:
-    """Whether it is a budget."""
+    """Whether a value is a memory budget."""
     if isinstance(value, str):
         try:
             return value == "auto" or (value[-1:].isalpha() and parse_bytes(value) >= 0)
@@ -50,7 +53,7 @@ def reserve(block_bytes: int, threads: int) -> int:
 
 
 def budgets(client: distributed.Client | None, memory: MemoryBudget, block_bytes: int) -> dict[str, int]:
-    """Bytes that each home may keep.
+    """Bytes of rows that each worker may keep, by its address.
 
     Raises ValueError if `memory` asks for more than can be kept without a worker ever spilling.
     """
@@ -92,8 +95,8 @@ def assign_blocks(
 ) -> dict[str, Runs]:
     """Which of `n` blocks each worker keeps, of workers with ``(threads, most blocks)``.
 
-    None keeps more than its share by threads; each keeps what it had `before`, as far as that goes; what
-    nobody has is given out in order.
+    No worker keeps more than its share by threads; each keeps what it had `before`, as far as that goes;
+    blocks that nobody has are given out in order.
 
     >>> assign_blocks(10, {"a": (1, 9), "b": (1, 3)}, {})
     {'a': ((0, 5),), 'b': ((5, 8),)}
@@ -110,62 +113,11 @@ def assign_blocks(
     return kept
 
 
-def length(runs: Runs) -> int:
-    """Number of blocks."""
-    return sum(hi - lo for lo, hi in runs)
-
-
-def split_off(runs: Runs, n: int) -> tuple[Runs, Runs]:
-    """The first `n` blocks of `runs`, and the others."""
-    first: list[tuple[int, int]] = []
-    rest: list[tuple[int, int]] = []
-    for lo, hi in runs:
-        cut = min(hi, lo + n)
-        n -= cut - lo
-        first += [(lo, cut)] if lo < cut else []
-        rest += [(cut, hi)] if cut < hi else []
-    return tuple(first), tuple(rest)
-
-
-def slices(runs: Runs, parts: int) -> list[Runs]:
-    """`runs` cut into at most `parts` about equal parts, in order.
-
-    >>> slices(((0, 3), (5, 7)), 2)
-    [((0, 3),), ((5, 7),)]
-    """
-    out, left = [], length(runs)
-    for part in range(min(parts, left), 0, -1):
-        run, runs = split_off(runs, -(-left // part))
-        left -= length(run)
-        out.append(run)
-    return out
-
-
-def without(n: int, kept: Any) -> Runs:
-    """The runs of `n` blocks that nobody keeps."""
-    free, at = [], 0
-    for lo, hi in sorted(run for runs in kept for run in runs):
-        free += [(at, lo)] if at < lo else []
-        at = hi
-    return tuple(free + ([(at, n)] if at < n else []))
-
-
-def tidy(runs: Sequence[tuple[int, int]]) -> Runs:
-    """In order, and joined where they touch."""
-    out: list[tuple[int, int]] = []
-    for lo, hi in sorted(runs):
-        if out and out[-1][1] == lo:
-            out[-1] = (out[-1][0], hi)
-        else:
-            out.append((lo, hi))
-    return tuple(out)
-
-
 # -- while a fit runs ---------------------------------------------------------------------------
 
 
 class CacheManager:
-    """The shelves of one fit, which follow the workers.
+    """Decides which blocks stay in memory at which worker during one fit, and makes a cache at each of them.
 
     Parameters
     ----------
@@ -173,11 +125,18 @@ class CacheManager:
         None keeps rows in this process.
     token : str
         Names the fit.
-    n_units, unit_blocks : int
-        What is kept or not, as a whole: units of so many blocks, of which the last may be shorter.
+    n_blocks : int
     block_bytes : int
         Decoded bytes of a block, all columns.
-    memory : Memory
+    memory : "auto", float or int
+        The budget.
+    unit_blocks : int
+        Blocks of a unit, which is kept as a whole or not at all; the last may have fewer.
+
+    Attributes
+    ----------
+    runs : mapping
+        The runs of blocks that each worker keeps, by its address.
     """
 
     def __init__(
@@ -196,13 +155,36 @@ class CacheManager:
         self.caches: dict[str, Any] = {}
         self._version = 0
 
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        client: distributed.Client | None,
+        memory: MemoryBudget,
+        whole_partitions: bool = False,
+        token: str | None = None,
+    ) -> Self:
+        """The manager for the blocks of a dataset, kept by whole partitions where a solver needs these."""
+        layout = dataset.layout
+        block_bytes = -(-dataset.nbytes // max(layout.n_blocks, 1))
+        unit = layout.partition_blocks if whole_partitions else 1
+        return cls(client, token or uuid4().hex[:8], layout.n_blocks, block_bytes, memory, unit)
+
     def assign(self, threads: Mapping[str, int]) -> dict[str, Runs]:
-        """Runs of blocks by home, for workers with so many threads each; shelves move when these change."""
+        """Runs of blocks by address, for workers with so many threads each; new caches where these change."""
         if dict(threads) == self._threads:
             return self.runs
-        first = not self._threads
+        self.runs = self.decide(threads)
         self._threads = dict(threads)
-        room = self._budgets(first)
+        self._version += 1
+        self.caches = {
+            address: self._cache(i, address, runs) for i, (address, runs) in enumerate(self.runs.items())
+        }
+        return self.runs
+
+    def decide(self, threads: Mapping[str, int]) -> dict[str, Runs]:
+        """Runs of blocks by address, as `assign` would give them out now; no cache is made or changed."""
+        room = self._budgets()
         unit = self.unit_blocks
         most = {
             address: (n, room.get(address, 0) // (unit * self.block_bytes))
@@ -210,25 +192,21 @@ class CacheManager:
             if n
         }
         before = {
-            address: tuple((lo // unit, -(-hi // unit)) for lo, hi in r) for address, r in self.runs.items()
+            address: tuple((lo // unit, -(-hi // unit)) for lo, hi in runs)
+            for address, runs in self.runs.items()
         }
         units = assign_blocks(-(-self.n_blocks // unit), most, before) if most else {}
-        self.runs = {
-            address: tuple((lo * unit, min(hi * unit, self.n_blocks)) for lo, hi in r)
-            for address, r in units.items()
-            if r
+        return {
+            address: tuple((lo * unit, min(hi * unit, self.n_blocks)) for lo, hi in runs)
+            for address, runs in units.items()
+            if runs
         }
-        self._version += 1
-        self.caches = {
-            address: self._cache(i, address, runs) for i, (address, runs) in enumerate(self.runs.items())
-        }
-        return self.runs
 
-    def _budgets(self, first: bool) -> dict[str, int]:
+    def _budgets(self) -> dict[str, int]:
         try:
             return budgets(self.client, self.memory, self.block_bytes)
         except ValueError:
-            if first:
+            if not self._threads:
                 raise
             return budgets(self.client, "auto", self.block_bytes)  # workers left: what there is now
 
@@ -236,12 +214,12 @@ class CacheManager:
         older = self.caches.get(address)
         if self.client is None:
             return WorkerCache(self.token, address, runs, older)
-        key = (f"daskgd-shelf-{self.token}", self._version, i)
+        key = (f"daskgd-cache-{self.token}", self._version, i)
         return self.client.submit(
             WorkerCache, self.token, address, runs, older, workers=[address], key=key, pure=False
         )
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Drop the caches, which gives their memory back."""
         self.caches = {}
         self.runs = {}

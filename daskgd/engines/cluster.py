@@ -1,8 +1,8 @@
-"""The cluster while a fit runs on it: waiting that never hangs, says what it waits for, and ends.
+"""Waiting for a cluster while a fit runs on it: it says what it waits for, and never hangs.
 
-Tasks of lost workers are computed again by the scheduler, with the same bits; that is not known here. Here is
-what a driver does meanwhile: it waits for workers, names those that are late, and raises
-:class:`ClusterLost` where nothing will come any more. Knows no graphs, no rows and no solvers.
+The driver waits for workers, names those that are late, and raises :class:`ClusterLost` where no answer will
+come any more. Tasks of lost workers are computed again by the scheduler, with the same bits: that takes no
+code of ours. The file knows clients and addresses; it must not know graphs, rows or solvers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from daskgd.storage.redaction import redacted
 logger = logging.getLogger("daskgd")
 
 THIS_PROCESS = "here"
-"""The name of this process where workers have addresses."""
+"""The address of this process, where it computes in place of workers."""
 
 TICK = 1.0
 """Seconds between two looks at the cluster while results are awaited."""
@@ -39,10 +39,10 @@ POLL = 0.2
 """Seconds between two looks for a first worker."""
 
 ANSWER = 10.0
-"""Seconds in which a scheduler that is there answers."""
+"""Seconds within which a scheduler that still runs has answered."""
 
 SLOW, SLOW_SECONDS = 5.0, 10.0
-"""A sweep is slow that takes so many times the median of those before it, and at least so many seconds."""
+"""A slow sweep takes so many times the median of those before it, and at least so many seconds."""
 
 SILENT_SECONDS = 10.0
 """Seconds after the last heartbeat from which a worker is silent; workers send one every 0.5 s, a cluster of
@@ -50,7 +50,7 @@ SILENT_SECONDS = 10.0
 
 
 class ClusterLost(RuntimeError):
-    """The cluster that a fit ran on is gone, or has had no workers for too long.
+    """The cluster of a fit is gone, or has had no workers for too long.
 
     Attributes
     ----------
@@ -98,9 +98,9 @@ _LOST = "the connection to the scheduler at {} was lost"
 
 @contextmanager
 def reaching(client: distributed.Client | None, describe: Callable[[Any], str] = str) -> Iterator[None]:
-    """Within this context the ways in which dask says that a cluster is lost become :class:`ClusterLost`.
+    """A context in which all errors by which dask says that a cluster is lost become :class:`ClusterLost`.
 
-    `describe` says what a task's key stands for, "" for tasks of others.
+    `describe` says in words what the task of a key does, "" for tasks of others.
     """
     if client is None:
         yield
@@ -136,7 +136,7 @@ def _of_killed(error: distributed.KilledWorker, what: str) -> str:
 
 @contextmanager
 def stepped_aside() -> Iterator[None]:
-    """Within this context a fit that is a task itself leaves its worker's thread to those it waits for."""
+    """A context in which a fit that is a task itself leaves its worker's thread to the tasks it waits for."""
     try:
         distributed.get_worker().get_current_task()
         distributed.secede()
@@ -151,7 +151,7 @@ def stepped_aside() -> Iterator[None]:
 
 
 class Cluster:
-    """The cluster of a client as one fit sees it.
+    """The cluster of a client during one fit: its workers, waiting for them, and waiting for results.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Cluster:
         self._past: defaultdict[str, list[float]] = defaultdict(list)
 
     def threads(self) -> dict[str, int]:
-        """Threads by address of worker, of at least one: waits for it.
+        """Wait until there is a worker: the threads of each by its address.
 
         Raises ClusterLost after ``daskgd.no-workers-timeout`` without one, or if there is no scheduler.
         """
@@ -185,8 +185,9 @@ class Cluster:
         describe: Callable[[Any], str] = str,
         part: Callable[[float], None] = lambda share: None,
     ) -> Any:
-        """The results of `futures`, of a sweep of this name; `describe` as of `reaching`. Meanwhile `part` is
-        told which share of them is done.
+        """Wait for the results of `futures`, of a sweep of this name.
+
+        Meanwhile `part` is called with the share of them that is done. `describe` is as for :func:`reaching`.
 
         Raises what a task raised; ClusterLost as `threads` does, where workers leave and none comes.
         """
@@ -227,7 +228,7 @@ class Cluster:
         return asyncio.run_coroutine_threadsafe(called(), loop.asyncio_loop)
 
     def ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """What the scheduler answers; None if it does not, in some seconds."""
+        """Ask the scheduler: its answer, or None if there is none within some seconds."""
         self._check()
         asked = self._begin(call)
         try:
@@ -240,7 +241,10 @@ class Cluster:
             raise
 
     def _note(self, threads: Mapping[str, int] | None) -> None:
-        """Say, and end it, when there have been no workers for long; `threads` are None without an answer."""
+        """Warn, and later raise ClusterLost, when there have been no workers for long.
+
+        `threads` are None if the scheduler did not answer.
+        """
         now = time.monotonic()
         if threads:
             self._alone_since, self._said_alone = None, False
@@ -261,8 +265,7 @@ class Cluster:
             logger.warning("waiting for workers since %.0f s: %s%s", waited, where, until)
 
     def _name_the_late(self, name: str, elapsed: float, describe: Callable[[Any], str]) -> None:
-        """Say which workers a sweep waits for, once of each: all that still have to do if the sweep is slow,
-        else those that are silent."""
+        """Log which workers a sweep waits for, each once: all if the sweep is slow, else silent ones."""
         past = self._past[name]
         usual = statistics.median(past) if past else None
         slow = usual is not None and elapsed > SLOW * usual
@@ -293,12 +296,12 @@ class Cluster:
 
 
 def n_threads(client: distributed.Client | None) -> int:
-    """Threads that compute at this moment."""
+    """The number of threads that compute at this moment."""
     return sum(threads_of(client).values())
 
 
 def threads_of(client: distributed.Client | None) -> dict[str, int]:
-    """Those of each worker, by address; of this process under the name of its home."""
+    """The threads of each worker by address; without a cluster those of this process, as ``THIS_PROCESS``."""
     if client is None:
         return {THIS_PROCESS: int(dask.config.get("num_workers", None) or CPU_COUNT)}
     return dict(client.nthreads())

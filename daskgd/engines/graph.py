@@ -7,14 +7,13 @@ client or on any local scheduler of dask; what its tasks compute is :func:`daskg
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, zip_longest
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -35,42 +34,37 @@ from daskgd.engines.base import (
     wants_partitions,
     wire_bytes,
 )
-from daskgd.engines.cache_manager import CacheManager, MemoryBudget, length, slices, without
+from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import Cluster, n_threads, reaching, stepped_aside, threads_of
-from daskgd.engines.merge_tree import Node, cover, join, spans
+from daskgd.engines.merge_tree import Node, join
 from daskgd.engines.placement import DistributedColumn
 from daskgd.engines.preflight import pickled_size
+from daskgd.engines.runs import length
+from daskgd.engines.task_spans import (
+    MERGE_WIDTH,
+    Payload,
+    TaskSpan,
+    count_merge_tasks,
+    drop_unwanted,
+    graph_sizes,
+    task_spans,
+)
 from daskgd.engines.tasks import Merge, Questions, Span, worker_address
 from daskgd.engines.timing import Clock, Timing
 from daskgd.queries import Ask
 from daskgd.storage.reading import StoredColumn
 
-MERGE_WIDTH = 8
-"""Parts per merge task; the driver merges as many."""
-
-ROW_PAYLOAD_BYTES = 4 << 20
-"""Bytes of rows that one task of a sweep may return."""
-
-LIGHT_BYTES = 32 << 10
-"""Bytes of sums that may come to the driver in several parts."""
-
-ONE_NODE_BYTES = 1 << 20
-"""Bytes of sums of which a task returns no more than one node of the tree."""
-
 QUESTION_BYTES = 64 << 10
-"""Bytes of asks that a task may carry; beyond, they are a task of their own, fetched once by each worker."""
+"""Bytes of asks that a task may carry; more are a task of their own, fetched once by each worker."""
 
 QUESTIONS_BYTES = 16 << 20
 """The same for all tasks together: what they carry passes through the scheduler."""
 
-TELL_SECONDS = 0.5
-"""Between two times that part of a sweep is told of."""
-
-TaskSpan = tuple[str, list[Node]]
-"""What one task walks: the home of its blocks, "" where they have none, and the nodes of the tree."""
+REPORT_SECONDS = 0.5
+"""Seconds between two reports of which part of a sweep is done."""
 
 TaskGraph = tuple[dict[Any, Any], list[Any], Mapping[Any, list[str]]]
-"""Tasks by key, the keys that the driver wants, and homes by key."""
+"""Tasks by key, the keys of those whose results the driver merges, and addresses of workers by key."""
 
 
 class Graph:
@@ -79,7 +73,7 @@ class Graph:
     Parameters
     ----------
     dataset :
-        The data, placed: every column readable where tasks run (see :mod:`daskgd.engines.placement`).
+        The data, materialised: every column readable where tasks run (see :mod:`daskgd.engines.placement`).
     get : callable or distributed.Client
         What runs graphs: a scheduler of dask on this machine, threads by default, or a client.
     tasks : int, optional
@@ -109,7 +103,7 @@ class Graph:
         self.n_sweeps = 0
         self.tasks_per_sweep: list[int] = []
         self._source = dataset.source
-        self.token = self._token = uuid4().hex[:8]
+        self.token = uuid4().hex[:8]
         self.last: Timing | None = None
         self.on_sweep: Callable[[Timing], None] | None = None
         self.on_part: Callable[[float], None] | None = None
@@ -118,14 +112,9 @@ class Graph:
         self._cluster = Cluster(self.client) if self.client is not None else None
         self._task_spans: list[TaskSpan] = []
         self._memory: defaultdict[int, PartitionMemory] = defaultdict(dict)  # by partition
-        self._unit = self._source.layout.partition_blocks if whole_partitions else 1
         self.cache_manager: CacheManager | None = None
-        if memory != 0 and _can_keep(dataset, get):
-            layout, client = self._source.layout, self.client
-            block_bytes = -(-dataset.nbytes // max(layout.n_blocks, 1))
-            self.cache_manager = CacheManager(
-                client, self._token, layout.n_blocks, block_bytes, memory, self._unit
-            )
+        if memory != 0 and can_keep(dataset, get):
+            self.cache_manager = CacheManager.of(dataset, self.client, memory, whole_partitions, self.token)
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
@@ -134,11 +123,11 @@ class Graph:
         self._reported_at = time.monotonic()
         layout, wanted = self._source.layout, Wanted(asks, self._source.layout)
         with reaching(self.client, self._describe_task), stepped_aside(), one_blas_thread():
-            threads = None if self._cluster is None else self._cluster.threads()
-            self._task_spans, bare = without_unwanted(
-                self.task_spans(asks, wants_partitions(asks), threads), wanted
-            )
-            found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in bare}
+            threads = threads_of(None) if self._cluster is None else self._cluster.threads()
+            self._threads = max(sum(threads.values()), 1)
+            task_spans = self.task_spans(asks, wants_partitions(asks), threads)
+            self._task_spans, unwanted = drop_unwanted(task_spans, wanted)
+            found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in unwanted}
             if self._task_spans:
                 found.update(self._run(list(asks), self._task_spans))
             (partial,) = join(found, layout.n_blocks).values()
@@ -172,90 +161,57 @@ class Graph:
             self._memory[key[2]][key] = value
 
     def close(self) -> None:
-        """Give back what was kept in memory."""
+        """Drop the caches, which gives their memory back."""
         if self.cache_manager is not None:
             self.cache_manager.close()
 
-    def count(self, asks: Sequence[Ask], whole_partitions: bool = False) -> tuple[int, int]:
-        """Tasks that read, and all tasks, of a sweep that asks this."""
-        task_spans = self.task_spans(asks, whole_partitions)
-        if self._is_one_call(task_spans):
-            return 1, 1
-        return len(task_spans), sum(
-            map(_n_tasks, (graph for graph, _, _ in self._graphs(list(asks), task_spans)))
-        )
-
     def task_spans(
-        self, asks: Sequence[Ask], whole_partitions: bool = False, threads: dict[str, int] | None = None
+        self, asks: Sequence[Ask], whole_partitions: bool, threads: dict[str, int]
     ) -> list[TaskSpan]:
-        """What each task of a sweep walks: the kept blocks where they are, the others in equal lots, several
-        for each thread so that a slow one can leave its share to others."""
-        threads = threads_of(self.client) if threads is None else threads
-        layout, T = self._source.layout, max(sum(threads.values()), 1)
-        self._threads = T
-        n, unit = layout.n_blocks, layout.partition_blocks if whole_partitions else 1
-        row_payload_nbytes, result_nbytes = (
-            sum(ask.query.row_payload_nbytes for ask in asks),
-            self._result_nbytes(asks),
-        )
-        most = self.tasks or int(setting("tasks-per-thread")) * T
-        small = -(
-            -row_payload_nbytes // ROW_PAYLOAD_BYTES
-        )  # bulky sums are cut small, so that no task holds much of them
-        kept = self.cache_manager.assign(threads) if self.cache_manager and unit <= self._unit else {}
-        if not kept and result_nbytes > ONE_NODE_BYTES:
-            return [("", [node]) for node in spans(layout, max(most, small), whole_partitions)]
-        out: list[list[TaskSpan]] = []
-        for address, runs in [*kept.items(), ("", without(n, kept.values()))]:
-            share = length(runs) / n
-            parts = threads.get(address, 0) or max(math.ceil(most * share), min(T, most))
-            task_spans = [
-                cover([(lo * unit, min(hi * unit, n)) for lo, hi in span], n)
-                for span in slices(
-                    tuple((lo // unit, -(-hi // unit)) for lo, hi in runs),
-                    max(parts, math.ceil(small * share)),
-                )
-            ]
-            if result_nbytes > ONE_NODE_BYTES:
-                task_spans = [[node] for nodes in task_spans for node in nodes]
-            out.append([(address, nodes) for nodes in task_spans])
-        # One of each home in turn, so that all of them have work from the start.
-        in_turn = [span for group in zip_longest(*out[:-1]) for span in group if span is not None]
-        return in_turn + out[-1]
+        """What each task of a sweep walks, on workers with so many threads each."""
+        layout, manager = self._source.layout, self.cache_manager
+        unit = layout.partition_blocks if whole_partitions else 1
+        kept = manager.assign(threads) if manager is not None and unit <= manager.unit_blocks else {}
+        max_tasks = self.tasks or default_tasks(threads)
+        payload = Payload.of(asks, self.dataset.n_features)
+        return task_spans(layout, threads, kept, payload, max_tasks, whole_partitions)
 
     def _run(self, asks: list[Ask], task_spans: list[TaskSpan]) -> dict[Node, Partial]:
+        """What the task spans add to the sums, merged as far as their nodes of the tree are neighbours."""
         n_blocks = self._source.layout.n_blocks
         if self._is_one_call(task_spans):
             self.tasks_per_sweep.append(1)
             address, nodes = task_spans[0]
-            key = ("daskgd-here", self.n_sweeps)
-            memory, on = self._memory_of(nodes), self._cache(address)
-            return Span(key, self._source, nodes, memory, [], os.getpid(), asks, on)()
+            key = ("daskgd-call", self.n_sweeps)
+            memory, cache = self._memory_of(nodes), self._cache(address)
+            return Span(key, self._source, nodes, memory, [], os.getpid(), asks, cache)()
         self.tasks_per_sweep.append(0)
         parts: list[dict[Node, Partial]] = []
         graphs = self._graphs(asks, task_spans)
         if self._cluster is None:
-            running = self._here(graphs)
+            running = self._run_locally(graphs)
         else:
-            running = self._there(self._cluster, graphs, asks[0].query.name)
+            running = self._run_on_cluster(self._cluster, graphs, asks[0].query.name)
         for found in running:
             parts += found
         return Merge(("daskgd-merge",), n_blocks)(parts)
 
-    def _here(self, graphs: Iterator[TaskGraph]) -> Iterator[list[Any]]:
-        """What each graph finds, run by a scheduler of dask on this machine."""
+    def _run_locally(self, graphs: Iterator[TaskGraph]) -> Iterator[list[Any]]:
+        """The results of each graph, run by a scheduler of dask on this machine."""
         for graph, keys, _ in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
             tick = count(1)
 
             def done(*_: Any, tick: Any = tick, n: int = len(graph)) -> None:
-                self._part(next(tick) / n)
+                self._report_part(next(tick) / n)
 
             with dask.callbacks.Callback(posttask=done):  # called in this thread
                 yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
 
-    def _there(self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str) -> Iterator[list[Any]]:
-        """The same on a cluster, where the next graph runs while the results of one come here."""
+    def _run_on_cluster(
+        self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str
+    ) -> Iterator[list[Any]]:
+        """The results of each graph, run on a cluster: the next one runs while those of one are gathered."""
         running: deque[Any] = deque()
         for graph, keys, addresses in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
@@ -264,36 +220,34 @@ class Graph:
                 warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
                 running.append(cluster.client.get(graph, keys, sync=False))
             if len(running) > 1:
-                yield cluster.gather(running.popleft(), name, self._describe_task, self._part)
+                yield cluster.gather(running.popleft(), name, self._describe_task, self._report_part)
         while running:
-            yield cluster.gather(running.popleft(), name, self._describe_task, self._part)
+            yield cluster.gather(running.popleft(), name, self._describe_task, self._report_part)
 
-    def _part(self, share: float) -> None:
-        """Tell how much of a sweep is done, where that takes a while."""
+    def _report_part(self, share: float) -> None:
+        """Tell `on_part` which share of a sweep is done, every half second of a long one."""
         now = time.monotonic()
-        if self.on_part is not None and now - self._reported_at >= TELL_SECONDS:
+        if self.on_part is not None and now - self._reported_at >= REPORT_SECONDS:
             self._reported_at = now
             self.on_part(share)
 
     def _is_one_call(self, task_spans: list[TaskSpan]) -> bool:
-        """Whether there is nothing to schedule."""
+        """Whether the sweep is one function call in this process, with nothing to schedule."""
         return self.client is None and len(task_spans) == 1
 
     def _graphs(self, asks: list[Ask], task_spans: list[TaskSpan]) -> Iterator[TaskGraph]:
-        """The graph of a sweep; several, one after the other, where sums hold rows: these come to the driver
-        from a few tasks at a time, so that workers never hold many of them."""
-        carries_rows = any(ask.query.row_payload_nbytes for ask in asks)
-        wave = max(n_threads(self.client), 1) if carries_rows and self.client is not None else len(task_spans)
-        for first in range(0, len(task_spans), wave):
-            yield self._graph(asks, task_spans[first : first + wave], first, carries_rows)
+        """The graphs of a sweep, each made when it is needed (see :func:`graph_sizes`)."""
+        payload = Payload.of(asks, self.dataset.n_features)
+        threads = None if self.client is None else n_threads(self.client)
+        first = 0
+        for size in graph_sizes(len(task_spans), payload, threads):
+            yield self._graph(asks, task_spans[first : first + size], first, payload)
+            first += size
 
-    def _graph(
-        self, asks: list[Ask], task_spans: list[TaskSpan], first: int = 0, carries_rows: bool = False
-    ) -> TaskGraph:
-        """Span tasks, numbered from `first`, and merge tasks; the keys that the driver wants; homes by key.
+    def _graph(self, asks: list[Ask], task_spans: list[TaskSpan], first: int, payload: Payload) -> TaskGraph:
+        """One graph of span tasks, numbered from `first`, and merge tasks.
 
-        Light sums come to the driver in up to eight parts, as a merge task would cost more than it spares.
-        Bulky sums, which hold rows, are not merged by tasks, where they would pile up on one worker.
+        Sums that hold rows are not merged by tasks, where they would pile up on one worker.
 
         Keys are tuples of a name with a token of the fit, the sweep, and the place: a key used twice while
         an old future lives would return the old result.
@@ -304,53 +258,52 @@ class Graph:
         key: Any
         source, held = self._sendable(graph)
         carried: tuple[list[Ask] | None, Any] = (asks, None)
-        question = ("daskgd-ask-" + self._token, sweep, first)
-        carried_bytes = min(QUESTION_BYTES, QUESTIONS_BYTES // max(len(task_spans), 1))
-        if self.client is not None and pickled_size(asks, "objective") > carried_bytes:
+        question = ("daskgd-ask-" + self.token, sweep, first)
+        if self.client is not None and asks_are_a_task(asks, len(task_spans)):
             graph[question] = Task(question, Questions(question, asks))
             carried = (None, TaskRef(question))
         keys: list[Any] = []
         for i, (address, nodes) in enumerate(task_spans, first):
-            key = (f"daskgd-{name}-{self._token}", sweep, i)
+            key = (f"daskgd-{name}-{self.token}", sweep, i)
             where, refs = held(nodes)
-            memory, on = self._memory_of(nodes), self._cache(address)
-            work = Span(key, source, nodes, memory, where, os.getpid(), carried[0], on)
+            memory, cache = self._memory_of(nodes), self._cache(address)
+            work = Span(key, source, nodes, memory, where, os.getpid(), carried[0], cache)
             graph[key] = Task(key, work, carried[1], List(*refs))
             keys.append(key)
             if address and self.client is not None:
                 addresses[key] = [address]
-        most, level = MERGE_WIDTH if self._result_nbytes(asks) <= LIGHT_BYTES else 1, 0
-        while not carries_rows and len(keys) > most:
+        level = 0
+        while not payload.carries_rows and len(keys) > payload.driver_parts:
             level += 1
             above = []
             for i in range(0, len(keys), MERGE_WIDTH):
-                key = (f"daskgd-merge-{self._token}", sweep, level, i // MERGE_WIDTH)
+                key = (f"daskgd-merge-{self.token}", sweep, level, i // MERGE_WIDTH)
                 graph[key] = Task(key, Merge(key, n_blocks), List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
                 above.append(key)
             keys = above
         return graph, keys, addresses
 
     def _describe_task(self, key: Any) -> str:
-        """What a task of this fit has to do, for messages; "" for other tasks."""
+        """What a task of this fit does, in words for messages; "" for other tasks."""
         name, layout = str(key[0] if isinstance(key, tuple) else key), self._source.layout
-        if not name.endswith(self._token):
+        if not name.endswith(self.token):
             return ""
         part = name.split("-")[1]
-        if part in ("ask", "merge", "shelf"):
-            return {"ask": "the questions", "merge": "a merge of sums", "shelf": "an empty shelf"}[part]
+        others = {"ask": "the questions", "merge": "a merge of sums", "cache": "an empty cache"}
+        if part in others:
+            return others[part]
         (_, nodes) = self._task_spans[key[2]]
         start, stop = layout.rows(*nodes[0])
         more = f" and {len(nodes) - 1} more runs" if len(nodes) > 1 else ""
         block = format_bytes(self.nbytes * layout.block_rows // layout.n_rows)
         return f"rows {start}:{stop}{more}, in blocks of {block}"
 
-    def _result_nbytes(self, asks: Sequence[Ask]) -> int:
-        return sum(ask.query.result_nbytes(ask.problem, self.dataset.n_features) for ask in asks)
-
     def _cache(self, address: str) -> tuple[str, str] | None:
-        return (self._token, address) if address else None
+        """The name of this fit's cache at a worker, for :func:`daskgd.engines.worker_cache.worker_cache`."""
+        return (self.token, address) if address else None
 
     def _memory_of(self, nodes: list[Node]) -> PartitionMemory:
+        """What partition queries remember of the partitions under some nodes."""
         if not self._memory:
             return {}
         size = self._source.layout.partition_blocks
@@ -380,21 +333,33 @@ class Graph:
         return replace(source, **bare), pieces
 
 
-def without_unwanted(task_spans: list[TaskSpan], wanted: Wanted) -> tuple[list[TaskSpan], list[Node]]:
-    """The lots less their nodes of which no block is wanted, and these."""
-    if wanted.blocks is None:
-        return task_spans, []
-    bare = {node for _, nodes in task_spans for node in nodes if not wanted.blocks[slice(*node)].any()}
-    left = [(address, [node for node in nodes if node not in bare]) for address, nodes in task_spans]
-    return [(address, nodes) for address, nodes in left if nodes], sorted(bare)
+def default_tasks(threads: Mapping[str, int]) -> int:
+    """Tasks for the streamed blocks of a sweep, by ``daskgd.tasks-per-thread``."""
+    return int(setting("tasks-per-thread")) * max(sum(threads.values()), 1)
+
+
+def asks_are_a_task(asks: list[Ask], n_spans: int) -> bool:
+    """Whether the asks of a graph on a cluster are too large for each of its span tasks to carry them."""
+    carried_bytes = min(QUESTION_BYTES, QUESTIONS_BYTES // max(n_spans, 1))
+    return pickled_size(asks, "objective") > carried_bytes
+
+
+def count_tasks(asks: list[Ask], n_spans: int, payload: Payload, client: distributed.Client | None) -> int:
+    """The tasks of all graphs that a sweep makes of so many task spans."""
+    if client is None and n_spans == 1:
+        return 1
+    sizes = graph_sizes(n_spans, payload, None if client is None else n_threads(client))
+    questions = sum(client is not None and asks_are_a_task(asks, size) for size in sizes)
+    return n_spans + questions + sum(count_merge_tasks(size, payload) for size in sizes)
 
 
 def _n_tasks(graph: Mapping[Any, Any]) -> int:
+    """The tasks of a graph; other values of it are data."""
     return sum(isinstance(task, Task) for task in graph.values())
 
 
-def _can_keep(dataset: Dataset, get: Any) -> bool:
-    """Whether rows are read from a store, by tasks that end in a process that goes on."""
+def can_keep(dataset: Dataset, get: Any) -> bool:
+    """Whether rows can stay in memory: read from a store, by tasks in processes that outlive them."""
     lasting = isinstance(get, distributed.Client) or get in (dask.threaded.get, dask.local.get_sync)
     return (
         lasting
@@ -404,4 +369,5 @@ def _can_keep(dataset: Dataset, get: Any) -> bool:
 
 
 def _is_stored(dataset: Dataset) -> bool:
+    """Whether any column is read from a store."""
     return any(isinstance(c, StoredColumn) for c in dataset._columns)

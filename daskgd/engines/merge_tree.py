@@ -1,4 +1,9 @@
-"""TODO engines.merge_tree."""
+"""The merge tree: in which order the partial sums of blocks are added, whoever computes them.
+
+A binary tree over the numbers of the blocks, whose shape is a function of their count alone: hence the same
+bits from any number of workers, in any order of arrival. The file knows integers and an associative
+operation; it must not know rows, queries or workers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ T = TypeVar("T")
 
 
 def split(n: int) -> int:
-    """Where the merge tree parts `n` > 1 leaves: at the largest power of two below n.
+    """The number of leaves left of the root of a tree over `n` > 1: the largest power of two below n.
 
     Hence any aligned run of 2**j leaves, the last and shorter one included, is a node of the tree, and
     the tree over runs has the shape of the tree over leaves.
@@ -42,7 +47,7 @@ def tree(lo: int, hi: int, leaf: Callable[[int], T], merge: Callable[[T, T], T])
 
 
 def spans(layout: Layout, most: int, whole_partitions: bool) -> list[tuple[int, int]]:
-    """Cut the blocks into at most `most` aligned runs ``(lo, hi)``, each a node of the merge tree.
+    """Divide the blocks into at most `most` aligned runs ``(lo, hi)``, each a node of the merge tree.
 
     Spans follow the cluster; blocks, hence results, do not.
 
@@ -61,7 +66,7 @@ Node = tuple[int, int]
 
 
 def cover(runs: Sequence[Node], n: int) -> list[Node]:
-    """The fewest nodes of the tree over `n` leaves that make up some runs of leaves.
+    """The fewest nodes of the tree over `n` leaves that together are some runs of leaves.
 
     >>> cover([(1, 6)], 8)
     [(1, 2), (2, 4), (4, 6)]
@@ -82,7 +87,7 @@ def cover(runs: Sequence[Node], n: int) -> list[Node]:
 
 
 def join(parts: Mapping[Node, T], n: int, merge: Callable[[T, T], T] = operator.add) -> dict[Node, T]:
-    """Merge what are children of one node of the tree over `n` leaves, as far as that goes.
+    """Merge parts that are the two children of a node of the tree over `n` leaves, as often as there are any.
 
     >>> join({(0, 2): "ab", (2, 3): "c", (4, 5): "e"}, 5)
     {(0, 2): 'ab', (2, 3): 'c', (4, 5): 'e'}

@@ -1,4 +1,8 @@
-"""TODO engines.select."""
+"""Choosing the engine of a fit: what runs its tasks, with the rows materialised and a cache for them.
+
+The only file that knows all engines. It knows settings, clients and data sets; it must not know solvers,
+queries or estimators.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,10 @@ import distributed
 from daskgd._compat.dask import configured_scheduler
 from daskgd.config import setting
 from daskgd.data.dataset import Dataset
-from daskgd.engines.base import (
-    Engine,
-)
-from daskgd.engines.cache_manager import MemoryBudget
+from daskgd.engines.base import Engine
+from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import THIS_PROCESS, Cluster, n_threads, reaching
-from daskgd.engines.graph import Graph
+from daskgd.engines.graph import Graph, can_keep
 from daskgd.engines.placement import materialise
 from daskgd.engines.preflight import check_processes
 from daskgd.engines.serial import Serial
@@ -29,7 +31,7 @@ Choice = str | Callable[[Dataset], Engine] | None
 
 
 def check_engine(engine: Choice) -> None:
-    """Raise ValueError unless `engine` is one of the choices of :func:`opened`."""
+    """Raise ValueError unless `engine` is one of the choices of :func:`open_engine`."""
     if not (engine is None or engine in ("serial", "threads", "distributed") or callable(engine)):
         raise ValueError(
             'engine: expected None, "serial", "threads", "distributed" or a callable that makes an engine '
@@ -38,7 +40,7 @@ def check_engine(engine: Choice) -> None:
 
 
 def scheduler_of(engine: Choice) -> Any:
-    """The client, or the scheduler of dask on this machine, that a choice of engine comes to."""
+    """The client, or the scheduler of dask on this machine, that runs the tasks of a choice of engine."""
     check_engine(engine)
     if engine not in (None, "distributed"):
         return dask.threaded.get
@@ -72,17 +74,17 @@ def open_engine(
     row_payload_nbytes: int = 0,
     memory: MemoryBudget = 0,
 ) -> Iterator[tuple[Engine, Dataset]]:
-    """An engine and the dataset it reads, its rows placed; everything is given back at the end.
+    """Make an engine and the materialised dataset that it reads; at the end of the context both are gone.
 
     Parameters
     ----------
     dataset : Dataset
     engine : None, "serial", "threads", "distributed" or callable
         None takes what ``dask.config``'s scheduler says, else the current client, else threads.
-        "distributed" takes the current client. A callable makes an engine of a placed Dataset.
+        "distributed" takes the current client. A callable makes an engine of a materialised Dataset.
     whole_partitions : bool
         Whether a solver will need whole partitions in memory.
-    bulk : int
+    row_payload_nbytes : int
         Bytes of rows that a sweep will return.
     memory : "auto", float or int
         Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
@@ -105,7 +107,7 @@ def open_engine(
                 )
             )
         if engine == "serial":
-            yield Serial(_kept_here(ready, memory, whole_partitions), ready.nbytes), ready
+            yield Serial(_cached_source(ready, memory, whole_partitions), ready.nbytes), ready
         elif callable(engine):
             yield engine(ready), ready
         else:
@@ -117,7 +119,7 @@ def open_engine(
 
 
 def _threads_ready(client: distributed.Client | None) -> int:
-    """Threads that will compute; those of a cluster once there are any that can."""
+    """Wait until there are threads that can compute: their number."""
     if client is None:
         return n_threads(None)
     cluster = Cluster(client)
@@ -126,11 +128,12 @@ def _threads_ready(client: distributed.Client | None) -> int:
     return sum(threads.values())
 
 
-def _kept_here(dataset: Dataset, memory: MemoryBudget, whole_partitions: bool) -> BlockSource:
-    """The source of a dataset, which keeps rows in this process."""
-    graph = Graph(dataset, dask.threaded.get, memory=memory, whole_partitions=whole_partitions)
-    if graph.cache_manager is None:
-        return dataset.source
-    graph.cache_manager.assign({THIS_PROCESS: 1})
-    on = graph.cache_manager.caches.get(THIS_PROCESS)
-    return dataset.source if on is None else CachedSource(dataset.source, on)
+def _cached_source(dataset: Dataset, memory: MemoryBudget, whole_partitions: bool) -> BlockSource:
+    """The source of a dataset, with a cache in this process where `memory` allows one."""
+    source = dataset.source
+    if memory == 0 or not can_keep(dataset, dask.threaded.get):
+        return source
+    manager = CacheManager.of(dataset, None, memory, whole_partitions)
+    manager.assign({THIS_PROCESS: 1})
+    cache = manager.caches.get(THIS_PROCESS)
+    return source if cache is None else CachedSource(source, cache)

@@ -1,4 +1,8 @@
-"""The executable specification: one read of the data in a for loop. Every other engine must equal it."""
+"""The serial engine, the executable specification: one read of the data in a for loop. All others equal it.
+
+The same in threads, over rows in memory, is what local queries use. The file knows rows and queries; it must
+not know dask, zarr or data sets.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ class Serial:
     source :
         Where rows come from.
     nbytes : int
-        Decoded bytes of one read, for the records.
+        Decoded bytes of one read.
     """
 
     def __init__(self, source: BlockSource, nbytes: int = 0) -> None:
@@ -54,10 +58,10 @@ class Serial:
 
 
 class Threaded:
-    """Answers asks about rows in memory: in some threads where that is worth it, without a graph.
+    """Answers asks about rows in memory, in some threads where that is faster, without a graph.
 
-    Small operations only wait for one another there (the interpreter's lock), so one of the queries has to be
-    :attr:`~daskgd.queries.Query.compute_bound`.
+    Threads only wait for one another with small operations (the interpreter's lock), so they are used if one
+    of the queries is :attr:`~daskgd.queries.Query.compute_bound`.
 
     Parameters
     ----------
@@ -85,7 +89,7 @@ class Threaded:
             if len(nodes) == 1:
                 partial = work(nodes[0])
             else:
-                with ThreadPoolExecutor(threads, "daskgd-aside") as pool:
+                with ThreadPoolExecutor(threads, "daskgd-local") as pool:
                     parts = dict(zip(nodes, pool.map(work, nodes), strict=True))
                 (partial,) = join(parts, layout.n_blocks).values()
         return partial.answers(asks)

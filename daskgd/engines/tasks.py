@@ -1,7 +1,7 @@
-"""What runs on workers: questions, spans and merges of a sweep; how a worker settles, how fast it reads.
+"""The tasks that run on workers: questions, spans and merges of a sweep; and the set-up of a worker process.
 
-A worker process imports this room and what it reads with, but not dask.array, scikit-learn or the estimators:
-that would double its memory before the first row.
+A worker process imports this file and what it reads with; it must not import dask.array, scikit-learn or the
+estimators, which would double its memory before the first row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from daskgd.rows.tiles import BlockSource
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """A callable of a graph. Its key is unique, so dask need not hash what it carries to tell it apart."""
+    """A callable of a graph, known by its unique key, so that dask need not hash what it carries."""
 
     key: tuple[Any, ...]
 
@@ -41,7 +41,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions(Work):
-    """The questions of a sweep as a task, so that they are sent once and recomputed if lost."""
+    """The asks of a sweep as a task: each worker fetches them once, and they are recomputed if lost."""
 
     asks: list[Ask]
 
@@ -53,7 +53,21 @@ class Questions(Work):
 class Span(Work):
     """The work of one span task: walk the blocks of some nodes of the merge tree.
 
-    `asks` are None where they come as a task; `worker_cache` is the name of the one that may have the rows.
+    Attributes
+    ----------
+    source : ColumnSource
+        Without the pieces of columns that workers hold: these are arguments of the task.
+    nodes : list of Node
+    memory : PartitionMemory
+        Of the partitions under the nodes.
+    where : list of (str, int)
+        The column and the number of each piece that is an argument.
+    driver : int
+        The process of the driver, which is not to be configured as a worker.
+    asks : list of Ask, or None
+        None where they are an argument.
+    worker_cache : (str, str), or None
+        Token and address of the cache that may have the rows.
     """
 
     source: ColumnSource
@@ -78,13 +92,13 @@ class Span(Work):
                 name: replace(getattr(source, name), pieces=found) for name, found in held.items()
             }
             source = replace(self.source, **columns)
-        on = worker_cache(*self.worker_cache) if self.worker_cache else None
+        cache = worker_cache(*self.worker_cache) if self.worker_cache else None
         wanted = Wanted(asks, self.source.layout)
         blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if b in wanted]
-        blocks = [b for b in blocks if on is None or b not in on.rows]
+        blocks = [b for b in blocks if cache is None or b not in cache.rows]
         store = Timed(source)
         with ReadAhead(store, blocks) as ahead:
-            rows = Timed(ahead if on is None else CachedSource(ahead, on))
+            rows = Timed(ahead if cache is None else CachedSource(ahead, cache))
             began = time.perf_counter()
             found = {node: walk(rows, asks, *node, self.memory) for node in self.nodes}
             spent = walked(store, rows, time.perf_counter() - began)
@@ -93,7 +107,7 @@ class Span(Work):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Merge(Work):
-    """Merge what tasks found, as far as their nodes of the tree over `n_blocks` leaves are neighbours."""
+    """The work of one merge task: add partial results of neighbours in the tree over `n_blocks` leaves."""
 
     n_blocks: int
 
@@ -104,7 +118,7 @@ class Merge(Work):
 
 
 def _with_spent(found: dict[Node, Partial], spent: Spent) -> dict[Node, Partial]:
-    """The same, in which one of the nodes tells what this process spent on them all."""
+    """The same partial results; one of them also holds what this process spent on all of them."""
     for node, partial in found.items():
         found[node] = partial.by(worker_address(), spent)
         break
@@ -112,7 +126,7 @@ def _with_spent(found: dict[Node, Partial], spent: Spent) -> dict[Node, Partial]
 
 
 def worker_address() -> str:
-    """The address of the worker whose task this is; "" in none."""
+    """The address of the worker that runs this task; "" where none does."""
     try:
         return distributed.get_worker().address
     except ValueError:
@@ -121,7 +135,7 @@ def worker_address() -> str:
 
 @cache
 def configure_worker_process() -> None:
-    """Once in a worker process: one BLAS thread for good, and an allocator that keeps the memory of a block.
+    """Set up a worker process, once: one BLAS thread for good, an allocator that keeps the memory of a block.
 
     Dask's nanny exports a setting that makes glibc map and fault in every large array afresh, thousands of
     page faults per block. Undone here, a sweep reuses the same few megabytes; what is kept is what one task
@@ -136,13 +150,13 @@ def configure_worker_process() -> None:
 
 
 GAUGE_SECONDS = 0.25
-"""About how long to read for; a block that was begun is read to its end."""
+"""Seconds to read for, about, to measure how fast that goes; a block that was begun is read to its end."""
 
 
 def read_speed(
     source: ColumnSource, blocks: Sequence[int], threads: int, seconds: float = GAUGE_SECONDS
 ) -> float:
-    """Decoded bytes per second at which so many threads of this process read `blocks` of a source.
+    """Measure how fast so many threads of this process read `blocks` of a source: decoded bytes per second.
 
     The first block opens what has to be opened and is left out, unless it takes all of the time. Each thread
     reads blocks of its own, so that none comes from a cache that this filled.

@@ -1,6 +1,7 @@
-"""What a sweep took: read, computed and merged by whom, in how many seconds; told beside its sums.
+"""What a sweep took: the seconds in which each worker read, computed and merged, and how many blocks it read.
 
-Knows blocks by their number only, and no dask; nothing here changes an answer.
+It travels beside the sums, and no answer depends on it. The file knows blocks by their number; it must not
+know dask, rows or queries.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ class Spent(NamedTuple):
     merge: float = 0.0
 
     def plus(self, other: Spent) -> Spent:
-        """Both together; spelled out, as the driver adds those of a thousand workers."""
+        """The sum of two; spelled out, as the driver adds those of a thousand workers."""
         a, b, c, d, e, f, g, h = self
         i, j, k, m, n, o, p, q = other
         return Spent(a + i, b + j, c + k, d + m, e + n, f + o, g + p, h + q)
 
     def in_memory(self) -> Spent:
-        """The same where what was read is in memory as it is."""
+        """The same with blocks that were read counted as kept: their rows are in memory as they are."""
         return self._replace(read_blocks=0, kept_blocks=self.kept_blocks + self.read_blocks, store=0.0)
 
 
@@ -51,7 +52,7 @@ Ledger = Mapping[str, Spent]
 
 
 def added(a: Ledger, b: Ledger) -> Ledger:
-    """Both together.
+    """The sum of two ledgers.
 
     >>> added({"w": Spent(tasks=1, rows=10)}, {"w": Spent(tasks=2), "v": Spent()})["w"][:2]
     (3, 10)
@@ -66,7 +67,7 @@ def added(a: Ledger, b: Ledger) -> Ledger:
 
 
 class Timed:
-    """A source that counts what it reads, and for how long."""
+    """A source that counts the blocks it reads, and measures for how long."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
@@ -94,7 +95,7 @@ class Timed:
 
 
 def walked(store: Timed, got: Timed, seconds: float) -> Spent:
-    """What a task spent that walked rows for so many seconds: those it `got`, some from the `store`."""
+    """What a task spent on walking rows for so many seconds: all it `got`, some of it from the `store`."""
     return Spent(
         tasks=1,
         rows=sum(got.rows),
@@ -108,7 +109,7 @@ def walked(store: Timed, got: Timed, seconds: float) -> Spent:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one sweep took.
+    """What one sweep took, by kind of work and by worker.
 
     Attributes
     ----------
@@ -126,7 +127,8 @@ class Timing:
     nbytes : int
         Decoded bytes of all rows.
     threads, tasks, home_tasks : int
-        Tasks that walked rows; of them, the first ones in the graph, those for rows in memory.
+        Threads; tasks that walked rows; and the first of these in the graph, those at the worker that keeps
+        their rows.
     blocks, read_blocks, kept_blocks : int
         All; those read; those that were in memory.
     resident_blocks, again_blocks : int
@@ -168,7 +170,7 @@ class Timing:
 
 @dataclass(slots=True)
 class Clock:
-    """Times the sweeps of an engine, one after the other.
+    """Measures the sweeps of an engine, one after the other.
 
     >>> clock = Clock()
     >>> clock.start()
@@ -189,11 +191,11 @@ class Clock:
     _ended: float = field(default_factory=time.perf_counter)
 
     def start(self) -> None:
-        """A sweep begins."""
+        """Note that a sweep begins."""
         self._began = self._merging = time.perf_counter()
 
     def gathered(self) -> None:
-        """All that tasks found is here."""
+        """Note that the results of all tasks have been gathered."""
         self._merging = time.perf_counter()
 
     def stop(
@@ -206,8 +208,23 @@ class Clock:
         placed_blocks: Sequence[int] = (),
         merged_by: str | None = None,
     ) -> Timing:
-        """The answers are there. `placed_blocks` are the blocks of each task for rows in memory; `merged_by` is who merged
-        in the thread that waited for the others."""
+        """Note that a sweep ends, as its answers are there; what it took.
+
+        Parameters
+        ----------
+        asked : tuple of str
+            Names of the queries.
+        ledger : Ledger
+            What each worker spent.
+        nbytes, blocks : int
+            Decoded bytes and blocks of the data.
+        threads : int
+            Threads that computed.
+        placed_blocks : sequence of int
+            Blocks of each task for rows that a worker keeps in memory.
+        merged_by : str, optional
+            The worker that merged in the thread that waited for the others.
+        """
         ended = time.perf_counter()
         self.sweep += 1
         resident = sum(placed_blocks)

@@ -1,9 +1,13 @@
-"""TODO engines.walk."""
+"""Walking a span of blocks: rows are read block by block, and every query sees each tile while it is hot.
+
+All engines compute with these functions, so that the order of additions, hence the bits, is the same in each.
+The file knows rows, queries and the merge tree; it must not know dask, zarr, caches, nor who calls it.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,93 +25,103 @@ Array = NDArray[Any]
 
 
 def walk(source: BlockSource, asks: Sequence[Ask], lo: int, hi: int, memory: PartitionMemory) -> Partial:
-    """The contribution of blocks lo..hi-1, read one at a time and merged in the tree's order.
+    """What blocks lo..hi-1 add to the sums of the asks, read one at a time and merged in the tree's order.
 
-    If a query wants whole partitions, they are
-    read one at a time, and the blocks within are views of them. Blocks that nobody wants are not read.
+    If a query wants whole partitions, they are read one at a time, and the blocks within are views of them.
+    Blocks that nobody wants are not read.
     """
-    layout, wanted = source.layout, Wanted(asks, source.layout)
+    wanted, size = Wanted(asks, source.layout), source.layout.partition_blocks
 
-    def spread(found: Mapping[int, Sums], new: PartitionMemory) -> Partial:
-        return Partial([found.get(id(ask)) for ask in asks], new)
+    def of_block(block: int) -> Partial:
+        return walk_block(source, asks, wanted, block)
 
-    def from_block(block: int) -> Partial:
-        if not wanted.apart:
-            return _block(asks, source.read(*layout.rows(block, block + 1)))
-        if block not in wanted:
-            return spread({}, {})
-        mine = [ask for _, group in wanted.groups(block, block + 1) for ask in group]
-        sums = _block(mine, source.read(*layout.rows(block, block + 1))).sums
-        return spread(dict(zip(map(id, mine), sums, strict=True)), {})  # type: ignore[arg-type]
+    def of_partition(index: int) -> Partial:
+        return walk_partition(source, asks, wanted, index, memory)
 
-    def from_partition(index: int) -> Partial:
-        first = index * layout.partition_blocks
-        last = min(first + layout.partition_blocks, layout.n_blocks)
-        found: dict[int, Sums] = {}
-        new: PartitionMemory = {}
-        for blocks, group in wanted.groups(first, last):
-            whole, views = gather(source, blocks)
-            by_block = [ask for ask in group if ask.query.scope != "partition"]
-            known = {block: _block(by_block, view) for block, view in zip(blocks, views, strict=True)}
-            parts = [known.get(block, Partial([None] * len(by_block), {})) for block in range(first, last)]
-            merged = tree(0, len(parts), parts.__getitem__, operator.add)
-            found.update(zip(map(id, by_block), merged.sums, strict=True))
-            by_partition, remembered = _partition(group, whole, memory, index)
-            found.update(by_partition)
-            new.update(remembered)
-        return spread(found, new)
-
-    size = layout.partition_blocks
     with np.errstate(over="ignore", invalid="ignore"):  # a lost objective is infinite, not a warning per tile
         if wants_partitions(asks):
-            return tree(lo // size, -(-hi // size), from_partition, operator.add)
-        return tree(lo, hi, from_block, operator.add)
+            return tree(lo // size, -(-hi // size), of_partition, operator.add)
+        return tree(lo, hi, of_block, operator.add)
 
 
-def _block(asks: Sequence[Ask], rows: Rows) -> Partial:
-    """What one block adds: all of it, or its tiles in order, each seen by every ask while it is hot."""
+def walk_block(source: BlockSource, asks: Sequence[Ask], wanted: Wanted, block: int) -> Partial:
+    """What one block adds to the sums of the asks that want it; it is not read where none does."""
+    sums: list[Sums | None] = [None] * len(asks)
+    if block in wanted:
+        rows = source.read(*source.layout.rows(block, block + 1))
+        positions = wanted.positions(block)
+        for position, found in zip(positions, _sums([asks[i] for i in positions], rows), strict=True):
+            sums[position] = found
+    return Partial(sums, {})
+
+
+def walk_partition(
+    source: BlockSource, asks: Sequence[Ask], wanted: Wanted, index: int, memory: PartitionMemory
+) -> Partial:
+    """What one partition adds to the sums of the asks, and what its partition queries remember.
+
+    Asks that want the same blocks see the same copy of them: a partition query all of it at once, the others
+    block by block, merged in the tree's order.
+    """
+    sums: list[Sums | None] = [None] * len(asks)
+    remembered: PartitionMemory = {}
+    first = index * source.layout.partition_blocks
+    last = min(first + source.layout.partition_blocks, source.layout.n_blocks)
+    for blocks, positions in wanted.groups(first, last):
+        whole, views = gather(source, blocks)
+        by_block = [i for i in positions if asks[i].query.scope != "partition"]
+        known = {
+            block: Partial(_sums([asks[i] for i in by_block], view), {})
+            for block, view in zip(blocks, views, strict=True)
+        }
+        nothing = Partial([None] * len(by_block), {})
+        parts = [known.get(block, nothing) for block in range(first, last)]
+        merged = tree(0, len(parts), parts.__getitem__, operator.add)
+        for position, found in zip(by_block, merged.sums, strict=True):
+            sums[position] = found
+        for position in positions:
+            ask = asks[position]
+            if ask.query.scope == "partition":
+                key = (ask.run, ask.query.memory or "", index)
+                sums[position], new = ask.query.partition(ask.problem, whole, memory.get(key))
+                if ask.query.memory is not None and new is not None:
+                    remembered[key] = new
+    return Partial(sums, remembered)
+
+
+def _sums(asks: Sequence[Ask], rows: Rows) -> list[Sums | None]:
+    """What the rows of a block add to the sums of each ask.
+
+    Queries of scope "block" see all rows at once, those of scope "tile" one tile after the other: each tile
+    is seen by every ask while it is hot.
+    """
     sums = [ask.query.block(ask.problem, rows) if ask.query.scope == "block" else None for ask in asks]
     by_tile = [i for i, ask in enumerate(asks) if ask.query.scope == "tile"]
     for tile in rows.tiles() if by_tile else ():
         for i in by_tile:
             new, known = asks[i].query.tile(asks[i].problem, tile), sums[i]
             sums[i] = new if known is None else known + new
-    return Partial([*sums], {})
-
-
-def _partition(
-    asks: Sequence[Ask], whole: Rows, memory: PartitionMemory, index: int
-) -> tuple[dict[int, Sums], PartitionMemory]:
-    """Answers of partition queries by the ask's identity, and what they remember."""
-    sums: dict[int, Sums] = {}
-    new: PartitionMemory = {}
-    for ask in asks:
-        if ask.query.scope == "partition":
-            key = (ask.run, ask.query.memory or "", index)
-            sums[id(ask)], remembered = ask.query.partition(ask.problem, whole, memory.get(key))
-            if ask.query.memory is not None and remembered is not None:
-                new[key] = remembered
-    return sums, new
+    return [*sums]
 
 
 def gather(source: BlockSource, blocks: Sequence[int]) -> tuple[Rows, list[Rows]]:
-    """Some blocks, in order, as one run of rows, and each of them as a view of it.
+    """Read blocks into one run of rows, in order: the run, and each block as a view of it.
 
-    Read block by block into place, so that little more than one copy of the rows is ever held.
+    They are read block by block into place, so that little more than one copy of the rows is ever held.
     """
-    cuts = [source.layout.rows(block, block + 1) for block in blocks]
-    together = cuts[-1][1] - cuts[0][0] == sum(b - a for a, b in cuts)
+    ranges = [source.layout.rows(block, block + 1) for block in blocks]
+    n = sum(b - a for a, b in ranges)
+    contiguous = ranges[-1][1] - ranges[0][0] == n
     X: Features | None = None
     others: list[Array | None] = []
     bounds = [0]
-    for a, b in cuts:
+    for a, b in ranges:
         part = source.read(a, b)
-        if len(cuts) == 1:
+        if len(ranges) == 1:
             return part, [part]
-        kept = part.kept if together or part.kept is not None else part.start + np.arange(len(part))
+        kept = part.kept if contiguous or part.kept is not None else part.start + np.arange(len(part))
         columns = (part.y, part.sample_weight, kept)
         if X is None:
-            n = sum(b - a for a, b in cuts)
             X = part.X.empty(n)
             others = [None if c is None else np.empty((n, *c.shape[1:]), c.dtype) for c in columns]
         at = slice(bounds[-1], bounds[-1] + len(part))
@@ -120,6 +134,6 @@ def gather(source: BlockSource, blocks: Sequence[int]) -> tuple[Rows, list[Rows]
     def rows(a: int, b: int) -> Rows:
         y, s, kept = (None if c is None else c[a:b] for c in others)
         assert X is not None
-        return Rows(X.slice(a, b), y, s, cuts[0][0] + a, kept)
+        return Rows(X.slice(a, b), y, s, ranges[0][0] + a, kept)
 
     return rows(0, bounds[-1]), [rows(a, b) for a, b in pairwise(bounds)]

@@ -1,9 +1,10 @@
-"""How a task gets its blocks: from a shelf in its process, from the store, or from the store ahead of time.
+"""Sources of blocks for a task: the cache in its process, the store, or the store ahead of time.
 
-A :class:`WorkerCache` keeps the rows of some blocks between the sweeps of one fit. It is the result of a task, so
-that it lives as long as the fit holds its future and goes with its worker; to dask it weighs nothing, and
-moved or spilled it arrives empty, as whatever is not on a shelf is read again. Which blocks go where is
-decided in :mod:`daskgd.engines.cache_manager`; nothing here changes an answer. Knows no dask and no zarr.
+A :class:`WorkerCache` keeps the rows of some blocks between the sweeps of one fit. It is the result of a
+task, so that it lives as long as the fit holds its future and goes with its worker; to dask it weighs
+nothing, and moved or spilled it arrives empty, as rows that are in no cache are read again. Which blocks go
+where is decided in :mod:`daskgd.engines.cache_manager`; no answer depends on it. The file must not know dask
+and zarr.
 """
 
 from __future__ import annotations
@@ -21,21 +22,27 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.engines.runs import Runs
 from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import BlockSource, Rows
 
 Array = NDArray[Any]
 
-Runs = tuple[tuple[int, int], ...]
-"""Runs of blocks ``(lo, hi)``, hi excluded, in order and apart."""
-
 _caches: WeakValueDictionary[tuple[str, str], WorkerCache] = WeakValueDictionary()
 
 
 class WorkerCache:
-    """The rows of the blocks of `runs`, once they have been read, for the fit `token` at the worker `address`.
+    """Keeps the rows of the blocks of `runs`, once they have been read, for one fit at one worker.
 
-    It takes over what an `older` shelf of the fit has of them.
+    Parameters
+    ----------
+    token : str
+        Names the fit.
+    address : str
+        Of the worker.
+    runs : Runs
+    older : WorkerCache, optional
+        The cache of the fit before this one, whose rows of these blocks are taken over.
     """
 
     def __init__(self, token: str, address: str, runs: Runs, older: WorkerCache | None = None) -> None:
@@ -49,7 +56,7 @@ class WorkerCache:
         return any(lo <= block < hi for lo, hi in self.runs)
 
     def put(self, block: int, rows: Rows) -> None:
-        """Keep a copy in pages of its own, which go back to the system at once when the shelf does."""
+        """Keep a copy of a block in pages of its own, which go back to the system at once with the cache."""
         self.rows[block] = in_pages(rows)
 
     def __reduce__(self) -> Any:
@@ -57,18 +64,20 @@ class WorkerCache:
 
     @staticmethod
     def nothing() -> None:
-        """What a shelf is elsewhere."""
+        """What a cache becomes where it is moved or spilled."""
         return None
 
 
 def worker_cache(token: str, address: str) -> WorkerCache | None:
-    """The shelf of a fit at a worker, if that is in this process."""
+    """The cache of a fit at a worker, if that is in this process."""
     return _caches.get((token, address))
 
 
 def in_pages(rows: Rows) -> Rows:
-    """A copy in one mapping of memory, read-only; of the allocator's memory, kept blocks would leave holes
-    where the next ones do not fit."""
+    """A read-only copy of rows in one mapping of memory.
+
+    In the allocator's memory kept blocks would leave holes where the next ones do not fit.
+    """
     names = [name for name in ("y", "sample_weight", "kept") if getattr(rows, name) is not None]
     columns = [np.ascontiguousarray(c) for c in (*rows.X.arrays, *(getattr(rows, name) for name in names))]
     starts = np.cumsum([0, *[-(-c.nbytes // 64) * 64 for c in columns]])
@@ -92,10 +101,10 @@ def in_pages(rows: Rows) -> Rows:
 
 
 class CachedSource:
-    """A source that looks on a shelf first, and puts there what belongs there."""
+    """A source that looks into a cache first, and keeps there the blocks that belong there."""
 
-    def __init__(self, source: BlockSource, on: WorkerCache) -> None:
-        self.source, self.worker_cache = source, on
+    def __init__(self, source: BlockSource, cache: WorkerCache) -> None:
+        self.source, self.worker_cache = source, cache
 
     @property
     def layout(self) -> Layout:

@@ -1,4 +1,8 @@
-"""TODO engines.worker_memory."""
+"""Memory of workers: how much a task needs at once, how much it may take, and how much is free for data.
+
+What would not fit is refused before any data is read, with the size that would. The file knows data sets and
+the limits of workers; it must not know graphs, queries or solvers.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What every estimator shares: opening the data, one fit or many in the same sweeps, and predicting.
+"""The base of all estimators: opening the data, preparing a fit, setting what it found, and predicting.
 
-The scikit-learn skin. It translates constructor arguments into a problem and a solver, and results into
-attributes; there is no maths here and no dask graph.
+It translates constructor arguments into a problem and a solver, and outcomes into attributes, by
+scikit-learn's conventions; it must not know any maths, nor dask's graphs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,15 +23,16 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.select import check_engine, open_engine
 from daskgd.estimators.export import export
 from daskgd.estimators.files import save_model
-from daskgd.estimators.fitting.callbacks import CallbackSupportMixin, Stopped
+from daskgd.estimators.fitting.callbacks import CallbackSupportMixin
+from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.plan import Plan
-from daskgd.estimators.fitting.run import Run, run_fits
+from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice, solver_named
 from daskgd.estimators.inference import FitData
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
-from daskgd.monitoring.events import Iterated, Watcher, watchers_of
+from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
 from daskgd.rows.features import compute_dtype
@@ -38,7 +40,7 @@ from daskgd.rows.layout import Shape
 from daskgd.solvers import NAMES, Solver, SubsampledNewton
 from daskgd.solvers.base import State, certain_gap
 from daskgd.training.checkpoint import Checkpoint
-from daskgd.training.loop import Fit, Result, Stop, loop
+from daskgd.training.loop import Stop
 
 Array = NDArray[Any]
 
@@ -47,8 +49,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     """Base of all estimators.
 
     Subclasses say what their parameters may be (`_rules`), which loss, model and penalty they mean (`_loss`,
-    `_problem`, `_specimen`), where a fit begins (`_initial`) and what it leaves (`_set_parameters`, `_model`); mixins
-    of scikit-learn make them classifiers or regressors.
+    `_problem`, `_specimen`), where a fit begins (`_initial`, `_revise`) and what it leaves
+    (`_set_parameters`, `_model`); mixins of scikit-learn make them classifiers or regressors.
     """
 
     _classification: ClassVar[bool] = False
@@ -67,7 +69,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _specimen(self, loss: Loss) -> Problem:
-        """A small problem of the kind of this estimator's, for solvers to say whether they can do it."""
+        """A small problem of this estimator's kind, by which a solver checks whether it can solve it."""
         raise NotImplementedError
 
     def _planned(self, n_features: int, outputs: int) -> Model:
@@ -75,7 +77,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _about(self) -> str:
-        """What it is in the problem, beside the loss, that solvers differ by, in words."""
+        """What else than the loss decides which solvers can be used, in words: the penalty, or the model."""
         raise NotImplementedError
 
     # -- fitting ------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         every : int or str
             Sweeps between two checkpoints, or seconds, such as "30 s".
         watch : callable or sequence of them, optional
-            Told what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
+            Called with what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
             :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.monitoring.events`).
 
         Returns
@@ -128,7 +130,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
-        """The rows to train on, and watchers of the estimator's own."""
+        """The rows to train on, and the watchers that the estimator itself asks for."""
         return dataset, ()
 
     def set_params(self, **params: Any) -> Self:
@@ -192,7 +194,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return choice
 
     def _other(self, shape: Shape | None) -> SolverChoice:
-        """What ``solver="auto"`` means in the other regime than that of its own choice."""
+        """What ``solver="auto"`` means where `regime` is not that of the automatic choice."""
         return self._auto(shape)
 
     def _named(self, shape: Shape | None) -> SolverChoice:
@@ -253,7 +255,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return dataset
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
-        """What is in memory, checked in the words of scikit-learn; anything else as it is."""
+        """X checked by scikit-learn, with its messages, where it is in memory; otherwise X as it is."""
         if not is_in_memory(X) or is_sparse(X):
             return X
         check_plain(X, "X")
@@ -307,75 +309,50 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"got {list(names)}; reorder or rename the columns of X"
             )
 
-    def _steps(self, dataset: Dataset, run: Run) -> Fit:
-        """The whole fit as a generator of asks: survey, then the loop."""
-        shape = self._shape(dataset)
-        choice = self._choice(shape)
-        run.history.solver, run.history.reason = repr(choice.solver), choice.reason
-        run.history.regime = choice.solver.regime
-        low = self._loss(2)
-        first = Survey(self._classification, low.low, low.low_included)
-        if run.first_sweep_answers is None:
-            run.first_sweep_answers = list(
-                (yield [Ask(None, query) for query in (first, *choice.solver.first_sweep_queries(shape))])
-            )
-        survey, *first_sweep_answers = run.first_sweep_answers
-        problem, run.fitted = self._problem(survey, dataset)
-        run.fitted["_weight"] = survey.weight
+    def _survey(self) -> Survey:
+        """The query by which the first sweep finds moments, labels, and bad values."""
+        loss = self._loss(2)
+        return Survey(self._classification, loss.low, loss.low_included)
+
+    def _prepare(
+        self,
+        dataset: Dataset,
+        choice: SolverChoice,
+        answers: Sequence[Any],
+        initial: Array | None,
+        tol: float,
+    ) -> PreparedFit:
+        """What the loop is to solve, and from where, now that the first sweep is answered.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        choice : SolverChoice
+        answers : sequence
+            To the survey and the solver's `first_sweep_queries`.
+        initial : (d,), optional
+            The parameters to begin with, where a fit is resumed.
+        tol : float
+            The tolerance that the fit began with.
+        """
+        survey, *first_sweep_answers = answers
+        problem, attributes = self._problem(survey, dataset)
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
-        if run.start is None:
-            run.start = self._initial(problem, summary, survey)
-        w = run.start
-        choice, problem, w, first_sweep_answers = self._ready(choice, problem, w, first_sweep_answers, run)
-        run.problem = problem
-        run.progress = Result(w)
+        w = self._initial(problem, summary, survey) if initial is None else initial
+        stop = Stop(self._tol(choice.solver), int(self.max_iter))
+        attributes = {**attributes, "_weight": survey.weight}
+        fit = PreparedFit(choice, problem, w, w, first_sweep_answers, stop, attributes)
+        fit = self._revise(fit, tol)
+        loss, extrapolates = fit.problem.loss, fit.choice.solver.extrapolates
         # Targets that are all the same have no baseline: a scale falls to 0 from the 1 where its fit starts.
-        baseline = problem.loss.baseline(summary) or float(problem.loss.scales)
-        stop = Stop(
-            self._tol(choice.solver),
-            int(self.max_iter),
-            baseline,
-            certainty(problem, survey) if choice.solver.extrapolates else None,
-        )
-        run.fitted["_baseline"] = baseline
+        baseline = loss.baseline(summary) or float(loss.scales)
+        bound = gap_lower_bound(fit.problem, survey) if extrapolates else None
+        stop = replace(fit.stop, baseline=baseline, gap_lower_bound=bound)
+        return replace(fit, stop=stop, attributes={**fit.attributes, "_baseline": baseline})
 
-        def watch(row: Any) -> None:
-            assert run.progress is not None
-            row = dict(row)
-            stop = run.tell(Iterated(run.name, row, run.progress.w, run.model))
-            run.history(row)
-            if run.callbacks is not None:
-                run.callbacks(row)
-            if stop:
-                raise Stopped(stop if isinstance(stop, Iterated) else None)
-
-        steps = loop(
-            choice.solver,
-            problem,
-            w,
-            stop,
-            run=run.name,
-            meter=run.meter,
-            watch=watch,
-            journal=run.journal,
-            progress=run.progress,
-            first_sweep_answers=first_sweep_answers,
-        )
-        stopped = run.stop
-        try:
-            if not stopped:
-                return (yield from steps if run.callbacks is None else run.callbacks.around(steps))
-        except Stopped as stop:
-            stopped = stop.at or True
-        run.restore_at(stopped)
-        run.progress.outcome = "stopped"
-        return run.progress
-
-    def _ready(
-        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
-    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
-        """Solver, problem, start and what rode on the survey, now that the problem is known."""
-        return choice, problem, w, first_sweep_answers
+    def _revise(self, fit: PreparedFit, tol: float) -> PreparedFit:
+        """Change solver, problem or start where the problem, now known, asks for it."""
+        return fit
 
     def _tol(self, solver: Solver) -> float:
         """The relative gap at which to stop."""
@@ -391,22 +368,20 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     # -- results ------------------------------------------------------------------------------
 
-    def _finish(self, run: Run) -> None:
-        """Set the fitted attributes from wherever the run is."""
-        assert run.problem is not None
-        assert run.progress is not None
-        result = run.progress
-        for name, value in run.fitted.items():
+    def _finish(self, outcome: FitOutcome) -> None:
+        """Set the fitted attributes from what came out of a fit."""
+        result, error = outcome.result, outcome.smoothing_error
+        for name, value in outcome.attributes.items():
             setattr(self, name, value)
-        self._set_parameters(run.problem, result.w)
+        self._set_parameters(outcome.problem, result.w)
         self.n_iter_ = result.n_iter
-        self.n_sweeps_ = run.meter.sweeps
-        self.history_ = run.history
-        self.gap_ = result.gap + run.excess
+        self.n_sweeps_ = outcome.n_sweeps
+        self.history_ = outcome.history
+        self.gap_ = result.gap + error
         self.outcome_ = result.outcome
         self._halved = result.halvings, result.step
-        self._excess = run.excess
-        if run.excess > float(self.tol) > 0 and self.outcome_ == "converged":
+        self._excess = error
+        if error > float(self.tol) > 0 and self.outcome_ == "converged":
             self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
         self._stored, self._shifted = None, False  # `fit` knows better
 
@@ -419,6 +394,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _warn(self) -> None:
+        """Warn of a fit that did not converge, and of what would help."""
         name, tol = type(self).__name__, float(self.tol)
         halvings, step = self._halved
         if halvings:
@@ -567,8 +543,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         save_model(self, path, storage_options)
 
 
-def certainty(problem: Problem, survey: SurveyAnswer) -> Callable[[State], float] | None:
-    """What tells how large the gap of a state is at least, where the loss allows it."""
+def gap_lower_bound(problem: Problem, survey: SurveyAnswer) -> Callable[[State], float] | None:
+    """A lower bound of a State's gap, as a function, where the loss has a Lipschitz gradient; else None."""
     shares = None if survey.labels is None else survey.labels.weights / survey.labels.weights.sum()
     lipschitz = problem.lipschitz_bounds(survey.X.mean, survey.X.variance, shares)
     return None if lipschitz is None else lambda state: certain_gap(problem, lipschitz, state.w, state.g)

@@ -32,7 +32,7 @@ _OTHER = {"classification": "CustomRegressor", "regression": "CustomClassifier"}
 
 
 class _Custom(Trained):
-    """What classifier and regressor of a model of one's own share."""
+    """Base of the classifier and the regressor with a model of one's own."""
 
     _kind: ClassVar[str]
 
@@ -155,7 +155,7 @@ class _Custom(Trained):
 
 
 class _Unseen(Model):
-    """Stands for a model that is not made yet."""
+    """Stands in for a model that cannot be made yet, as the data is not known."""
 
     n_features, outputs = 1, 1
 

@@ -1,7 +1,8 @@
-"""What the estimators with a linear model share."""
+"""The base of the estimators with a linear model: the penalty, standardised features, and the summary."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,14 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.fit import PreparedFit
 from daskgd.estimators.fitting.smoothing import choose_smoothing
-from daskgd.estimators.fitting.solver_choice import SolverChoice, choose, choose_local
+from daskgd.estimators.fitting.solver_choice import (
+    SolverChoice,
+    choose,
+    choose_for_many_parameters,
+    choose_local,
+)
 from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import FLAG, SCALE, check_parameters
 from daskgd.losses import Loss, TargetSummary
@@ -21,15 +27,14 @@ from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
 from daskgd.rows.layout import Shape
 from daskgd.rows.statistics import Moments
-from daskgd.solvers import FISTA, ProximalNewton, Solver, SubsampledNewton
+from daskgd.solvers import ProximalNewton, Solver, SubsampledNewton
 from daskgd.solvers.subsampled_newton import DENSE
 
 Array = NDArray[Any]
 
 
 def spreads(X: Moments, centred: bool = True) -> Array:
-    """By what to divide each feature ``(p,)``: its standard deviation, or its root mean square; 1 where that
-    is 0."""
+    """Divisors of the features ``(p,)``: standard deviations, or root mean squares; 1 in place of 0."""
     spread = np.sqrt(X.variance + (0.0 if centred else X.mean**2))
     return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
 
@@ -42,8 +47,10 @@ class LinearEstimator(Estimator):
     """
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
-        """Of ``|w|`` and of ``|w|**2 / 2`` in the mean objective, for data of this total weight: numbers, or
-        one per output ``(k,)``."""
+        """The factors of ``|w|`` and ``|w|**2 / 2`` in the mean objective, for data of this total weight.
+
+        Numbers, or one per output ``(k,)``.
+        """
         raise NotImplementedError
 
     def _has_l1(self) -> bool:
@@ -87,23 +94,16 @@ class LinearEstimator(Estimator):
             return "positive=True"
         return "a penalty with L1" if self._has_l1() else "a smooth penalty"
 
-    def _ready(
-        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
-    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
-        if problem.loss.nonsmooth and isinstance(choice.solver, SubsampledNewton):
-            problem, w, run.excess = choose_smoothing(
-                problem, choice.solver, first_sweep_answers[0], w, run.tol
-            )
-        if (
-            self.solver == "auto"
-            and isinstance(choice.solver, ProximalNewton)
-            and problem.model.size > DENSE
-            and not first_sweep_answers[0].complete
-        ):
-            reason = f"a penalty with L1, and {problem.model.size} parameters: too many for quadratic models"
-            choice, first_sweep_answers = SolverChoice(FISTA(), reason), []
-            run.history.solver, run.history.reason = repr(choice.solver), reason
-        return choice, problem, w, first_sweep_answers
+    def _revise(self, fit: PreparedFit, tol: float) -> PreparedFit:
+        problem, solver, answers = fit.problem, fit.choice.solver, fit.first_sweep_answers
+        if problem.loss.nonsmooth and isinstance(solver, SubsampledNewton):
+            problem, start, error = choose_smoothing(problem, solver, answers[0], fit.start, tol)
+            fit = replace(fit, problem=problem, start=start, smoothing_error=error)
+        size = problem.model.size
+        sampled = isinstance(solver, ProximalNewton) and not answers[0].complete
+        if self.solver == "auto" and sampled and size > DENSE:
+            fit = replace(fit, choice=choose_for_many_parameters(size), first_sweep_answers=())
+        return fit
 
     def _linear(self, survey: SurveyAnswer, outputs: int, kind: type[Linear] = Linear) -> Linear:
         """The model, standardised by the moments of the survey where `scale` says so."""

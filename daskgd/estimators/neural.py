@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable
-from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, solver_named
 from daskgd.estimators.linear import spreads
 from daskgd.estimators.nonlinear import Regression, Trained
@@ -34,14 +34,14 @@ BATCH = 200
 
 
 def is_layers(value: Any) -> bool:
-    """A number of units, or a sequence of them."""
+    """Whether a value is a number of units, or a sequence of them."""
     return is_count(value) or (
         isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and all(map(is_count, value))
     )
 
 
 class _Perceptrons(Trained):
-    """What classifier and regressor share: layers, scikit-learn's parameters, and parameters in and out."""
+    """Base of the classifier and the regressor: the layers, and scikit-learn's parameters."""
 
     _rules: ClassVar[dict[str, Rule]] = {
         "hidden_layer_sizes": (is_layers, "a number of units >= 1, or a sequence of them"),
@@ -177,10 +177,11 @@ class _Perceptrons(Trained):
         self.n_layers_, self.n_outputs_ = len(model.units), model.outputs
         self.out_activation_ = self._out(problem.loss)
 
-    def _finish(self, run: Run) -> None:
-        super()._finish(run)
-        if self.early_stopping and "validation_score" in (run.history[-1] if len(run.history) else ()):
-            self.validation_scores_ = [float(s) for s in run.history.column("validation_score")]
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        history = outcome.history
+        if self.early_stopping and "validation_score" in (history[-1] if len(history) else ()):
+            self.validation_scores_ = [float(s) for s in history.column("validation_score")]
             self.best_validation_score_ = max(self.validation_scores_)
 
     def _out(self, loss: Loss) -> str:

@@ -1,9 +1,10 @@
-"""What estimators of models that are not linear share: when to stop, which solver, regression."""
+"""Bases of the estimators whose model is not linear: which solver they take, when they stop, regression."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.estimators.regression import NumberRegressor, Predict, targets_of
 from daskgd.losses import Loss
@@ -30,7 +31,7 @@ Array = NDArray[Any]
 
 
 FEW_ROWS = 10_000
-"""Rows up to which one step a read, as L-BFGS makes, does better than one for every batch of 200."""
+"""Rows up to which L-BFGS, one step a read, is faster than a step for every batch of 200."""
 
 
 class Trained(Estimator):
@@ -62,7 +63,7 @@ class Trained(Estimator):
         return "a model that is not linear"
 
     def _stops_by_loss(self, solver: Solver) -> bool:
-        """Whether no gap is to be expected of a solver."""
+        """Whether a solver estimates no gap, so that a fit stops where the loss does not fall any more."""
         return isinstance(solver, LocalSGD | LocalGD | SGD)
 
     def _tol(self, solver: Solver) -> float:
@@ -76,19 +77,15 @@ class Trained(Estimator):
     def _patience(self) -> int:
         return int(self.n_iter_no_change)
 
-    def _ready(
-        self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
-    ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
-        run.fitted["_by_loss"] = self._stops_by_loss(choice.solver)
-        return choice, problem, w, first_sweep_answers
+    def _revise(self, fit: PreparedFit, tol: float) -> PreparedFit:
+        by_loss = self._stops_by_loss(fit.choice.solver)
+        return replace(fit, attributes={**fit.attributes, "_by_loss": by_loss})
 
-    def _finish(self, run: Run) -> None:
-        super()._finish(run)
-        if self.outcome_ == "stopped" and any(
-            isinstance(one, Plateau) and one.spent(run.name) for one in run.watchers
-        ):
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        if self.outcome_ == "stopped" and outcome.plateaued:
             self.outcome_ = "converged"
-        losses = run.history.column("loss")
+        losses = outcome.history.column("loss")
         self.loss_curve_ = [float(f) for f in losses]
         self.loss_ = self.loss_curve_[-1] if losses else np.inf
         self.best_loss_ = min(self.loss_curve_, default=np.inf)
@@ -120,7 +117,7 @@ class Regression(NumberRegressor, Trained):
         raise NotImplementedError
 
     def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
-        """What to take from the targets ``(k,)``."""
+        """The values ``(k,)`` that are subtracted from the targets before the fit; None for none."""
         return None
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from daskgd.engines.select import Choice
-from daskgd.estimators.fitting.run import Run
+from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.parameters import INTERCEPT_SCALING, NONNEGATIVE, POSITIVE_C, Rule, is_one_of
 from daskgd.estimators.regression import Regressor
 from daskgd.losses import EpsilonInsensitive, Huber, Loss, Quantile
@@ -96,10 +96,9 @@ class HuberRegressor(Regressor):
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         return 0.0, 2 * float(self.alpha) / weight
 
-    def _finish(self, run: Run) -> None:
-        super()._finish(run)
-        assert run.progress is not None
-        self.scale_ = float(run.progress.w[-1])
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        self.scale_ = float(outcome.result.w[-1])
 
 
 class QuantileRegressor(Regressor):

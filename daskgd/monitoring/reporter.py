@@ -156,8 +156,8 @@ def report_to_dashboard(
     ----------
     engine : Engine
         One with a `client`, a `token` and a hook `on_sweep`; others are left alone.
-    runs : sequence of Run
-        Each with a `name` and `watchers`.
+    runs : sequence of RunningFit
+        Each with `name`, `estimator`, `watchers` and `result`.
     n_rows, n_features : int
     """
     monitor = page = None
@@ -185,7 +185,7 @@ def report_to_dashboard(
             with suppressed():
                 if monitor is not None:
                     engine.on_sweep = None
-                    outcomes = {run.progress.outcome for run in runs if run.progress is not None}
+                    outcomes = {run.result.outcome for run in runs if run.result is not None}
                     monitor.close(", ".join(sorted(outcomes)) if status == "done" and outcomes else status)
                 if page is not None and status == "done":
                     page.join(FLUSH_SECONDS)

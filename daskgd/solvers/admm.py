@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.losses import Loss
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Gradient, Local, Product, Query, on
@@ -18,6 +19,7 @@ from daskgd.solvers.base import (
     Solver,
     State,
     Steps,
+    SweepEstimate,
     check_whole,
     extrapolated_gap,
     is_count,
@@ -177,6 +179,11 @@ class ADMM(Solver):
 
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return sample_of(shape, self.sample_bytes, self.seed or 0)
+
+    def expected_sweeps(
+        self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
+    ) -> SweepEstimate:
+        return SweepEstimate(3, 12) if self.sample_bytes else SweepEstimate(6, 30)
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         begun = yield from begin(problem, w, first_sweep_answers)

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd._compat.renamed import accept_old_names
+from daskgd.losses import Loss
 from daskgd.problems import Problem
 from daskgd.queries import Query
+from daskgd.queries.sample import Sample
 from daskgd.rows.layout import Shape
 from daskgd.rows.tiles import Rows
 
@@ -118,6 +120,43 @@ class Solution:
     first: float
 
 
+@dataclass(frozen=True, slots=True)
+class SweepEstimate:
+    """How many reads of the data a fit is expected to take, at the default tolerance.
+
+    Attributes
+    ----------
+    least, most : int or None
+        None where numbers cannot be told.
+    words : str
+        What is said in their place.
+
+    Examples
+    --------
+    >>> print(SweepEstimate(2, 5), SweepEstimate(1, 1), SweepEstimate(), sep=", ")
+    2 to 5, 1, depends on the data
+    """
+
+    least: int | None = None
+    most: int | None = None
+    words: str = "depends on the data"
+
+    @property
+    def range(self) -> tuple[int, int] | None:
+        """The least number and the most; None where they cannot be told."""
+        return None if self.least is None or self.most is None else (self.least, self.most)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether a single read is all that it takes."""
+        return self.range == (1, 1)
+
+    def __str__(self) -> str:
+        if self.range is None:
+            return self.words
+        return str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+
+
 class Solver:
     """Base of all solvers. Subclasses are dataclasses; their fields are the settings.
 
@@ -178,6 +217,18 @@ class Solver:
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         """Questions about the data alone, asked along with the survey; `start` is given the answers."""
         return ()
+
+    def sample_share(self, shape: Shape) -> float:
+        """The share of the rows in the sample that its first sweep collects; 0 without a sample."""
+        queries = self.first_sweep_queries(shape)
+        return max([query.share for query in queries if isinstance(query, Sample)], default=0.0)
+
+    def expected_sweeps(
+        self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
+    ) -> SweepEstimate:
+        """How many sweeps to expect for data of this shape; more of a wide or nonsmooth problem, where the loss
+        and the number of parameters are known."""
+        return SweepEstimate(words="up to max_iter") if self.approximate else SweepEstimate()
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         """Queries that lead to the first State, at the parameters w; `found` answers `first_sweep_queries`."""

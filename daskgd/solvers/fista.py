@@ -8,12 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.losses import Loss
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
+from daskgd.rows.layout import Shape
 from daskgd.solvers.base import (
     Solver,
     State,
     Steps,
+    SweepEstimate,
     downhill,
     extrapolated_gap,
     is_positive,
@@ -80,6 +83,11 @@ class FISTA(Solver):
 
     def __post_init__(self) -> None:
         require(self.step is None or is_positive(self.step), self, "step", "> 0 or None", self.step)
+
+    def expected_sweeps(
+        self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
+    ) -> SweepEstimate:
+        return SweepEstimate(words="tens to hundreds")
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         w = _prox(problem, w, 0.0)

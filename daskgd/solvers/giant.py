@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.losses import Loss
 from daskgd.problems import Problem
 from daskgd.queries import Dispersion, Local, Product, Query, Spread, on
 from daskgd.rows.layout import Shape
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap
+from daskgd.solvers.base import Solver, State, Steps, SweepEstimate, check_whole, extrapolated_gap
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe
 from daskgd.solvers.newton import ROUNDING
@@ -155,6 +156,11 @@ class GIANT(Solver):
 
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return sample_of(shape, self.sample_bytes, self.seed or 0)
+
+    def expected_sweeps(
+        self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
+    ) -> SweepEstimate:
+        return SweepEstimate(3, 12) if self.sample_bytes else SweepEstimate(6, 30)
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         begun = yield from begin(problem, w, first_sweep_answers)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, qr, solve_triangular
 from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
-from daskgd.losses import Squared
+from daskgd.losses import Loss, Squared
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Query, Residuals, SecondMoments, SecondMomentsAnswer
 from daskgd.rows.layout import Shape
-from daskgd.solvers.base import Solver, State, Steps
+from daskgd.solvers.base import Solver, State, Steps, SweepEstimate
 from daskgd.solvers.quadratic import minimise
 
 Array = NDArray[Any]
@@ -117,6 +117,11 @@ class Gram(Solver):
 
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return (SecondMoments(),)
+
+    def expected_sweeps(
+        self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
+    ) -> SweepEstimate:
+        return SweepEstimate(1, 1)
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         moments: SecondMomentsAnswer = (

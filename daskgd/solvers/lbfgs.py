@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.losses import Loss
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
-from daskgd.solvers.base import Solver, State, Steps, extrapolated_gap, is_count, require
+from daskgd.rows.layout import Shape
+from daskgd.solvers.base import Solver, State, Steps, SweepEstimate, extrapolated_gap, is_count, require
 from daskgd.solvers.line_search import search, wolfe
 
 Array = NDArray[Any]
@@ -54,6 +56,11 @@ class LBFGS(Solver):
 
     def __post_init__(self) -> None:
         require(is_count(self.memory), self, "memory", "a whole number >= 1", self.memory)
+
+    def expected_sweeps(
+        self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
+    ) -> SweepEstimate:
+        return SweepEstimate(words="tens to hundreds")
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         ((f, g),) = yield (Gradient(w),)

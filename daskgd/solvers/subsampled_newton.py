@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.losses import Loss
 from daskgd.problems import Problem
 from daskgd.queries import Curvature, Gradient, GradientOnly, Hessian, Product, Query, on
 from daskgd.queries.sample import Sample, SampleAnswer
@@ -24,6 +25,7 @@ from daskgd.solvers.base import (
     Solver,
     State,
     Steps,
+    SweepEstimate,
     extrapolated_gap,
     is_count,
     require,
@@ -66,6 +68,12 @@ SAFETY = 10.0
 
 PROBED = 10_000
 """Rows of the sample on which a step is tried, for what is not quadratic about it."""
+
+WIDE = 1000
+"""Parameters beyond which more sweeps are to be expected: a sample says less of each direction."""
+
+THIN = 100
+"""Rows of the sample per parameter below which the same is so."""
 
 PAIRS = 20
 SCREEN = 1e-4
@@ -200,6 +208,16 @@ class SubsampledNewton(Solver):
         rows = max(self.sample_bytes / shape.row_bytes, min(self.rows_per_parameter * width, most), width)
         per_class = int(min(20 * width, rows / 10))
         return (Sample.of(shape, rows, per_class, self.seed or 0),)
+
+    def expected_sweeps(
+        self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
+    ) -> SweepEstimate:
+        share, d = self.sample_share(shape), parameters or 0
+        if share >= 1:
+            return SweepEstimate(1, 1)
+        if loss is not None and loss.nonsmooth:
+            return SweepEstimate(3, 10)
+        return SweepEstimate(4, 8) if d > WIDE or share * shape.n_rows < THIN * d else SweepEstimate(2, 5)
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: SampleAnswer) -> Steps:
         yield from ()

@@ -1,9 +1,10 @@
-"""What a fit has done so far, on disk: written after sweeps, read when it is fitted again.
+"""Checkpoints: the progress of fits on disk, written after sweeps, read when the fit is started again.
 
 A checkpoint is one file: the State of every fit, the answers received since, what the survey found, what
 partitions remember, the history, and what all of it belongs to, settings and data. Large arrays, such as the
 sample of rows, lie beside it in files named by their content, so that each is written once. Files are
-:mod:`daskgd.storage.records`: no pickle. This room knows solvers as dataclasses of arrays; no engines, no estimators.
+:mod:`daskgd.storage.records`: no pickle. This file knows solvers as dataclasses of arrays; it must not
+know how engines read, nor any estimator.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ logger = logging.getLogger("daskgd")
 PREFIX, APART, SUFFIX = "checkpoint-", "array-", ".dgd"
 
 FOLDERS = ("daskgd.losses.", "daskgd.models.", "daskgd.queries.", "daskgd.solvers.")
-"""Whose files hold types of values that a checkpoint may have."""
+"""Packages whose modules define the dataclasses that a checkpoint may hold."""
 
 FREE = frozenset({"max_iter", "tol", "memory", "verbose", "engine", "warm_start"})
 """Parameters that may differ between a fit and the one that resumes it."""
@@ -52,7 +53,7 @@ RENAMED = {
     "poor": "slow_steps",
     "trail": "objective_history",
 }
-"""Fields of states and progress by the names that files of version 0.1.0 have for them."""
+"""The fields of states and progress, by the names that files of version 0.1.0 have for them."""
 
 
 class CheckpointError(ValueError):
@@ -61,7 +62,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a fit keeps what it has done, and how often.
+    """Where the progress of a fit is saved, and how often.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, given: Any, every: int | str = 1) -> Checkpoint | None:
-        """From what users pass; None for none."""
+        """The Checkpoint that users mean by a path, a URL or a Checkpoint; None where they pass none."""
         if given is not None and not isinstance(given, Checkpoint):
             return cls(given, every)
         if every != 1:
@@ -124,7 +125,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One fit, between two sweeps.
+    """The progress of one fit, between two sweeps.
 
     Attributes
     ----------
@@ -162,7 +163,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All fits that share sweeps, and what partitions remember of them."""
+    """The progress of all fits that share sweeps, and what partition queries remember."""
 
     fits: list[Progress]
     memory: PartitionMemory
@@ -177,11 +178,11 @@ class Identity:
 
     @classmethod
     def of(cls, estimators: Sequence[Any], data: dict[str, str]) -> Identity:
-        """Of estimators of scikit-learn's kind, and what a Dataset says it is."""
+        """The identity of a fit of these estimators to the data whose ``Dataset.identity()`` this is."""
         return cls([settings(e) for e in estimators], data)
 
     def differences(self, other: Identity) -> list[str]:
-        """What `other`, of a file, has otherwise, in words."""
+        """How another identity, read from a file, differs from this one, in words."""
         out = []
         if len(self.estimators) != len(other.estimators):
             out.append(f"{len(other.estimators)} estimators, now {len(self.estimators)}")
@@ -192,7 +193,7 @@ class Identity:
 
 
 def _numbered(sweeps: float) -> str:
-    """Sorts as the number does, behind which a suffix with a dot follows."""
+    """A number of sweeps as text that sorts as the number does, also before a suffix with a dot."""
     rest = round(sweeps % 1 * 1e6)
     return f"{int(sweeps):08d}" + (f"_{rest:06d}" if rest else "")
 
@@ -207,7 +208,7 @@ def _unlike(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str
 
 
 def settings(estimator: Any) -> dict[str, str]:
-    """Its class and its parameters in words, less those that may change."""
+    """The class and the parameters of an estimator as text, without parameters that may change."""
     values = {name: v for name, v in estimator.get_params(deep=False).items() if name not in FREE}
     return {"estimator": type(estimator).__name__, **{name: _said(v) for name, v in values.items()}}
 
@@ -227,13 +228,13 @@ def content(array: Array) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of what bits depend on."""
+    """The versions of all that the bits of a fit depend on."""
     named = {name: version(name) for name in ("daskgd", "numpy", "scipy")}
     return {**named, "python": platform.python_version(), "machine": platform.machine()}
 
 
 def known_types(of: Iterable[object]) -> Types:
-    """The dataclasses of which states and answers are made: ours, and those in modules of these solvers."""
+    """The dataclasses that states and answers consist of: ours, and those in the modules of these solvers."""
     rooms = [losses, models, penalties, problems, queries, sampling, solvers, sums]
     names = [room.__name__ for room in rooms] + [type(solver).__module__ for solver in of]
     names += [name for name in modules if name.startswith(FOLDERS)]
@@ -344,7 +345,7 @@ class Saver:
     # -- writing --------------------------------------------------------------------------------
 
     def offer(self, snapshot: Snapshot) -> None:
-        """A sweep is done: write, if it is time. What cannot be written costs a warning."""
+        """Take a snapshot after a sweep, and write it if it is time. A failed write costs a warning."""
         self._unsaved = snapshot
         every = self.where.every
         sweeps = max(fit.sweeps for fit in snapshot.fits)
@@ -357,7 +358,7 @@ class Saver:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was taken and is not written yet."""
+        """Write the last snapshot, unless that is done."""
         if self._unsaved is None:
             return
         sweeps = max(fit.sweeps for fit in self._unsaved.fits)
@@ -404,7 +405,7 @@ class Saver:
         self._prune(name)
 
     def _prune(self, newest: str) -> None:
-        """Keep the last few files, and the arrays they refer to."""
+        """Remove all but the last few files and the arrays they refer to."""
         files = sorted((n for n in self._written if n.startswith(PREFIX)), reverse=True)
         kept = [n for n in files if n <= newest][: self.where.keep]
         gone = set(files) - set(kept)  # also later ones, which were passed over as damaged

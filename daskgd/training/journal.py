@@ -1,4 +1,9 @@
-"""TODO training.journal."""
+"""The journal of a fit: its last State and the answers received since, from which it can go on.
+
+Between iterations a fit is its State; within one, the answers so far, which are replayed into a fresh
+generator of the solver. A replay that asks other queries than the journal holds fails loudly. The file knows
+queries and states as dataclasses of arrays; it must not know engines, data or files.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +23,15 @@ Array = NDArray[Any]
 
 
 class ReplayError(RuntimeError):
-    """A journal does not fit the solver that replays it."""
+    """A solver asked other queries than the journal that it replays holds answers to."""
 
 
 @dataclass(slots=True)
 class Journal:
-    """The last State, the answers received since, and what divergence is judged by: the first objective and
-    the best State.
+    """The last State of a fit and the answers received since; and, by which divergence is judged, the first
+    objective and the best State.
 
-    Replayed into a fresh generator they lead to the same place without reading any data: killed at any
+    Replayed into a fresh generator the answers lead to the same place without reading any data: killed at any
     sweep and resumed, a fit goes on with the same bits.
     """
 
@@ -37,7 +42,7 @@ class Journal:
     best: State | None = None
 
     def play(self, steps: Steps) -> Generator[tuple[Query, ...], list[Any], Any]:
-        """Run `steps`, answering from the entries as long as there are any, then by asking."""
+        """Run the generator `steps`: it is answered from the entries while there are any, then by asking."""
         known = iter(list(self.entries))
         try:
             queries = next(steps)
@@ -59,7 +64,7 @@ class Journal:
             return end.value
 
     def commit(self, state: State, iteration: int) -> None:
-        """An iteration is complete: forget the answers that led to it."""
+        """Complete an iteration: keep its State, and forget the answers that led to it."""
         state = _contiguous(state)
         self.state, self.iteration, self.entries = state, iteration, []
         if not np.isfinite(self.first):
@@ -73,7 +78,7 @@ class Journal:
 
 
 def _contiguous(state: State) -> State:
-    """The same, without arrays that are strided views: read back they would not be, and give other bits."""
+    """The State with strided views copied: read back from a file they are contiguous, and give other bits."""
     strided: dict[str, Any] = {
         f.name: np.ascontiguousarray(value)
         for f in fields(state)
@@ -84,7 +89,7 @@ def _contiguous(state: State) -> State:
 
 
 DIGESTED = {"EvaluateInMemory": "Here", "SolveInMemory": "Solve", "GradientOnly": "Slope"}
-"""Names of queries in digests, where they had others in version 0.1.0: its checkpoints go on to be resumed."""
+"""The names that digests have for queries, those of version 0.1.0: its checkpoints can still be resumed."""
 
 
 def digest(queries: Sequence[Query]) -> str:

@@ -1,8 +1,8 @@
-"""The only loop: it joins a solver to an engine, and owns stopping, watching, the journal and sharing.
+"""The only loop: it runs a solver, iteration by iteration, until a rule says stop.
 
 A fit is a generator, like a solver: it yields what it wants to ask and receives the answers. Any number of
-them advance in step (:func:`together`), so that many fits share every sweep. This room knows no dask and
-no data; an engine is whatever answers asks.
+them advance in step (:func:`daskgd.training.together.together`), so that many fits share every sweep. The
+file knows solvers, states and the journal; it must not know dask, data sets or estimators.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ Watch = Callable[[Mapping[str, Any]], None]
 
 
 class PartitionsDiffer(UserWarning):
-    """The rows of partitions are unlike, which local training does not like."""
+    """Warns that partitions hold rows of different kinds, with which local training converges slowly."""
 
 
 # -- stopping -----------------------------------------------------------------------------------
 
 
 GROWN, LOST = 1e3, 1e10
-"""How many times the first objective, or that of the best constant model, is a sign of divergence; with
-``tol=0``, which runs what was asked, only the second is."""
+"""A fit diverges when its objective exceeds the larger of the first one and the best constant model's by this
+factor; with ``tol=0``, which runs what was asked, by the second factor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """When to stop, and why.
+    """The rule by which a fit stops: converged, diverged, stalled, or out of iterations.
 
     Attributes
     ----------
@@ -57,8 +57,8 @@ class Stop:
         Most iterations.
     baseline : float
         Objective of the best constant model.
-    least : callable, optional
-        What the gap of a state is at least, whatever its solver makes of it.
+    gap_lower_bound : callable, optional
+        A lower bound of the gap of a State, which its solver's estimate must not fall below.
     """
 
     tol: float
@@ -92,8 +92,18 @@ class Stop:
 
 @dataclass(slots=True)
 class Result:
-    """Where a fit is: the current state while it runs, the final one with its `outcome` at the end; `step`
-    and `halvings` are the State's."""
+    """Where a fit is: its best parameters while it runs, the final ones with the `outcome` at the end.
+
+    Attributes
+    ----------
+    w : (d,)
+    gap : float
+        Estimated, relative to the objective.
+    n_iter : int
+    outcome : str
+    step, halvings : float, int
+        Those of the State.
+    """
 
     w: Array
     gap: float = np.inf
@@ -108,8 +118,9 @@ class Result:
 
 @dataclass(slots=True)
 class Meter:
-    """What a fit has cost so far: sweeps and decoded bytes of the data, seconds since it began; `before` are
-    those of earlier processes, where it is resumed.
+    """Counts what a fit has cost so far: sweeps and decoded bytes of the data, and seconds.
+
+    `before` are the seconds of earlier processes, where a fit is resumed.
 
     A sweep of a share of the blocks counts as that share: `sweeps` is an int where shares add up to whole
     sweeps, as those of an epoch do, and a float in between. `wire_bytes` are those of the sums, were each
@@ -123,7 +134,7 @@ class Meter:
     wire_bytes: int = 0
 
     def count(self, engine: Engine) -> None:
-        """Add the last sweep of an engine."""
+        """Add the cost of the last sweep of an engine."""
         share = float(getattr(engine, "share", 1.0))
         total = self.sweeps + share
         self.sweeps = round(total) if abs(total - round(total)) < 1e-9 else total
@@ -150,9 +161,9 @@ def loop(
 ) -> Fit:
     """Run a solver from parameters `w` until `stop` says so: a generator of asks that returns a Result.
 
-    `first_sweep_answers` are the answers to the solver's `first_sweep_queries`. With a `journal` from an earlier,
-    interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so far, for
-    whoever is interrupted.
+    `first_sweep_answers` are the answers to the solver's `first_sweep_queries`. With a `journal` from an
+    earlier, interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so
+    far, for whoever is interrupted.
     """
     solver.check(problem)
     meter = meter or Meter()

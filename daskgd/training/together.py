@@ -1,4 +1,10 @@
-"""TODO training.together."""
+"""Many fits advance in step: one sweep answers what all of them ask next.
+
+Questions that are equal are asked once, gradients of many fits as one product with X. What a solver asks of
+rows in memory (:class:`~daskgd.solvers.base.LocalQuery`) is answered in threads of this process. This file
+knows fits as generators and an engine as whatever answers asks; it must not know dask, data sets, estimators
+or checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +31,26 @@ from daskgd.training.loop import Fit, Meter, Stop, loop
 Array = NDArray[Any]
 
 
+@dataclass(slots=True)
+class _Member:
+    """One of the fits that advance together, and what it asks next: None once it is done."""
+
+    fit: Fit
+    meter: Meter
+    lane: int | None
+    asks: list[Ask] | None = None
+    result: Any = None
+
+    def advance(self, answers: list[Any] | None) -> None:
+        """Give the fit its answers, and take what it asks next; what it returns where it is done."""
+        try:
+            self.asks = self.fit.send(answers)  # type: ignore[arg-type]
+            while not self.asks:
+                self.asks = self.fit.send([])
+        except StopIteration as end:
+            self.asks, self.result = None, end.value
+
+
 def together(
     fits: Sequence[Fit],
     meters: Sequence[Meter],
@@ -37,97 +63,101 @@ def together(
 
     Equal questions about the data alone (surveys) are asked once, gradients as one product with X, in which
     each fit has a lane of its own (:class:`~daskgd.queries.Gradients`): by default its position, and none
-    where there is but one fit. What is asked aside is worked on in `threads`, by default one for each core.
+    where there is but one fit. Local queries are answered in `threads`, by default one for each core.
     A fit that fails ends the others. `after` is called when all fits have taken in the answers of a sweep:
     they are then at one point, from which all of them can be resumed.
     """
-    results: list[Any] = [None] * len(fits)
-    pending: dict[int, list[Ask]] = {}
     if lanes is None:
         lanes = range(len(fits)) if len(fits) > 1 else [None] * len(fits)
-
-    def advance(i: int, answers: list[Any] | None) -> None:
-        while True:
-            try:
-                asks = fits[i].send(answers)  # type: ignore[arg-type]
-            except StopIteration as end:
-                results[i] = end.value
-                pending.pop(i, None)
-                return
-            if asks:
-                pending[i] = asks
-                return
-            answers = []
-
+    members = [_Member(*each) for each in zip(fits, meters, lanes, strict=True)]
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # stop rules judge what is not finite
-            for i in range(len(fits)):
-                advance(i, None)
-            while pending:
-                local = {i: asks for i, asks in pending.items() if isinstance(asks[0].query, LocalQuery)}
+            for member in members:
+                member.advance(None)
+            while waiting := [(member, member.asks) for member in members if member.asks]:
+                local = [(m, asks) for m, asks in waiting if isinstance(asks[0].query, LocalQuery)]
                 if local:
-                    found = answer_local_queries([(lanes[i], asks) for i, asks in local.items()], threads)
-                    for i, answers in zip(local, found, strict=True):
-                        advance(i, answers)
+                    found = answer_local_queries([(m.lane, asks) for m, asks in local], threads)
+                    for (member, _), answers in zip(local, found, strict=True):
+                        member.advance(answers)
                     continue
-                asked = _Sweep()
-                places = {i: asked.places(asks, lanes[i]) for i, asks in pending.items()}
-                answers = engine.sweep(asked.asks())
-                for i, where in places.items():
-                    meters[i].count(engine)
-                    advance(i, [pick(answers) for pick in where])
+                batch = AskBatch()
+                handles = [[batch.add(ask, member.lane) for ask in asks] for member, asks in waiting]
+                batch.sweep(engine)
+                for (member, _), mine in zip(waiting, handles, strict=True):
+                    member.meter.count(engine)
+                    member.advance([batch.answer(handle) for handle in mine])
                 if after is not None:
                     after()
     finally:
         for fit in fits:
             fit.close()
-    return results
+    return [member.result for member in members]
 
 
-class _Sweep:
-    """What to ask in one sweep, of many fits, and where each finds its answers."""
+StackKey = tuple[int, bool, type, int]
+"""What the gradients of a stack share: the group of lanes, whether they need float64, the type of the query,
+and how many gradients of the same fit came before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Where the answer to one ask lies: the `position` among the single asks, or in a stack of gradients."""
+
+    position: int
+    stack: StackKey | None = None
+
+
+class AskBatch:
+    """All that many fits ask in one sweep: each adds its asks, and finds the answers by handles.
+
+    Asks about the data alone are asked once for all fits that have the same. Gradients of fits with lanes go
+    into stacks, each of which is one :class:`~daskgd.queries.Gradients`.
+    """
 
     def __init__(self) -> None:
-        self.distinct: list[Ask] = []
-        self.stacks: dict[tuple[int, bool, type, int], dict[int, tuple[Problem, Gradient]]] = {}
+        self._singles: list[Ask] = []
+        self._stacks: dict[StackKey, dict[int, tuple[Problem, Gradient]]] = {}
+        self._answers: dict[StackKey | None, Sequence[Any]] = {}
 
-    def places(self, asks: Sequence[Ask], lane: int | None) -> list[Callable[[list[Any]], Any]]:
-        """Take in what a fit asks; how to find each answer among those of the sweep."""
-        return [self._stacked(ask, lane) or self._apart(ask) for ask in asks]
+    def add(self, ask: Ask, lane: int | None) -> Handle:
+        """Take in one ask of a fit with a lane, or without one."""
+        if lane is not None and isinstance(ask.query, Gradient) and ask.problem.model.one_column:
+            return self._add_to_stack(ask.problem, ask.query, lane)
+        if ask.problem is None and ask in self._singles:
+            return Handle(self._singles.index(ask))
+        self._singles.append(ask)
+        return Handle(len(self._singles) - 1)
 
-    def asks(self) -> list[Ask]:
-        """All that is to be asked: first what is alone, then the stacks."""
-        return self.distinct + [Ask(None, Gradients.of(stack)) for stack in self.stacks.values()]
-
-    def _apart(self, ask: Ask) -> Callable[[list[Any]], Any]:
-        if ask.problem is None and ask in self.distinct:
-            at = self.distinct.index(ask)
-        else:
-            at = len(self.distinct)
-            self.distinct.append(ask)
-        return lambda answers: answers[at]
-
-    def _stacked(self, ask: Ask, lane: int | None) -> Callable[[list[Any]], Any] | None:
-        """The same in a stack; None where the ask does not go there."""
-        if lane is None or not isinstance(ask.query, Gradient) or not ask.problem.model.one_column:
-            return None
-        for nth in count():  # a fit that asks for several has a lane in as many stacks
-            key = lane // LANES, ask.problem.linear.needs_float64, type(ask.query), nth
-            stack = self.stacks.setdefault(key, {})
+    def _add_to_stack(self, problem: Problem, query: Gradient, lane: int) -> Handle:
+        """Give a gradient its lane in a stack; a fit that asks for several has one in as many stacks."""
+        for nth in count():
+            key = lane // LANES, problem.linear.needs_float64, type(query), nth
+            stack = self._stacks.setdefault(key, {})
             if lane % LANES not in stack:
                 break
-        at = len(stack)
-        stack[lane % LANES] = ask.problem, ask.query
-        return lambda answers: answers[len(self.distinct) + list(self.stacks).index(key)][at]
+        stack[lane % LANES] = problem, query
+        return Handle(len(stack) - 1, key)
+
+    def sweep(self, engine: Engine) -> None:
+        """Ask all of it in one sweep of the engine: the single asks first, then the stacks."""
+        asks = self._singles + [Ask(None, Gradients.of(stack)) for stack in self._stacks.values()]
+        answers = engine.sweep(asks)
+        n = len(self._singles)
+        self._answers = {None: answers[:n], **dict(zip(self._stacks, answers[n:], strict=True))}
+
+    def answer(self, handle: Handle) -> Any:
+        """The answer to an ask that was added, once the sweep is done."""
+        return self._answers[handle.stack][handle.position]
 
 
 def answer_local_queries(
     asked: Sequence[tuple[int | None, Sequence[Ask]]], threads: int = 0
 ) -> list[list[Any]]:
-    """Answers to what fits ask aside, given with the lane of each: on this machine, in some threads.
+    """Answer the local queries of fits, each given with its lane, on this machine in some threads.
 
-    Solves on the same rows, of fits with lanes, go together as their sweeps do, and all else on the same rows
-    is answered in one walk over them.
+    Solves on the same rows, of fits with lanes, go together as their sweeps do; all other queries on the same
+    rows are answered in one walk over them.
     """
     answers: list[list[Any]] = [[None] * len(asks) for _, asks in asked]
     groups: dict[Any, list[tuple[int, int]]] = {}
@@ -166,7 +196,7 @@ def cores() -> int:
 
 
 def run_in_memory(steps: Steps) -> Any:
-    """Run a generator that asks for nothing of the data; what it returns."""
+    """Run a generator all of whose queries are local: its return value."""
     answers: list[Any] | None = None
     try:
         while True:
@@ -179,7 +209,7 @@ def run_in_memory(steps: Steps) -> Any:
 def solve_in_memory(
     asked: Sequence[SolveInMemory], lanes: Sequence[int | None] = (None,), threads: int = 1
 ) -> list[Solution]:
-    """Answer Solves on the same rows: whole fits in memory, by the same solvers and the same loop."""
+    """Solve problems on the same rows: whole fits in memory, by the same solvers and the same loop."""
     rows = asked[0].rows
     journals = [Journal() for _ in asked]
 
@@ -213,8 +243,11 @@ def solve_in_memory(
 def evaluate_in_memory(
     asked: Sequence[EvaluateInMemory], lanes: Sequence[int | None], threads: int = 1
 ) -> list[Any]:
-    """Answer tile queries from the same rows in one walk over them, Hessians of fits with lanes by one query
-    (:class:`~daskgd.queries.Hessians`), in which none depends on the others."""
+    """Answer tile queries about the same rows in one walk over them.
+
+    Hessians of fits with lanes are one query (:class:`~daskgd.queries.Hessians`), in which none depends on
+    the others.
+    """
     rows = asked[0].rows
     alone: list[int] = []
     stacks: list[list[int]] = []
@@ -240,18 +273,18 @@ def evaluate_in_memory(
 
 
 LOCAL_BLOCK_BYTES = 8 << 20
-"""Bytes of a block of rows in memory, as they are there: what a thread works on at a time."""
+"""Bytes of a block of rows in memory: what a thread works on at a time."""
 
 
 def _engine_of(rows: Rows, threads: int) -> Threaded:
-    """An engine over rows at hand."""
+    """An engine over rows in memory."""
     block = max(LOCAL_BLOCK_BYTES // max(rows.X.slice(0, 1).nbytes, 1), 1)
-    return Threaded(_RowsAtHand(rows, Layout(max(len(rows), 1), block, 1)), threads)
+    return Threaded(_RowsInMemory(rows, Layout(max(len(rows), 1), block, 1)), threads)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _RowsAtHand:
-    """A Source over rows at hand."""
+class _RowsInMemory:
+    """A block source over rows in memory."""
 
     rows: Rows
     layout: Layout

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 import daskgd
 from daskgd.engines import worker_cache as caches
-from daskgd.engines.cache_manager import CacheManager, assign_blocks, budgets, length, slices, tidy, without
+from daskgd.engines.cache_manager import CacheManager, assign_blocks, budgets
 from daskgd.engines.graph import Graph
+from daskgd.engines.runs import length, slices, tidy, without
 from daskgd.engines.select import open_engine
 from daskgd.engines.worker_cache import CachedSource, ReadAhead, WorkerCache, in_pages
 from daskgd.queries import Ask, Survey

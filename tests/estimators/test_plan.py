@@ -18,10 +18,9 @@ from click.testing import CliRunner
 import daskgd
 from daskgd.cli import main
 from daskgd.data.columns import ColumnSource
-from daskgd.engines import graph, select
+from daskgd.engines import graph
 from daskgd.engines.tasks import read_speed
-from daskgd.estimators.fitting import plan as plan_file
-from daskgd.estimators.fitting.solver_choice import sweeps_of
+from daskgd.estimators.fitting import plan as plan_module
 from daskgd.losses import Logistic, Quantile
 from daskgd.rows.layout import Layout, Shape
 from daskgd.rows.tiles import Rows
@@ -76,7 +75,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
                 self.kept = sum(hi - lo for addresses in runs for lo, hi in addresses)
             return out
 
-    monkeypatch.setattr(select, "Graph", Noted)
+    monkeypatch.setattr("daskgd.engines.select.Graph", Noted)
     return made
 
 
@@ -166,7 +165,7 @@ def test_threads_read_the_bytes_that_were_planned(small, monkeypatch):
 
 
 def test_seconds_follow_from_the_speed(small, monkeypatch):
-    monkeypatch.setattr(plan_file, "read_speed", lambda *_: 1e6)
+    monkeypatch.setattr(plan_module, "read_speed", lambda *_: 1e6)
     plan = logistic(SAMPLED).plan(small)
     assert plan.seconds_per_sweep == plan.streamed_bytes / 1e6
     assert plan.fit_seconds == pytest.approx((2 * plan.sweep_bytes / 1e6, 5 * plan.sweep_bytes / 1e6))
@@ -224,11 +223,11 @@ def test_what_is_computed_first_is_held_or_spooled(small):
 
 def test_sweeps_are_honest_about_wide_and_kinked_data():
     shape, solver = Shape(10**8, 100, 4, True), daskgd.SubsampledNewton()
-    assert sweeps_of(solver, shape) == "2 to 5"
-    assert sweeps_of(solver, shape, loss=Logistic(), parameters=1000) == "2 to 5"
-    assert sweeps_of(solver, shape, loss=Logistic(), parameters=1001) == "4 to 8"
-    assert sweeps_of(solver, shape, loss=Quantile(0.5), parameters=5000) == "3 to 10"
-    assert sweeps_of(solver, Shape(100, 100), loss=Quantile(0.5), parameters=5000) == "1"
+    assert str(solver.expected_sweeps(shape)) == "2 to 5"
+    assert str(solver.expected_sweeps(shape, loss=Logistic(), parameters=1000)) == "2 to 5"
+    assert str(solver.expected_sweeps(shape, loss=Logistic(), parameters=1001)) == "4 to 8"
+    assert str(solver.expected_sweeps(shape, loss=Quantile(0.5), parameters=5000)) == "3 to 10"
+    assert str(solver.expected_sweeps(Shape(100, 100), loss=Quantile(0.5), parameters=5000)) == "1"
 
 
 def test_too_many_parameters_for_quadratic_models():

@@ -176,7 +176,7 @@ def test_a_bar_in_a_terminal_lines_elsewhere(monkeypatch: Any, capsys: Any) -> N
 
 
 def test_a_sweep_that_takes_a_while_is_told_of(monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr("daskgd.engines.graph.TELL_SECONDS", 0.0)
+    monkeypatch.setattr("daskgd.engines.graph.REPORT_SECONDS", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     daskgd.write_dataset(tmp_path / "d.zarr", X, Y, chunk_bytes=320)
     data = daskgd.open_dataset(tmp_path / "d.zarr", block_bytes=320)

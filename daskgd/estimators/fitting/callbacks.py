@@ -1,6 +1,7 @@
 """scikit-learn's callbacks, where it has them (from version 1.9): a task for the fit, one for each iteration.
 
-They run where ``fit`` was called, between sweeps; nothing of them is sent to workers. Knows no maths.
+They run where ``fit`` was called, between sweeps; nothing of them is sent to workers. The file knows
+scikit-learn's protocol; it must not know solvers, engines or how a fit is run.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ __all__ = ["CallbackSupportMixin", "Callbacks", "Stopped", "run_with_callbacks",
 
 
 class Stopped(Exception):
-    """A callback or watcher asked to stop, perhaps where the fit was earlier. Raised into the loop, and
-    caught where the fit is."""
+    """Ends the loop of a fit, as a callback or watcher asked for.
+
+    `at` is the iteration whose model is to be taken, None for the last. Raised into the loop, and caught by
+    the generator of the fit.
+    """
 
     def __init__(self, at: Iterated | None = None) -> None:
         super().__init__()
@@ -35,14 +39,18 @@ class Callbacks:
 
     Parameters
     ----------
-    run : Run
+    estimator : estimator of scikit-learn's kind
     given : (X, y, sample_weight)
         As passed to ``fit``; where y is None they are taken from `dataset`.
     dataset : Dataset
+    model : callable
+        Makes a fitted copy of the estimator, as if the fit had ended now.
     """
 
-    def __init__(self, run: Any, given: tuple[Any, Any, Any], dataset: Any) -> None:
-        self.run, self.estimator = run, run.estimator
+    def __init__(
+        self, estimator: Any, given: tuple[Any, Any, Any], dataset: Any, model: Callable[[], Any]
+    ) -> None:
+        self.estimator, self.model = estimator, model
         self.root = callback_context(self.estimator, int(self.estimator.max_iter))
         self.task: Any = None
         X, y, s = given
@@ -53,12 +61,14 @@ class Callbacks:
         self.root.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     @classmethod
-    def of(cls, run: Any, given: tuple[Any, Any, Any], dataset: Any) -> Callbacks | None:
-        """Those of the run's estimator, set on it or handed down by the estimator it is part of; or None."""
-        return cls(run, given, dataset) if has_callbacks(run.estimator) else None
+    def of(
+        cls, estimator: Any, given: tuple[Any, Any, Any], dataset: Any, model: Callable[[], Any]
+    ) -> Callbacks | None:
+        """Those set on an estimator, or handed down by one that it is part of; None if there are none."""
+        return cls(estimator, given, dataset, model) if has_callbacks(estimator) else None
 
     def around(self, fit: Fit) -> Fit:
-        """The same fit, in which each iteration's task begins with what it asks first."""
+        """Wrap a fit, so that the task of each iteration begins with its first ask."""
         answers: Any = None
         while True:
             try:
@@ -70,13 +80,13 @@ class Callbacks:
             answers = yield asks
 
     def __call__(self, row: Any) -> None:
-        """An iteration is done."""
+        """End the task of an iteration; raises Stopped if a callback wants that."""
         self._begin()
         if self._end(asked=True):
             raise Stopped
 
     def finish(self) -> None:
-        """The fit is done, and the estimator fitted."""
+        """End the task of the fit, once the estimator is fitted."""
         self.root.call_on_fit_task_end(estimator=self.estimator, **self.data, reconstruction_attributes={})
 
     def _begin(self) -> None:
@@ -87,7 +97,7 @@ class Callbacks:
             )
 
     def _end(self, asked: bool) -> bool:
-        """Whether a callback wants the fit to stop; an iteration that ran is told with its data."""
+        """End the task of an iteration, with its data if it `asked` anything; whether the fit is to stop."""
         task, self.task = self.task, None
         if task is None:
             return False
@@ -95,12 +105,12 @@ class Callbacks:
         return bool(task.call_on_fit_task_end(estimator=self.estimator, **data))
 
     def _attributes(self) -> dict[str, Any]:
-        """Of the estimator as if the fit had stopped now."""
-        return vars(self.run.model())
+        """The attributes of the estimator as if the fit had ended now."""
+        return vars(self.model())
 
 
 def run_with_callbacks(estimators: Sequence[Any], work: Callable[[], None]) -> None:
-    """Do `work`, and whatever becomes of it have the callbacks of the estimators clean up after it."""
+    """Do `work`, and have the callbacks of the estimators clean up after it, even if it raises."""
     for i, estimator in enumerate(estimators):
         if owns_callbacks(estimator):
             with_callbacks(lambda _, rest=estimators[i + 1 :]: run_with_callbacks(rest, work))(estimator)
@@ -109,7 +119,7 @@ def run_with_callbacks(estimators: Sequence[Any], work: Callable[[], None]) -> N
 
 
 def _labels(dataset: Any) -> Any:
-    """The target as users see it."""
+    """The target with the labels that users see, not their codes."""
     y, classes = dataset.y, dataset.classes
     return (
         y if classes is None or y is None else y.map_blocks(lambda codes: classes[codes], dtype=classes.dtype)

@@ -1,11 +1,13 @@
-"""What a fit will cost, told before it.
+"""The plan of a fit: what it will do and cost, before it runs.
 
 A :class:`Plan` follows the policies of the engines without submitting a sweep; all that it reads is a few
-blocks, to see how fast that goes.
+blocks, to see how fast that goes. The file knows engines, data sets and solvers; it must not know any
+estimator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,26 +19,27 @@ from dask.utils import format_bytes
 
 from daskgd.data.columns import ColumnSource
 from daskgd.data.dataset import Dataset
-from daskgd.engines.cache_manager import CacheManager, MemoryBudget, length
+from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import THIS_PROCESS, threads_of
-from daskgd.engines.graph import Graph
+from daskgd.engines.graph import count_tasks, default_tasks
 from daskgd.engines.placement import columns_to_materialise
+from daskgd.engines.runs import Runs, length
 from daskgd.engines.select import Choice, check_engine, scheduler_of
+from daskgd.engines.task_spans import Payload, task_spans
 from daskgd.engines.tasks import read_speed
-from daskgd.engines.worker_cache import Runs
 from daskgd.engines.worker_memory import Need, check_memory, free_memory, nbytes, task_room
-from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice, sample_share, sweeps_of
+from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice
 from daskgd.losses import Loss
 from daskgd.models.base import Maker
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Survey
-from daskgd.rows.layout import Layout, Shape
+from daskgd.rows.layout import Shape
 from daskgd.solvers import Solver
 from daskgd.storage.reading import StoredColumn
 
 WAIT = 3.0
-"""Seconds to wait for workers to say how fast they read; who is busy for longer does not count."""
+"""Seconds to wait for workers to measure how fast they read; those that are busy for longer are left out."""
 
 READ, HELD, SPOOLED = "read in place", "held in memory", "spooled to a temporary store"
 
@@ -46,7 +49,7 @@ READ, HELD, SPOOLED = "read in place", "held in memory", "spooled to a temporary
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a fit would run on now: the kind of engine, in words where, and what runs its graphs."""
+    """The place where a fit would run now: the kind of engine, in words where, and what runs its graphs."""
 
     kind: str
     where: str
@@ -63,7 +66,7 @@ class Place:
 
     @classmethod
     def of(cls, engine: Choice) -> Place:
-        """As :func:`daskgd.engines.select.opened` chooses."""
+        """The place that :func:`daskgd.engines.select.open_engine` would choose."""
         check_engine(engine)
         if engine == "serial":
             return cls("serial", "one thread of this process", threads={THIS_PROCESS: 1})
@@ -80,23 +83,8 @@ class Place:
         return cls("local", f"a local scheduler of dask, {get.__module__}", get)
 
 
-class _Intended(CacheManager):
-    """Decides what to keep as a fit does, and keeps nothing."""
-
-    def _cache(self, i: int, address: str, runs: Runs) -> Any:
-        return None
-
-
-def _kept_blocks(place: Place, layout: Layout, nbytes: int, memory: MemoryBudget, unit: int) -> CacheManager:
-    """The blocks that a fit would keep, by home."""
-    block_bytes = -(-nbytes // max(layout.n_blocks, 1))
-    cache_manager = _Intended(place.client, "plan", layout.n_blocks, block_bytes, memory, unit)
-    cache_manager.assign(place.threads)
-    return cache_manager
-
-
 def _placement(dataset: Dataset, place: Place) -> str:
-    """READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.materialised`."""
+    """How rows come to the tasks, READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.materialise`."""
     to_materialise, hold = columns_to_materialise(dataset, place.client)
     if to_materialise:
         return HELD if hold else SPOOLED
@@ -107,7 +95,7 @@ def _placement(dataset: Dataset, place: Place) -> str:
 
 
 def _speed(dataset: Dataset, place: Place) -> float | None:
-    """Decoded bytes per second that all threads together read now; None where that cannot be told."""
+    """Measure the decoded bytes per second that all threads together read now; None if nothing is stored."""
     X, y, s = (c if isinstance(c, StoredColumn) else None for c in dataset._columns)
     if X is None or not place.threads or not place.n_threads:
         return None
@@ -148,7 +136,7 @@ def _speed(dataset: Dataset, place: Place) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fit is going to do, and about how long it will read.
+    """The plan of a fit: solver, sweeps, where it runs, tasks, memory, and about how long it will read.
 
     Attributes
     ----------
@@ -249,33 +237,30 @@ class Plan:
         made = model(shape.n_features, _outputs(dataset, shape))
         # The sample is asked for before the number of parameters is known.
         whole, first_sweep_queries = choice.solver.needs_partitions, choice.solver.first_sweep_queries(shape)
-        share = sample_share(choice.solver, shape)
+        share = choice.solver.sample_share(shape)
         choice = revise_choice(choice, shape, made.size)
         solver = choice.solver
         row_payload_nbytes = sum(query.row_payload_nbytes for query in first_sweep_queries)
         check_memory(dataset, place.client, whole, row_payload_nbytes)
-        sweeps = sweeps_of(solver, shape, loss=loss, parameters=made.size)
-        span = _range(sweeps)
+        sweeps = solver.expected_sweeps(shape, loss, made.size)
         placement = _placement(dataset, place)
         stored = [c for c in dataset._columns if isinstance(c, StoredColumn)]
         keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
         lasting = place.kind != "custom" and (
             place.client is not None or place.get in (dask.threaded.get, dask.local.get_sync)
         )
-        cache_manager = None
-        if memory != 0 and sweeps != "1" and keeps and lasting:
-            unit = layout.partition_blocks if whole else 1
-            cache_manager = _kept_blocks(place, layout, dataset.nbytes, memory, unit)
-        kept = sum(length(runs) for runs in cache_manager.runs.values()) if cache_manager else 0
+        kept: dict[str, Runs] = {}
+        if memory != 0 and not sweeps.is_one and keeps and lasting:
+            kept = CacheManager.of(dataset, place.client, memory, whole).decide(place.threads)
         from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
-        rows = min(kept * layout.block_rows, layout.n_rows)
+        rows = min(sum(map(length, kept.values())) * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
         first = [Ask(None, query) for query in (Survey(shape.classification), *first_sweep_queries)]
         problem = Problem(loss, made, L2(np.ones(made.size)))
         again = [Ask(problem, Gradient(np.ones(made.size)))]
         first_tasks_, later_tasks = (
-            _count_tasks(dataset, place, cache_manager, asks, partitions)
+            _count_tasks(dataset, place, kept, asks, partitions)
             for asks, partitions in ((first, False), (again, whole))
         )
         task_bytes, task_room, limit = _task(dataset, place, whole, row_payload_nbytes)
@@ -283,8 +268,8 @@ class Plan:
         per_sweep = fit = None
         if speed:
             per_sweep = streamed / speed
-            if span is not None:
-                least, most = (from_store / speed + (n - 1) * per_sweep for n in span)
+            if sweeps.range is not None:
+                least, most = (from_store / speed + (n - 1) * per_sweep for n in sweeps.range)
                 fit = least, most
         return cls(
             estimator=estimator,
@@ -301,8 +286,8 @@ class Plan:
             placement=placement,
             first_spans=first_tasks_[0],
             first_tasks=first_tasks_[1],
-            spans=first_tasks_[0] if sweeps == "1" else later_tasks[0],
-            tasks=first_tasks_[1] if sweeps == "1" else later_tasks[1],
+            spans=first_tasks_[0] if sweeps.is_one else later_tasks[0],
+            tasks=first_tasks_[1] if sweeps.is_one else later_tasks[1],
             sweep_bytes=dataset.nbytes,
             resident_bytes=dataset.nbytes - streamed,
             streamed_bytes=streamed,
@@ -310,8 +295,8 @@ class Plan:
             task_room=task_room,
             limit=limit,
             sample_rows=round(share * shape.n_rows),
-            sweeps=sweeps,
-            sweep_range=span,
+            sweeps=str(sweeps),
+            sweep_range=sweeps.range,
             bytes_per_second=speed,
             seconds_per_sweep=per_sweep,
             fit_seconds=fit,
@@ -327,12 +312,12 @@ class Plan:
             tasks = "none: one loop"
         elif self.engine != "custom":
             tasks = f"{self._graph(self.first_spans, self.first_tasks)} in the first sweep"
-            if self.sweeps != "1":
+            if self.sweep_range != (1, 1):
                 tasks += f", then {self._graph(self.spans, self.tasks)}"
         if self.placement == READ:
             rest = f"{format_bytes(self.resident_bytes)} then stay in memory, "
             rest += f"{format_bytes(self.streamed_bytes)} are streamed"
-            if self.sweeps == "1":
+            if self.sweep_range == (1, 1):
                 rest = "read once"
             elif not self.streamed_bytes:
                 rest = "all of it then stays in memory"
@@ -366,7 +351,7 @@ class Plan:
             return "from memory" if self.placement == HELD else "not measured: nothing that can be read yet"
         text = f"{format_bytes(int(self.bytes_per_second))}/s just now"
         parts = []
-        if self.sweeps != "1" and self.streamed_bytes:
+        if self.sweep_range != (1, 1) and self.streamed_bytes:
             parts.append(f"{_seconds(self.seconds_per_sweep or 0.0)} a later sweep")
         if self.fit_seconds is not None:
             low, high = map(_seconds, self.fit_seconds)
@@ -375,18 +360,18 @@ class Plan:
 
 
 def _count_tasks(
-    dataset: Dataset, place: Place, cache_manager: CacheManager | None, asks: list[Ask], partitions: bool
+    dataset: Dataset, place: Place, kept: Mapping[str, Runs], asks: list[Ask], partitions: bool
 ) -> tuple[int, int]:
-    """Spans and tasks of a sweep."""
+    """The tasks that read, and all tasks, of a sweep that asks this."""
     if place.kind in ("serial", "custom"):
         return int(place.kind == "serial"), 0
-    graph = Graph(dataset, place.get, whole_partitions=partitions)
-    graph.cache_manager = cache_manager
-    return graph.count(asks, partitions)
+    payload, threads = Payload.of(asks, dataset.n_features), place.threads
+    n = len(task_spans(dataset.layout, threads, kept, payload, default_tasks(threads), partitions))
+    return n, count_tasks(asks, n, payload, place.client)
 
 
 def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) -> tuple[int, int, int]:
-    """Bytes that a task holds, bytes that it may, and the limit of its process."""
+    """The bytes of rows that a task holds, the bytes that it may hold, and the limit of its process."""
     needed = Need.of(dataset, whole, row_payload_nbytes).total
     if place.client is None:
         free = free_memory(None)
@@ -396,7 +381,7 @@ def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) 
 
 
 def _outputs(dataset: Dataset, shape: Shape) -> int:
-    """Outputs of the model, as far as the columns tell: labels that are not counted yet are taken for two."""
+    """The number of outputs of the model, as far as it is known: labels not counted yet are taken for two."""
     y = dataset._columns[1]
     if shape.classification:
         n = 2 if dataset.classes is None else len(dataset.classes)
@@ -404,17 +389,12 @@ def _outputs(dataset: Dataset, shape: Shape) -> int:
     return 1 if y is None or len(y.shape) == 1 else max(int(y.shape[1]), 1)
 
 
-def _range(sweeps: str) -> tuple[int, int] | None:
-    words = sweeps.split(" to ")
-    return (int(words[0]), int(words[-1])) if all(word.isdigit() for word in words) else None
-
-
 def _counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _seconds(seconds: float) -> str:
-    """Two digits at most: it is an estimate.
+    """An estimate of seconds in words, with two digits at most.
 
     >>> [_seconds(s) for s in (0.0312, 7.24, 84.0, 4_000.0)]
     ['0.031 s', '7.2 s', '84 s', '1.1 hours']

@@ -1,118 +1,32 @@
-"""Running fits: one, or many that share every sweep, on one engine."""
+"""Running fits: one, or many that share every sweep, on one engine.
+
+A fit is prepared, executed and concluded; what it costs, where it is and who watches it is kept meanwhile by
+a :class:`RunningFit`. The file knows engines, events and checkpoints; it must not know losses, models or the
+parameters of any estimator.
+"""
 
 from __future__ import annotations
 
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from daskgd.data.dataset import Dataset
-from daskgd.engines.base import Engine, one_blas_thread
+from daskgd.engines.base import Engine, PartitionMemory, one_blas_thread
 from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.select import open_engine
-from daskgd.estimators.fitting.callbacks import Callbacks, run_with_callbacks
-from daskgd.estimators.fitting.solver_choice import SolverChoice, sweeps_of
+from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_callbacks
+from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Sweeping, Swept, Watcher
-from daskgd.monitoring.history import History
 from daskgd.monitoring.reporter import report_to_dashboard
-from daskgd.monitoring.watchers import Lines, ProgressBar
-from daskgd.problems import Problem
-from daskgd.rows.layout import Shape
-from daskgd.training.checkpoint import Checkpoint, Identity, Progress, Saver, Snapshot, known_types
-from daskgd.training.journal import Journal
-from daskgd.training.loop import Fit, Meter, Result
+from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
+from daskgd.queries import Ask
+from daskgd.training.checkpoint import Checkpoint, Identity, Saver, Snapshot, known_types
+from daskgd.training.loop import Fit, Result, loop
 from daskgd.training.together import together as advance
-
-
-class Fittable(Protocol):
-    """What a fit asks of an estimator."""
-
-    engine: Any
-    memory: Any
-    tol: float
-    verbose: int
-
-    def _shape(self, dataset: Dataset) -> Shape: ...
-    def _choice(self, shape: Shape | None) -> SolverChoice: ...
-    def _steps(self, dataset: Dataset, run: Run) -> Fit: ...
-    def _finish(self, run: Run) -> None: ...
-    def _warn(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Run:
-    """One fit in progress: what it has cost, where it is, what it has seen, and attributes to set with it.
-
-    `first_sweep_answers` is what its first sweep answered, `start` the parameters and `tol` the tolerance it began with:
-    where a fit is resumed, those of the one that goes on.
-    """
-
-    estimator: Fittable
-    name: str
-    tol: float = 0.0
-    meter: Meter = field(default_factory=Meter)
-    history: History = field(default_factory=History)
-    journal: Journal = field(default_factory=Journal)
-    first_sweep_answers: list[Any] | None = None
-    start: Any = None
-    progress: Result | None = None
-    problem: Problem | None = None
-    fitted: dict[str, Any] = field(default_factory=dict)
-    excess: float = 0.0
-    callbacks: Callbacks | None = None
-    watchers: list[Watcher] = field(default_factory=list)
-    stop: Iterated | bool = False
-
-    def tell(self, event: Event) -> Iterated | bool:
-        """Show an event to all watchers; whether one of them wants the fit to stop, and where."""
-        answers = [watcher(event) for watcher in self.watchers]
-        return next((answer for answer in answers if answer), False)
-
-    def model(self) -> Any:
-        """A fitted copy of the estimator, as if the fit had stopped now."""
-        twin = copy.copy(self.estimator)
-        twin._finish(self)
-        return twin
-
-    def restore_at(self, at: Iterated | bool) -> None:
-        """Take the model as it was then, if it is said when."""
-        if isinstance(at, Iterated) and self.progress is not None:
-            self.progress.w, self.progress.gap = at.w, at.row["gap"]
-            self.progress.n_iter = at.row["iteration"]
-
-    def progress_now(self) -> Progress:
-        """All that it takes to go on from here in another process."""
-        of, meter = self.journal, self.meter
-        return Progress(
-            self.first_sweep_answers,
-            self.start,
-            self.tol,
-            of.state,
-            of.iteration,
-            list(of.entries),
-            of.first,
-            of.best,
-            [dict(row) for row in self.history],
-            meter.sweeps,
-            meter.bytes,
-            meter.seconds,
-            meter.wire_bytes,
-            [getattr(watcher, "memory", None) for watcher in self.watchers],
-        )
-
-    def resume(self, at: Progress) -> None:
-        """Go on from there."""
-        self.first_sweep_answers, self.start, self.tol = at.first_sweep_answers, at.start, at.tol
-        self.journal = Journal(at.state, at.iteration, list(at.entries), at.first, at.best)
-        for row in at.rows:
-            self.history(row)
-        for watcher, memory in zip(self.watchers, at.watchers, strict=False):
-            if memory is not None and hasattr(watcher, "memory"):
-                watcher.memory = memory
-        self.meter = Meter(self.meter.sweeps + at.sweeps, at.bytes, at.seconds, wire_bytes=at.wire_bytes)
 
 
 def run_fits(
@@ -123,127 +37,296 @@ def run_fits(
     watch: Sequence[Watcher] = (),
     own: Sequence[Sequence[Watcher]] = (),
 ) -> None:
-    """Fit on one engine; interrupted, every estimator keeps the best it had.
+    """Fit estimators on one engine, in the same sweeps; interrupted, each keeps the best that it had.
 
-    `given` are X, y and weights as users passed them: callbacks see those. With a `checkpoint` the fits go on
-    where the one that it holds ended. The watchers see the events of all fits, and those in `own`,
-    a list for each estimator, those of its fit.
+    Parameters
+    ----------
+    estimators : sequence of Fittable
+        They share the engine and the memory budget of the first.
+    dataset : Dataset
+    given : (X, y, sample_weight)
+        As users passed them: callbacks see these.
+    checkpoint : Checkpoint, optional
+        Where progress is saved; the fits go on from what it holds already.
+    watch, own : sequence of Watcher, sequence of sequences of Watcher
+        Those that see the events of all fits, and for each fit those that see only its own.
     """
-    run_with_callbacks(estimators, lambda: _run_fits(estimators, dataset, given, checkpoint, watch, own))
+
+    def work() -> None:
+        group = prepare_fits(estimators, dataset, given, checkpoint, watch, own)
+        try:
+            execute_fits(group, dataset)
+        except BaseException as error:
+            interrupt_fits(group)
+            if group.saver is not None and isinstance(error, ClusterLost):
+                raise error.with_checkpoint(str(group.saver)) from error.__cause__
+            raise
+        conclude_fits(group)
+
+    run_with_callbacks(estimators, work)
     for estimator in estimators:
         estimator._warn()
 
 
-def _run_fits(
+# -- one fit ------------------------------------------------------------------------------------
+
+
+class RunningFit:
+    """One fit while it runs: it joins an estimator to the loop, and tells watchers what happens.
+
+    Attributes
+    ----------
+    input : FitInput
+    progress : FitProgress
+    watchers : list of Watcher
+        Those of the input, and any that join later.
+    callbacks : Callbacks or None
+    prepared : PreparedFit or None
+        None before the first sweep has been answered.
+    result : Result or None
+        Where the fit is; None before the first sweep has been answered.
+    """
+
+    def __init__(self, given: FitInput, progress: FitProgress) -> None:
+        self.input, self.progress = given, progress
+        self.watchers = list(given.watchers)
+        self.callbacks: Callbacks | None = None
+        self.prepared: PreparedFit | None = None
+        self.result: Result | None = None
+
+    @property
+    def name(self) -> str:
+        return self.input.name
+
+    @property
+    def estimator(self) -> Fittable:
+        return self.input.estimator
+
+    def tell(self, event: Event) -> Iterated | bool:
+        """Show an event to all watchers; whether one of them wants the fit to stop, and where."""
+        answers = [watcher(event) for watcher in self.watchers]
+        return next((answer for answer in answers if answer), False)
+
+    def begin(self, nbytes: int) -> Iterated | bool:
+        """Tell watchers that the fit begins, on an engine that reads so many bytes a sweep; their answer."""
+        choice, estimator, rows = self.input.choice, self.estimator, tuple(self.progress.history)
+        solver, max_iter, tol = repr(choice.solver), int(estimator.max_iter), float(estimator.tol)
+        return self.tell(Began(self.name, solver, choice.reason, max_iter, tol, nbytes, rows))
+
+    def steps(self, dataset: Dataset, stopped: Iterated | bool = False) -> Fit:
+        """The whole fit as a generator of asks: the first sweep, then the loop unless it is `stopped`."""
+        estimator, choice, progress = self.estimator, self.input.choice, self.progress
+        if progress.first_sweep_answers is None:
+            queries = choice.solver.first_sweep_queries(estimator._shape(dataset))
+            answers = yield [Ask(None, query) for query in (estimator._survey(), *queries)]
+            progress.first_sweep_answers = list(answers)
+        prepared = estimator._prepare(
+            dataset, choice, progress.first_sweep_answers, progress.initial, progress.tol
+        )
+        solver, progress.initial = prepared.choice.solver, prepared.initial
+        history = progress.history
+        history.solver, history.reason, history.regime = repr(solver), prepared.choice.reason, solver.regime
+        self.prepared, self.result = prepared, Result(prepared.start)
+        iterations = loop(
+            solver,
+            prepared.problem,
+            prepared.start,
+            prepared.stop,
+            run=self.name,
+            meter=progress.meter,
+            watch=self._iterated,
+            journal=progress.journal,
+            progress=self.result,
+            first_sweep_answers=prepared.first_sweep_answers,
+        )
+        try:
+            if not stopped:
+                callbacks = self.callbacks
+                return (yield from iterations if callbacks is None else callbacks.around(iterations))
+        except Stopped as stop:
+            stopped = stop.at or True
+        self.restore(stopped)
+        self.result.outcome = "stopped"
+        return self.result
+
+    def _iterated(self, row: Any) -> None:
+        """Record an iteration, and show it to watchers and callbacks; raises Stopped if one wants that."""
+        assert self.result is not None
+        row = dict(row)
+        stop = self.tell(Iterated(self.name, row, self.result.w, self.model))
+        self.progress.history(row)
+        if self.callbacks is not None:
+            self.callbacks(row)
+        if stop:
+            raise Stopped(stop if isinstance(stop, Iterated) else None)
+
+    def restore(self, at: Iterated | bool) -> None:
+        """Take the parameters of an earlier iteration, where one is given."""
+        if isinstance(at, Iterated) and self.result is not None:
+            self.result.w, self.result.gap = at.w, at.row["gap"]
+            self.result.n_iter = at.row["iteration"]
+
+    def outcome(self) -> FitOutcome:
+        """What has come of the fit so far."""
+        assert self.prepared is not None
+        assert self.result is not None
+        plateaus = (watcher for watcher in self.watchers if isinstance(watcher, Plateau))
+        return FitOutcome(
+            self.prepared.problem,
+            self.result,
+            self.progress.meter.sweeps,
+            self.progress.history,
+            self.prepared.attributes,
+            self.prepared.smoothing_error,
+            any(plateau.spent(self.name) for plateau in plateaus),
+        )
+
+    def model(self) -> Any:
+        """A fitted copy of the estimator, as if the fit had ended now."""
+        twin = copy.copy(self.estimator)
+        twin._finish(self.outcome())
+        return twin
+
+
+# -- fits that share sweeps ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FitGroup:
+    """Fits that share every sweep, where their progress is saved, and what was saved before.
+
+    Attributes
+    ----------
+    fits : list of RunningFit
+    saver : Saver or None
+    partition_memory : PartitionMemory or None
+        What partition queries remembered, where the fits are resumed.
+    """
+
+    fits: list[RunningFit]
+    saver: Saver | None
+    partition_memory: PartitionMemory | None
+
+    def snapshot(self, memory: PartitionMemory) -> Snapshot:
+        """What a checkpoint is to hold."""
+        return Snapshot([fit.progress.to_checkpoint(fit.watchers) for fit in self.fits], dict(memory))
+
+
+def prepare_fits(
     estimators: Sequence[Fittable],
     dataset: Dataset,
     given: tuple[Any, Any, Any],
     checkpoint: Checkpoint | None,
     watch: Sequence[Watcher],
     own: Sequence[Sequence[Watcher]],
-) -> None:
+) -> FitGroup:
+    """Choose solvers, gather watchers, and take up what a checkpoint holds; no data is read."""
     several = len(estimators) > 1
-    names = [f"{type(e).__name__}-{i}" if several else type(e).__name__ for i, e in enumerate(estimators)]
     bar, lines = ProgressBar(), Lines(sweeps=True)
-    spoken: dict[int, list[Watcher]] = {0: [], 1: [bar], 2: [lines]}
-    runs = [
-        Run(e, name, float(e.tol), watchers=[*mine, *watch, *spoken[int(e.verbose)]])
-        for e, name, mine in zip(estimators, names, own or [()] * len(names), strict=True)
-    ]
-    shape = estimators[0]._shape(dataset)
-    choices = [e._choice(e._shape(dataset)) for e in estimators]
-    solvers = [choice.solver for choice in choices]
+    by_verbosity: dict[int, list[Watcher]] = {0: [], 1: [bar], 2: [lines]}
+    inputs = []
+    for i, (estimator, mine) in enumerate(zip(estimators, own or [()] * len(estimators), strict=True)):
+        kind = type(estimator).__name__
+        choice = estimator._choice(estimator._shape(dataset))
+        watchers = (*mine, *watch, *by_verbosity[int(estimator.verbose)])
+        inputs.append(FitInput(estimator, f"{kind}-{i}" if several else kind, choice, watchers))
     saver = snapshot = None
     if checkpoint is not None:
-        saver = Saver(checkpoint, Identity.of(estimators, dataset.identity()), known_types(solvers))
+        types = known_types([one.choice.solver for one in inputs])
+        saver = Saver(checkpoint, Identity.of(estimators, dataset.identity()), types)
         snapshot = saver.latest()
-    for i, run in enumerate(runs):
-        run.meter.sweeps = dataset.extra_sweeps
-        if snapshot is not None:
-            run.resume(snapshot.fits[i])
-        run.callbacks = Callbacks.of(run, given, dataset)
-    whole = any(solver.needs_partitions for solver in solvers)
-    once = all(sweeps_of(solver, shape) == "1" for solver in solvers)
-    memory = 0 if once else estimators[0].memory  # what is read once is not worth keeping
+    fits = []
+    for i, one in enumerate(inputs):
+        if snapshot is None:
+            progress = FitProgress(float(one.estimator.tol))
+            progress.meter.sweeps = dataset.extra_sweeps
+        else:
+            progress = FitProgress.from_checkpoint(snapshot.fits[i], one.watchers, dataset.extra_sweeps)
+        fit = RunningFit(one, progress)
+        fit.callbacks = Callbacks.of(one.estimator, given, dataset, fit.model)
+        fits.append(fit)
+    return FitGroup(fits, saver, None if snapshot is None else snapshot.memory)
+
+
+def execute_fits(group: FitGroup, dataset: Dataset) -> None:
+    """Open an engine, and advance all fits on it until each of them is done."""
+    fits = group.fits
+    first, shape = fits[0].estimator, fits[0].estimator._shape(dataset)
+    solvers = [fit.input.choice.solver for fit in fits]
+    once = all(solver.expected_sweeps(shape).is_one for solver in solvers)
     row_payload_nbytes = max(
         sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
     )
-    try:
-        # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
-        with (
-            open_engine(
-                dataset,
-                estimators[0].engine,
-                whole_partitions=whole,
-                row_payload_nbytes=row_payload_nbytes,
-                memory=memory,
-            ) as (
-                engine,
-                materialised,
-            ),
-            one_blas_thread(),
-            report_to_dashboard(engine, runs, materialised.n_rows, materialised.n_features),
-        ):
-            if snapshot is not None:
-                engine.memory = snapshot.memory
-            if hasattr(engine, "on_part"):
-                engine.on_part = partial(_sweeping, runs)
-            for run, choice in zip(runs, choices, strict=True):
-                run.stop = run.tell(_began(run, choice, engine.nbytes))
-            advance(
-                [run.estimator._steps(materialised, run) for run in runs],
-                [run.meter for run in runs],
-                engine,
-                after=_After(runs, engine, saver),
-            )
-        dataset.check_unchanged()
-    except BaseException as error:
-        if saver is not None:
-            saver.flush()
-        for run in runs:
-            if run.progress is not None and run.progress.n_iter:
-                run.estimator._finish(run)
-            run.tell(Ended(run.name, "interrupted"))
-        if saver is not None and isinstance(error, ClusterLost):
-            raise error.with_checkpoint(str(saver)) from error.__cause__
-        raise
-    for run in runs:
-        assert run.progress is not None
-        run.restore_at(run.tell(Ended(run.name, run.progress.outcome)))
-        run.estimator._finish(run)
-    if saver is not None:
-        saver.flush()
-    for run in runs:
-        if run.callbacks is not None:
-            run.callbacks.finish()
+    opened = open_engine(
+        dataset,
+        first.engine,
+        whole_partitions=any(solver.needs_partitions for solver in solvers),
+        row_payload_nbytes=row_payload_nbytes,
+        memory=0 if once else first.memory,  # what is read once is not worth keeping
+    )
+    # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
+    with (
+        opened as (engine, materialised),
+        one_blas_thread(),
+        report_to_dashboard(engine, fits, materialised.n_rows, materialised.n_features),
+    ):
+        if group.partition_memory is not None:
+            engine.memory = group.partition_memory
+        if hasattr(engine, "on_part"):
+            engine.on_part = partial(_tell_sweeping, fits)
+        advance(
+            [fit.steps(materialised, stopped=fit.begin(engine.nbytes)) for fit in fits],
+            [fit.progress.meter for fit in fits],
+            engine,
+            after=_AfterSweep(group, engine),
+        )
+    dataset.check_unchanged()
 
 
-def _began(run: Run, choice: SolverChoice, nbytes: int) -> Began:
-    of: Any = run.estimator
-    rows = tuple(run.history)
-    return Began(run.name, repr(choice.solver), choice.reason, int(of.max_iter), float(of.tol), nbytes, rows)
+def interrupt_fits(group: FitGroup) -> None:
+    """Save what is not saved yet, and set the attributes of estimators that have been iterated on."""
+    if group.saver is not None:
+        group.saver.flush()
+    for fit in group.fits:
+        if fit.result is not None and fit.result.n_iter:
+            fit.estimator._finish(fit.outcome())
+        fit.tell(Ended(fit.name, "interrupted"))
 
 
-def _sweeping(runs: Sequence[Run], share: float) -> None:
-    for run in runs:
-        run.tell(Sweeping(run.name, int(run.meter.sweeps) + 1, share))
+def conclude_fits(group: FitGroup) -> None:
+    """Tell watchers how each fit ended, set the attributes of the estimators, and save the end."""
+    for fit in group.fits:
+        assert fit.result is not None
+        fit.restore(fit.tell(Ended(fit.name, fit.result.outcome)))
+        fit.estimator._finish(fit.outcome())
+    if group.saver is not None:
+        group.saver.flush()
+    for fit in group.fits:
+        if fit.callbacks is not None:
+            fit.callbacks.finish()
 
 
-class _After:
-    """What is done after each sweep: keep what was found, then tell."""
+def _tell_sweeping(fits: Sequence[RunningFit], share: float) -> None:
+    """Tell the watchers of all fits which share of a sweep is done."""
+    for fit in fits:
+        fit.tell(Sweeping(fit.name, int(fit.progress.meter.sweeps) + 1, share))
 
-    def __init__(self, runs: Sequence[Run], engine: Engine, saver: Saver | None) -> None:
-        self.runs, self.engine, self.saver = runs, engine, saver
-        self.sweeps = [run.meter.sweeps for run in runs]
+
+class _AfterSweep:
+    """After each sweep: offer a snapshot to the saver, then tell watchers."""
+
+    def __init__(self, group: FitGroup, engine: Engine) -> None:
+        self.group, self.engine = group, engine
+        self.sweeps = [fit.progress.meter.sweeps for fit in group.fits]
         self.last = time.perf_counter()
 
     def __call__(self) -> None:
-        if self.saver is not None:
-            fits = [run.progress_now() for run in self.runs]
-            self.saver.offer(Snapshot(fits, dict(self.engine.memory)))
+        if self.group.saver is not None:
+            self.group.saver.offer(self.group.snapshot(self.engine.memory))
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
-        for i, run in enumerate(self.runs):
-            if run.meter.sweeps > self.sweeps[i]:
-                self.sweeps[i] = run.meter.sweeps
-                run.tell(Swept(run.name, run.meter.sweeps, seconds, self.engine.nbytes))
+        for i, fit in enumerate(self.group.fits):
+            sweeps = fit.progress.meter.sweeps
+            if sweeps > self.sweeps[i]:
+                self.sweeps[i] = sweeps
+                fit.tell(Swept(fit.name, sweeps, seconds, self.engine.nbytes))

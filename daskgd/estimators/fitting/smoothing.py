@@ -1,8 +1,9 @@
-"""Losses with kinks, smoothed just enough: the width is settled on the sample before the first full sweep.
+"""Smoothing of losses with kinks: how wide, is chosen on the sample before the first full sweep.
 
-The absolute value, the quantile's pinball, the hinge: where their slope jumps, a hyperbola of some width
-takes over, which makes Newton's method apply. What that adds to the objective is measured, not guessed, and
-the width is made smaller until it is below the tolerance.
+The absolute value, the quantile's pinball, the hinge: where their gradient jumps, a hyperbola of some width
+takes over, so that Newton's method applies. What that adds to the objective is measured, not guessed, and the
+width is made smaller until it is below the tolerance. The file knows problems and a sample of rows; it must
+not know data sets or estimators.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ Array = NDArray[Any]
 
 SHRINK = 0.2
 NARROWEST = 1e-10
-"""Of the spread of the targets: the end where nothing else is."""
+"""Width relative to the spread of the targets at which it is not made smaller any more."""
 
 BAND = 5
-"""Rows for each parameter near a kink, at least, where the sample is not all rows: fewer tell too little."""
+"""Fewest rows near a kink for each parameter, where the sample is not all rows."""
 
 
 def choose_smoothing(
     problem: Problem, solver: SubsampledNewton, sample: SampleAnswer, w: Array, tol: float
 ) -> tuple[Problem, Array, float]:
-    """The problem with its loss smoothed, its solution on the sample, and what smoothing adds to it at most.
+    """Smooth the loss of a problem: the new problem, its solution on the sample, and the error of smoothing.
 
-    The last is relative to the objective.
+    The error is what smoothing adds to the objective at most, relative to it.
     From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
     below `tol` (1e-9, where the sample is all rows), or too few rows of the sample would lie near a kink.
     """
@@ -58,7 +59,7 @@ def choose_smoothing(
 
 
 def _spread(problem: Problem, rows: Rows) -> float:
-    """Standard deviation of the targets; 1 for labels, whose margins are of that size."""
+    """The standard deviation of the targets; 1 for labels, whose margins are of that size."""
     if problem.labels is not None or rows.y is None:
         return 1.0
     y = rows.y.reshape(len(rows), -1)[:, 0].astype(float)

@@ -1,4 +1,8 @@
-"""Which solver a fit takes, and why, and how many sweeps to expect of it: decided before it reads a row."""
+"""Which solver a fit takes, and why: decided before it reads a row.
+
+A function of loss, penalty and shape of the data. The file knows all solvers; it must not know data sets,
+engines or estimators.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,11 @@ from typing import Any
 
 from daskgd.losses import Loss, Squared
 from daskgd.penalties import Penalty
-from daskgd.queries.sample import Sample
 from daskgd.rows.layout import Shape
 from daskgd.solvers import (
     ADMM,
     FISTA,
     GIANT,
-    LBFGS,
     NAMES,
     Gram,
     LocalSGD,
@@ -26,19 +28,13 @@ from daskgd.solvers.subsampled_newton import DENSE
 GRAM_FEATURES = 2000
 """Most features for which second moments are collected: 32 MB of sums at each level of the merge tree."""
 
-WIDE = 1000
-"""Parameters beyond which sub-sampled Newton needs more sweeps: a sample says less of each direction."""
-
-THIN = 100
-"""Rows of the sample per parameter below which the same is so."""
-
 GIVEN = "as given"
 """The reason for a solver that the user chose."""
 
 
 @dataclass(frozen=True, slots=True)
 class SolverChoice:
-    """A solver, and why it."""
+    """A solver, and in words why a fit takes it."""
 
     solver: Solver
     reason: str
@@ -80,36 +76,16 @@ def solver_named(estimator: str, solver: Any) -> SolverChoice:
     return SolverChoice(type(solver)(**solver.get_params()), GIVEN)
 
 
-def sweeps_of(
-    solver: Solver, shape: Shape, *, loss: Loss | None = None, parameters: int | None = None
-) -> str:
-    """Reads of the data to expect; of a wide or kinked problem more, where these are given."""
-    if isinstance(solver, Gram):
-        return "1"
-    if isinstance(solver, SubsampledNewton) and sample_share(solver, shape) >= 1:
-        return "1"
-    if isinstance(solver, GIANT | ADMM):
-        return "3 to 12" if solver.sample_bytes else "6 to 30"
-    if isinstance(solver, SubsampledNewton):
-        if loss is not None and loss.nonsmooth:
-            return "3 to 10"
-        d = parameters or 0
-        return "4 to 8" if d > WIDE or sample_share(solver, shape) * shape.n_rows < THIN * d else "2 to 5"
-    if isinstance(solver, FISTA | LBFGS):
-        return "tens to hundreds"
-    return "up to max_iter" if solver.approximate else "depends on the data"
-
-
-def sample_share(solver: Solver, shape: Shape) -> float:
-    """The share of the rows in the sample that rides on the survey."""
-    return max([q.share for q in solver.first_sweep_queries(shape) if isinstance(q, Sample)], default=0.0)
+def choose_for_many_parameters(parameters: int) -> SolverChoice:
+    """What ``solver="auto"`` means for a penalty with L1 where a Hessian of the sample would be too large."""
+    return SolverChoice(
+        FISTA(), f"a penalty with L1, and {parameters} parameters: too many for quadratic models"
+    )
 
 
 def revise_choice(choice: SolverChoice, shape: Shape, parameters: int) -> SolverChoice:
-    """What becomes of a choice once the number of parameters is known."""
+    """Replace an automatic choice that cannot do with so many parameters, now that their number is known."""
     wide = isinstance(choice.solver, ProximalNewton) and parameters > DENSE
-    if wide and choice.reason != GIVEN and sample_share(choice.solver, shape) < 1:
-        return SolverChoice(
-            FISTA(), f"a penalty with L1, and {parameters} parameters: too many for quadratic models"
-        )
+    if wide and choice.reason != GIVEN and choice.solver.sample_share(shape) < 1:
+        return choose_for_many_parameters(parameters)
     return choice

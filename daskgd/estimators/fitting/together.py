@@ -1,4 +1,4 @@
-"""Many estimators on the same data in the same sweeps."""
+"""Fitting many estimators on the same data in the same sweeps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def together(
     checkpoint, every :
         As for ``fit``: one checkpoint for all of them, which are resumed together.
     watch :
-        As for ``fit``: told what happens to each of them, by names such as ``"Ridge-0"``.
+        As for ``fit``: called with the events of each of them, by names such as ``"Ridge-0"``.
 
     Returns
     -------

@@ -129,7 +129,7 @@ class Fit:
     def lose(self, keys: Any, expected: bool) -> None:
         """A worker went, with these tasks of the fit computing there or their results."""
         self.lost += not expected
-        reads = [key for key in keys if kind_of(key) not in ("ask", "merge", "shelf")]
+        reads = [key for key in keys if kind_of(key) not in ("ask", "merge", "cache")]
         self.again_tasks += len(reads)
         last, blocks = self.last(), 0
         if last:
