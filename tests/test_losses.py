@@ -390,10 +390,10 @@ class Broken(Squared):
         if self.defect == "alias":
             np.subtract(z, y, out=z)
             return z
-        return (z - y) * (1.001 if self.defect == "slope" else 1)
+        return (z - y) * (1.001 if self.defect == "gradient" else 1)
 
     def hessian(self, z, y):
-        return np.full_like(z, 2 if self.defect == "curve" else 1)
+        return np.full_like(z, 2 if self.defect == "hessian" else 1)
 
     def value_and_gradient(self, z, y):
         if self.defect == "both":
@@ -420,12 +420,12 @@ class Overflowing(Logistic):
 @pytest.mark.parametrize(
     ("defect", "sentence"),
     [
-        ("slope", "slope is not the derivative"),
-        ("curve", "curve is not the derivative"),
+        ("gradient", "gradient is not the derivative"),
+        ("hessian", "hessian is not the derivative"),
         ("not convex", "not convex"),
         ("upcast", "value turns float32 into float64"),
-        ("both", "value_and_slope disagrees"),
-        ("alias", "slope"),
+        ("both", "value_and_gradient disagrees"),
+        ("alias", "gradient"),
         ("baseline", "expected a baseline"),
         ("constant", "expected the constant"),
         ("shape", "finite margins as constant"),
@@ -461,8 +461,40 @@ def test_check_notices_false_declarations() -> None:
         check_loss(NoDeviance(0.3))
     with pytest.raises(AssertionError, match=r"not finite|overflow|not linear|inexact|expected the constant"):
         check_loss(OutOfDomain())
-    with pytest.raises(AssertionError, match="expected softened to smooth kinks"):
+    with pytest.raises(AssertionError, match="expected smoothed to smooth kinks"):
         check_loss(Soft())
+
+
+@pytest.mark.parametrize(
+    ("loss", "declared", "sentence"),
+    [
+        (Poisson, {"inverse_link": "identity"}, "mean is another function"),
+        (Logistic, {"inverse_link": "exp"}, "expected inverse_link identity, logistic or softmax"),
+        (Hinge, {"inverse_link": "logistic"}, "those probabilities are not its least"),
+        (Gamma, {"variance_power": 1.5}, "its variance is not the mean to the power 1.5"),
+        (Poisson, {"shift_invariant": True}, "declared shift_invariant"),
+    ],
+)
+def test_check_notices_false_declarations_of_what_is_predicted(
+    loss: type[Loss], declared: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        check_loss(type(f"False{loss.__name__}", (loss,), declared)())
+
+
+def test_what_estimators_ask_of_losses_is_declared() -> None:
+    asked = {
+        Squared(): (0.0, "identity", True),
+        Gamma(): (2.0, "exp", False),
+        Tweedie(1.5): (1.5, "exp", False),
+        Poisson(): (None, "exp", False),
+        Shifted(Gamma()): (2.0, "exp", False),
+        Logistic(): (None, "logistic", False),
+        Softmax(): (None, "softmax", False),
+        Huber(): (None, "identity", True),
+    }
+    for loss, expected in asked.items():
+        assert (loss.variance_power, loss.inverse_link, loss.shift_invariant) == expected
 
 
 def test_check_takes_targets_of_losses_that_need_positive_ones() -> None:

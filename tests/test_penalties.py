@@ -188,7 +188,7 @@ class Broken(Penalty):
         return w * (1.01 if self.defect == "gradient" else 1)
 
     def hessian(self, w):
-        return np.ones_like(w) * (1.01 if self.defect in ("curve", "gradient") else 1)
+        return np.ones_like(w) * (1.01 if self.defect in ("hessian", "gradient") else 1)
 
     def l1(self, w):
         if self.defect == "shape":
@@ -216,11 +216,11 @@ class Broken(Penalty):
     [
         ("value", ">= 0"),
         ("shape", "of shape"),
-        ("l1", "expected l1 and curve >= 0"),
+        ("l1", "expected l1 and hessian >= 0"),
         ("none", "declared smooth=False"),
         ("bare", "gradient is not that"),
         ("gradient", "gradient is not that"),
-        ("curve", "curve is not"),
+        ("hessian", "hessian is not"),
         ("step 0", "step 0 moves"),
         ("identity", "prox at step"),
         ("prox", "prox at step"),

@@ -23,7 +23,7 @@ from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
 from daskgd.estimators.regression import Regressor, targets_of
-from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
+from daskgd.losses import Loss, Shifted, TargetSummary, tweedie
 from daskgd.models import Linear
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.penalties import L2
@@ -88,7 +88,7 @@ class _Deviance(Regressor):
         if offset is None:
             run_fits([self], dataset, given, kept, watchers)
         else:
-            subtract = isinstance(self._loss(0), Squared)
+            subtract = self._loss(0).shift_invariant
             with _named(subtract):
                 run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
         self._shifted = offset is not None
@@ -118,7 +118,7 @@ class _Deviance(Regressor):
         dataset = self._dataset(X, y, sample_weight, reset=False)
         if offset is None:
             return summarise(self, dataset, confidence)
-        subtract = isinstance(self._loss(0), Squared)
+        subtract = self._loss(0).shift_invariant
         with _named(subtract):
             return summarise(self, _with_offset(dataset, offset, subtract), confidence)
 

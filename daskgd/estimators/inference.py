@@ -26,7 +26,7 @@ from scipy.stats import norm, t
 from daskgd.data.columns import Selection
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.engines.select import open_engine
-from daskgd.losses import Gamma, Logistic, Loss, Poisson, Shifted, Squared, Tweedie
+from daskgd.losses import Loss, Shifted
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem
@@ -192,16 +192,15 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
         problem = Problem(_loss(estimator, materialised), model, L2(), labels)
         loss = problem.loss
         w = model.parameters(coef, b)
-        if isinstance(loss, Squared) and model.intercept:  # taken from the targets, which may be far from 0
+        if loss.shift_invariant and model.intercept:  # taken from the targets, which may be far from 0
             problem = replace(problem, offset=w[-1:].copy())
             w[-1] = 0.0
         asks = [
             Ask(None, Survey(estimator._classification, loss.low, loss.low_included)),
             Ask(problem, Curvature(w)),
         ]
-        power = _power(loss)
-        if power is not None:
-            asks.append(Ask(problem, Pearson(w, power)))
+        if loss.variance_power is not None:
+            asks.append(Ask(problem, Pearson(w, loss.variance_power)))
         survey, (_, _, H), *pearson = engine.sweep(asks)
     if estimator._classification:
         _check_labels(estimator, survey, dataset)
@@ -238,8 +237,8 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
             stacklevel=3,
         )
     errors = np.sqrt(np.diag(covariance))
-    least_squares = isinstance(loss, Squared)
-    law: Any = t(degrees) if least_squares else norm
+    normal = loss.variance_power == 0  # of normal targets the statistics are Student's for any number of rows
+    law: Any = t(degrees) if normal else norm
     z = values / errors
     reach = law.ppf((1 + confidence) / 2) * errors
     return Summary(
@@ -254,7 +253,7 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
         dispersion=phi,
         weight=W,
         degrees=degrees,
-        statistic="t" if least_squares else "z",
+        statistic="t" if normal else "z",
     )
 
 
@@ -265,17 +264,6 @@ def _loss(estimator: Any, dataset: Dataset) -> Loss:
     if estimator._classification or y is None or len(y.shape) == 1 or y.shape[1] == 1:
         return loss
     return Shifted(loss)
-
-
-def _power(loss: Loss) -> float | None:
-    """Of the mean in the variance; None where the dispersion is known to be 1."""
-    loss = getattr(loss, "loss", loss)
-    if isinstance(loss, Logistic | Poisson):
-        return None
-    if isinstance(loss, Squared | Gamma):
-        return 0.0 if isinstance(loss, Squared) else 2.0
-    assert isinstance(loss, Tweedie)
-    return float(loss.power)
 
 
 def _check_labels(estimator: Any, survey: SurveyAnswer, dataset: Dataset) -> None:

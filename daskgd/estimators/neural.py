@@ -175,16 +175,13 @@ class _Perceptrons(Trained):
         if problem.offset is not None:
             self.intercepts_[-1] = self.intercepts_[-1] + problem.offset
         self.n_layers_, self.n_outputs_ = len(model.units), model.outputs
-        self.out_activation_ = self._out(problem.loss)
+        self.out_activation_ = problem.loss.inverse_link
 
     def _finish(self, run: Run) -> None:
         super()._finish(run)
         if self.early_stopping and "validation_score" in (run.history[-1] if len(run.history) else ()):
             self.validation_scores_ = [float(s) for s in run.history.column("validation_score")]
             self.best_validation_score_ = max(self.validation_scores_)
-
-    def _out(self, loss: Loss) -> str:
-        return {Softmax: "softmax", Logistic: "logistic", Poisson: "exp"}.get(type(loss), "identity")
 
     def _model(self) -> tuple[MLP, Array]:
         check_is_fitted(self)
@@ -432,7 +429,7 @@ class MLPRegressor(_Perceptrons, Regression):
 
     def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
         assert survey.y is not None
-        return survey.y.mean if loss.low == -np.inf else None
+        return survey.y.mean if loss.shift_invariant else None
 
     def _split(self) -> tuple[Model, Array, Array | None]:
         model, w = self._model()

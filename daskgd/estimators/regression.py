@@ -76,8 +76,7 @@ class Regressor(NumberRegressor, LinearEstimator):
             outputs, loss = 1, Shifted(loss)
         model = self._linear(survey, outputs, LinearWithScale if loss.scales else Linear)
         penalty = self._strength(model, survey.weight)
-        # Losses for which any number may be a target depend on the residual alone: the mean may be taken out.
-        offset = survey.y.mean if model.center is not None and loss.low == -np.inf else None
+        offset = survey.y.mean if model.center is not None and loss.shift_invariant else None
         return Problem(loss, model, penalty, offset=offset), {"_y_ndim": len(y.shape)}
 
     def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
