@@ -21,7 +21,7 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarise
-from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
+from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of, with_parameters_of
 from daskgd.estimators.regression import Regressor, targets_of
 from daskgd.losses import Loss, Shifted, TargetSummary, tweedie
 from daskgd.models import Linear
@@ -38,6 +38,36 @@ class _Deviance(Regressor):
     """Base of the models of an exponential family: half the deviance, and a penalty beside its mean."""
 
     _deviance: ClassVar[bool] = True
+    _rules: ClassVar[dict[str, Rule]] = {"alpha": NONNEGATIVE}
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        fit_intercept: bool = True,
+        solver: str | Solver = "auto",
+        regime: str = "auto",
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        warm_start: bool = False,
+        verbose: int = 0,
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+        random_state: int | None = None,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.regime = regime
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+        self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -238,40 +268,7 @@ def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
     return dataset._with((X, column, s), extra_sweeps=dataset.extra_sweeps + beside.extra_sweeps)
 
 
-class _LogLink(_Deviance):
-    _rules: ClassVar[dict[str, Rule]] = {"alpha": NONNEGATIVE}
-
-    def __init__(
-        self,
-        *,
-        alpha: float = 1.0,
-        fit_intercept: bool = True,
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        max_iter: int = 1000,
-        tol: float = 1e-6,
-        warm_start: bool = False,
-        verbose: int = 0,
-        scale: str | bool = "auto",
-        memory: Any = "auto",
-        engine: Choice = None,
-        random_state: int | None = None,
-    ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.regime = regime
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.scale = scale
-        self.memory = memory
-        self.engine = engine
-        self.random_state = random_state
-
-
-class PoissonRegressor(_LogLink):
+class PoissonRegressor(_Deviance):
     """Poisson regression of counts ``y >= 0``, on data that need not fit in memory.
 
     The mean is ``m_i = exp(x_i w + b + offset_i)``. Minimises, as scikit-learn does (without offsets),
@@ -306,7 +303,7 @@ class PoissonRegressor(_LogLink):
         return tweedie(1)
 
 
-class GammaRegressor(_LogLink):
+class GammaRegressor(_Deviance):
     """Gamma regression of amounts ``y > 0``, on data that need not fit in memory.
 
     The mean is ``m_i = exp(x_i w + b + offset_i)``. Minimises, as scikit-learn does (without offsets),
@@ -379,42 +376,15 @@ class TweedieRegressor(_Deviance):
             "0 or a number >= 1 (no distribution has a power between 0 and 1; below 0 the deviance of a "
             "negative mean is not defined)",
         ),
-        "alpha": NONNEGATIVE,
+        **_Deviance._rules,
         "link": is_one_of("auto", "identity", "log"),
     }
 
-    def __init__(
-        self,
-        *,
-        power: float = 0.0,
-        alpha: float = 1.0,
-        fit_intercept: bool = True,
-        link: str = "auto",
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        max_iter: int = 1000,
-        tol: float = 1e-6,
-        warm_start: bool = False,
-        verbose: int = 0,
-        scale: str | bool = "auto",
-        memory: Any = "auto",
-        engine: Choice = None,
-        random_state: int | None = None,
-    ) -> None:
+    @with_parameters_of(_Deviance.__init__)
+    def __init__(self, *, power: float = 0.0, link: str = "auto", **settings: Any) -> None:
+        super().__init__(**settings)
         self.power = power
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
         self.link = link
-        self.solver = solver
-        self.regime = regime
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.scale = scale
-        self.memory = memory
-        self.engine = engine
-        self.random_state = random_state
 
     def _check_parameters(self) -> None:
         natural = "identity" if self.power == 0 else "log"
