@@ -1,9 +1,12 @@
-"""Methods and attributes that classes of users define by the names of version 0.1.0."""
+"""Names of version 0.1.0 that users may still use: of methods and attributes of their classes, of modules."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -13,7 +16,7 @@ def accept_old_names(cls: type[Any], renamed: Mapping[str, str]) -> None:
     >>> class Squared:
     ...     def slope(self, z, y):
     ...         return z - y
-    >>> with warnings.catch_warnings(record=True):
+    >>> with warnings.catch_warnings(action="ignore"):
     ...     accept_old_names(Squared, {"slope": "gradient"})
     >>> Squared().gradient(3, 1)
     2
@@ -26,3 +29,24 @@ def accept_old_names(cls: type[Any], renamed: Mapping[str, str]) -> None:
                 DeprecationWarning,
                 stacklevel=3,
             )
+
+
+def alias_module(old: str, *new: str) -> ModuleType:
+    """Make `old` the name of a module, with whatever is in the modules `new`, which are imported when used.
+
+    >>> import daskgd
+    >>> from daskgd.watch import History
+    >>> History
+    <class 'daskgd.monitoring.history.History'>
+    """
+
+    def find(name: str) -> Any:
+        for module in map(import_module, new):
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"module {old!r} has no attribute {name!r}; it is now {' and '.join(new)}")
+
+    alias = ModuleType(old, f"The old name of {' and '.join(new)}.")
+    alias.__getattr__ = find  # type: ignore[method-assign]
+    sys.modules[old] = alias
+    return alias
