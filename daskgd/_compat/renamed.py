@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from daskgd._compat.caller import warn
+
 
 def accept_old_names(cls: type[Any], renamed: Mapping[str, str]) -> None:
     """Give what a class defines by an old name its new one, with a DeprecationWarning that says so.
 
+    >>> import warnings
     >>> class Squared:
     ...     def slope(self, z, y):
     ...         return z - y
@@ -24,11 +26,7 @@ def accept_old_names(cls: type[Any], renamed: Mapping[str, str]) -> None:
     for old, new in renamed.items():
         if old in vars(cls) and new not in vars(cls):
             setattr(cls, new, vars(cls)[old])
-            warnings.warn(
-                f"{cls.__name__}: {old!r} is now called {new!r}; please rename it",
-                DeprecationWarning,
-                stacklevel=3,
-            )
+            warn(f"{cls.__name__}: {old!r} is now called {new!r}; please rename it", DeprecationWarning)
 
 
 def alias_module(old: str, *new: str) -> ModuleType:

@@ -7,7 +7,6 @@ attributes; there is no maths here and no dask graph.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -17,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from daskgd._compat.caller import warn
 from daskgd.data.convert import as_dataset, check_plain, is_in_memory, is_sparse, lazy, numeric
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import check_engine, open_engine
@@ -428,7 +428,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"best parameters so far it was halved {halvings} time{'' if halvings == 1 else 's'}, and a "
             )
             text += f"step of {step:.3g} {worked}. Give that, or a solver that searches its step"
-            warnings.warn(text, ConvergenceWarning, stacklevel=4)
+            warn(text, ConvergenceWarning)
         if tol == 0 and self.outcome_ == "budget_spent":
             return
         reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
@@ -455,7 +455,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             text += f"{self.history_[-1]['loss']:.1e}, and would grow on. Use a finite C"
         else:
             return
-        warnings.warn(text, ConvergenceWarning, stacklevel=4)
+        warn(text, ConvergenceWarning)
 
     def _separated(self) -> bool:
         """Whether the fit ended where the loss has an infimum of 0 and no minimum."""

@@ -14,7 +14,6 @@ frequencies, and phi the dispersion: 1 for logistic and Poisson regression, else
 from __future__ import annotations
 
 import html
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 from scipy.stats import norm, t
 
+from daskgd._compat.caller import warn
 from daskgd.data.columns import Selection
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.engines.select import open_engine
@@ -229,12 +229,11 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
         covariance = np.roll(covariance, 1, axis=(0, 1))
     if undetermined.any():
         which = [n for n, v in zip(names, np.diag(covariance), strict=True) if not np.isfinite(v)]
-        warnings.warn(
+        warn(
             f"{type(estimator).__name__}.summary: the data do not determine {', '.join(which[:5])}"
             f"{', ...' if len(which) > 5 else ''}: features are constant or depend on each other. Their "
             "standard errors are infinite; drop some",
             LinAlgWarning,
-            stacklevel=3,
         )
     errors = np.sqrt(np.diag(covariance))
     normal = loss.variance_power == 0  # of normal targets the statistics are Student's for any number of rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from daskgd._compat.caller import warn
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import Run
@@ -97,12 +97,11 @@ class Trained(Estimator):
         if self.outcome_ != "budget_spent" or not self._by_loss:
             return super()._warn()
         if self.tol > 0:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the loss "
                 f"still falls, or fell in one of the last {self._patience()}, by more than tol={self.tol:g}. "
                 "Increase max_iter, or the step",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
 
