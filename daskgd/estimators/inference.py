@@ -13,7 +13,6 @@ frequencies, and phi the dispersion: 1 for logistic and Poisson regression, else
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +24,7 @@ from scipy.stats import norm, t
 from daskgd._compat.caller import warn
 from daskgd.data.columns import Selection
 from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.data.html import html_table
 from daskgd.engines.select import open_engine
 from daskgd.losses import Loss, Shifted
 from daskgd.models import Linear
@@ -114,13 +114,8 @@ class Summary:
         return "\n".join([*lines, self._foot()])
 
     def _repr_html_(self) -> str:
-        head, *rows = ([html.escape(c) for c in row] for row in self._cells())
-        top = "".join(f"<th>{c}</th>" for c in head)
-        body = "".join(
-            f"<tr><th style='text-align:left'>{name}</th>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
-            for name, *cells in rows
-        )
-        return f"<table><caption>{html.escape(self._foot())}</caption><tr>{top}</tr>{body}</table>"
+        header, *rows = self._cells()
+        return html_table(self._foot(), rows, header)
 
 
 @dataclass(frozen=True, slots=True)
