@@ -1,4 +1,4 @@
-"""What every estimator shares: opening the data, one fit or many in the same sweeps, and predicting.
+"""The base of all estimators: it opens the data, runs a fit, predicts and scores.
 
 The scikit-learn skin. It translates constructor arguments into a problem and a solver, and results into
 attributes; there is no maths here and no dask graph.
@@ -25,7 +25,7 @@ from daskgd.estimators.files import save_model
 from daskgd.estimators.fitting.callbacks import CallbackSupportMixin, Stopped
 from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import Run, run_fits
-from daskgd.estimators.fitting.solver_choice import SolverChoice, solver_named
+from daskgd.estimators.fitting.solver_choice import SolverChoice, find_solver
 from daskgd.estimators.inference import FitData
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.losses import Loss, TargetSummary
@@ -47,8 +47,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     """Base of all estimators.
 
     Subclasses say what their parameters may be (`_rules`), which loss, model and penalty they mean (`_loss`,
-    `_problem`, `_specimen`), where a fit begins (`_initial`) and what it leaves (`_set_parameters`, `_model`); mixins
-    of scikit-learn make them classifiers or regressors.
+    `_problem`, `_specimen`), where a fit begins (`_initial`) and what it sets (`_set_parameters`, `_model`);
+    mixins of scikit-learn make them classifiers or regressors.
     """
 
     _classification: ClassVar[bool] = False
@@ -63,19 +63,19 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _auto(self, shape: Shape | None) -> SolverChoice:
-        """What ``solver="auto"`` means for data of this shape."""
+        """The solver that ``solver="auto"`` means for data of this shape."""
         raise NotImplementedError
 
     def _specimen(self, loss: Loss) -> Problem:
-        """A small problem of the kind of this estimator's, for solvers to say whether they can do it."""
+        """A small problem of this estimator's kind, by which solvers check whether they can solve it."""
         raise NotImplementedError
 
-    def _planned(self, n_features: int, outputs: int) -> Model:
-        """A model of the size of the one to be fitted, for plans."""
+    def _plan_model(self, n_features: int, outputs: int) -> Model:
+        """A model of the size of the one to fit, for :meth:`plan`."""
         raise NotImplementedError
 
     def _about(self) -> str:
-        """What it is in the problem, beside the loss, that solvers differ by, in words."""
+        """The kind of penalty or model in words, for the message that refuses a solver."""
         raise NotImplementedError
 
     # -- fitting ------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         every : int or str
             Sweeps between two checkpoints, or seconds, such as "30 s".
         watch : callable or sequence of them, optional
-            Told what happens: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
+            Called with every event: :class:`daskgd.ProgressBar`, :class:`daskgd.EarlyStopping`,
             :class:`daskgd.JSONLines`, :class:`daskgd.CSVLog`, or your own (:mod:`daskgd.monitoring.events`).
 
         Returns
@@ -122,13 +122,13 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
-        dataset, own = self._watching(self._dataset(X, y, sample_weight))
+        dataset, own = self._prepare_rows(self._dataset(X, y, sample_weight))
         run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
         self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
         return self
 
-    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
-        """The rows to train on, and watchers of the estimator's own."""
+    def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+        """The rows to train on, less those set aside for validation, and the estimator's own watchers."""
         return dataset, ()
 
     def set_params(self, **params: Any) -> Self:
@@ -166,7 +166,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             ) from cause
 
     def _refusal(self, solver: Solver, loss: Loss) -> ValueError | None:
-        """Why a solver cannot do this loss with the penalty; None if it can."""
+        """The error of a solver that cannot solve this loss with the penalty; None if it can."""
         if isinstance(solver, SubsampledNewton):
             loss = loss.smoothed(1.0)
         try:
@@ -176,9 +176,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return None
 
     def _choice(self, shape: Shape | None) -> SolverChoice:
-        """The solver, ready to use, and why this one; `shape` is None while no data is known."""
+        """The solver, ready to use, and the reason for it; `shape` is None while no data is known."""
         automatic = isinstance(self.solver, str) and self.solver == "auto"
-        choice = self._auto(shape) if automatic else self._named(shape)
+        choice = self._auto(shape) if automatic else self._solver_by_name(shape)
         if self.regime not in ("auto", choice.solver.regime):
             if automatic:
                 choice = self._other(shape)
@@ -192,12 +192,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return choice
 
     def _other(self, shape: Shape | None) -> SolverChoice:
-        """What ``solver="auto"`` means in the other regime than that of its own choice."""
+        """The solver that ``solver="auto"`` means in the other regime than that of `_auto`."""
         return self._auto(shape)
 
-    def _named(self, shape: Shape | None) -> SolverChoice:
+    def _solver_by_name(self, shape: Shape | None) -> SolverChoice:
         """The solver that was given, by name or as an object."""
-        return solver_named(type(self).__name__, self.solver)
+        return find_solver(type(self).__name__, self.solver)
 
     def _shape(self, dataset: Dataset) -> Shape:
         X = dataset._columns[0]
@@ -206,7 +206,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:
-        """What ``fit`` would do with this data now: solver, sweeps, where it runs, tasks, memory, seconds.
+        """Plan what ``fit`` would do with this data: solver, sweeps, engine, tasks, memory, seconds.
 
         Reads some stored blocks for a fraction of a second, here or on every worker of the current cluster,
         to see how fast that goes; trains nothing and keeps nothing.
@@ -238,22 +238,22 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             shape,
             dataset,
             loss=self._loss(2),
-            model=self._planned,
+            model=self._plan_model,
             engine=self.engine,
             memory=self.memory,
         )
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
-        """X, y and weights as a Dataset, checked as far as that takes no reading."""
-        X = self._validated(X, y, reset=reset)
+        """Make a Dataset of X, y and weights, and check all that can be checked before the data is read."""
+        X = self._validate(X, y, reset=reset)
         if sample_weight is not None and np.isscalar(sample_weight):
             raise ValueError(f"sample_weight: expected an array (n,), got {sample_weight!r}")
         dataset = as_dataset(X, y, sample_weight)
         self._admit(dataset, X, reset=reset)
         return dataset
 
-    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
-        """What is in memory, checked in the words of scikit-learn; anything else as it is."""
+    def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
+        """Validate X that is in memory with scikit-learn's messages; return anything else as it is."""
         if not is_in_memory(X) or is_sparse(X):
             return X
         check_plain(X, "X")
@@ -335,7 +335,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             self._tol(choice.solver),
             int(self.max_iter),
             baseline,
-            certainty(problem, survey) if choice.solver.extrapolates else None,
+            make_gap_bound(problem, survey) if choice.solver.extrapolates else None,
         )
         run.fitted["_baseline"] = baseline
 
@@ -374,7 +374,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _ready(
         self, choice: SolverChoice, problem: Problem, w: Array, first_sweep_answers: list[Any], run: Run
     ) -> tuple[SolverChoice, Problem, Array, list[Any]]:
-        """Solver, problem, start and what rode on the survey, now that the problem is known."""
+        """Revise the solver, problem, start and answers of the first sweep, now that the problem is known."""
         return choice, problem, w, first_sweep_answers
 
     def _tol(self, solver: Solver) -> float:
@@ -382,11 +382,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return float(self.tol)
 
     def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
-        """The parameters ``(d,)`` to begin with."""
+        """The initial parameters ``(d,)``."""
         raise NotImplementedError
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
-        """The problem, and attributes to set when the fit ends."""
+        """Make the problem from the survey, and the attributes to set when the fit ends."""
         raise NotImplementedError
 
     # -- results ------------------------------------------------------------------------------
@@ -464,7 +464,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     # -- predicting ---------------------------------------------------------------------------
 
     def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
-        """`function` of the rows of X: numpy in, numpy out; anything lazy in, a lazy dask array out."""
+        """Map `function` over the rows of X: numpy for numpy, a lazy dask array for anything lazy."""
         check_is_fitted(self)
         if is_in_memory(X):
             if is_sparse(X):
@@ -492,7 +492,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         )
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy for classifiers, for regressors R2 or D2, in one sweep over whatever `fit` takes.
+        """Score the model in one sweep: accuracy for classifiers, R2 or D2 for regressors.
 
         Returns
         -------
@@ -508,20 +508,20 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _score(self, dataset: Dataset) -> float:
         with open_engine(dataset, self.engine) as (engine, materialised):
-            problem, w = self._scored(materialised)
+            problem, w = self._scoring_problem(materialised)
             asks = [Ask(problem, Score(w, self._deviance))]
             if self._deviance:  # targets that have none are refused with their row
                 asks.append(Ask(None, Survey(False, problem.loss.low, problem.loss.low_included)))
             return float(engine.sweep(asks)[0])
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
-        """The problem and parameters by which a dataset is scored."""
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
+        """The problem and parameters to score a dataset with."""
         raise NotImplementedError
 
     # -- telling -------------------------------------------------------------------------------
 
     def to_sklearn(self) -> Any:
-        """A fitted scikit-learn estimator of the same name, which predicts the same and needs no daskgd.
+        """Make a fitted scikit-learn estimator of the same name, which predicts the same without daskgd.
 
         It has the parameters that both have, and could be fitted again to the same objective.
 
@@ -567,8 +567,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         save_model(self, path, storage_options)
 
 
-def certainty(problem: Problem, survey: SurveyAnswer) -> Callable[[State], float] | None:
-    """What tells how large the gap of a state is at least, where the loss allows it."""
+def make_gap_bound(problem: Problem, survey: SurveyAnswer) -> Callable[[State], float] | None:
+    """Make a function that bounds a state's gap from below; None without a Lipschitz constant."""
     shares = None if survey.labels is None else survey.labels.weights / survey.labels.weights.sum()
     lipschitz = problem.lipschitz_bounds(survey.X.mean, survey.X.variance, shares)
     return None if lipschitz is None else lambda state: certain_gap(problem, lipschitz, state.w, state.g)

@@ -119,7 +119,7 @@ class _Deviance(Regressor):
             run_fits([self], dataset, given, kept, watchers)
         else:
             subtract = self._loss(0).shift_invariant
-            with _named(subtract):
+            with _rename_errors(subtract):
                 run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
         self._shifted = offset is not None
         return self
@@ -149,7 +149,7 @@ class _Deviance(Regressor):
         if offset is None:
             return summarise(self, dataset, confidence)
         subtract = self._loss(0).shift_invariant
-        with _named(subtract):
+        with _rename_errors(subtract):
             return summarise(self, _with_offset(dataset, offset, subtract), confidence)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
@@ -160,8 +160,8 @@ class _Deviance(Regressor):
         """
         mean = self._loss(0).mean
         if offset is None:
-            return self._predicted(X, mean)
-        z = self._predicted(X, None)
+            return self._map_margins(X, mean)
+        z = self._map_margins(X, None)
         o = np.asarray(offset) if is_in_memory(offset) else lazy(offset)[0]
         if o.dtype.kind not in "fiub":
             raise ValueError(f"offset: expected numbers, got dtype {o.dtype}")
@@ -189,10 +189,10 @@ class _Deviance(Regressor):
         dataset = self._dataset(X, y, sample_weight, reset=False)
         if offset is None:
             return self._score(dataset)
-        with _named(False):
+        with _rename_errors(False):
             return self._score(_with_offset(dataset, offset, False))
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         coef, b, loss = np.atleast_2d(self.coef_), np.ravel(self.intercept_), self._loss(0)
         if targets_of(dataset) == 2:  # the second is an offset, and the margin's its factor
             coef, b, loss = np.append(coef, 0 * coef, axis=0), np.append(b, 1.0), _Offset(loss)
@@ -231,8 +231,8 @@ def _finite(offset: Array, block_id: tuple[int, ...] | None = None) -> Array:
 
 
 @contextmanager
-def _named(subtract: bool) -> Iterator[None]:
-    """Numbers that are not finite in what `_with_offset` made of a target and an offset, told as theirs."""
+def _rename_errors(subtract: bool) -> Iterator[None]:
+    """Name the target or the offset in errors about the column that `_with_offset` makes of both."""
     try:
         yield
     except ValueError as cause:
@@ -245,8 +245,8 @@ def _named(subtract: bool) -> Iterator[None]:
 
 
 def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
-    """The dataset with targets ``(n, 2)``, the offset beside the target; or taken from it, which is the same
-    where the loss is one of their difference to the margin."""
+    """Put the offset beside the target, ``(n, 2)``, or `subtract` it, which is the same for losses that are
+    shift invariant."""
     try:
         beside = as_dataset(dataset, None, offset)  # it is what weights are: numbers, one a row
     except (TypeError, ValueError) as cause:

@@ -40,7 +40,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """What a fit says of each parameter, the intercept first if there is one.
+    """Estimates, standard errors and tests of each parameter, the intercept first if there is one.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """Where the rows of a fit are, to open them again. Options of the storage are not kept: they may be
+    """The place of the rows of a fit, to open them again. Options of the storage are not kept: they may be
     secret, and models are passed on."""
 
     path: str
@@ -154,7 +154,7 @@ class FitData:
 
 
 def check_summary(estimator: Any, confidence: float) -> None:
-    """Raise ValueError for a model of whose parameters there is nothing to say."""
+    """Raise ValueError for an estimator whose standard errors are not defined."""
     name, loss = type(estimator).__name__, estimator._loss(2)
     if not loss.deviance:
         raise ValueError(f"{name}.summary: expected a generalised linear model, whose loss is a likelihood")
@@ -178,12 +178,12 @@ def check_summary(estimator: Any, confidence: float) -> None:
 
 
 def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
-    """The summary of a fitted estimator on these rows, in one sweep."""
+    """Compute the summary of a fitted estimator on these rows, in one sweep."""
     coef, b = np.atleast_2d(estimator.coef_), np.ravel(estimator.intercept_)
     center, scale = getattr(estimator, "_units", (None, None))
     model = Linear(coef.shape[1], 1, bool(estimator.fit_intercept), center, scale)
     with open_engine(dataset, estimator.engine) as (engine, materialised):
-        labels = estimator._scored(materialised)[0].labels if estimator._classification else None
+        labels = estimator._scoring_problem(materialised)[0].labels if estimator._classification else None
         problem = Problem(_loss(estimator, materialised), model, L2(), labels)
         loss = problem.loss
         w = model.parameters(coef, b)
@@ -212,7 +212,7 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
         raise ValueError(f"summary: expected more rows than the {d} parameters, got a total weight of {W:g}")
     phi = pearson[0] / degrees if pearson else 1.0
     T = _units_of_X(model)
-    undetermined = _reached(T, null)
+    undetermined = _touches(T, null)
     root = T @ root * np.sqrt(phi / W)
     covariance = root @ root.T
     covariance[undetermined] = covariance[:, undetermined] = np.inf
@@ -252,7 +252,7 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
 
 
 def _loss(estimator: Any, dataset: Dataset) -> Loss:
-    """The estimator's, or where targets have an offset beside them, that with the offset."""
+    """The estimator's loss, shifted if the targets have an offset beside them."""
     loss: Loss = estimator._loss(2)
     y = dataset._columns[1]
     if estimator._classification or y is None or len(y.shape) == 1 or y.shape[1] == 1:
@@ -269,7 +269,7 @@ def _check_labels(estimator: Any, survey: SurveyAnswer, dataset: Dataset) -> Non
 
 
 def _units_of_X(model: Linear) -> Array:
-    """``(d, d)``: from parameters to coefficients and intercept in the units of X."""
+    """The matrix ``(d, d)`` from parameters to coefficients and intercept in the units of X."""
     out = np.eye(model.size)
     if model.scale is not None:
         out[np.arange(model.n_features), np.arange(model.n_features)] = 1 / model.scale
@@ -279,7 +279,7 @@ def _units_of_X(model: Linear) -> Array:
 
 
 def _inverse(H: Array, small: float) -> tuple[Array, Array]:
-    """S with ``H^-1 = S S'``, and a basis of what H does not determine, ``(d, m)``, left out of S."""
+    """Factor the pseudo-inverse of H as ``S S'``, and find a basis ``(d, m)`` of the null space of H."""
     diagonal = np.diag(H)
     D = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     values, V = np.linalg.eigh(D[:, None] * H * D)
@@ -287,8 +287,8 @@ def _inverse(H: Array, small: float) -> tuple[Array, Array]:
     return D[:, None] * V[:, ~null] / np.sqrt(values[~null]), D[:, None] * V[:, null]
 
 
-def _reached(T: Array, null: Array) -> Array:
-    """``(d,)`` of bool: which rows of T, beyond rounding, see a direction of `null`."""
+def _touches(T: Array, null: Array) -> Array:
+    """A mask ``(d,)`` of the rows of T that are not orthogonal, beyond rounding, to the columns of `null`."""
     unit = np.linalg.norm(null, axis=0)
     seen = np.abs(T @ null) / unit if null.size else np.zeros((len(T), 1))
     most = np.linalg.norm(T, axis=1)

@@ -1,4 +1,4 @@
-"""What the estimators with a linear model share."""
+"""The base of the estimators with a linear model."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Array = NDArray[Any]
 
 
 def spreads(X: Moments, centred: bool = True) -> Array:
-    """By what to divide each feature ``(p,)``: its standard deviation, or its root mean square; 1 where that
-    is 0."""
+    """The scale of each feature ``(p,)``: its standard deviation or, not `centred`, its root mean square; 1
+    where that is 0."""
     spread = np.sqrt(X.variance + (0.0 if centred else X.mean**2))
     return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
 
@@ -42,8 +42,8 @@ class LinearEstimator(Estimator):
     """
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
-        """Of ``|w|`` and of ``|w|**2 / 2`` in the mean objective, for data of this total weight: numbers, or
-        one per output ``(k,)``."""
+        """The strengths of ``|w|`` and ``|w|**2 / 2`` in the mean objective, for data of this total weight:
+        numbers, or one per output ``(k,)``."""
         raise NotImplementedError
 
     def _has_l1(self) -> bool:
@@ -77,7 +77,7 @@ class LinearEstimator(Estimator):
     def _specimen(self, loss: Loss) -> Problem:
         return Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2())
 
-    def _planned(self, n_features: int, outputs: int) -> Linear:
+    def _plan_model(self, n_features: int, outputs: int) -> Linear:
         given = isinstance(self.solver, Solver) and self.solver.fixes_step
         ones = None if given else np.ones(n_features)
         return Linear(n_features, outputs, True, ones, ones)
@@ -142,10 +142,10 @@ class LinearEstimator(Estimator):
     def _set_parameters(self, problem: Problem, w: Array) -> None:
         model = problem.linear
         b = model.intercepts(w) + (0.0 if problem.offset is None else problem.offset)
-        self.coef_, self.intercept_ = self._shaped(model.coefficients(w), b)
+        self.coef_, self.intercept_ = self._shape_coefficients(model.coefficients(w), b)
         self._units = model.center, model.scale
 
-    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
+    def _shape_coefficients(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
         return coefficients, intercepts
 
     def _model(self) -> tuple[Linear, Array]:

@@ -13,7 +13,7 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable
 from daskgd.estimators.fitting.run import Run
-from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, solver_named
+from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, find_solver
 from daskgd.estimators.linear import spreads
 from daskgd.estimators.nonlinear import Regression, Trained
 from daskgd.estimators.parameters import (
@@ -50,7 +50,7 @@ def is_layers(value: Any) -> bool:
 
 
 class _Perceptrons(Trained):
-    """What classifier and regressor share: layers, scikit-learn's parameters, and parameters in and out."""
+    """Base of both perceptrons: scikit-learn's parameters, the layers, the penalty, and fitted attributes."""
 
     _rules: ClassVar[dict[str, Rule]] = {
         "hidden_layer_sizes": (is_layers, "a number of units >= 1, or a sequence of them"),
@@ -153,7 +153,7 @@ class _Perceptrons(Trained):
 
     # -- the solver ---------------------------------------------------------------------------
 
-    def _named(self, shape: Shape | None) -> SolverChoice:
+    def _solver_by_name(self, shape: Shape | None) -> SolverChoice:
         if self.solver == "adam":
             return SolverChoice(self._adam(shape), GIVEN)
         if self.solver == "sgd":
@@ -171,7 +171,7 @@ class _Perceptrons(Trained):
                 ),
                 GIVEN,
             )
-        return solver_named(type(self).__name__, self.solver)
+        return find_solver(type(self).__name__, self.solver)
 
     def _adam(self, shape: Shape | None) -> LocalSGD:
         return LocalSGD(
@@ -191,9 +191,9 @@ class _Perceptrons(Trained):
             return BATCH if shape is None else max(min(BATCH, shape.n_rows), 1)
         return int(self.batch_size)
 
-    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+    def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         if not self.early_stopping:
-            return super()._watching(dataset)
+            return super()._prepare_rows(dataset)
         dataset, rest = dataset.train_test_split(float(self.validation_fraction), self.random_state)
         delta = float(self.tol)
         return dataset, [EarlyStopping(rest, patience=self._patience(), min_delta=delta)]
@@ -207,7 +207,7 @@ class _Perceptrons(Trained):
     def _specimen(self, loss: Loss) -> Problem:
         return Problem(loss, MLP(1, 1, self._hidden(), self.activation), L2())
 
-    def _planned(self, n_features: int, outputs: int) -> Model:
+    def _plan_model(self, n_features: int, outputs: int) -> Model:
         return MLP(n_features, outputs, self._hidden(), self.activation)
 
     def _form(self, survey: SurveyAnswer, outputs: int) -> MLP:

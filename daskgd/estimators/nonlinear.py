@@ -1,4 +1,4 @@
-"""What estimators of models that are not linear share: when to stop, which solver, regression."""
+"""The bases of estimators whose model is not linear: when to stop, which solver, regression."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Trained(Estimator):
         return "a model that is not linear"
 
     def _stops_by_loss(self, solver: Solver) -> bool:
-        """Whether no gap is to be expected of a solver."""
+        """Whether a solver estimates no gap, so that the fit stops when the loss no longer falls."""
         return isinstance(solver, LocalSGD | LocalGD | SGD)
 
     def _tol(self, solver: Solver) -> float:
         return 0.0 if self._stops_by_loss(solver) else float(self.tol)
 
-    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+    def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         if self.tol > 0 and self._stops_by_loss(self._choice(self._shape(dataset)).solver):
             return dataset, [Plateau(patience=self._patience(), min_delta=float(self.tol))]
         return dataset, ()
@@ -119,7 +119,7 @@ class Regression(NumberRegressor, Trained):
         raise NotImplementedError
 
     def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
-        """What to take from the targets ``(k,)``."""
+        """The numbers ``(k,)`` to subtract from the targets; None for none."""
         return None
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
@@ -130,16 +130,16 @@ class Regression(NumberRegressor, Trained):
         return Problem(loss, model, penalty, offset=self._offset(survey, loss)), fitted
 
     def _split(self) -> tuple[Model, Array, Array | None]:
-        """Model, parameters ``(d,)``, and what is to be added to the margins ``(k,)``."""
+        """The model, its parameters ``(d,)``, and numbers ``(k,)`` to add to the margins."""
         return *self._model(), None
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         model, w, b = self._split()
         if targets_of(dataset) != model.outputs:
             raise ValueError(f"y: expected {model.outputs} targets, as in the fit, got {targets_of(dataset)}")
         return Problem(self._loss(0), model, L2(), offset=b), w
 
-    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
+    def _map_margins(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
         check_is_fitted(self)
         model, w, b = self._split()
         if b is not None:

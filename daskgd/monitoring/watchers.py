@@ -65,7 +65,7 @@ class Lines:
 
 class ProgressBar:
     """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left. Below it is one
-    for the sweep that is under way, if that takes a while. Elsewhere a line per iteration, as of :class:`Lines`.
+    for the sweep that is under way, if that takes a while. Elsewhere it prints :class:`Lines`.
 
     The length of a bar is computed from the gap, on a logarithmic scale down to `tol`, or from the number of
     iterations where `tol` is 0.

@@ -1,1 +1,1 @@
-"""Running fits of estimators: which solver, what it will cost, callbacks, and many fits in the same sweeps."""
+"""Fits of estimators: which solver, what it will cost, callbacks, and many fits in the same sweeps."""

@@ -1,8 +1,8 @@
-"""Losses with kinks, smoothed just enough: the width is settled on the sample before the first full sweep.
+"""Choose how far to smooth a nonsmooth loss: on the sample, before the first full sweep.
 
-The absolute value, the quantile's pinball, the hinge: where their slope jumps, a hyperbola of some width
-takes over, which makes Newton's method apply. What that adds to the objective is measured, not guessed, and
-the width is made smaller until it is below the tolerance.
+The absolute value, the quantile's pinball and the hinge have a gradient that jumps. There a hyperbola of some
+width replaces them, so that Newton's method applies. The amount that this adds to the objective is computed,
+and the width is reduced until that is below the tolerance.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ Array = NDArray[Any]
 
 
 SHRINK = 0.2
+"""Factor from one width to the next."""
+
 NARROWEST = 1e-10
-"""Of the spread of the targets: the end where nothing else is."""
+"""The least width, as a share of the spread of the targets."""
 
 BAND = 5
-"""Rows for each parameter near a kink, at least, where the sample is not all rows: fewer tell too little."""
+"""Least rows near a kink per parameter, where the sample is not all rows: only those have curvature."""
 
 
 def choose_smoothing(
     problem: Problem, solver: SubsampledNewton, sample: SampleAnswer, w: Array, tol: float
 ) -> tuple[Problem, Array, float]:
-    """The problem with its loss smoothed, its solution on the sample, and what smoothing adds to it at most.
+    """Smooth the loss of a problem: the new problem, its solution on the sample, and the excess.
 
-    The last is relative to the objective.
-    From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
-    below `tol` (1e-9, where the sample is all rows), or too few rows of the sample would lie near a kink.
+    The excess is the most that smoothing adds to the objective, relative to it. Widths
+    fall, each solution the start of the next (graduated smoothing), until the excess is below `tol` (1e-9,
+    where the sample is all rows), or too few rows of the sample would lie near a kink.
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
     width = spread = _spread(problem, rows)

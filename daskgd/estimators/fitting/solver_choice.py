@@ -1,4 +1,4 @@
-"""Which solver a fit takes, and why, and how many sweeps to expect of it: decided before it reads a row."""
+"""The choice of a solver, the reason for it, and the sweeps to expect, all before a row is read."""
 
 from __future__ import annotations
 
@@ -38,14 +38,17 @@ GIVEN = "as given"
 
 @dataclass(frozen=True, slots=True)
 class SolverChoice:
-    """A solver, and why it."""
+    """A solver, and the reason for it in words."""
 
     solver: Solver
     reason: str
 
 
 def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
-    """What ``solver="auto"`` means for a loss, a penalty (of any strength) and data of a shape."""
+    """Choose the solver for a loss, a penalty of any strength, and data of a shape: ``solver="auto"``.
+
+    Gram is for squared loss alone, as second moments determine no other.
+    """
     p = 0 if shape is None else shape.n_features
     if isinstance(loss, Squared) and p <= GRAM_FEATURES:
         return SolverChoice(Gram(), f"squared loss, {p} features: second moments from one sweep are exact")
@@ -60,7 +63,7 @@ def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
 
 
 def choose_local(loss: Loss, penalty: Penalty) -> SolverChoice:
-    """What ``solver="auto"`` means with ``regime="distributed"``, for a linear model."""
+    """Choose the solver for a linear model with ``regime="distributed"``."""
     if not penalty.smooth:
         return SolverChoice(ADMM(), "asked to train apart, a penalty with L1: copies that come to agree")
     if loss.smooth:
@@ -68,8 +71,8 @@ def choose_local(loss: Loss, penalty: Penalty) -> SolverChoice:
     return SolverChoice(LocalSGD(), "asked to train apart, a loss with kinks: averages of local steps")
 
 
-def solver_named(estimator: str, solver: Any) -> SolverChoice:
-    """The solver that a user gave, by name or as an object; ValueError for anything else."""
+def find_solver(estimator: str, solver: Any) -> SolverChoice:
+    """Find the solver that a user gave by name or as an object; ValueError for anything else."""
     if isinstance(solver, str) and solver in NAMES:
         return SolverChoice(NAMES[solver](), GIVEN)
     if not isinstance(solver, Solver):
@@ -83,7 +86,7 @@ def solver_named(estimator: str, solver: Any) -> SolverChoice:
 def sweeps_of(
     solver: Solver, shape: Shape, *, loss: Loss | None = None, parameters: int | None = None
 ) -> str:
-    """Reads of the data to expect; of a wide or kinked problem more, where these are given."""
+    """Reads of the data to expect; of a wide or nonsmooth problem more, where these are given."""
     if isinstance(solver, Gram):
         return "1"
     if isinstance(solver, SubsampledNewton) and sample_share(solver, shape) >= 1:
@@ -101,12 +104,12 @@ def sweeps_of(
 
 
 def sample_share(solver: Solver, shape: Shape) -> float:
-    """The share of the rows in the sample that rides on the survey."""
+    """The share of the rows in the sample that the solver draws in the first sweep."""
     return max([q.share for q in solver.first_sweep_queries(shape) if isinstance(q, Sample)], default=0.0)
 
 
 def revise_choice(choice: SolverChoice, shape: Shape, parameters: int) -> SolverChoice:
-    """What becomes of a choice once the number of parameters is known."""
+    """Revise a choice once the number of parameters is known."""
     wide = isinstance(choice.solver, ProximalNewton) and parameters > DENSE
     if wide and choice.reason != GIVEN and sample_share(choice.solver, shape) < 1:
         return SolverChoice(
