@@ -1,17 +1,21 @@
 """daskgd: train on data that does not fit, in Python.
 
-Public names, loaded when first used: a worker that runs a gradient needs numpy and the maths, no estimators.
+Public names are imported when they are first used: a worker that computes a gradient needs numpy and the
+maths, no estimators.
 """
 
 from importlib import import_module
-from sys import modules
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+from daskgd._compat.renamed import alias_module
+
+if (
+    TYPE_CHECKING
+):  # for editors and type checkers: the same names as in the table below, which a test compares
     from daskgd.data.convert import as_dataset
     from daskgd.data.dataset import Dataset, open_dataset
     from daskgd.data.ingest import ingest
+    from daskgd.engines.cluster import ClusterLost
     from daskgd.estimators import (
         ElasticNet,
         GammaRegressor,
@@ -59,138 +63,37 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "daskgd.training.checkpoint": ("Checkpoint", "CheckpointError"),
-    "daskgd.data.dataset": ("Dataset", "open_dataset"),
-    "daskgd.engines.cluster": ("ClusterLost",),
-    "daskgd.data.convert": ("as_dataset",),
-    "daskgd.estimators": (
-        "ElasticNet",
-        "GammaRegressor",
-        "HuberRegressor",
-        "Lasso",
-        "LinearRegression",
-        "LinearSVC",
-        "LinearSVR",
-        "LogisticRegression",
-        "MLPClassifier",
-        "MLPRegressor",
-        "Perceptron",
-        "PoissonRegressor",
-        "QuantileRegressor",
-        "Ridge",
-        "TweedieRegressor",
-        "together",
-    ),
-    "daskgd.estimators.adapters": ("from_jax", "from_torch"),
-    "daskgd.estimators.custom": ("CustomClassifier", "CustomRegressor"),
-    "daskgd.estimators.files": ("ModelError", "load_model"),
-    "daskgd.models": ("MLP", "Model"),
-    "daskgd.data.ingest": ("ingest",),
-    "daskgd.solvers": (
-        "ADMM",
-        "Adam",
-        "FISTA",
-        "GIANT",
-        "Gram",
-        "LBFGS",
-        "GradientDescent",
-        "LocalGD",
-        "LocalSGD",
-        "Newton",
-        "NewtonCG",
-        "ProximalNewton",
-        "SGD",
-        "SubsampledNewton",
-    ),
-    "daskgd.storage.checksums": ("StoreError",),
-    "daskgd.storage.reading": ("ChunkError",),
-    "daskgd.training.loop": ("PartitionsDiffer",),
-    "daskgd.monitoring.watchers": ("CSVLog", "EarlyStopping", "JSONLines", "Lines", "Plateau", "ProgressBar"),
-    "daskgd.storage.writing": ("write_dataset",),
+_NAMES = {
+    "daskgd.data.convert": "as_dataset",
+    "daskgd.data.dataset": "Dataset open_dataset",
+    "daskgd.data.ingest": "ingest",
+    "daskgd.engines.cluster": "ClusterLost",
+    "daskgd.estimators": "ElasticNet GammaRegressor HuberRegressor Lasso LinearRegression LinearSVC LinearSVR LogisticRegression MLPClassifier MLPRegressor Perceptron PoissonRegressor QuantileRegressor Ridge TweedieRegressor together",
+    "daskgd.estimators.adapters": "from_jax from_torch",
+    "daskgd.estimators.custom": "CustomClassifier CustomRegressor",
+    "daskgd.estimators.files": "ModelError load_model",
+    "daskgd.models": "MLP Model",
+    "daskgd.monitoring.watchers": "CSVLog EarlyStopping JSONLines Lines Plateau ProgressBar",
+    "daskgd.solvers": "ADMM Adam FISTA GIANT GradientDescent Gram LBFGS LocalGD LocalSGD Newton NewtonCG ProximalNewton SGD SubsampledNewton",
+    "daskgd.storage.checksums": "StoreError",
+    "daskgd.storage.reading": "ChunkError",
+    "daskgd.storage.writing": "write_dataset",
+    "daskgd.training.checkpoint": "Checkpoint CheckpointError",
+    "daskgd.training.loop": "PartitionsDiffer",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+"""Public names by the module that defines them."""
 
-__all__ = [
-    "ADMM",
-    "FISTA",
-    "GIANT",
-    "LBFGS",
-    "MLP",
-    "SGD",
-    "Adam",
-    "CSVLog",
-    "Checkpoint",
-    "CheckpointError",
-    "ChunkError",
-    "ClusterLost",
-    "CustomClassifier",
-    "CustomRegressor",
-    "Dataset",
-    "EarlyStopping",
-    "ElasticNet",
-    "GammaRegressor",
-    "GradientDescent",
-    "Gram",
-    "HuberRegressor",
-    "JSONLines",
-    "Lasso",
-    "LinearRegression",
-    "LinearSVC",
-    "LinearSVR",
-    "Lines",
-    "LocalGD",
-    "LocalSGD",
-    "LogisticRegression",
-    "MLPClassifier",
-    "MLPRegressor",
-    "Model",
-    "ModelError",
-    "Newton",
-    "NewtonCG",
-    "PartitionsDiffer",
-    "Perceptron",
-    "Plateau",
-    "PoissonRegressor",
-    "ProgressBar",
-    "ProximalNewton",
-    "QuantileRegressor",
-    "Ridge",
-    "StoreError",
-    "SubsampledNewton",
-    "TweedieRegressor",
-    "as_dataset",
-    "from_jax",
-    "from_torch",
-    "ingest",
-    "load_model",
-    "open_dataset",
-    "together",
-    "write_dataset",
-]
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
+__all__ = sorted(_MODULE_OF)
 
-def _watch() -> ModuleType:
-    """``daskgd.watch``: the events and the history of a fit, by the name under which users import them."""
-
-    def find(name: str) -> Any:
-        for place in ("daskgd.monitoring.events", "daskgd.monitoring.history"):
-            if hasattr(import_module(place), name):
-                return getattr(import_module(place), name)
-        raise AttributeError(f"module 'daskgd.watch' has no attribute {name!r}")
-
-    module = ModuleType("daskgd.watch", "Events and history of a fit: see daskgd.monitoring.")
-    module.__getattr__ = find  # type: ignore[method-assign]
-    return module
-
-
-watch = modules["daskgd.watch"] = _watch()
+watch = alias_module("daskgd.watch", "daskgd.monitoring.events", "daskgd.monitoring.history")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'daskgd' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

@@ -30,13 +30,13 @@ class Penalty:
         accept_old_names(cls, {"curve": "hessian", "take": "restrict"})
 
     smooth: ClassVar[bool] = True
-    """Whether the smooth part is all there is."""
+    """Whether the penalty has no L1 part and no sign to keep."""
 
     positive: bool = False
     """Whether coefficients must not be negative. `value` is finite all the same: `prox` projects."""
 
     def value(self, w: Array) -> float:
-        """The penalty of w, ``(d,)``: the whole of it."""
+        """The whole penalty at w, ``(d,)``: a float >= 0."""
         raise NotImplementedError
 
     def gradient(self, w: Array) -> Array:
@@ -44,11 +44,11 @@ class Penalty:
         return np.zeros_like(w, dtype=float)
 
     def hessian(self, w: Array) -> Array:
-        """The diagonal of its Hessian at w, ``(d,)``; penalties are sums over coefficients."""
+        """The diagonal of the smooth part's Hessian at w, ``(d,)``: penalties are sums over coefficients."""
         return np.zeros_like(w, dtype=float)
 
     def l1(self, w: Array) -> Array:
-        """The strength of ``|w_j|`` in it, ``(d,)``."""
+        """The strengths of ``|w_j|`` in the penalty, ``(d,)``."""
         return np.zeros_like(w, dtype=float)
 
     def restrict(self, at: Array) -> Self:
@@ -64,7 +64,7 @@ class Penalty:
         raise NotImplementedError
 
     def gap(self, w: Array, g: Array, bound: float) -> float:
-        """How far the objective at w can be above its minimum: a certificate; infinity where there is none.
+        """A bound of the gap between the objective at w and its minimum; infinity where there is none.
 
         With g ``(d,)`` the gradient of the convex rest of the objective at w, and `bound` an upper bound of
         the penalty at the minimum, a bound of
@@ -144,8 +144,8 @@ class L1(Penalty):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ElasticNet(Penalty):
-    """Both: ``sum_j l1_strength_j |w_j| + l2_strength_j / 2 * w_j**2``, among coefficients >= 0 if `positive`
-    (Zou & Hastie 2005).
+    """Elastic net: ``sum_j l1_strength_j |w_j| + l2_strength_j / 2 * w_j**2``, among coefficients >= 0 if
+    `positive` (Zou & Hastie 2005).
 
     >>> ElasticNet(1.0, 2.0).value(np.array([1.0, -2.0]))
     8.0
@@ -195,18 +195,18 @@ def _check_strength(penalty: Penalty, name: str) -> None:
 
 
 def _each(strength: float | Array, w: Array) -> Array:
-    """One strength per coefficient."""
+    """Broadcast a strength to one per coefficient, ``(d,)``."""
     return np.broadcast_to(np.asarray(strength, dtype=float), w.shape)
 
 
 def _shrink(w: Array, by: Array, positive: bool) -> Array:
-    """Soft thresholding: towards 0, and no further; to 0 at once what must not be negative."""
+    """Soft thresholding ``sign(w) max(|w| - by, 0)``, or with `positive` ``max(w - by, 0)``."""
     out: Array = np.maximum(w - by, 0.0) if positive else w - np.clip(w, -by, by)
     return out
 
 
 def _fenchel_gap(w: Array, g: Array, bound: float, l1: Array, l2: Array, positive: bool) -> float:
-    """The certificate of ``sum_j l1_j |w_j| + l2_j w_j**2 / 2``.
+    """The duality gap of ``sum_j l1_j |w_j| + l2_j w_j**2 / 2``: see ``Penalty.gap``.
 
     With ``e_j = max(0, |g_j| - l1_j)``, the supremum of ``-g_j u - l1_j |u| - l2_j u**2 / 2`` is
     ``e_j**2 / (2 l2_j)``; and as ``sum_j l1_j |u_j| <= bound``, the sum of any of them is at most

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One objective.
+    """An objective: the weighted mean of a loss of a model's margins, plus a penalty on its parameters.
 
     Attributes
     ----------
@@ -37,8 +37,8 @@ class Problem:
     class_weight : (k,) or None
         Factor on the weight of the rows of each class.
     offset : (k,) or None
-        For regression: taken from the targets in float64, before they take the dtype of X; intercepts
-        are relative to it. Targets far from 0 keep the digits that tell them apart.
+        For regression: subtracted from the targets in float64, before they are cast to the dtype of X;
+        intercepts are relative to it. So targets far from 0 keep the digits in which they differ.
     """
 
     loss: Loss
@@ -50,12 +50,12 @@ class Problem:
 
     @property
     def linear(self) -> Linear:
-        """The model, where it is linear; solvers that need that have said so."""
+        """The model, for solvers that declare that they need a linear one."""
         assert isinstance(self.model, Linear)
         return self.model
 
     def same_targets(self, other: Problem) -> bool:
-        """Whether both make the same targets and weights of the rows, for the same loss."""
+        """Whether both problems make the same targets and weights of the rows, for the same loss."""
         same = (
             np.array_equal(getattr(self, name), getattr(other, name))
             if getattr(self, name) is not None and getattr(other, name) is not None
@@ -65,7 +65,7 @@ class Problem:
         return self.loss == other.loss and self.model.outputs == other.model.outputs and all(same)
 
     def codes(self, y: Array, numbers: int | Array = 0) -> Array:
-        """Stored labels to codes 0..k-1; ValueError for one that is not among `labels`, with its row.
+        """Turn stored labels into codes 0..k-1; ValueError with the row for one that is not among `labels`.
 
         `numbers` as those of a :class:`Tile`.
         """
@@ -92,15 +92,15 @@ class Problem:
         return out
 
     def forward(self, w: Array, X: Features) -> tuple[Array, VJP]:
-        """The model's margins of these rows, and the way back from there: see ``Model.forward``."""
+        """The model's margins of these rows, and their vector-Jacobian product: see ``Model.forward``."""
         return self.model.forward(w, X if self.model.takes_features else X.toarray())  # type: ignore[arg-type]
 
     def margins(self, w: Array, X: Features) -> Array:
-        """The margins alone."""
+        """The model's margins of these rows."""
         return self.model.margins(w, X if self.model.takes_features else X.toarray())  # type: ignore[arg-type]
 
     def make_targets(self, tile: Tile) -> tuple[Array, Array | None]:
-        """Targets of the rows for the loss, and float64 weights ``(n,)`` or None; see ``Tile.targets``."""
+        """Make the targets of a tile for the loss, and its float64 weights ``(n,)`` or None."""
         assert tile.y is not None
         y, s = tile.y, tile.sample_weight
         if self.labels is not None:
@@ -113,7 +113,7 @@ class Problem:
         return self.loss.targets(y, self.model.outputs, tile.X.dtype), s
 
     def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
-        """Output j as a problem of its own, and rows that suit it; for losses whose outputs are separate."""
+        """Make a problem of output j alone, and rows with its targets; for losses with separate outputs."""
         at = np.arange(self.model.size).reshape(-1, self.model.outputs)[:, j]
         model, penalty = replace(self.linear, outputs=1), self.penalty.restrict(at)
         y, s = rows.y, rows.sample_weight
@@ -129,31 +129,31 @@ class Problem:
         return one, replace(rows, y=(codes == j).astype(np.int8), sample_weight=s)
 
     def penalty_value(self, w: Array) -> float:
-        """The penalty of the parameters, intercepts left out."""
+        """The value of the penalty, which leaves out intercepts."""
         return self.penalty.value(np.where(self.model.penalised, w, 0.0))
 
     def penalty_gradient(self, w: Array) -> Array:
-        """The gradient of its smooth part, ``(d,)``, zero at intercepts."""
+        """The gradient of the penalty's smooth part, ``(d,)``, zero at intercepts."""
         mask = self.model.penalised
         return np.where(mask, self.penalty.gradient(np.where(mask, w, 0.0)), 0.0)
 
     def penalty_hessian(self, w: Array) -> Array:
-        """The diagonal of its Hessian, ``(d,)``, zero at intercepts."""
+        """The diagonal of the penalty's Hessian, ``(d,)``, zero at intercepts."""
         mask = self.model.penalised
         return np.where(mask, self.penalty.hessian(np.where(mask, w, 0.0)), 0.0)
 
     def penalty_l1(self, w: Array) -> Array:
-        """The strength of ``|w_j|`` in it, ``(d,)``, zero at intercepts."""
+        """The strengths of ``|w_j|`` in the penalty, ``(d,)``, zero at intercepts."""
         mask = self.model.penalised
         return np.where(mask, self.penalty.l1(np.where(mask, w, 0.0)), 0.0)
 
     def lipschitz_bounds(self, mean: Array, variance: Array, shares: Array | None = None) -> Array | None:
-        """Most that the objective's slope along each parameter rises for one unit of it ``(d,)``, kinks of
-        the penalty left out; None where the loss has no such bound, or the model is not just linear.
+        """Lipschitz constants of the gradient of the smooth part, each along one parameter, ``(d,)``.
 
-        That is the loss's own bound times the mean square of what the parameter multiplies, from the `mean`
-        and `variance` of the features ``(p,)``, and the penalty's curvature. `shares` ``(k,)`` are those of
-        the classes in the total weight, for class weights.
+        Each is the loss's own constant times the mean square of what the parameter multiplies, from the
+        `mean` and `variance` of the features ``(p,)``, plus the penalty's second derivative. `shares`
+        ``(k,)`` are those of the classes in the total weight, for class weights. None where the loss has no
+        such constant, or the model is not plainly linear.
         """
         model = self.model
         if type(model) is not Linear or not np.isfinite(self.loss.lipschitz):
@@ -170,5 +170,5 @@ class Problem:
 
     @property
     def positive(self) -> Array:
-        """``(d,)`` of bool: which parameters must not be negative."""
+        """A mask ``(d,)`` of bool of the parameters that must not be negative."""
         return self.model.penalised & self.penalty.positive

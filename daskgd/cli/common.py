@@ -28,7 +28,7 @@ def line(cause: BaseException) -> str:
 
 
 def about(path: str, cause: BaseException) -> str:
-    """What is wrong with the data at a path or URL, in one line, without secrets; the place is named once."""
+    """An error about the data at a path or URL in one line, without secrets, with the place named once."""
     from daskgd.storage.redaction import redacted
 
     path, said = redacted(path), redacted(line(cause))
@@ -37,7 +37,7 @@ def about(path: str, cause: BaseException) -> str:
 
 @contextmanager
 def bad_data(path: str) -> Iterator[None]:
-    """Within it, whatever storage and workers raise is a refusal that names the data."""
+    """Turn whatever storage and workers raise in the block into a refusal that names the data."""
     try:
         yield
     except click.ClickException:
@@ -54,8 +54,8 @@ def say(text: str) -> None:
 # -- names and values ---------------------------------------------------------------------------
 
 
-def parsed(settings: tuple[str, ...]) -> dict[str, Any]:
-    """The values of ``NAME=VALUE``: as in Python, else text."""
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Parse ``NAME=VALUE`` settings: values as in Python, else text."""
     import ast
 
     values: dict[str, Any] = {}
@@ -96,7 +96,7 @@ def estimator(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def on_a_cluster(command: Any) -> Any:
-    """The options that say where a command runs."""
+    """Add the options of a command that runs on a cluster."""
     options = [
         click.option("--scheduler", metavar="ADDRESS", help="Run on the cluster with this scheduler."),
         click.option(
@@ -133,7 +133,7 @@ def cluster(
     memory_limit: str | None,
     wait: float,
 ) -> Iterator[str]:
-    """Within it, a client of the cluster that was asked for is the current one; yields where that is.
+    """Make a client of the requested cluster the current one in the block; yield the place in words.
 
     Without any of these, a scheduler that Dask's configuration names, else the threads of this process.
     """
@@ -155,7 +155,7 @@ def cluster(
 
 
 def threads() -> int:
-    """Those that compute where there is no cluster."""
+    """The number of threads that compute where there is no cluster."""
     from daskgd.engines.cluster import n_threads
 
     return n_threads(None)
@@ -214,7 +214,7 @@ def _client(
 
 
 def _address(file: Path, wait: float) -> str:
-    """The address in a scheduler's file, which may not be there yet."""
+    """Read the address in a scheduler's file, and wait for the file if it is not there yet."""
     import json
     import time
 

@@ -247,7 +247,7 @@ def write(path: Path, rows: int, expansion: Expansion, console: Console) -> None
         bar = progress.add_task("Writing", total=rows, rate="")
         began = time.perf_counter()
 
-        def counted() -> Iterator[tuple[Array, Array]]:
+        def count() -> Iterator[tuple[Array, Array]]:
             done = 0
             for X, y in expansion.blocks(rows):
                 yield X, y  # resumed once the block has been taken
@@ -255,7 +255,7 @@ def write(path: Path, rows: int, expansion: Expansion, console: Console) -> None
                 rate = done * (PIXELS + 1) / (time.perf_counter() - began) / 1e6
                 progress.update(bar, completed=done, rate=f"{rate:.0f} MB/s")
 
-        daskgd.write_dataset(path, counted(), chunk_bytes=CHUNK_BYTES)
+        daskgd.write_dataset(path, count(), chunk_bytes=CHUNK_BYTES)
 
 
 def stored_bytes(path: str) -> int:

@@ -25,7 +25,7 @@ from daskgd.cli.common import (
     estimator,
     line,
     on_a_cluster,
-    parsed,
+    parse_settings,
     say,
 )
 from daskgd.cli.signals import Terminated, stoppable
@@ -59,14 +59,14 @@ def plan(name: str, data: str, settings: tuple[str, ...], **where: Any) -> None:
     Exits with 2 for names and values that are wrong, 65 for data that is bad or cannot be planned, 69 for a
     cluster that does not answer.
     """
-    model = estimator(name, parsed(settings))
+    model = estimator(name, parse_settings(settings))
     with cluster(**where), bad_data(data):
-        text = str(model.plan(opened(data)))
+        text = str(model.plan(open_with_target(data)))
     click.echo(text)
 
 
-def opened(data: str) -> Any:
-    """The dataset, which has a target."""
+def open_with_target(data: str) -> Any:
+    """Open a dataset, and refuse one without a target."""
     from daskgd import open_dataset
 
     dataset = open_dataset(data)
@@ -139,7 +139,7 @@ def train(
     }
     asked = _job(job) if job is not None else {}
     named = {"estimator": name, "data": data}
-    values = {**asked.pop("set", {}), **parsed(options.pop("settings"))}
+    values = {**asked.pop("set", {}), **parse_settings(options.pop("settings"))}
     given.pop("settings", None)
     asked |= {key: value for key, value in named.items() if value is not None}
     for key in named:
@@ -229,15 +229,15 @@ def _train(asked: dict[str, Any]) -> None:
     watch: list[Any] = [] if asked["quiet"] else [daskgd.ProgressBar(sys.stderr)]
     if checkpoint is not None:
         _check_resume(checkpoint, asked["how"])
-        watch.append(_noted(checkpoint, asked))
+        watch.append(_keep_job(checkpoint, asked))
     if asked["log"] is not None:
         watch.append(daskgd.JSONLines(asked["log"]))
     with ExitStack() as stack:
-        stack.enter_context(spoken())
+        stack.enter_context(print_warnings())
         where = stack.enter_context(cluster(**{key: asked[key] for key in WHERE}))
         say(f"daskgd {daskgd.__version__} on {where}: {type(model).__name__} to {redacted(data)}")
         with bad_data(data):
-            dataset = opened(data)
+            dataset = open_with_target(data)
         rows = test = dataset
         if asked["test_size"] is not None:
             rows, test = dataset.train_test_split(asked["test_size"])
@@ -277,7 +277,7 @@ def _train(asked: dict[str, Any]) -> None:
 
 
 def _check_resume(checkpoint: Any, how: str) -> None:
-    """Whether there has to be a checkpoint, or must not."""
+    """Refuse a checkpoint that is there and must not be, or must be and is not."""
     from daskgd.storage.atomic_files import AtomicFiles
     from daskgd.training.checkpoint import PREFIX
 
@@ -290,8 +290,8 @@ def _check_resume(checkpoint: Any, how: str) -> None:
         )
 
 
-def _noted(checkpoint: Any, asked: dict[str, Any]) -> Any:
-    """A watcher that keeps what was asked beside the checkpoint, once that is known to be of this fit."""
+def _keep_job(checkpoint: Any, asked: dict[str, Any]) -> Any:
+    """Make a watcher that writes the job beside the checkpoint, once that is known to be of this fit."""
     from daskgd.monitoring.events import Began
     from daskgd.storage.atomic_files import AtomicFiles
     from daskgd.storage.redaction import redacted
@@ -332,8 +332,8 @@ def _fit(model: Any, rows: Any, data: str, checkpoint: Any, watch: list[Any]) ->
 
 
 @contextmanager
-def spoken() -> Iterator[None]:
-    """Within it, warnings and what daskgd logs are lines on standard error."""
+def print_warnings() -> Iterator[None]:
+    """Print warnings and log records of daskgd as lines on standard error in the block."""
     import logging
     import warnings
 

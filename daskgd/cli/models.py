@@ -13,8 +13,8 @@ from daskgd.cli.common import DATAERR, USAGE, Refusal, bad_data, bar, cluster, l
 BLOCKS_AT_A_TIME = 32
 
 
-def loaded(model: str) -> Any:
-    """The model in a file."""
+def load_model_file(model: str) -> Any:
+    """Load the model in a file, and refuse a file that holds none."""
     import daskgd
 
     try:
@@ -54,7 +54,7 @@ def predict(model: str, data: str, out: str, method: str, **where: Any) -> None:
         raise Refusal(f"--out: expected a path that ends with {', '.join(WRITERS)}, got {out!r}", USAGE)
     if Path(out).exists():
         raise Refusal(f"--out: {out} exists; choose another path, or remove it", USAGE)
-    est = loaded(model)
+    est = load_model_file(model)
     if not hasattr(est, method):
         raise Refusal(f"--method: {type(est).__name__} has no {method}", USAGE)
     with bad_data(data):
@@ -118,7 +118,7 @@ def score(model: str, data: str, as_json: bool, **where: Any) -> None:
     import daskgd
     from daskgd.storage.redaction import redacted
 
-    est = loaded(model)
+    est = load_model_file(model)
     with cluster(**where), bad_data(data):
         dataset = daskgd.open_dataset(data)
         value = est.score(dataset)

@@ -8,7 +8,6 @@ store; no solvers, no engines.
 from __future__ import annotations
 
 import hashlib
-import html
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -31,6 +30,7 @@ from daskgd.data.columns import (
     _check_columns,
     _layout,
 )
+from daskgd.data.html import html_table
 from daskgd.rows.layout import Layout
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
@@ -382,13 +382,8 @@ class Dataset:
         return f"<Dataset: {', '.join(parts)}{where}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(_shown(name, value))}</td></tr>"
-            for name, value in self.info().items()
-            if value is not None
-        )
-        return f"<table><caption>daskgd.Dataset</caption>{rows}</table>"
+        rows = [(name, _shown(name, value)) for name, value in self.info().items() if value is not None]
+        return html_table("daskgd.Dataset", rows, align="left")
 
 
 def _shown(name: str, value: Any) -> str:

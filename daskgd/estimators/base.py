@@ -7,7 +7,6 @@ scikit-learn's conventions; it must not know any maths, nor dask's graphs.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -18,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from daskgd._compat.caller import warn
 from daskgd.data.convert import as_dataset, check_plain, is_in_memory, is_sparse, lazy, numeric
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import check_engine, open_engine
@@ -27,7 +27,7 @@ from daskgd.estimators.fitting.callbacks import CallbackSupportMixin
 from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import run_fits
-from daskgd.estimators.fitting.solver_choice import SolverChoice, solver_named
+from daskgd.estimators.fitting.solver_choice import SolverChoice, find_solver
 from daskgd.estimators.inference import FitData
 from daskgd.estimators.parameters import COMMON, Rule, check_parameters
 from daskgd.losses import Loss, TargetSummary
@@ -65,15 +65,15 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _auto(self, shape: Shape | None) -> SolverChoice:
-        """What ``solver="auto"`` means for data of this shape."""
+        """The solver that ``solver="auto"`` means for data of this shape."""
         raise NotImplementedError
 
     def _specimen(self, loss: Loss) -> Problem:
         """A small problem of this estimator's kind, by which a solver checks whether it can solve it."""
         raise NotImplementedError
 
-    def _planned(self, n_features: int, outputs: int) -> Model:
-        """A model of the size of the one to be fitted, for plans."""
+    def _plan_model(self, n_features: int, outputs: int) -> Model:
+        """A model of the size of the one to fit, for :meth:`plan`."""
         raise NotImplementedError
 
     def _about(self) -> str:
@@ -124,12 +124,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
-        dataset, own = self._watching(self._dataset(X, y, sample_weight))
+        dataset, own = self._prepare_rows(self._dataset(X, y, sample_weight))
         run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
         self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
         return self
 
-    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+    def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         """The rows to train on, and the watchers that the estimator itself asks for."""
         return dataset, ()
 
@@ -168,7 +168,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             ) from cause
 
     def _refusal(self, solver: Solver, loss: Loss) -> ValueError | None:
-        """Why a solver cannot do this loss with the penalty; None if it can."""
+        """The error of a solver that cannot solve this loss with the penalty; None if it can."""
         if isinstance(solver, SubsampledNewton):
             loss = loss.smoothed(1.0)
         try:
@@ -178,9 +178,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return None
 
     def _choice(self, shape: Shape | None) -> SolverChoice:
-        """The solver, ready to use, and why this one; `shape` is None while no data is known."""
+        """The solver, ready to use, and the reason for it; `shape` is None while no data is known."""
         automatic = isinstance(self.solver, str) and self.solver == "auto"
-        choice = self._auto(shape) if automatic else self._named(shape)
+        choice = self._auto(shape) if automatic else self._solver_by_name(shape)
         if self.regime not in ("auto", choice.solver.regime):
             if automatic:
                 choice = self._other(shape)
@@ -197,9 +197,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """What ``solver="auto"`` means where `regime` is not that of the automatic choice."""
         return self._auto(shape)
 
-    def _named(self, shape: Shape | None) -> SolverChoice:
+    def _solver_by_name(self, shape: Shape | None) -> SolverChoice:
         """The solver that was given, by name or as an object."""
-        return solver_named(type(self).__name__, self.solver)
+        return find_solver(type(self).__name__, self.solver)
 
     def _shape(self, dataset: Dataset) -> Shape:
         X = dataset._columns[0]
@@ -208,7 +208,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:
-        """What ``fit`` would do with this data now: solver, sweeps, where it runs, tasks, memory, seconds.
+        """Plan what ``fit`` would do with this data: solver, sweeps, engine, tasks, memory, seconds.
 
         Reads some stored blocks for a fraction of a second, here or on every worker of the current cluster,
         to see how fast that goes; trains nothing and keeps nothing.
@@ -240,21 +240,21 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             shape,
             dataset,
             loss=self._loss(2),
-            model=self._planned,
+            model=self._plan_model,
             engine=self.engine,
             memory=self.memory,
         )
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
-        """X, y and weights as a Dataset, checked as far as that takes no reading."""
-        X = self._validated(X, y, reset=reset)
+        """Make a Dataset of X, y and weights, and check all that can be checked before the data is read."""
+        X = self._validate(X, y, reset=reset)
         if sample_weight is not None and np.isscalar(sample_weight):
             raise ValueError(f"sample_weight: expected an array (n,), got {sample_weight!r}")
         dataset = as_dataset(X, y, sample_weight)
         self._admit(dataset, X, reset=reset)
         return dataset
 
-    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
+    def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
         """X checked by scikit-learn, with its messages, where it is in memory; otherwise X as it is."""
         if not is_in_memory(X) or is_sparse(X):
             return X
@@ -359,11 +359,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return float(self.tol)
 
     def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
-        """The parameters ``(d,)`` to begin with."""
+        """The initial parameters ``(d,)``."""
         raise NotImplementedError
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
-        """The problem, and attributes to set when the fit ends."""
+        """Make the problem from the survey, and the attributes to set when the fit ends."""
         raise NotImplementedError
 
     # -- results ------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"best parameters so far it was halved {halvings} time{'' if halvings == 1 else 's'}, and a "
             )
             text += f"step of {step:.3g} {worked}. Give that, or a solver that searches its step"
-            warnings.warn(text, ConvergenceWarning, stacklevel=4)
+            warn(text, ConvergenceWarning)
         if tol == 0 and self.outcome_ == "budget_spent":
             return
         reached = f"estimated relative gap {self.gap_:.1e}, tol={tol:g}"
@@ -431,7 +431,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             text += f"{self.history_[-1]['loss']:.1e}, and would grow on. Use a finite C"
         else:
             return
-        warnings.warn(text, ConvergenceWarning, stacklevel=4)
+        warn(text, ConvergenceWarning)
 
     def _separated(self) -> bool:
         """Whether the fit ended where the loss has an infimum of 0 and no minimum."""
@@ -440,7 +440,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     # -- predicting ---------------------------------------------------------------------------
 
     def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
-        """`function` of the rows of X: numpy in, numpy out; anything lazy in, a lazy dask array out."""
+        """Map `function` over the rows of X: numpy for numpy, a lazy dask array for anything lazy."""
         check_is_fitted(self)
         if is_in_memory(X):
             if is_sparse(X):
@@ -468,7 +468,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         )
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy for classifiers, for regressors R2 or D2, in one sweep over whatever `fit` takes.
+        """Score the model in one sweep: accuracy for classifiers, R2 or D2 for regressors.
 
         Returns
         -------
@@ -484,20 +484,20 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _score(self, dataset: Dataset) -> float:
         with open_engine(dataset, self.engine) as (engine, materialised):
-            problem, w = self._scored(materialised)
+            problem, w = self._scoring_problem(materialised)
             asks = [Ask(problem, Score(w, self._deviance))]
             if self._deviance:  # targets that have none are refused with their row
                 asks.append(Ask(None, Survey(False, problem.loss.low, problem.loss.low_included)))
             return float(engine.sweep(asks)[0])
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
-        """The problem and parameters by which a dataset is scored."""
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
+        """The problem and parameters to score a dataset with."""
         raise NotImplementedError
 
     # -- telling -------------------------------------------------------------------------------
 
     def to_sklearn(self) -> Any:
-        """A fitted scikit-learn estimator of the same name, which predicts the same and needs no daskgd.
+        """Make a fitted scikit-learn estimator of the same name, which predicts the same without daskgd.
 
         It has the parameters that both have, and could be fitted again to the same objective.
 

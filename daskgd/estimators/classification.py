@@ -1,4 +1,4 @@
-"""What classifiers share: labels and their weights, predictions, probabilities."""
+"""The bases of classifiers: labels and their weights, predictions, probabilities."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Array = NDArray[Any]
 
 
 class Classifier(ClassifierMixin, Estimator):
-    """Base of the classifiers: labels, their weights, and what margins say of them."""
+    """Base of the classifiers: labels, their weights, and predictions from margins."""
 
     _classification = True
     _classes: Array | None = None
     """The labels there are, sorted, where the data need not show them all."""
 
-    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
+    def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
         if isinstance(y, np.ndarray | list | tuple) and reset and _looks_like_labels(y):
             try:
                 check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
@@ -43,7 +43,7 @@ class Classifier(ClassifierMixin, Estimator):
                 ) from None
             if np.ndim(y) == 2 and np.shape(y)[1] == 1:
                 column_or_1d(y, warn=True)
-        return super()._validated(X, y, reset=reset)
+        return super()._validate(X, y, reset=reset)
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         found = survey.labels
@@ -79,7 +79,7 @@ class Classifier(ClassifierMixin, Estimator):
         """The penalty on its parameters, for data of this total weight and the solver of the fit."""
         raise NotImplementedError
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         model, w = self._model()
         labels = _positions(self.classes_, dataset.classes)
         return Problem(self._loss(len(self.classes_)), model, L2(), labels), w
@@ -110,33 +110,33 @@ class Classifier(ClassifierMixin, Estimator):
 
     def decision_function(self, X: Any) -> Any:
         """Margins, ``(n,)`` for two classes (positive is ``classes_[1]``), else ``(n, k)``."""
-        return self._mapped(X, _margins, np.dtype(float), self._outputs())
+        return self._map_margins(X, _margins, np.dtype(float), self._outputs())
 
     def predict(self, X: Any) -> Any:
         """Predicted labels ``(n,)``: numpy for numpy, a lazy dask array for anything lazy."""
         self._outputs()
-        return self._mapped(X, _labels, self.classes_.dtype, None)
+        return self._map_margins(X, _labels, self.classes_.dtype, None)
 
     def _outputs(self) -> int | None:
         """Columns of the margins; None for a vector."""
         k = self._model()[0].outputs
         return None if k == 1 else k
 
-    def _mapped(self, X: Any, of_margins: Any, dtype: Any, columns: int | None) -> Any:
+    def _map_margins(self, X: Any, of_margins: Any, dtype: Any, columns: int | None) -> Any:
         model, w = self._model()
         return self._map_rows(X, _Rowwise(model, w, of_margins, self.classes_), dtype, columns)
 
 
 class Probable(Classifier):
-    """Base of those whose margins are logarithms of odds."""
+    """Base of the classifiers whose margins are logarithms of odds, and give probabilities."""
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""
-        return self._mapped(X, _probabilities, np.dtype(float), self._n_classes())
+        return self._map_margins(X, _probabilities, np.dtype(float), self._n_classes())
 
     def predict_log_proba(self, X: Any) -> Any:
         """Logarithm of the probability of each class, ``(n, k)``."""
-        return self._mapped(X, _log_probabilities, np.dtype(float), self._n_classes())
+        return self._map_margins(X, _log_probabilities, np.dtype(float), self._n_classes())
 
     def _n_classes(self) -> int:
         self._outputs()
@@ -161,8 +161,8 @@ def _looks_like_labels(y: Any) -> bool:
 
 
 def _positions(classes: Array, within: Array | None) -> Array:
-    """How a dataset with this list of classes stores each of `classes`, in the order of `classes`, sorted:
-    a class that it has not has a position between the codes."""
+    """The codes by which a dataset with the classes `within` stores each of `classes`, both sorted: for a
+    class that it does not have, a number between two codes."""
     if within is None:
         return classes
     at = np.searchsorted(within, classes)
@@ -172,7 +172,7 @@ def _positions(classes: Array, within: Array | None) -> Array:
 
 
 def _known(classes: Array, seen: Array) -> Array:
-    """Where each label stands among `classes`, sorted; ValueError for one that is not there."""
+    """The position of each label among `classes`, sorted; ValueError for one that is not there."""
     try:
         at = np.minimum(np.searchsorted(classes, seen), len(classes) - 1)
     except TypeError:  # of another kind altogether

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import unique_labels
 
+from daskgd._compat.caller import warn
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable, _Classifier
 from daskgd.estimators.fitting.run import run_fits
@@ -136,26 +136,21 @@ class LogisticRegression(Probable, _Classifier):
         self._warn_of_deprecations()
 
     def _warn_of_deprecations(self) -> None:
-        """As scikit-learn does."""
-
-        def warn(text: str, category: type[Warning] = UserWarning) -> None:
-            warnings.warn(f"LogisticRegression: {text}", category, stacklevel=5)
-
-        ratio, share = self.l1_ratio, self._l1_share()
+        """Warn of parameters that scikit-learn deprecates, as it does."""
+        name, ratio, share = type(self).__name__, self.l1_ratio, self._l1_share()
         if self.penalty == "deprecated":
             if ratio is None:
-                warn("l1_ratio=None is deprecated, and means 0: pass l1_ratio=0", FutureWarning)
+                warn(f"{name}: l1_ratio=None is deprecated, and means 0: pass l1_ratio=0", FutureWarning)
             return
+        given = f"{name}: penalty={self.penalty!r}"
         instead = "C=np.inf" if self.penalty is None else f"l1_ratio={share:g}"
-        warn(f"penalty is deprecated: instead of penalty={self.penalty!r} pass {instead}", FutureWarning)
+        warn(f"{given}: penalty is deprecated: pass {instead} instead", FutureWarning)
         if self.penalty is None and self.C != 1:
-            warn(f"penalty=None means no penalty, whatever C={self.C!r} says")
+            warn(f"{given} means no penalty, whatever C={self.C!r} says")
         if self.penalty in ("l1", "l2") and ratio != share:
-            warn(
-                f"penalty={self.penalty!r} contradicts l1_ratio={ratio!r}, and wins: pass l1_ratio={share:g}"
-            )
+            warn(f"{given} contradicts l1_ratio={ratio!r}, and wins: pass l1_ratio={share:g}")
         elif self.penalty is None and ratio is not None and 0 < ratio < 1:
-            warn(f"penalty=None means no penalty, whatever l1_ratio={ratio!r} says")
+            warn(f"{given} means no penalty, whatever l1_ratio={ratio!r} says")
 
     def _l1_share(self) -> float:
         """Of L1 in the penalty."""

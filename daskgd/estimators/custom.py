@@ -98,21 +98,21 @@ class _Custom(Trained):
             sample_bytes=0,
         )
 
-    def _named(self, shape: Shape | None) -> SolverChoice:
+    def _solver_by_name(self, shape: Shape | None) -> SolverChoice:
         if self.solver == "adam":
             return SolverChoice(self._adam(shape), "as given")
-        return super()._named(shape)
+        return super()._solver_by_name(shape)
 
     def _patience(self) -> int:
         return STALLED_ITERATIONS
 
-    def _planned(self, n_features: int, outputs: int) -> Model:
-        return self._made(n_features, outputs)
+    def _plan_model(self, n_features: int, outputs: int) -> Model:
+        return self._make_model(n_features, outputs)
 
     def _specimen(self, loss: Loss) -> Problem:
         return Problem(loss, self.model if isinstance(self.model, Model) else _Unseen(), L2())
 
-    def _made(self, n_features: int, outputs: int) -> Model:
+    def _make_model(self, n_features: int, outputs: int) -> Model:
         model = self.model
         if not isinstance(model, Model):
             model = model(n_features, outputs)
@@ -129,7 +129,7 @@ class _Custom(Trained):
         return model
 
     def _form(self, survey: SurveyAnswer, outputs: int) -> Model:
-        return self._made(len(survey.X.mean), outputs)
+        return self._make_model(len(survey.X.mean), outputs)
 
     def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
         return L2(float(self.alpha))

@@ -15,7 +15,7 @@ HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale",
 
 
 def export(estimator: Any) -> Any:
-    """A fitted scikit-learn estimator of the same name, with the parameters that both have.
+    """Make a fitted scikit-learn estimator of the same name, with the parameters that both have.
 
     Raises
     ------
@@ -26,12 +26,12 @@ def export(estimator: Any) -> Any:
     known = kind().get_params(deep=False)
     given = estimator.get_params(deep=False)
     params = {name: value for name, value in given.items() if name in known and name not in HERE_ALONE}
-    out = kind(**_translated(kind.__name__, params))
+    out = kind(**_translate(kind.__name__, params))
     for name in ("classes_", "n_features_in_", "feature_names_in_"):
         if hasattr(estimator, name):
             setattr(out, name, getattr(estimator, name))
     if hasattr(estimator, "coefs_"):
-        _perceptron(estimator, out)
+        _set_perceptron(estimator, out)
         return out
     out.coef_ = np.array(estimator.coef_, dtype=float)
     out.intercept_ = (
@@ -39,12 +39,12 @@ def export(estimator: Any) -> Any:
         if np.ndim(estimator.intercept_)
         else float(estimator.intercept_)
     )
-    _fitted(kind.__name__, estimator, out)
+    _set_others(kind.__name__, estimator, out)
     return out
 
 
-def _perceptron(ours: Any, theirs: Any) -> None:
-    """The attributes of multilayer perceptrons."""
+def _set_perceptron(ours: Any, theirs: Any) -> None:
+    """Set the attributes of a multilayer perceptron."""
     for name in (
         "n_iter_",
         "n_layers_",
@@ -69,8 +69,8 @@ def _kind(estimator: Any) -> Any:
     raise TypeError(f"to_sklearn: scikit-learn has no estimator named {type(estimator).__name__}")
 
 
-def _translated(name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters such that the same objective would be fitted there."""
+def _translate(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Change parameters so that scikit-learn would fit the same objective."""
     if name == "LogisticRegression":
         penalty = params.pop("penalty", "deprecated")
         if penalty is None:
@@ -84,8 +84,8 @@ def _translated(name: str, params: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
-def _fitted(name: str, ours: Any, theirs: Any) -> None:
-    """The attributes that only some have."""
+def _set_others(name: str, ours: Any, theirs: Any) -> None:
+    """Set the attributes that only some estimators have."""
     n_iter = int(ours.n_iter_)
     if name == "LogisticRegression":
         theirs.n_iter_ = np.array([n_iter], dtype=np.int32)

@@ -21,9 +21,9 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarise
-from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of
+from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of, with_parameters_of
 from daskgd.estimators.regression import Regressor, targets_of
-from daskgd.losses import Loss, Shifted, Squared, TargetSummary, tweedie
+from daskgd.losses import Loss, Shifted, TargetSummary, tweedie
 from daskgd.models import Linear
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.penalties import L2
@@ -38,6 +38,36 @@ class _Deviance(Regressor):
     """Base of the models of an exponential family: half the deviance, and a penalty beside its mean."""
 
     _deviance: ClassVar[bool] = True
+    _rules: ClassVar[dict[str, Rule]] = {"alpha": NONNEGATIVE}
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        fit_intercept: bool = True,
+        solver: str | Solver = "auto",
+        regime: str = "auto",
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        warm_start: bool = False,
+        verbose: int = 0,
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+        random_state: int | None = None,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.regime = regime
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+        self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -88,8 +118,8 @@ class _Deviance(Regressor):
         if offset is None:
             run_fits([self], dataset, given, kept, watchers)
         else:
-            subtract = isinstance(self._loss(0), Squared)
-            with _named(subtract):
+            subtract = self._loss(0).shift_invariant
+            with _rename_errors(subtract):
                 run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
         self._shifted = offset is not None
         return self
@@ -118,8 +148,8 @@ class _Deviance(Regressor):
         dataset = self._dataset(X, y, sample_weight, reset=False)
         if offset is None:
             return summarise(self, dataset, confidence)
-        subtract = isinstance(self._loss(0), Squared)
-        with _named(subtract):
+        subtract = self._loss(0).shift_invariant
+        with _rename_errors(subtract):
             return summarise(self, _with_offset(dataset, offset, subtract), confidence)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
@@ -130,8 +160,8 @@ class _Deviance(Regressor):
         """
         mean = self._loss(0).mean
         if offset is None:
-            return self._predicted(X, mean)
-        z = self._predicted(X, None)
+            return self._map_margins(X, mean)
+        z = self._map_margins(X, None)
         o = np.asarray(offset) if is_in_memory(offset) else lazy(offset)[0]
         if o.dtype.kind not in "fiub":
             raise ValueError(f"offset: expected numbers, got dtype {o.dtype}")
@@ -159,10 +189,10 @@ class _Deviance(Regressor):
         dataset = self._dataset(X, y, sample_weight, reset=False)
         if offset is None:
             return self._score(dataset)
-        with _named(False):
+        with _rename_errors(False):
             return self._score(_with_offset(dataset, offset, False))
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         coef, b, loss = np.atleast_2d(self.coef_), np.ravel(self.intercept_), self._loss(0)
         if targets_of(dataset) == 2:  # the second is an offset, and the margin's its factor
             coef, b, loss = np.append(coef, 0 * coef, axis=0), np.append(b, 1.0), _Offset(loss)
@@ -201,8 +231,8 @@ def _finite(offset: Array, block_id: tuple[int, ...] | None = None) -> Array:
 
 
 @contextmanager
-def _named(subtract: bool) -> Iterator[None]:
-    """Numbers that are not finite in what `_with_offset` made of a target and an offset, told as theirs."""
+def _rename_errors(subtract: bool) -> Iterator[None]:
+    """Name the target or the offset in errors about the column that `_with_offset` makes of both."""
     try:
         yield
     except ValueError as cause:
@@ -215,8 +245,8 @@ def _named(subtract: bool) -> Iterator[None]:
 
 
 def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
-    """The dataset with targets ``(n, 2)``, the offset beside the target; or taken from it, which is the same
-    where the loss is one of their difference to the margin."""
+    """Put the offset beside the target, ``(n, 2)``, or `subtract` it, which is the same for losses that are
+    shift invariant."""
     try:
         beside = as_dataset(dataset, None, offset)  # it is what weights are: numbers, one a row
     except (TypeError, ValueError) as cause:
@@ -238,40 +268,7 @@ def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
     return dataset._with((X, column, s), extra_sweeps=dataset.extra_sweeps + beside.extra_sweeps)
 
 
-class _LogLink(_Deviance):
-    _rules: ClassVar[dict[str, Rule]] = {"alpha": NONNEGATIVE}
-
-    def __init__(
-        self,
-        *,
-        alpha: float = 1.0,
-        fit_intercept: bool = True,
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        max_iter: int = 1000,
-        tol: float = 1e-6,
-        warm_start: bool = False,
-        verbose: int = 0,
-        scale: str | bool = "auto",
-        memory: Any = "auto",
-        engine: Choice = None,
-        random_state: int | None = None,
-    ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.regime = regime
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.scale = scale
-        self.memory = memory
-        self.engine = engine
-        self.random_state = random_state
-
-
-class PoissonRegressor(_LogLink):
+class PoissonRegressor(_Deviance):
     """Poisson regression of counts ``y >= 0``, on data that need not fit in memory.
 
     The mean is ``m_i = exp(x_i w + b + offset_i)``. Minimises, as scikit-learn does (without offsets),
@@ -306,7 +303,7 @@ class PoissonRegressor(_LogLink):
         return tweedie(1)
 
 
-class GammaRegressor(_LogLink):
+class GammaRegressor(_Deviance):
     """Gamma regression of amounts ``y > 0``, on data that need not fit in memory.
 
     The mean is ``m_i = exp(x_i w + b + offset_i)``. Minimises, as scikit-learn does (without offsets),
@@ -379,42 +376,15 @@ class TweedieRegressor(_Deviance):
             "0 or a number >= 1 (no distribution has a power between 0 and 1; below 0 the deviance of a "
             "negative mean is not defined)",
         ),
-        "alpha": NONNEGATIVE,
+        **_Deviance._rules,
         "link": is_one_of("auto", "identity", "log"),
     }
 
-    def __init__(
-        self,
-        *,
-        power: float = 0.0,
-        alpha: float = 1.0,
-        fit_intercept: bool = True,
-        link: str = "auto",
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        max_iter: int = 1000,
-        tol: float = 1e-6,
-        warm_start: bool = False,
-        verbose: int = 0,
-        scale: str | bool = "auto",
-        memory: Any = "auto",
-        engine: Choice = None,
-        random_state: int | None = None,
-    ) -> None:
+    @with_parameters_of(_Deviance.__init__)
+    def __init__(self, *, power: float = 0.0, link: str = "auto", **settings: Any) -> None:
+        super().__init__(**settings)
         self.power = power
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
         self.link = link
-        self.solver = solver
-        self.regime = regime
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.scale = scale
-        self.memory = memory
-        self.engine = engine
-        self.random_state = random_state
 
     def _check_parameters(self) -> None:
         natural = "identity" if self.power == 0 else "log"

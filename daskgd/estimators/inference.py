@@ -13,8 +13,6 @@ frequencies, and phi the dispersion: 1 for logistic and Poisson regression, else
 
 from __future__ import annotations
 
-import html
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,10 +21,12 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 from scipy.stats import norm, t
 
+from daskgd._compat.caller import warn
 from daskgd.data.columns import Selection
 from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.data.html import html_table
 from daskgd.engines.select import open_engine
-from daskgd.losses import Gamma, Logistic, Loss, Poisson, Shifted, Squared, Tweedie
+from daskgd.losses import Loss, Shifted
 from daskgd.models import Linear
 from daskgd.penalties import L2
 from daskgd.problems import Problem
@@ -40,7 +40,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """What a fit says of each parameter, the intercept first if there is one.
+    """Estimates, standard errors and tests of each parameter, the intercept first if there is one.
 
     Attributes
     ----------
@@ -114,18 +114,13 @@ class Summary:
         return "\n".join([*lines, self._foot()])
 
     def _repr_html_(self) -> str:
-        head, *rows = ([html.escape(c) for c in row] for row in self._cells())
-        top = "".join(f"<th>{c}</th>" for c in head)
-        body = "".join(
-            f"<tr><th style='text-align:left'>{name}</th>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
-            for name, *cells in rows
-        )
-        return f"<table><caption>{html.escape(self._foot())}</caption><tr>{top}</tr>{body}</table>"
+        header, *rows = self._cells()
+        return html_table(self._foot(), rows, header)
 
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """Where the rows of a fit are, to open them again. Options of the storage are not kept: they may be
+    """The place of the rows of a fit, to open them again. Options of the storage are not kept: they may be
     secret, and models are passed on."""
 
     path: str
@@ -159,7 +154,7 @@ class FitData:
 
 
 def check_summary(estimator: Any, confidence: float) -> None:
-    """Raise ValueError for a model of whose parameters there is nothing to say."""
+    """Raise ValueError for an estimator whose standard errors are not defined."""
     name, loss = type(estimator).__name__, estimator._loss(2)
     if not loss.deviance:
         raise ValueError(f"{name}.summary: expected a generalised linear model, whose loss is a likelihood")
@@ -183,25 +178,24 @@ def check_summary(estimator: Any, confidence: float) -> None:
 
 
 def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
-    """The summary of a fitted estimator on these rows, in one sweep."""
+    """Compute the summary of a fitted estimator on these rows, in one sweep."""
     coef, b = np.atleast_2d(estimator.coef_), np.ravel(estimator.intercept_)
     center, scale = getattr(estimator, "_units", (None, None))
     model = Linear(coef.shape[1], 1, bool(estimator.fit_intercept), center, scale)
     with open_engine(dataset, estimator.engine) as (engine, materialised):
-        labels = estimator._scored(materialised)[0].labels if estimator._classification else None
+        labels = estimator._scoring_problem(materialised)[0].labels if estimator._classification else None
         problem = Problem(_loss(estimator, materialised), model, L2(), labels)
         loss = problem.loss
         w = model.parameters(coef, b)
-        if isinstance(loss, Squared) and model.intercept:  # taken from the targets, which may be far from 0
+        if loss.shift_invariant and model.intercept:  # taken from the targets, which may be far from 0
             problem = replace(problem, offset=w[-1:].copy())
             w[-1] = 0.0
         asks = [
             Ask(None, Survey(estimator._classification, loss.low, loss.low_included)),
             Ask(problem, Curvature(w)),
         ]
-        power = _power(loss)
-        if power is not None:
-            asks.append(Ask(problem, Pearson(w, power)))
+        if loss.variance_power is not None:
+            asks.append(Ask(problem, Pearson(w, loss.variance_power)))
         survey, (_, _, H), *pearson = engine.sweep(asks)
     if estimator._classification:
         _check_labels(estimator, survey, dataset)
@@ -218,7 +212,7 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
         raise ValueError(f"summary: expected more rows than the {d} parameters, got a total weight of {W:g}")
     phi = pearson[0] / degrees if pearson else 1.0
     T = _units_of_X(model)
-    undetermined = _reached(T, null)
+    undetermined = _touches(T, null)
     root = T @ root * np.sqrt(phi / W)
     covariance = root @ root.T
     covariance[undetermined] = covariance[:, undetermined] = np.inf
@@ -230,16 +224,15 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
         covariance = np.roll(covariance, 1, axis=(0, 1))
     if undetermined.any():
         which = [n for n, v in zip(names, np.diag(covariance), strict=True) if not np.isfinite(v)]
-        warnings.warn(
+        warn(
             f"{type(estimator).__name__}.summary: the data do not determine {', '.join(which[:5])}"
             f"{', ...' if len(which) > 5 else ''}: features are constant or depend on each other. Their "
             "standard errors are infinite; drop some",
             LinAlgWarning,
-            stacklevel=3,
         )
     errors = np.sqrt(np.diag(covariance))
-    least_squares = isinstance(loss, Squared)
-    law: Any = t(degrees) if least_squares else norm
+    normal = loss.variance_power == 0  # of normal targets the statistics are Student's for any number of rows
+    law: Any = t(degrees) if normal else norm
     z = values / errors
     reach = law.ppf((1 + confidence) / 2) * errors
     return Summary(
@@ -254,28 +247,17 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
         dispersion=phi,
         weight=W,
         degrees=degrees,
-        statistic="t" if least_squares else "z",
+        statistic="t" if normal else "z",
     )
 
 
 def _loss(estimator: Any, dataset: Dataset) -> Loss:
-    """The estimator's, or where targets have an offset beside them, that with the offset."""
+    """The estimator's loss, shifted if the targets have an offset beside them."""
     loss: Loss = estimator._loss(2)
     y = dataset._columns[1]
     if estimator._classification or y is None or len(y.shape) == 1 or y.shape[1] == 1:
         return loss
     return Shifted(loss)
-
-
-def _power(loss: Loss) -> float | None:
-    """Of the mean in the variance; None where the dispersion is known to be 1."""
-    loss = getattr(loss, "loss", loss)
-    if isinstance(loss, Logistic | Poisson):
-        return None
-    if isinstance(loss, Squared | Gamma):
-        return 0.0 if isinstance(loss, Squared) else 2.0
-    assert isinstance(loss, Tweedie)
-    return float(loss.power)
 
 
 def _check_labels(estimator: Any, survey: SurveyAnswer, dataset: Dataset) -> None:
@@ -287,7 +269,7 @@ def _check_labels(estimator: Any, survey: SurveyAnswer, dataset: Dataset) -> Non
 
 
 def _units_of_X(model: Linear) -> Array:
-    """``(d, d)``: from parameters to coefficients and intercept in the units of X."""
+    """The matrix ``(d, d)`` from parameters to coefficients and intercept in the units of X."""
     out = np.eye(model.size)
     if model.scale is not None:
         out[np.arange(model.n_features), np.arange(model.n_features)] = 1 / model.scale
@@ -297,7 +279,7 @@ def _units_of_X(model: Linear) -> Array:
 
 
 def _inverse(H: Array, small: float) -> tuple[Array, Array]:
-    """S with ``H^-1 = S S'``, and a basis of what H does not determine, ``(d, m)``, left out of S."""
+    """Factor the pseudo-inverse of H as ``S S'``, and find a basis ``(d, m)`` of the null space of H."""
     diagonal = np.diag(H)
     D = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     values, V = np.linalg.eigh(D[:, None] * H * D)
@@ -305,8 +287,8 @@ def _inverse(H: Array, small: float) -> tuple[Array, Array]:
     return D[:, None] * V[:, ~null] / np.sqrt(values[~null]), D[:, None] * V[:, null]
 
 
-def _reached(T: Array, null: Array) -> Array:
-    """``(d,)`` of bool: which rows of T, beyond rounding, see a direction of `null`."""
+def _touches(T: Array, null: Array) -> Array:
+    """A mask ``(d,)`` of the rows of T that are not orthogonal, beyond rounding, to the columns of `null`."""
     unit = np.linalg.norm(null, axis=0)
     seen = np.abs(T @ null) / unit if null.size else np.zeros((len(T), 1))
     most = np.linalg.norm(T, axis=1)

@@ -84,7 +84,7 @@ class LinearEstimator(Estimator):
     def _specimen(self, loss: Loss) -> Problem:
         return Problem(loss, Linear(1), L1(1.0) if self._has_l1() else L2())
 
-    def _planned(self, n_features: int, outputs: int) -> Linear:
+    def _plan_model(self, n_features: int, outputs: int) -> Linear:
         given = isinstance(self.solver, Solver) and self.solver.fixes_step
         ones = None if given else np.ones(n_features)
         return Linear(n_features, outputs, True, ones, ones)
@@ -142,10 +142,10 @@ class LinearEstimator(Estimator):
     def _set_parameters(self, problem: Problem, w: Array) -> None:
         model = problem.linear
         b = model.intercepts(w) + (0.0 if problem.offset is None else problem.offset)
-        self.coef_, self.intercept_ = self._shaped(model.coefficients(w), b)
+        self.coef_, self.intercept_ = self._shape_coefficients(model.coefficients(w), b)
         self._units = model.center, model.scale
 
-    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
+    def _shape_coefficients(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
         return coefficients, intercepts
 
     def _model(self) -> tuple[Linear, Array]:

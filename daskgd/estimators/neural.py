@@ -13,10 +13,19 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable
 from daskgd.estimators.fitting.fit import FitOutcome
-from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, solver_named
+from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, find_solver
 from daskgd.estimators.linear import spreads
 from daskgd.estimators.nonlinear import Regression, Trained
-from daskgd.estimators.parameters import FLAG, NONNEGATIVE, POSITIVE, SCALE, Rule, check_parameters, is_one_of
+from daskgd.estimators.parameters import (
+    FLAG,
+    NONNEGATIVE,
+    POSITIVE,
+    SCALE,
+    Rule,
+    check_parameters,
+    is_one_of,
+    with_parameters_of,
+)
 from daskgd.losses import Logistic, Loss, Poisson, Softmax, Squared, TargetSummary
 from daskgd.models import ACTIVATIONS, MLP, Model
 from daskgd.monitoring.events import Watcher
@@ -74,6 +83,65 @@ class _Perceptrons(Trained):
         "scale": SCALE,
     }
 
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str = "relu",
+        *,
+        solver: str | Solver = "auto",
+        regime: str = "auto",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | None = None,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        scale: str | bool = "auto",
+        memory: Any = "auto",
+        engine: Choice = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.regime = regime
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.scale = scale
+        self.memory = memory
+        self.engine = engine
+
     def _check_parameters(self) -> None:
         check_parameters(self, self._rules)
         if self.learning_rate != "constant" and self.solver != "sgd":
@@ -85,7 +153,7 @@ class _Perceptrons(Trained):
 
     # -- the solver ---------------------------------------------------------------------------
 
-    def _named(self, shape: Shape | None) -> SolverChoice:
+    def _solver_by_name(self, shape: Shape | None) -> SolverChoice:
         if self.solver == "adam":
             return SolverChoice(self._adam(shape), GIVEN)
         if self.solver == "sgd":
@@ -103,7 +171,7 @@ class _Perceptrons(Trained):
                 ),
                 GIVEN,
             )
-        return solver_named(type(self).__name__, self.solver)
+        return find_solver(type(self).__name__, self.solver)
 
     def _adam(self, shape: Shape | None) -> LocalSGD:
         return LocalSGD(
@@ -123,9 +191,9 @@ class _Perceptrons(Trained):
             return BATCH if shape is None else max(min(BATCH, shape.n_rows), 1)
         return int(self.batch_size)
 
-    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+    def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         if not self.early_stopping:
-            return super()._watching(dataset)
+            return super()._prepare_rows(dataset)
         dataset, rest = dataset.train_test_split(float(self.validation_fraction), self.random_state)
         delta = float(self.tol)
         return dataset, [EarlyStopping(rest, patience=self._patience(), min_delta=delta)]
@@ -133,13 +201,13 @@ class _Perceptrons(Trained):
     # -- the problem --------------------------------------------------------------------------
 
     def _hidden(self) -> tuple[int, ...]:
-        sizes = self.hidden_layer_sizes
+        sizes: Any = self.hidden_layer_sizes
         return (int(sizes),) if is_count(sizes) else tuple(int(h) for h in sizes)
 
     def _specimen(self, loss: Loss) -> Problem:
         return Problem(loss, MLP(1, 1, self._hidden(), self.activation), L2())
 
-    def _planned(self, n_features: int, outputs: int) -> Model:
+    def _plan_model(self, n_features: int, outputs: int) -> Model:
         return MLP(n_features, outputs, self._hidden(), self.activation)
 
     def _form(self, survey: SurveyAnswer, outputs: int) -> MLP:
@@ -175,7 +243,7 @@ class _Perceptrons(Trained):
         if problem.offset is not None:
             self.intercepts_[-1] = self.intercepts_[-1] + problem.offset
         self.n_layers_, self.n_outputs_ = len(model.units), model.outputs
-        self.out_activation_ = self._out(problem.loss)
+        self.out_activation_ = problem.loss.inverse_link
 
     def _finish(self, outcome: FitOutcome) -> None:
         super()._finish(outcome)
@@ -183,9 +251,6 @@ class _Perceptrons(Trained):
         if self.early_stopping and "validation_score" in (history[-1] if len(history) else ()):
             self.validation_scores_ = [float(s) for s in history.column("validation_score")]
             self.best_validation_score_ = max(self.validation_scores_)
-
-    def _out(self, loss: Loss) -> str:
-        return {Softmax: "softmax", Logistic: "logistic", Poisson: "exp"}.get(type(loss), "identity")
 
     def _model(self) -> tuple[MLP, Array]:
         check_is_fitted(self)
@@ -260,65 +325,6 @@ class MLPClassifier(_Perceptrons, Probable):
     array([0, 1, 1, 0])
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] = (100,),
-        activation: str = "relu",
-        *,
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | None = None,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: int = 10,
-        max_fun: int = 15000,
-        scale: str | bool = "auto",
-        memory: Any = "auto",
-        engine: Choice = None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.regime = regime
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.scale = scale
-        self.memory = memory
-        self.engine = engine
-
     def _loss(self, n_classes: int) -> Loss:
         return Logistic() if n_classes <= 2 else Softmax()
 
@@ -327,8 +333,8 @@ class MLPRegressor(_Perceptrons, Regression):
     """A multilayer perceptron for numbers, trained out of core.
 
     Minimises half the mean squared error, summed over targets, and ``alpha / (2 m) |W|**2``; the rest is as
-    in :class:`MLPClassifier`. (scikit-learn reports the mean over targets, and follows the slope of the sum.)
-    The mean of the targets is taken out first, and stands in the last intercepts.
+    in :class:`MLPClassifier`. (scikit-learn reports the mean over targets, and follows the gradient of the
+    sum.) The mean of the targets is taken out first, and stands in the last intercepts.
 
     Parameters
     ----------
@@ -363,66 +369,10 @@ class MLPRegressor(_Perceptrons, Regression):
         **_Perceptrons._rules,
     }
 
-    def __init__(
-        self,
-        loss: str = "squared_error",
-        hidden_layer_sizes: int | Sequence[int] = (100,),
-        activation: str = "relu",
-        *,
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | None = None,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: int = 10,
-        max_fun: int = 15000,
-        scale: str | bool = "auto",
-        memory: Any = "auto",
-        engine: Choice = None,
-    ) -> None:
+    @with_parameters_of(_Perceptrons.__init__)
+    def __init__(self, loss: str = "squared_error", *layers: Any, **settings: Any) -> None:
+        super().__init__(*layers, **settings)
         self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.regime = regime
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.scale = scale
-        self.memory = memory
-        self.engine = engine
 
     @property
     def _deviance(self) -> bool:  # type: ignore[override]
@@ -433,7 +383,7 @@ class MLPRegressor(_Perceptrons, Regression):
 
     def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
         assert survey.y is not None
-        return survey.y.mean if loss.low == -np.inf else None
+        return survey.y.mean if loss.shift_invariant else None
 
     def _split(self) -> tuple[Model, Array, Array | None]:
         model, w = self._model()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from daskgd._compat.caller import warn
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
@@ -69,7 +69,7 @@ class Trained(Estimator):
     def _tol(self, solver: Solver) -> float:
         return 0.0 if self._stops_by_loss(solver) else float(self.tol)
 
-    def _watching(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
+    def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         if self.tol > 0 and self._stops_by_loss(self._choice(self._shape(dataset)).solver):
             return dataset, [Plateau(patience=self._patience(), min_delta=float(self.tol))]
         return dataset, ()
@@ -94,12 +94,11 @@ class Trained(Estimator):
         if self.outcome_ != "budget_spent" or not self._by_loss:
             return super()._warn()
         if self.tol > 0:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} did not converge in max_iter={self.max_iter} iterations: the loss "
                 f"still falls, or fell in one of the last {self._patience()}, by more than tol={self.tol:g}. "
                 "Increase max_iter, or the step",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
 
@@ -128,16 +127,16 @@ class Regression(NumberRegressor, Trained):
         return Problem(loss, model, penalty, offset=self._offset(survey, loss)), fitted
 
     def _split(self) -> tuple[Model, Array, Array | None]:
-        """Model, parameters ``(d,)``, and what is to be added to the margins ``(k,)``."""
+        """The model, its parameters ``(d,)``, and numbers ``(k,)`` to add to the margins."""
         return *self._model(), None
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         model, w, b = self._split()
         if targets_of(dataset) != model.outputs:
             raise ValueError(f"y: expected {model.outputs} targets, as in the fit, got {targets_of(dataset)}")
         return Problem(self._loss(0), model, L2(), offset=b), w
 
-    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
+    def _map_margins(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
         check_is_fitted(self)
         model, w, b = self._split()
         if b is not None:

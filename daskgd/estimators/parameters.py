@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from inspect import Parameter, signature
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -75,6 +76,31 @@ COMMON: dict[str, Rule] = {
     "warm_start": FLAG,
 }
 """Of the parameters that every estimator has."""
+
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def with_parameters_of(base: Callable[..., None]) -> Callable[[Init], Init]:
+    """Show the parameters of the `base` constructor, after its own, as those of one that passes them on.
+
+    scikit-learn reads the parameters of an estimator from the signature of its constructor.
+
+    >>> def base(self, alpha=1.0): ...
+    >>> @with_parameters_of(base)
+    ... def init(self, loss="squared", **settings): ...
+    >>> str(signature(init))
+    "(self, loss='squared', alpha=1.0)"
+    """
+
+    def extend(init: Init) -> Init:
+        shown, passed_on = signature(init), (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        own = [p for p in shown.parameters.values() if p.kind not in passed_on]
+        parameters = sorted([*own, *list(signature(base).parameters.values())[1:]], key=lambda p: p.kind)
+        init.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return init
+
+    return extend
 
 
 def check_parameters(estimator: Any, rules: Mapping[str, Rule]) -> None:

@@ -1,4 +1,4 @@
-"""What regressors share: targets, their offset, predictions."""
+"""The bases of regressors: targets, their offset, predictions."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class NumberRegressor(RegressorMixin, Estimator):
         tags.target_tags.multi_output = self._many_targets
         return tags
 
-    def _validated(self, X: Any, y: Any, *, reset: bool) -> Any:
+    def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
         column = isinstance(y, np.ndarray | list | tuple) and np.ndim(y) == 2 and np.shape(y)[1] == 1
         if column and reset and not self._many_targets:
             column_or_1d(y, warn=True)  # in the words of scikit-learn
-        return super()._validated(X, y, reset=reset)
+        return super()._validate(X, y, reset=reset)
 
     def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
         super()._admit(dataset, X, reset=reset)
@@ -54,10 +54,10 @@ class NumberRegressor(RegressorMixin, Estimator):
     def predict(self, X: Any) -> Any:
         """Predicted targets ``(n,)`` or ``(n, k)``: numpy for numpy, a lazy dask array for anything lazy."""
         check_is_fitted(self)
-        return self._predicted(X, None)
+        return self._map_margins(X, None)
 
-    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
-        """A function of the margins of the rows of X; None for the margins themselves."""
+    def _map_margins(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
+        """Map a function over the margins of the rows of X; None gives the margins themselves."""
         raise NotImplementedError
 
 
@@ -76,11 +76,10 @@ class Regressor(NumberRegressor, LinearEstimator):
             outputs, loss = 1, Shifted(loss)
         model = self._linear(survey, outputs, LinearWithScale if loss.scales else Linear)
         penalty = self._strength(model, survey.weight)
-        # Losses for which any number may be a target depend on the residual alone: the mean may be taken out.
-        offset = survey.y.mean if model.center is not None and loss.low == -np.inf else None
+        offset = survey.y.mean if model.center is not None and loss.shift_invariant else None
         return Problem(loss, model, penalty, offset=offset), {"_y_ndim": len(y.shape)}
 
-    def _scored(self, dataset: Dataset) -> tuple[Problem, Array]:
+    def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         coef = np.atleast_2d(self.coef_)
         outputs = targets_of(dataset)
         if outputs != len(coef):
@@ -90,13 +89,13 @@ class Regressor(NumberRegressor, LinearEstimator):
         model = Linear(coef.shape[1], len(coef), intercept=False)
         return Problem(self._loss(0), model, L2(), offset=offset), model.parameters(coef, offset)
 
-    def _shaped(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
+    def _shape_coefficients(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
         if self._y_ndim == 1 or not self._many_targets:
             return coefficients[0], float(intercepts[0])
         column = len(coefficients) == 1 and not self._keeps_column
         return coefficients[0] if column else coefficients, intercepts if self.fit_intercept else 0.0
 
-    def _predicted(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
+    def _map_margins(self, X: Any, of_margins: Callable[[Array], Array] | None) -> Any:
         check_is_fitted(self)
         many = np.shape(self.coef_)[0] if np.ndim(self.coef_) == 2 else None
         coef = np.atleast_2d(self.coef_)
@@ -107,7 +106,7 @@ class Regressor(NumberRegressor, LinearEstimator):
 
 
 def targets_of(dataset: Dataset) -> int:
-    """Columns of the target."""
+    """The number of columns of the target."""
     y = dataset._columns[1]
     assert y is not None
     return 1 if len(y.shape) == 1 else y.shape[1]

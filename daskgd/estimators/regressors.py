@@ -76,7 +76,8 @@ class LinearRegression(_LeastSquares):
     random_state : int, optional
         For solvers that draw; None is a fixed seed, so that results repeat.
     verbose : int
-        1 or 2 print a line per iteration.
+        0 is silent; 1 shows a bar in terminals and notebooks, and a line per iteration elsewhere; 2 prints a
+        line per iteration and per sweep.
     warm_start : bool
         Start from the last fit's parameters.
 

@@ -107,7 +107,7 @@ class QuantileRegressor(Regressor):
     Minimises ``(1 / W) sum_i s_i pinball(y_i - x_i w - b) + alpha |w|_1``, as scikit-learn does, with
     ``pinball(r) = quantile max(0, r) + (1 - quantile) max(0, -r)`` and ``W = sum_i s_i``; b is not penalised.
 
-    Where the pinball bends, a hyperbola takes over, so narrow that it adds less than 1e-9 of the objective
+    At its kink the pinball is replaced by a hyperbola, so narrow that it adds less than 1e-9 of the objective
     where all rows fit in the sample of the first sweep. Where they do not, it adds less than `tol`, unless
     too few rows of the sample would lie near the kink to tell the curvature; `gap_` includes what it adds,
     measured on the sample. Where that is above `tol`, the fit ends "stalled", with a warning.

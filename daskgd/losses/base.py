@@ -8,12 +8,13 @@ Conventions
 z : margins, ``(n,)`` for one output and ``(n, k)`` for several.
 y : targets as :meth:`Loss.targets` made them from labels or numbers; the shape depends on the loss.
 value : ``(n,)``, the loss of each row, summed over outputs.
-slope : the derivative of `value` by z, in the shape of z.
-curve : the second derivative, in the shape of z; ``(n, k, k)`` for :class:`Softmax` and :class:`Huber`,
+gradient : the derivative of `value` by z, in the shape of z.
+hessian : the second derivative, in the shape of z; ``(n, k, k)`` for :class:`Softmax` and :class:`Huber`,
     whose margins interact.
 
 Nothing overflows: an exponential beyond ``max**(3/4)`` times the target, max the dtype's largest number (4e28
-in float32, 1e231 in float64), goes on as a straight line, which keeps slopes finite and convex losses convex.
+in float32, 1e231 in float64), goes on as a straight line, which keeps gradients finite and convex losses
+convex.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class TargetSummary:
-    """What a survey of the targets found; enough for the best constant model.
+    """Moments of the targets in the data: enough to compute the best constant model.
 
     Attributes
     ----------
@@ -56,14 +57,15 @@ RENAMED = {
     "kinked": "nonsmooth",
     "bend": "lipschitz",
 }
-"""What losses of users may still define by the names of version 0.1.0."""
+"""New names of attributes and methods that losses of users may still define by those of version 0.1.0."""
 
 
 class Loss:
     """A pointwise loss. Subclasses are frozen dataclasses; their fields are the loss's settings.
 
-    To add one: subclass, write `value`, `gradient`, `hessian`, `constant` and `baseline`, and what else differs
-    from here, and list an instance in ``daskgd.testing.LOSSES``, which tests it.
+    To add one: subclass, write `value`, `gradient`, `hessian`, `constant` and `baseline`, declare what
+    differs from the defaults below, and list an instance in ``daskgd.testing.LOSSES``, which tests it.
+    Estimators ask for these attributes instead of the type, so that nothing else has to know the new loss.
     """
 
     def __init_subclass__(cls, **settings: Any) -> None:
@@ -74,38 +76,53 @@ class Loss:
     """``"regression"``, or ``"classification"`` (targets are codes 0..k-1 of sorted labels)."""
 
     smooth: ClassVar[bool] = True
-    """Whether the slope is continuous, which line searches and quasi-Newton methods need."""
+    """Whether the gradient is continuous, which line searches and quasi-Newton methods need."""
 
     convex: ClassVar[bool] = True
     """Whether the value is convex in the margins."""
 
     separate: ClassVar[bool] = True
-    """Whether several outputs are as many problems of one: the value is a sum over them."""
+    """Whether the value is a sum over outputs, so that several outputs are as many problems of one."""
 
     nonsmooth: ClassVar[bool] = False
-    """Whether there are kinks that `smoothed` smooths."""
+    """Whether the loss has kinks, which `smoothed` can smooth."""
 
     deviance: ClassVar[bool] = False
     """Whether the value is half a deviance of an exponential family: ``value(z, y) - value(0, y)`` is linear
     in y, and the mean target is all that the best constant depends on."""
 
+    variance_power: ClassVar[float | None] = None
+    """Power p in the variance ``dispersion * mean**p`` of the targets of a deviance, with a dispersion to
+    estimate; None where the dispersion is known to be 1, and for losses that are no deviance."""
+
+    inverse_link: ClassVar[str] = "identity"
+    """Name of the function from margins to predictions: "logistic" or "softmax" to probabilities of classes,
+    "identity", "exp", or another name for another function, to the mean of the target, which is `mean`."""
+
     lipschitz: ClassVar[float] = np.inf
-    """Most that the slope of an output rises for one unit of its margin; infinity where there is no bound."""
+    """The Lipschitz constant of the gradient in margin space, of one output by its own margin; infinity where
+    the gradient has none."""
 
     low: ClassVar[float] = -np.inf
     """Least number that may be a target (regression only)."""
 
     low_included: ClassVar[bool] = True
-    """Whether `low` itself may be one."""
+    """Whether `low` itself may be a target."""
 
     scales: ClassVar[int] = 0
-    """Margins, after those of the outputs, that have no features: one number for all rows."""
+    """Number of margins, after those of the outputs, that have no features: one number for all rows."""
 
     offsets: ClassVar[int] = 0
-    """Columns of the targets, after those of the outputs, that are added to the margins."""
+    """Number of columns of the targets, after those of the outputs, that are added to the margins."""
 
     exact_baseline: ClassVar[bool] = True
-    """Whether `baseline` is exact, or an order of magnitude."""
+    """Whether `baseline` is exact, rather than an order of magnitude."""
+
+    @property
+    def shift_invariant(self) -> bool:
+        """Whether the same number added to targets and margins changes nothing, so that a mean or an offset
+        may be taken from the targets. By default so for regression with any number as a target."""
+        return self.kind == "regression" and self.low == -np.inf
 
     def outputs(self, n_classes: int) -> int:
         """Number of margins per row for `n_classes` classes (classification only)."""
@@ -116,32 +133,32 @@ class Loss:
         return np.ascontiguousarray(y.reshape(len(y)) if outputs == 1 else y, dtype=dtype)
 
     def value(self, z: Array, y: Array) -> Array:
-        """The loss of each row, ``(n,)``."""
+        """The loss of each row, ``(n,)``, summed over outputs."""
         raise NotImplementedError
 
     def gradient(self, z: Array, y: Array) -> Array:
-        """The derivative by the margins, in the shape of z."""
+        """The derivative of the loss by the margins, in the shape of z."""
         raise NotImplementedError
 
     def hessian(self, z: Array, y: Array) -> Array:
-        """The second derivative by the margins."""
+        """The second derivative of the loss by the margins, in the shape of z or ``(n, k, k)``."""
         raise NotImplementedError
 
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
-        """Both at once; a loss whose halves share work overrides this."""
+        """The value ``(n,)`` and the gradient at once; a loss in which they share work overrides this."""
         return self.value(z, y), self.gradient(z, y)
 
     def mean(self, z: Array) -> Array:
-        """The target that margins predict: the inverse link (regression only)."""
+        """The mean of the target that margins predict: the inverse link of z (regression only)."""
         return z
 
     def constant(self, summary: TargetSummary) -> Array:
-        """Margins of the best constant model ``(k,)``, or good ones where moments do not tell."""
+        """Margins of the best constant model ``(k,)``, or good ones where moments do not determine them."""
         raise NotImplementedError
 
     def baseline(self, summary: TargetSummary) -> float:
-        """Mean loss of the best constant model, or its order of magnitude where moments do not tell: the
-        scale by which progress is judged."""
+        """Mean loss of the best constant model, or its order of magnitude where the moments do not determine
+        it: the scale by which progress is judged."""
         raise NotImplementedError
 
     def smoothed(self, width: float) -> Loss:
@@ -149,7 +166,7 @@ class Loss:
         return self
 
     def excess(self, z: Array, y: Array) -> Array:
-        """What the smoothing of kinks adds to the value of each row, ``(n,)``, at least 0."""
+        """The amount >= 0 that the smoothing of kinks adds to the value of each row, ``(n,)``."""
         return np.zeros(len(z), z.dtype)
 
 
@@ -157,29 +174,31 @@ class Loss:
 
 
 def rows(values: Array) -> Array:
-    """Sum over outputs, if there are several."""
+    """Sum values ``(n,)`` or ``(n, k)`` over outputs: ``(n,)``."""
     out: Array = values if values.ndim == 1 else values.sum(axis=1)
     return out
 
 
 def entropy(shares: Array | None) -> float:
+    """The entropy of shares ``(k,)`` in nats, empty classes left out."""
     shares = np.asarray(shares, dtype=float)
     shares = shares[shares > 0]
     return float(-np.sum(shares * np.log(shares)))
 
 
 def logits(shares: Array | None) -> Array:
-    """Logarithms of shares, of empty classes too."""
+    """Logarithms of shares ``(k,)``; those of empty classes are finite."""
     assert shares is not None
     out: Array = np.log(np.maximum(shares, np.finfo(float).eps))
     return out
 
 
 def mean_of(summary: TargetSummary) -> Array:
+    """The mean of the targets, ``(k,)``."""
     assert summary.mean is not None
     return np.array(summary.mean, dtype=float).reshape(-1)
 
 
 def deviation_of(summary: TargetSummary, outputs: int = 1) -> float:
-    """Standard deviation of one output, as if all had the same."""
+    """Standard deviation of one output, as if all outputs had the same."""
     return 0.0 if summary.variance is None else float(np.sqrt(summary.variance / outputs))

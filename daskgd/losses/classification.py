@@ -1,4 +1,4 @@
-"""Losses of labels: logistic, softmax, hinge and the perceptron's."""
+"""Losses of labels: logistic, softmax, hinge, and the perceptron's criterion."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from daskgd.losses.base import Array, Loss, TargetSummary, entropy, logits, rows
-from daskgd.losses.smoothed import added, bump, check_width, kink, ramp
+from daskgd.losses.smoothed import bump, check_width, excess, kink, ramp
 
 
 def signs(y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
-    """Codes to -1/+1: ``(n,)`` for two classes, one column per class against the rest otherwise."""
+    """Turn codes into -1 and +1: ``(n,)`` for two classes, else a column for each class against the rest."""
     hit = y == 1 if outputs == 1 else y[:, None] == np.arange(outputs)
     two, one = dtype.type(2), dtype.type(1)
     return hit.astype(dtype) * two - one
 
 
 def zeros(summary: TargetSummary) -> Array:
-    """Margins of 0, one for two classes, else one for each."""
+    """Zero margins for the classes of a summary: one for two classes, else one for each."""
     assert summary.shares is not None
     k = len(summary.shares)
     return np.zeros(1 if k == 2 else k)
@@ -38,6 +38,7 @@ class Logistic(Loss):
 
     kind: ClassVar[str] = "classification"
     deviance: ClassVar[bool] = True
+    inverse_link: ClassVar[str] = "logistic"
     lipschitz: ClassVar[float] = 0.25
 
     def outputs(self, n_classes: int) -> int:
@@ -59,16 +60,16 @@ class Logistic(Loss):
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         # In place as far as it goes: half the time were temporaries.
         half = z.dtype.type(0.5)
-        slope, sign = z * half, half - y
+        gradient, sign = z * half, half - y
         value = np.abs(z)
         tail = np.exp(-value)
         value *= half
         value += sign * z
         value += np.log1p(tail, out=tail)
-        np.tanh(slope, out=slope)
-        slope *= half
-        slope += sign
-        return value, slope
+        np.tanh(gradient, out=gradient)
+        gradient *= half
+        gradient += sign
+        return value, gradient
 
     def hessian(self, z: Array, y: Array) -> Array:
         s = _sigmoid(z)
@@ -82,6 +83,7 @@ class Logistic(Loss):
 
 
 def _sigmoid(z: Array) -> Array:
+    """The logistic function ``1 / (1 + exp(-z))``."""
     out: Array = np.tanh(z * z.dtype.type(0.5))
     out += 1
     out *= z.dtype.type(0.5)
@@ -98,6 +100,7 @@ class Softmax(Loss):
 
     kind: ClassVar[str] = "classification"
     separate: ClassVar[bool] = False
+    inverse_link: ClassVar[str] = "softmax"
     lipschitz: ClassVar[float] = 0.25
 
     def outputs(self, n_classes: int) -> int:
@@ -107,19 +110,19 @@ class Softmax(Loss):
         return np.ascontiguousarray(y, dtype=np.intp)
 
     def value(self, z: Array, y: Array) -> Array:
-        return self._shifted(z, y)[0]
+        return self._exponentials(z, y)[0]
 
     def gradient(self, z: Array, y: Array) -> Array:
         return self.value_and_gradient(z, y)[1]
 
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
-        value, e, total = self._shifted(z, y)
+        value, e, total = self._exponentials(z, y)
         e /= total[:, None]
         e[np.arange(len(y)), y] -= 1
         return value, e
 
     def hessian(self, z: Array, y: Array) -> Array:
-        _, e, total = self._shifted(z, y)
+        _, e, total = self._exponentials(z, y)
         e /= total[:, None]
         out = -e[:, :, None] * e[:, None, :]
         k = np.arange(z.shape[1])
@@ -134,7 +137,8 @@ class Softmax(Loss):
         return entropy(summary.shares)
 
     @staticmethod
-    def _shifted(z: Array, y: Array) -> tuple[Array, Array, Array]:
+    def _exponentials(z: Array, y: Array) -> tuple[Array, Array, Array]:
+        """The loss ``(n,)``, ``e = exp(z - max_j z_j)`` ``(n, k)``, and sums of e over classes ``(n,)``."""
         # Column by column, and by a product: numpy's reductions along short rows are 8-16 times slower.
         top = z[:, 0].copy()
         for j in range(1, z.shape[1]):
@@ -211,7 +215,7 @@ class Hinge(Loss):
         return self if self.squared else replace(self, width=width)
 
     def excess(self, z: Array, y: Array) -> Array:
-        return rows(added(1 - y * z, self.width))
+        return rows(excess(1 - y * z, self.width))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from daskgd.losses.regression import Squared
 
 
 def _reach(z: Array) -> float:
-    """Where exponentials become straight lines."""
+    """The exponent beyond which exponentials are continued by straight lines."""
     return 0.75 * float(np.log(np.finfo(z.dtype).max))
 
 
 def _log(y: Array) -> Array:
-    """The logarithm of targets; that of 0 is finite, and enters multiplied by 0."""
+    """Logarithms of targets; that of 0 is finite, and enters multiplied by 0."""
     out: Array = np.log(np.maximum(y, np.finfo(y.dtype).tiny))
     return out
 
@@ -38,6 +38,7 @@ class _LogLink(Loss):
 
     low: ClassVar[float] = 0.0
     deviance: ClassVar[bool] = True
+    inverse_link: ClassVar[str] = "exp"
     exact_baseline: ClassVar[bool] = False
 
     def value(self, z: Array, y: Array) -> Array:
@@ -56,9 +57,11 @@ class _LogLink(Loss):
         return out
 
 
-def _of_lognormal(summary: TargetSummary, power: float) -> float:
-    """The least mean half deviance of a constant for lognormal targets with these moments: right where
-    targets vary little, and for variance without limit of the right order."""
+def _lognormal_baseline(summary: TargetSummary, power: float) -> float:
+    """The least mean half deviance of a constant model for lognormal targets with these moments.
+
+    Right to first order where targets vary little, and of the right order however much they vary.
+    """
     mean = mean_of(summary)
     c = deviation_of(summary, len(mean)) / np.maximum(mean, np.finfo(np.float32).tiny)
     a, ab = 2 - power, (2 - power) * (power - 1)
@@ -78,16 +81,16 @@ class Poisson(_LogLink):
         log_y = _log(y)
         top, log_top = np.maximum(y, 1), np.maximum(log_y, 0)  # so that y = 0 needs no other formula
         near = np.minimum(z, log_top + _reach(z))
-        slope = top * np.expm1(near - log_top) + (top - y)
-        value = slope - y * (near - log_y) + (z - near) * slope
-        return rows(value), slope
+        gradient = top * np.expm1(near - log_top) + (top - y)
+        value = gradient - y * (near - log_y) + (z - near) * gradient
+        return rows(value), gradient
 
     def hessian(self, z: Array, y: Array) -> Array:
         out: Array = np.exp(np.minimum(z, np.maximum(_log(y), 0) + _reach(z)))
         return out
 
     def baseline(self, summary: TargetSummary) -> float:
-        return _of_lognormal(summary, 1.0)
+        return _lognormal_baseline(summary, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +102,20 @@ class Gamma(_LogLink):
     """
 
     low_included: ClassVar[bool] = False
+    variance_power: ClassVar[float | None] = 2.0
 
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         r = z - _log(y)
         near = np.maximum(r, -_reach(z))
-        slope = -np.expm1(-near)
-        return rows(near - slope + (r - near) * slope), slope
+        gradient = -np.expm1(-near)
+        return rows(near - gradient + (r - near) * gradient), gradient
 
     def hessian(self, z: Array, y: Array) -> Array:
         out: Array = np.exp(np.minimum(_log(y) - z, _reach(z)))
         return out
 
     def baseline(self, summary: TargetSummary) -> float:
-        return _of_lognormal(summary, 2.0)
+        return _lognormal_baseline(summary, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,10 @@ class Tweedie(_LogLink):
             )
 
     @property
+    def variance_power(self) -> float:  # type: ignore[override]
+        return float(self.power)
+
+    @property
     def low_included(self) -> bool:  # type: ignore[override]
         return self.power < 2
 
@@ -145,7 +153,8 @@ class Tweedie(_LogLink):
         return self.power < 2
 
     def _terms(self, z: Array, y: Array) -> tuple[Array, Array, Array, Array]:
-        """The margin unless too far out, and there ``y^a``, ``m^a - y^a`` and ``y m^-b - y^a``."""
+        """The margin, or where it is too far out the last that is not, and at that ``y^a``, ``m^a - y^a`` and
+        ``y m^-b - y^a``."""
         a, b, reach = float(2 - self.power), float(self.power - 1), _reach(z)
         log_y = log_top = _log(y)
         ya = top = np.exp(a * log_y)
@@ -159,16 +168,16 @@ class Tweedie(_LogLink):
 
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         near, _, rise, fall = self._terms(z, y)
-        slope = rise - fall
-        value = rise / float(2 - self.power) + fall / float(self.power - 1) + (z - near) * slope
-        return rows(value), slope
+        gradient = rise - fall
+        value = rise / float(2 - self.power) + fall / float(self.power - 1) + (z - near) * gradient
+        return rows(value), gradient
 
     def hessian(self, z: Array, y: Array) -> Array:
         _, ya, rise, fall = self._terms(z, y)
         return ya + float(2 - self.power) * rise + float(self.power - 1) * fall
 
     def baseline(self, summary: TargetSummary) -> float:
-        return _of_lognormal(summary, self.power)
+        return _lognormal_baseline(summary, self.power)
 
 
 def tweedie(power: float) -> Loss:
@@ -210,6 +219,9 @@ class Shifted(Loss):
     convex: ClassVar[Any] = property(attrgetter("loss.convex"))
     nonsmooth: ClassVar[Any] = property(attrgetter("loss.nonsmooth"))
     deviance: ClassVar[Any] = property(attrgetter("loss.deviance"))
+    variance_power: ClassVar[Any] = property(attrgetter("loss.variance_power"))
+    inverse_link: ClassVar[Any] = property(attrgetter("loss.inverse_link"))
+    shift_invariant: ClassVar[Any] = property(attrgetter("loss.shift_invariant"))
     low: ClassVar[Any] = property(attrgetter("loss.low"))
     low_included: ClassVar[Any] = property(attrgetter("loss.low_included"))
     offsets: ClassVar[int] = 1
@@ -220,15 +232,15 @@ class Shifted(Loss):
             raise ValueError(f"Shifted: expected a loss of one margin without offset, got {self.loss!r}")
 
     def outputs(self, n_classes: int) -> int:
-        return self._only_one(self.loss.outputs(n_classes))
+        return self._check_single(self.loss.outputs(n_classes))
 
     def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
-        self._only_one(outputs)
+        self._check_single(outputs)
         if y.ndim != 2 or y.shape[1] != 2:
             raise ValueError(f"Shifted: expected a target and an offset per row, got shape {y.shape}")
         return np.stack([self.loss.targets(y[:, 0], 1, dtype), y[:, 1].astype(dtype)]).T
 
-    def _only_one(self, outputs: int) -> int:
+    def _check_single(self, outputs: int) -> int:
         if outputs != 1:
             raise ValueError(f"Shifted: expected a loss of one output, got {outputs}")
         return outputs
@@ -249,10 +261,10 @@ class Shifted(Loss):
         return self.loss.mean(z)
 
     def constant(self, summary: TargetSummary) -> Array:
-        return self.loss.constant(_of_target(summary))
+        return self.loss.constant(_without_offset(summary))
 
     def baseline(self, summary: TargetSummary) -> float:
-        return self.loss.baseline(_of_target(summary))
+        return self.loss.baseline(_without_offset(summary))
 
     def smoothed(self, width: float) -> Loss:
         return Shifted(self.loss.smoothed(width))
@@ -261,8 +273,8 @@ class Shifted(Loss):
         return self.loss.excess(z + y[:, 1], y[:, 0])
 
 
-def _of_target(summary: TargetSummary) -> TargetSummary:
-    """Of the first column: what is known of the offset left out."""
+def _without_offset(summary: TargetSummary) -> TargetSummary:
+    """The summary of the first column of the targets, without the offset's."""
     variance, mean = summary.variance, summary.mean
     return replace(
         summary,

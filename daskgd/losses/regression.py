@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from daskgd.losses.base import Array, Loss, TargetSummary, deviation_of, mean_of, rows
-from daskgd.losses.smoothed import added, bump, check_width, kink, ramp
+from daskgd.losses.smoothed import bump, check_width, excess, kink, ramp
 
 NORMAL = NormalDist()
 
@@ -23,6 +23,7 @@ class Squared(Loss):
     """
 
     deviance: ClassVar[bool] = True
+    variance_power: ClassVar[float | None] = 0.0
     lipschitz: ClassVar[float] = 1.0
 
     def value(self, z: Array, y: Array) -> Array:
@@ -79,13 +80,13 @@ class Quantile(Loss):
         return bump(y - z, self.width)
 
     def constant(self, summary: TargetSummary) -> Array:
-        """That of normal targets."""
+        """The quantile of normal targets with these moments."""
         mean = mean_of(summary)
         out: Array = mean + NORMAL.inv_cdf(self.quantile) * deviation_of(summary, len(mean))
         return out
 
     def baseline(self, summary: TargetSummary) -> float:
-        """That of normal targets: deviation times the normal density at its quantile."""
+        """The mean loss for normal targets: their deviation times the normal density at the quantile."""
         k = 1 if summary.mean is None else np.size(summary.mean)
         return k * deviation_of(summary, k) * float(_density(NORMAL.inv_cdf(self.quantile)))
 
@@ -93,17 +94,17 @@ class Quantile(Loss):
         return replace(self, width=width)
 
     def excess(self, z: Array, y: Array) -> Array:
-        return rows(added(y - z, self.width))
+        return rows(excess(y - z, self.width))
 
 
 def _density(x: float) -> float:
-    """Of the standard normal distribution."""
+    """The density of the standard normal distribution at x."""
     return float(np.exp(-x * x / 2) / np.sqrt(2 * np.pi))
 
 
 @dataclass(frozen=True, slots=True)
 class EpsilonInsensitive(Loss):
-    """What the residual exceeds `epsilon` by: ``max(0, |y - z| - epsilon)`` or, `squared`, its square.
+    """The excess of the residual over `epsilon`: ``max(0, |y - z| - epsilon)`` or, `squared`, its square.
 
     `width` smooths the kink on either side, as in :class:`Quantile`.
 
@@ -136,7 +137,7 @@ class EpsilonInsensitive(Loss):
         return 2.0 if self.squared else np.inf
 
     def _sides(self, z: Array, y: Array) -> tuple[Array, Array]:
-        """What the margin is too low by, and too high."""
+        """The amounts by which the margin is below and above ``y`` by more than epsilon; negative inside."""
         r, epsilon = y - z, float(self.epsilon)
         return r - epsilon, -r - epsilon
 
@@ -160,7 +161,7 @@ class EpsilonInsensitive(Loss):
         return mean_of(summary)
 
     def baseline(self, summary: TargetSummary) -> float:
-        """That of normal targets."""
+        """The mean loss of the mean for normal targets with these moments."""
         k = 1 if summary.mean is None else np.size(summary.mean)
         std = deviation_of(summary, k)
         if std == 0:
@@ -175,7 +176,7 @@ class EpsilonInsensitive(Loss):
         return self if self.squared else replace(self, width=width)
 
     def excess(self, z: Array, y: Array) -> Array:
-        low, high = (added(u, self.width) for u in self._sides(z, y))
+        low, high = (excess(u, self.width) for u in self._sides(z, y))
         return rows(low + high)
 
 
@@ -207,7 +208,7 @@ class Huber(Loss):
         return Loss.targets(self, y, 1, dtype)
 
     def _parts(self, z: Array, y: Array) -> tuple[Array, Array, Array]:
-        """Residual, scale, and residual in units of the scale, no farther than epsilon."""
+        """The residual, the scale, and the residual in units of the scale clipped to +-epsilon."""
         r, scale, epsilon = y - z[:, 0], z[:, 1], float(self.epsilon)
         s = np.maximum(scale, np.finfo(z.dtype).tiny)
         return r, scale, np.clip(r, -epsilon * s, epsilon * s) / s
@@ -216,11 +217,11 @@ class Huber(Loss):
         return self._value(*self._parts(z, y))
 
     def gradient(self, z: Array, y: Array) -> Array:
-        return self._slope(self._parts(z, y)[2])
+        return self._gradient(self._parts(z, y)[2])
 
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         parts = self._parts(z, y)
-        return self._value(*parts), self._slope(parts[2])
+        return self._value(*parts), self._gradient(parts[2])
 
     def hessian(self, z: Array, y: Array) -> Array:
         r, scale, u = self._parts(z, y)
@@ -237,7 +238,7 @@ class Huber(Loss):
         return np.where(scale > 0, value, r.dtype.type(np.inf))
 
     @staticmethod
-    def _slope(u: Array) -> Array:
+    def _gradient(u: Array) -> Array:
         return np.stack([-2 * u, 1 - u * u], axis=1)
 
     def mean(self, z: Array) -> Array:
@@ -248,5 +249,5 @@ class Huber(Loss):
         return np.append(mean_of(summary), deviation_of(summary) or 1.0)
 
     def baseline(self, summary: TargetSummary) -> float:
-        """``min_s s + variance / s``, where no residual is beyond epsilon."""
+        """``min_s s + variance / s``: the least mean loss if no residual is beyond epsilon."""
         return 2 * deviation_of(summary)

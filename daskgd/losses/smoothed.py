@@ -1,7 +1,7 @@
 """The kink ``max(0, u)`` and its smoothing, of which the losses with kinks are made.
 
 Smoothed it is the hyperbola ``(u + sqrt(u**2 + h**2)) / 2`` with asymptotes along the kink's sides: convex,
-smooth, and curved everywhere, so that every row says something of the curvature. The plain kink is h = 0.
+smooth, and of positive curvature everywhere, so that every row adds to the Hessian. The plain kink is h = 0.
 Smoothing adds at most ``h / 2``, at u = 0, and ``h**2 / (4 |u|)`` far from it.
 """
 
@@ -13,9 +13,9 @@ from daskgd.losses.base import Array
 
 
 def kink(u: Array, width: float) -> Array:
-    """``max(0, u)``, smoothed."""
+    """``max(0, u)``, smoothed over `width`."""
     out: Array = np.maximum(u, 0)
-    return out + added(u, width) if width else out
+    return out + excess(u, width) if width else out
 
 
 def ramp(u: Array, width: float) -> Array:
@@ -23,7 +23,7 @@ def ramp(u: Array, width: float) -> Array:
     if not width:
         return (u > 0).astype(u.dtype)
     s, beyond = _hyperbola(u, width)
-    beyond /= 2 * s  # h^2 / (2 s (s + |u|)), what the slope on the far side lacks of 0 or 1
+    beyond /= 2 * s  # h^2 / (2 s (s + |u|)), the distance of the derivative to 0 or 1
     return np.where(u > 0, 1 - beyond, beyond)
 
 
@@ -38,8 +38,8 @@ def bump(u: Array, width: float) -> Array:
     return out
 
 
-def added(u: Array, width: float) -> Array:
-    """`kink` less the plain kink, ``h**2 / (2 (s + |u|))``: without cancellation."""
+def excess(u: Array, width: float) -> Array:
+    """The amount ``h**2 / (2 (s + |u|))`` that smoothing adds to ``max(0, u)``, without cancellation."""
     if not width:
         return np.zeros_like(u)
     out = _hyperbola(u, width)[1]
@@ -56,6 +56,7 @@ def _hyperbola(u: Array, width: float) -> tuple[Array, Array]:
 
 
 def check_width(name: str, width: float, squared: bool = False) -> None:
+    """Raise ValueError for a width that the loss `name` cannot have."""
     if not 0 <= width < np.inf:
         raise ValueError(f"{name}: expected a finite width >= 0, got width={width!r}")
     if width and squared:

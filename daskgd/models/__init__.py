@@ -1,4 +1,4 @@
-"""Models: how parameters and rows make margins, and the way back for slopes.
+"""Models: margins as a function of parameters and rows, and its vector-Jacobian product for gradients.
 
 A model knows the shape of its parameters and the products with X. It knows no loss, no weights and
 no data. Parameters are one flat float64 vector ``w (d,)``, whatever their shape inside, so that

@@ -1,4 +1,4 @@
-"""What a model is: a forward pass that knows the way back."""
+"""The base of all models: a forward pass with its vector-Jacobian product."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 VJP = Callable[[Array], Array]
-"""From slopes r, in the shape of the margins, to ``(d,)`` float64: the derivative by w of
-``sum(r * margins)``, at the w and the rows of the forward pass."""
+"""Vector-Jacobian product: from gradients r by the margins, in their shape, to the gradient ``(d,)`` by w in
+float64: the derivative of ``sum(r * margins)`` at the w and the rows of the forward pass."""
 
 
 class Model:
@@ -55,11 +55,10 @@ class Model:
     __slots__ = ()
 
     linear: ClassVar[bool] = False
-    """Whether margins are linear in w, as those of :class:`~daskgd.models.Linear`, and the model can do what
-    only such can."""
+    """Whether margins are linear in w, and the model has the methods of :class:`~daskgd.models.Linear`."""
 
     scales: ClassVar[int] = 0
-    """Margins, after those of the outputs, that have no features."""
+    """Number of margins, after those of the outputs, that have no features."""
 
     takes_features: ClassVar[bool] = False
     """Whether `forward` takes features of any kind (:class:`~daskgd.rows.features.Features`), not only dense
@@ -75,16 +74,16 @@ class Model:
 
     @property
     def penalised(self) -> Array:
-        """``(d,)`` of bool: which parameters a penalty sees. By default all."""
+        """A mask ``(d,)`` of bool of the parameters that a penalty sees; by default all."""
         return np.ones(self.size, dtype=bool)
 
     @property
     def one_column(self) -> bool:
-        """Whether margins are a column of ``X W + b`` and nothing else, so that many fits share a product."""
+        """Whether margins are one column of ``X W + b``, so that many fits can share one product."""
         return False
 
     def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:
-        """Margins of the rows of X ``(n, p)``, ``(n,)`` or ``(n, k)`` in the dtype of X, and the way back.
+        """Margins of the rows of X ``(n, p)``, ``(n,)`` or ``(n, k)`` in the dtype of X, and their VJP.
 
         X is float32 or float64, C-contiguous, and at most some megabytes; n may be 0. `w` is float64, and
         may lie at odd addresses: cast it to the dtype of X with ``np.require(w, X.dtype, ["C", "A"])``. The
@@ -93,7 +92,7 @@ class Model:
         raise NotImplementedError
 
     def margins(self, w: Array, X: Array) -> Array:
-        """The margins alone."""
+        """Margins of the rows of X, as those of `forward`."""
         return self.forward(w, X)[0]
 
     def initial(self, seed: int) -> Array:
@@ -102,6 +101,6 @@ class Model:
 
 
 class Maker(Protocol):
-    """Makes the model for data of a shape, once that is known."""
+    """A callable that makes the model, once the shape of the data is known."""
 
     def __call__(self, n_features: int, outputs: int) -> Model: ...

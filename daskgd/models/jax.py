@@ -62,7 +62,7 @@ class JaxModel(Model):
 
         return np.asarray(ravel_pytree(self.params)[0], np.float64)
 
-    def _compiled(self) -> tuple[Any, Any]:
+    def _compile(self) -> tuple[Any, Any]:
         if "forward" not in self._made:
             import jax
             from jax.flatten_util import ravel_pytree
@@ -73,15 +73,15 @@ class JaxModel(Model):
                 z = self.apply(unravel(w.astype(flat.dtype)), X)
                 return z.reshape((len(X),) if self.outputs == 1 else (len(X), self.outputs))
 
-            def slopes(w: Any, X: Any, r: Any) -> Any:
+            def gradient(w: Any, X: Any, r: Any) -> Any:
                 z, vjp = jax.vjp(lambda v: margins(v, X), w)
                 return vjp(r.astype(z.dtype))[0]
 
-            self._made["forward"], self._made["back"] = jax.jit(margins), jax.jit(slopes)
+            self._made["forward"], self._made["back"] = jax.jit(margins), jax.jit(gradient)
         return self._made["forward"], self._made["back"]
 
     def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:
-        forward, backward = self._compiled()
+        forward, backward = self._compile()
         w = np.array(w, X.dtype)
 
         def vjp(r: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Linear models: margins are products with X, and slopes come back by the adjoint."""
+"""Linear models: margins are products with X, and gradients products with its adjoint."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Linear(Model):
 
     @property
     def penalised(self) -> Array:
-        """``(d,)`` of bool: True for coefficients, False for intercepts."""
+        """A mask ``(d,)`` of bool: True for coefficients, False for intercepts."""
         mask = np.ones(self.size, dtype=bool)
         if self.intercept:
             mask[-self.outputs :] = False
@@ -81,13 +81,13 @@ class Linear(Model):
 
     @property
     def needs_float64(self) -> bool:
-        """Whether a feature lies so far from 0 that float32 would lose what tells rows apart, or is of a size
-        whose products float32 does not hold."""
+        """Whether a feature is so far from 0 that rows differ in digits which float32 loses, or has a size
+        whose products float32 cannot hold."""
         return self._needs_float64
 
     @property
     def one_column(self) -> bool:
-        """Whether margins are one column of ``X W + b`` and nothing else."""
+        """Whether margins are one column of ``X W + b``."""
         return self.outputs == 1
 
     def forward(self, w: Array, X: Features | Array) -> tuple[Array, VJP]:
@@ -107,12 +107,12 @@ class Linear(Model):
         return z.astype(X.dtype, copy=False)
 
     def adjoint(self, X: Features | Array, r: Array) -> Array:
-        """``(d,)`` float64: the derivative by w of ``sum(r * margins)``."""
+        """The derivative by w of ``sum(r * margins)``, ``(d,)`` float64."""
         cross = as_features(X).t_dot(r.astype(self._exact(X.dtype), copy=False))
         return self.from_units_of_X(cross.reshape(self.n_features, self.outputs), _sum(r))
 
     def from_units_of_X(self, cross: Array, total: Any) -> Array:
-        """The adjoint ``(d,)``, from ``X' r`` ``(p, k)`` and the sum of r over rows ``(k,)``."""
+        """Make the adjoint ``(d,)`` of ``X' r`` ``(p, k)`` and the sum of r over rows ``(k,)``."""
         out = np.empty((self.n_features + self.intercept, self.outputs))
         g = out[: self.n_features]
         g[:] = cross
@@ -125,10 +125,10 @@ class Linear(Model):
         return out.ravel()
 
     def curvature(self, A: Array, c: Array) -> Array:
-        """``(d, d)`` float64: the Hessian by w of a loss with second derivative `c` by the margins.
+        """The Hessian by w, ``(d, d)`` float64, of a loss with second derivative `c` by the margins.
 
-        A is the :meth:`design_matrix` of the rows; c is ``(n,)``, ``(n, k)`` where outputs do not interact, or
-        ``(n, k, k)``.
+        A is the :meth:`design_matrix` of the rows; c is ``(n,)``, ``(n, k)`` where outputs do not interact,
+        or ``(n, k, k)``.
         """
         k = self.outputs
         if c.ndim == 1:
@@ -188,14 +188,14 @@ class Linear(Model):
         return A
 
     def same_design(self, other: Linear) -> bool:
-        """Whether both make the same :meth:`design_matrix` of the same rows."""
+        """Whether both models make the same :meth:`design_matrix` of the same rows."""
         return self.intercept == other.intercept and all(
             a is b or (a is not None and b is not None and np.array_equal(a, b))
             for a, b in ((self.center, other.center), (self.scale, other.scale))
         )
 
     def in_units_of_X(self, w: Array) -> Array:
-        """W over b as they multiply X itself, ``(p + 1, k)`` or without b ``(p, k)``."""
+        """W and below it b in the units of X, ``(p + 1, k)``, or without intercept W alone ``(p, k)``."""
         V = w.reshape(-1, self.outputs)
         if self.scale is None and self.center is None:
             return V
@@ -274,7 +274,7 @@ class LinearWithScale(Linear):
         return np.append(self.line.adjoint(X, first), _sum(r[:, 1]))
 
     def curvature(self, A: Array, c: Array) -> Array:
-        """``(d, d)`` float64: the Hessian by w of a loss with second derivative c ``(n, 2, 2)``."""
+        """The Hessian by w, ``(d, d)`` float64, of a loss with second derivative c ``(n, 2, 2)``."""
         H = np.empty((self.size, self.size))
         H[:-1, -1] = H[-1, :-1] = A.T @ np.ascontiguousarray(c[:, 0, 1])
         H[-1, -1] = _sum(c[:, 1, 1])

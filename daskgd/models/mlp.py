@@ -34,20 +34,20 @@ def _relu(a: Array) -> None:
     np.maximum(a, 0, out=a)
 
 
-def _unbent(h: Array, r: Array) -> None:
+def _identity_vjp(h: Array, r: Array) -> None:
     pass
 
 
-def _logistic_slope(h: Array, r: Array) -> None:
+def _logistic_vjp(h: Array, r: Array) -> None:
     r *= h
     r *= 1 - h
 
 
-def _tanh_slope(h: Array, r: Array) -> None:
+def _tanh_vjp(h: Array, r: Array) -> None:
     r *= 1 - h * h
 
 
-def _relu_slope(h: Array, r: Array) -> None:
+def _relu_vjp(h: Array, r: Array) -> None:
     r *= h > 0
 
 
@@ -55,10 +55,10 @@ Activation = tuple[Callable[[Array], None], Callable[[Array, Array], None]]
 """In place: a becomes ``h = act(a)``; r becomes ``r act'(a)``, given h."""
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": (_identity, _unbent),
-    "logistic": (_logistic, _logistic_slope),
-    "tanh": (_tanh, _tanh_slope),
-    "relu": (_relu, _relu_slope),
+    "identity": (_identity, _identity_vjp),
+    "logistic": (_logistic, _logistic_vjp),
+    "tanh": (_tanh, _tanh_vjp),
+    "relu": (_relu, _relu_vjp),
 }
 
 
@@ -113,7 +113,7 @@ class MLP(Model):
 
     @property
     def units(self) -> tuple[int, ...]:
-        """Of all layers: features, hidden units, outputs."""
+        """Units of all layers: features, hidden units, outputs."""
         return (self.n_features, *self.hidden, self.outputs)
 
     @property
@@ -191,7 +191,7 @@ class MLP(Model):
         return out
 
     def intercepts(self, w: Array) -> list[Array]:
-        """Those of each layer ``(fan_out,)``, those of the first in the units of X."""
+        """The intercepts of each layer ``(fan_out,)``, those of the first in the units of X."""
         out = [b.copy() for _, b in self.layers(w)]
         if self.center is not None:
             out[0] -= self.center @ self.coefficients(w)[0]

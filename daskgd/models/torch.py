@@ -55,7 +55,7 @@ class TorchModel(Model):
 
     @property
     def penalised(self) -> Array:
-        """All but those whose name ends in "bias"."""
+        """A mask of all parameters but those whose name ends in "bias"."""
         return np.concatenate(
             [
                 np.full(p.numel(), not name.endswith("bias"))
@@ -68,7 +68,7 @@ class TorchModel(Model):
         return (known[name] for name in self._names)
 
     def initial(self, seed: int) -> Array:
-        """Those of the module, whatever the seed."""
+        """The parameters of the module, whatever the seed."""
         return np.concatenate([p.detach().numpy().ravel().astype(np.float64) for p in self._parameters()])
 
     def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:

@@ -1,7 +1,7 @@
-"""Watching a fit: what happens in it, as events, and the history that every estimator keeps.
+"""Events of a fit, which are shown to watchers as they happen.
 
 A watcher is a callable that takes an event. It runs where ``fit`` was called, between sweeps; those that ship
-with daskgd are in :mod:`daskgd.monitoring.watchers`. Knows no data and no engines.
+with daskgd are in :mod:`daskgd.monitoring.watchers`. Events know no data and no engines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """A fit begins, or goes on from a checkpoint. May be answered as :class:`Iterated` is.
+    """A fit begins, or goes on from a checkpoint. A watcher may answer it as it may :class:`Iterated`.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Began:
     nbytes : int
         Decoded bytes that a sweep reads.
     rows : sequence of mappings
-        Of the history so far.
+        Rows of the history so far, if the fit goes on from a checkpoint.
     """
 
     fit: str
@@ -47,7 +47,7 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """A read of the data is done, and what followed from it; told after the iterations that it ended.
+    """A sweep over the data is done; shown after the iterations that it ended.
 
     Attributes
     ----------
@@ -55,9 +55,9 @@ class Swept:
     sweeps : int or float
         Since the fit began, this one included; a sweep over a share of the blocks counts as that share.
     seconds : float
-        That it took, with what was worked out from it.
+        Time of the sweep and of the solver's work on its answers.
     nbytes : int
-        Decoded bytes that it read.
+        Decoded bytes that the sweep read.
     """
 
     fit: str
@@ -68,7 +68,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Sweeping:
-    """A read of the data that takes a while is under way: told some times a second at most.
+    """A sweep over the data that takes a while is under way; shown a few times a second at most.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Sweeping:
     sweeps : int
         Which sweep it is, from 1.
     share : float
-        Of its tasks that are done, from 0 to 1.
+        Share of its tasks that are done, from 0 to 1.
     """
 
     fit: str
@@ -95,7 +95,8 @@ class Iterated:
     ----------
     fit : str
     row : dict
-        Of the history: see :class:`History`. A watcher may add to it.
+        The iteration's row of the history: see :class:`~daskgd.monitoring.history.History`. A watcher may add
+        keys to it.
     w : (d,)
         The best parameters so far, in the units of the solver.
     model : callable

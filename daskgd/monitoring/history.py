@@ -1,29 +1,38 @@
-"""TODO monitoring.history."""
+"""The history that every estimator keeps of its fit, a row per iteration: as a sequence, frame or plot."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.data.html import html_table
+
 Array = NDArray[Any]
 
 
 KEYS = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps", "wire_bytes")
-"""Of every row of a history, in order; after them ``step``, for solvers that have one."""
+"""Keys of every row of a history, in order; after them ``step``, for solvers that have one."""
 
 
 class History(Sequence[Mapping[str, Any]]):
-    """One row per iteration, each a mapping with the keys
+    """What a fit did, a mapping per iteration.
 
-    ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``; ``gap``, the
-    estimated gap relative to the objective; and, all since the fit began, ``seconds``, decoded ``bytes``
-    read, ``sweeps`` and ``wire_bytes``, those of the sums, were each partition a machine that sends its own;
-    for solvers that have one also the length of the next ``step``. `solver` is the solver with its settings,
-    `reason` why it was chosen, and `regime` whether it trains "parallel" or "distributed".
+    The keys of a row are ``iteration``, from 1; ``loss``, the objective with its penalty; ``gradient_norm``;
+    ``gap``, the estimated gap relative to the objective; for solvers that have one the length of the next
+    ``step``; and, all since the fit began, ``seconds``, decoded ``bytes`` read, ``sweeps`` over the data, and
+    ``wire_bytes``: the bytes of sums that would be sent if each partition were a machine of its own.
+
+    Attributes
+    ----------
+    solver : str
+        The solver with its settings.
+    reason : str
+        Why it was chosen.
+    regime : "parallel" or "distributed"
+        How it trains.
 
     Examples
     --------
@@ -106,23 +115,17 @@ class History(Sequence[Mapping[str, Any]]):
             return "<p>History: empty</p>"
         shown = self._rows if len(self) <= 12 else [*self._rows[:3], None, *self._rows[-8:]]
         names = list(self._rows[-1])
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-        body = "".join(
-            f"<tr><td colspan='{len(names)}'>...</td></tr>"
-            if row is None
-            else "<tr>" + "".join(f"<td>{_number(row.get(name))}</td>" for name in names) + "</tr>"
-            for row in shown
-        )
-        title = html.escape(f"{self!r} {self.solver}".strip())
-        return f"<table><caption>{title}</caption><tr>{head}</tr>{body}</table>{_curve(self.column('loss'))}"
+        rows = (None if row is None else [_text(row.get(name)) for name in names] for row in shown)
+        return html_table(f"{self!r} {self.solver}".strip(), rows, names) + _plot(self.column("loss"))
 
 
-def _number(value: Any) -> str:
-    return html.escape(f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if value else str(value))
+def _text(value: Any) -> str:
+    """A value of a history, for people."""
+    return f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if value else str(value)
 
 
-def _curve(losses: Sequence[float], width: int = 320, height: int = 80) -> str:
-    """The objective by iteration, drawn in the page itself."""
+def _plot(losses: Sequence[float], width: int = 320, height: int = 80) -> str:
+    """An SVG line of the objective by iteration; empty for fewer than two numbers."""
     f = np.array(losses, dtype=float)
     f = f[np.isfinite(f)]
     if len(f) < 2:

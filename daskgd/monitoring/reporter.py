@@ -61,7 +61,7 @@ class Travelling(SchedulerPlugin):
 
 
 class Monitor:
-    """Tells of one fit, or of several that share their sweeps.
+    """Sends events of one fit, or of several that share their sweeps, to the scheduler.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Monitor:
         self._thread.start()
 
     def sweep(self, swept: Timing) -> None:
-        """A sweep is done."""
+        """Send the times and counts of a sweep."""
         workers = {
             address: (s.rows, round(s.read, 6), round(s.compute, 6), s.read_blocks, s.kept_blocks)
             for address, s in swept.workers.items()
@@ -114,7 +114,7 @@ class Monitor:
         self._tell({"kind": "row", "member": member, **{key: row.get(key) for key in KEYS}})
 
     def close(self, status: str) -> None:
-        """The fit is over: whatever has not been told yet, and how it ended."""
+        """Send whatever has not been sent yet, and how the fit ended."""
         with self._more:
             self._items.append({"kind": "end", "status": status})
             self._over.set()
@@ -129,7 +129,7 @@ class Monitor:
             self._more.notify()
 
     def _work(self) -> None:
-        """Tell what there is, until the fit is over or telling fails."""
+        """Send items as they come, until the fit is over or sending fails."""
         try:
             while True:
                 with self._more:
@@ -163,7 +163,7 @@ def report_to_dashboard(
     monitor = page = None
     status = "failed"
     with ExitStack() as stack:
-        with suppressed():
+        with suppress_errors():
             client = getattr(engine, "client", None)
             kinds = list(dict.fromkeys(type(run.estimator).__name__ for run in runs))
             if client is not None:
@@ -171,10 +171,10 @@ def report_to_dashboard(
             if client is not None and setting("dashboard"):
                 name = ", ".join(kinds) if len(runs) == 1 else f"{len(runs)} x {', '.join(kinds)}"
                 monitor = Monitor(client, engine.token, name, n_rows, n_features)
-                engine.on_sweep = harmless(monitor.sweep)
+                engine.on_sweep = silence_after_failure(monitor.sweep)
                 for run in runs:
-                    run.watchers.append(harmless(monitor))
-                page = installed(client)
+                    run.watchers.append(silence_after_failure(monitor))
+                page = install_page(client)
         try:
             yield
             status = "done"
@@ -182,7 +182,7 @@ def report_to_dashboard(
             status = "interrupted"
             raise
         finally:
-            with suppressed():
+            with suppress_errors():
                 if monitor is not None:
                     engine.on_sweep = None
                     outcomes = {run.result.outcome for run in runs if run.result is not None}
@@ -195,13 +195,13 @@ PAGES: WeakKeyDictionary[Any, threading.Thread] = WeakKeyDictionary()
 """By client, who asks its scheduler to show the page, or did so."""
 
 
-def installed(client: Any) -> threading.Thread | None:
-    """Have the scheduler of a client show the page, unless that was done: the thread that does it."""
+def install_page(client: Any) -> threading.Thread | None:
+    """Install the page on the scheduler of a client, in a thread, which is returned; None if it is there."""
     if client in PAGES:
         return None
 
     def install() -> None:
-        with suppressed():
+        with suppress_errors():
             client.register_plugin(Travelling())
 
     PAGES[client] = threading.Thread(target=install, name="daskgd-dashboard", daemon=True)
@@ -209,8 +209,8 @@ def installed(client: Any) -> threading.Thread | None:
     return PAGES[client]
 
 
-def harmless(call: Callable[..., None]) -> Callable[..., None]:
-    """The same, which is not called again once it has failed, and raises nothing."""
+def silence_after_failure(call: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a callable: its errors are logged, and after the first it is not called again."""
     broken = False
 
     def safe(*args: Any) -> None:
@@ -218,7 +218,7 @@ def harmless(call: Callable[..., None]) -> Callable[..., None]:
         if broken:
             return
         broken = True
-        with suppressed():
+        with suppress_errors():
             call(*args)
             broken = False
 
@@ -226,8 +226,8 @@ def harmless(call: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def suppressed() -> Iterator[None]:
-    """Within it nothing fails a fit."""
+def suppress_errors() -> Iterator[None]:
+    """Log errors of the block instead of raising them, so that monitoring never fails a fit."""
     try:
         yield
     except Exception:

@@ -1,7 +1,7 @@
 """Watchers: a progress bar, a line per iteration, logs in JSON lines and CSV, early stopping.
 
-Each is a callable that takes the events of :mod:`daskgd.monitoring.events`, to be passed as ``fit(..., watch=...)``. They
-run where ``fit`` was called, so that nothing is decided on workers.
+Each is a callable that takes the events of :mod:`daskgd.monitoring.events`, to be passed as
+``fit(..., watch=...)``. They run where ``fit`` was called, so that nothing is decided on workers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Lines:
     stream : text file, optional
         By default standard output.
     sweeps : bool
-        Whether to tell of the solver, of every read of the data and of the end too.
+        Whether to print a line for the solver, for every sweep and for the outcome too.
     """
 
     def __init__(self, stream: TextIO | None = None, sweeps: bool = False) -> None:
@@ -64,11 +64,11 @@ class Lines:
 
 
 class ProgressBar:
-    """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left; below it one for
-    the sweep that is under way, if that takes a while. Elsewhere a line per iteration, as of :class:`Lines`.
+    """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left. Below it is one
+    for the sweep that is under way, if that takes a while. Elsewhere it prints :class:`Lines`.
 
-    How far a fit is follows from its gap, on a logarithmic scale down to `tol`, or from its iterations where
-    `tol` is 0.
+    The length of a bar is computed from the gap, on a logarithmic scale down to `tol`, or from the number of
+    iterations where `tol` is 0.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class ProgressBar:
         if self._bars is None and self._lines is None:
             console = Console(file=self.stream or sys.stdout)
             if console.is_terminal or console.is_jupyter:
-                self._bars = self._made(console)
+                self._bars = self._make_bars(console)
             else:
                 self._lines = Lines(self.stream)
         if self._lines is not None:
@@ -104,7 +104,7 @@ class ProgressBar:
             self._show(self._bars, event)
 
     @staticmethod
-    def _made(console: Console) -> Progress:
+    def _make_bars(console: Console) -> Progress:
         return Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -148,7 +148,7 @@ class ProgressBar:
                 self._bars, self._tasks, self._first, self._inner = None, {}, {}, None
 
     def _share(self, fit: str, row: Any) -> float | None:
-        """Of the way to the end, from 0 to 1; None while there is nothing to tell it by."""
+        """The share of the fit that is done, from 0 to 1; None while there is no gap to estimate it from."""
         began, gap = self._began[fit], row["gap"]
         done = row["iteration"] / began.max_iter
         if not began.tol > 0:
@@ -252,11 +252,11 @@ class _ProgressWatcher:
         self._waited: dict[str, int] = {}
 
     def _score(self, row: Any) -> float:
-        """Of an iteration, from its row of the history."""
+        """The score of an iteration, from its row of the history; higher is better."""
         raise NotImplementedError
 
     def spent(self, fit: str) -> bool:
-        """Whether a fit waited in vain."""
+        """Whether a fit has gone `patience` iterations without a better score."""
         return self._waited.get(fit, 0) >= self.patience
 
     def __call__(self, event: Event) -> Iterated | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import softmax
 
 from daskgd.losses import (
     EpsilonInsensitive,
@@ -85,11 +86,12 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
     """Check that a loss keeps its contract.
 
     The gradient is a subgradient of the value everywhere, kinks included, and its derivative where there is
-    one; the hessian is the derivative of the gradient; the value is convex, where declared so; nothing overflows
-    at margins of +-1e4; float32 stays float32; `value_and_gradient` agrees with both; no rows are no trouble;
-    inputs are left alone and not returned; `baseline` is the least mean loss over constants, or within a
-    factor of 10 of it where not declared exact; a deviance is linear in the targets but for a term without
-    margins, and least at `constant`; smoothing kinks adds what `excess` says.
+    one; the hessian is the derivative of the gradient; the value is convex, where declared so; nothing
+    overflows at margins of +-1e4; float32 stays float32; `value_and_gradient` agrees with both; no rows are
+    no trouble; inputs are left alone and not returned; `baseline` is the least mean loss over constants, or
+    within a factor of 10 of it where not declared exact; a deviance is linear in the targets but for a term
+    without margins, and least at `constant`; smoothing kinks adds what `excess` says; `inverse_link`,
+    `variance_power` and `shift_invariant` are true.
 
     Parameters
     ----------
@@ -112,11 +114,12 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
             z = z[:, 0]
         name = f"{loss!r} with {k} output{'s' * (k > 1)}"
         targets = loss.targets(raw, k, z.dtype)
-        _check_gradient(loss, z, targets, name)
+        _check_derivatives(loss, z, targets, name)
         _check_extremes(loss, raw, z, k, name)
         _check_plumbing(loss, raw, z, targets, k, name)
         _check_baseline(loss, raw, k, name)
         _check_declared(loss, raw, z, k, name)
+        _check_prediction(loss, raw, z, k, name)
 
 
 def _cases(loss: Loss, y: Array | None, rng: np.random.Generator) -> list[tuple[Array, int]]:
@@ -176,7 +179,7 @@ def _along(a: Array, d: Array) -> Array:
     return a * d if a.ndim == 1 else (a * d).sum(axis=1)
 
 
-def _check_gradient(loss: Loss, z: Array, y: Array, name: str) -> None:
+def _check_derivatives(loss: Loss, z: Array, y: Array, name: str) -> None:
     value, gradient, hessian = loss.value(z, y), loss.gradient(z, y), loss.hessian(z, y)
     require(value.shape == (len(z),), f"{name}: expected value of shape (n,), got {value.shape}")
     require(gradient.shape == z.shape, f"{name}: expected gradient of shape {z.shape}, got {gradient.shape}")
@@ -185,7 +188,7 @@ def _check_gradient(loss: Loss, z: Array, y: Array, name: str) -> None:
     for d in _directions(z):
         after, before = loss.value(z + STEP * d, y), loss.value(z - STEP * d, y)
         right, left = (after - value) / STEP, (value - before) / STEP
-        # f(z) - f(z - h) <= h gradient(z) <= f(z + h) - f(z): a convex function and its subgradient, no other.
+        # f(z) - f(z - h) <= h g(z) <= f(z + h) - f(z): a convex function f and its subgradient g, no other.
         m, slack = _along(gradient, d), 1e-9 * (1 + np.abs(value)) / STEP * 1e-2
         if not loss.convex:
             left, right = np.minimum(left, right), np.maximum(left, right)
@@ -201,7 +204,7 @@ def _check_gradient(loss: Loss, z: Array, y: Array, name: str) -> None:
         c = hessian * d if hessian.ndim == z.ndim else hessian @ d[0]
         sides = (up - gradient) / STEP, (gradient - down) / STEP
         low, high = np.minimum(*sides), np.maximum(*sides)
-        if not loss.smooth:  # at a kink there is no hessian
+        if not loss.smooth:  # at a kink there is no second derivative
             high = np.where(high > 1 / STEP / 10, np.inf, high)
         near = 1e-4 * (1 + np.abs(c) * (np.abs(c) > 1e3))
         require(
@@ -337,11 +340,62 @@ def _check_declared(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
     require(np.allclose(added, difference, rtol=1e-9, atol=1e-12), f"{name}: excess is not what is added")
 
 
+def _check_prediction(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None:
+    """The inverse link gives what is predicted, the variance is a power of it, and shifts change nothing."""
+    link, w = loss.inverse_link, np.clip(z, -5, 5)
+
+    def targets_at(y: Array) -> Array:
+        if loss.offsets:
+            y = np.column_stack([y, np.zeros((len(z), loss.offsets))])
+        return loss.targets(y, k, z.dtype)
+
+    if loss.kind == "classification":
+        if link not in ("logistic", "softmax"):
+            require(
+                link == "identity", f"{name}: expected inverse_link identity, logistic or softmax: {link!r}"
+            )
+            return
+        n_classes = 2 if w.ndim == 1 else w.shape[1]
+        p = softmax(np.stack([0 * w, w], axis=1) if w.ndim == 1 else w, axis=1)
+        expected = sum(
+            (p[:, c] if w.ndim == 1 else p[:, [c]]) * loss.gradient(w, targets_at(np.full(len(w), c)))
+            for c in range(n_classes)
+        )
+        require(
+            np.allclose(expected, 0, atol=1e-12),
+            f"{name}: declared inverse_link {link!r}, but those probabilities are not its least",
+        )
+        return
+    mean, of_mean = loss.mean(w), w[:, 0] if loss.scales else w
+    known = {"identity": of_mean, "exp": np.exp(of_mean)}.get(link, mean)
+    require(np.allclose(mean, known), f"{name}: declared inverse_link {link!r}, but mean is another function")
+    if loss.deviance:
+        target = (raw[:, 0] if loss.offsets else raw).astype(float)
+        w = target if link == "identity" else w  # margins whose means may be targets
+        mean = loss.mean(w)
+        y = targets_at(mean)
+        require(np.allclose(loss.gradient(w, y), 0, atol=1e-9), f"{name}: not least at the target's mean")
+        if loss.variance_power is not None:
+            rate = (loss.mean(w + STEP) - loss.mean(w - STEP)) / (2 * STEP)
+            require(
+                np.allclose(loss.hessian(w, y), rate**2 / mean**loss.variance_power, rtol=1e-4),
+                f"{name}: its variance is not the mean to the power {loss.variance_power}",
+            )
+    if loss.shift_invariant:
+        shift = np.append(np.full(k, 2.0), np.zeros(loss.scales)) if z.ndim == 2 else 2.0
+        moved = raw + (np.append(np.full(k, 2.0), np.zeros(loss.offsets)) if loss.offsets else 2.0)
+        before = loss.value(z, loss.targets(raw, k, z.dtype))
+        require(
+            np.allclose(loss.value(z + shift, loss.targets(moved, k, z.dtype)), before, rtol=1e-9, atol=1e-9),
+            f"{name}: declared shift_invariant, but its value changes with a shift of targets and margins",
+        )
+
+
 def check_penalty(penalty: Penalty, size: int = 5) -> None:
     """Check that a convex penalty keeps its contract, on vectors of `size` coefficients.
 
-    It is a float >= 0; less `l1` times ``|w|`` it is smooth, with `gradient` and `hessian` as derivatives, and
-    declared smooth if that is all there is; ``p = prox(w, step)`` minimises ``value(v) + |v - w|**2 / (2
+    It is a float >= 0; less `l1` times ``|w|`` it is smooth, with `gradient` and `hessian` as derivatives,
+    and declared smooth if that is all there is; ``p = prox(w, step)`` minimises ``value(v) + |v - w|**2 / (2
     step)``, so that every other v is higher by at least ``|v - p|**2 / (2 step)``, for one step and for one
     per coefficient; the prox is firmly non-expansive; a step of 0 moves nothing, but for signs; `gap`
     is at least how far a point is above the minimum, and 0 there, or infinite; inputs are left alone.
@@ -387,10 +441,10 @@ def _check_parts(penalty: Penalty, w: Array, name: str) -> None:
 
     h = 1e-4 * (1 + np.abs(w).max())
     steps = h * np.eye(len(w))
-    gradients = np.array([(rest(w + e) - rest(w - e)) / (2 * h) for e in steps])
+    differences = np.array([(rest(w + e) - rest(w - e)) / (2 * h) for e in steps])
     scale = 1e-5 * (1 + np.abs(g).max() + penalty.value(w) / np.abs(w).max(initial=1))
     require(
-        np.allclose(g, gradients, rtol=0, atol=scale),
+        np.allclose(g, differences, rtol=0, atol=scale),
         f"{name}: gradient is not that of value, less its L1 norm",
     )
     H = np.array([(penalty.gradient(w + e) - penalty.gradient(w - e)) / (2 * h) for e in steps])

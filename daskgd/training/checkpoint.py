@@ -14,7 +14,6 @@ import logging
 import os
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from dask.utils import parse_timedelta
 from numpy.typing import NDArray
 
 from daskgd import losses, models, penalties, problems, queries, solvers
+from daskgd._compat.caller import warn
 from daskgd.engines.base import PartitionMemory
 from daskgd.queries import sample as sampling
 from daskgd.queries import sums
@@ -300,7 +300,7 @@ class Saver:
                 damaged.append(f"{name}: {cause}")
                 continue
             for one in damaged:
-                warnings.warn(f"{self}: a checkpoint is damaged and passed over: {one}", stacklevel=6)
+                warn(f"{self}: a checkpoint is damaged and passed over: {one}")
             self._check(said)
             self._written = {n for n in names if n.startswith(PREFIX)} | self._holds[name]
             self._last = max(fit.sweeps for fit in snapshot.fits)
@@ -368,11 +368,10 @@ class Saver:
         except Exception as cause:  # whatever a file system raises: the fit goes on
             if isinstance(cause, TypeError):
                 raise
-            warnings.warn(
+            warn(
                 f"{self}: sweep {sweeps} was not saved ({type(cause).__name__}: {cause}); the fit goes on, "
                 "and earlier checkpoints stay as they are",
                 RuntimeWarning,
-                stacklevel=2,
             )
         else:
             self._unsaved = None

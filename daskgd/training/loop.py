@@ -8,7 +8,6 @@ file knows solvers, states and the journal; it must not know dask, data sets or 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd._compat.caller import warn
 from daskgd.engines.base import Engine
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Query
@@ -220,5 +220,5 @@ def loop(
         result.w, result.gap = journal.state.w, stop.relative(journal.state)
     result.outcome, result.step, result.halvings = outcome, journal.state.step, journal.state.halvings
     if (remark := solver.remark(journal.state)) is not None:
-        warnings.warn(f"{type(solver).__name__}: {remark}", PartitionsDiffer, stacklevel=2)
+        warn(f"{type(solver).__name__}: {remark}", PartitionsDiffer)
     return result

@@ -19,7 +19,7 @@ from sklearn.datasets import dump_svmlight_file
 
 import daskgd
 from daskgd.cli import main
-from daskgd.cli.fits import _noted
+from daskgd.cli.fits import _keep_job
 from daskgd.cli.signals import Stop, Terminated, stoppable
 from daskgd.monitoring.events import Began
 from tests.tiers import slow_but
@@ -320,7 +320,7 @@ def test_resume_auto_never_must(clicks: Path, tmp_path: Path) -> None:
 
 def test_secrets_of_urls_are_not_kept(tmp_path: Path) -> None:
     asked = {"estimator": "ridge", "data": "s3://rows.zarr?sig=hunter2", "set": {}, "scheduler": "tcp://x"}
-    _noted(daskgd.Checkpoint(tmp_path), asked)(Began("Ridge", "", "", 1, 0.0, 0))
+    _keep_job(daskgd.Checkpoint(tmp_path), asked)(Began("Ridge", "", "", 1, 0.0, 0))
     assert json.loads((tmp_path / "job.json").read_text()) == {"estimator": "ridge", "set": {}}
     done = invoke("resume", tmp_path)
     assert done.exit_code == 2

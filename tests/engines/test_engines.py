@@ -19,11 +19,12 @@ import threadpoolctl
 import daskgd
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import Engine, Partial
-from daskgd.engines.graph import MERGE_WIDTH, Graph
+from daskgd.engines.graph import Graph
 from daskgd.engines.merge_tree import cover, spans, split, tree
 from daskgd.engines.runs import tidy
 from daskgd.engines.select import open_engine
 from daskgd.engines.serial import Serial
+from daskgd.engines.task_spans import MERGE_WIDTH
 from daskgd.engines.tasks import Merge
 from daskgd.engines.walk import walk
 from daskgd.problems import Problem

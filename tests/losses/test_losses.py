@@ -465,6 +465,38 @@ def test_check_notices_false_declarations() -> None:
         check_loss(Soft())
 
 
+@pytest.mark.parametrize(
+    ("loss", "declared", "sentence"),
+    [
+        (Poisson, {"inverse_link": "identity"}, "mean is another function"),
+        (Logistic, {"inverse_link": "exp"}, "expected inverse_link identity, logistic or softmax"),
+        (Hinge, {"inverse_link": "logistic"}, "those probabilities are not its least"),
+        (Gamma, {"variance_power": 1.5}, "its variance is not the mean to the power 1.5"),
+        (Poisson, {"shift_invariant": True}, "declared shift_invariant"),
+    ],
+)
+def test_check_notices_false_declarations_of_what_is_predicted(
+    loss: type[Loss], declared: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        check_loss(type(f"False{loss.__name__}", (loss,), declared)())
+
+
+def test_what_estimators_ask_of_losses_is_declared() -> None:
+    asked = {
+        Squared(): (0.0, "identity", True),
+        Gamma(): (2.0, "exp", False),
+        Tweedie(1.5): (1.5, "exp", False),
+        Poisson(): (None, "exp", False),
+        Shifted(Gamma()): (2.0, "exp", False),
+        Logistic(): (None, "logistic", False),
+        Softmax(): (None, "softmax", False),
+        Huber(): (None, "identity", True),
+    }
+    for loss, expected in asked.items():
+        assert (loss.variance_power, loss.inverse_link, loss.shift_invariant) == expected
+
+
 def test_check_takes_targets_of_losses_that_need_positive_ones() -> None:
     """With a fixed y, a loss that is defined for positive targets only can be checked."""
 

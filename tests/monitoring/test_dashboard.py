@@ -478,7 +478,7 @@ def test_a_scheduler_without_daskgd_gets_the_page(tmp_path):
             client.run_on_scheduler(lambda: __import__("daskgd"))
         told_of = monitor.Monitor(client, "0a1b2c3d", "LogisticRegression")
         told_of(iterated(iteration=1, loss=0.5, sweeps=2))
-        thread = monitor.installed(client)
+        thread = monitor.install_page(client)
         assert thread is not None
         thread.join(60)
         told_of.close("converged")

@@ -26,6 +26,8 @@ Array = NDArray[Any]
 
 
 SHRINK = 0.2
+"""Factor from one width to the next."""
+
 NARROWEST = 1e-10
 """Width relative to the spread of the targets at which it is not made smaller any more."""
 

@@ -41,7 +41,10 @@ class SolverChoice:
 
 
 def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
-    """What ``solver="auto"`` means for a loss, a penalty (of any strength) and data of a shape."""
+    """Choose the solver for a loss, a penalty of any strength, and data of a shape: ``solver="auto"``.
+
+    Gram is for squared loss alone, as second moments determine no other.
+    """
     p = 0 if shape is None else shape.n_features
     if isinstance(loss, Squared) and p <= GRAM_FEATURES:
         return SolverChoice(Gram(), f"squared loss, {p} features: second moments from one sweep are exact")
@@ -56,7 +59,7 @@ def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
 
 
 def choose_local(loss: Loss, penalty: Penalty) -> SolverChoice:
-    """What ``solver="auto"`` means with ``regime="distributed"``, for a linear model."""
+    """Choose the solver for a linear model with ``regime="distributed"``."""
     if not penalty.smooth:
         return SolverChoice(ADMM(), "asked to train apart, a penalty with L1: copies that come to agree")
     if loss.smooth:
@@ -64,8 +67,8 @@ def choose_local(loss: Loss, penalty: Penalty) -> SolverChoice:
     return SolverChoice(LocalSGD(), "asked to train apart, a loss with kinks: averages of local steps")
 
 
-def solver_named(estimator: str, solver: Any) -> SolverChoice:
-    """The solver that a user gave, by name or as an object; ValueError for anything else."""
+def find_solver(estimator: str, solver: Any) -> SolverChoice:
+    """Find the solver that a user gave by name or as an object; ValueError for anything else."""
     if isinstance(solver, str) and solver in NAMES:
         return SolverChoice(NAMES[solver](), GIVEN)
     if not isinstance(solver, Solver):

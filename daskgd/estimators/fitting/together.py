@@ -76,10 +76,10 @@ def together(
             )
     dataset = estimators[0]._dataset(X, y, sample_weight)
     for estimator in estimators[1:]:
-        estimator._admit(dataset, estimator._validated(X, y, reset=True), reset=True)
+        estimator._admit(dataset, estimator._validate(X, y, reset=True), reset=True)
     own = []
     for estimator in estimators:
-        rows, mine = estimator._watching(dataset)
+        rows, mine = estimator._prepare_rows(dataset)
         if rows is not dataset:
             raise ValueError(
                 f"together: expected early_stopping=False, got {estimator.early_stopping!r} of "
