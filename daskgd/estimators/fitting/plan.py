@@ -15,7 +15,7 @@ import distributed
 import numpy as np
 from dask.utils import format_bytes
 
-from daskgd.data.columns import ColumnSource
+from daskgd.data.columns import Columns, ColumnSource
 from daskgd.data.dataset import Dataset
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget, length
 from daskgd.engines.cluster import THIS_PROCESS, threads_of
@@ -24,7 +24,7 @@ from daskgd.engines.placement import columns_to_materialise
 from daskgd.engines.select import Choice, check_engine, scheduler_of
 from daskgd.engines.tasks import read_speed
 from daskgd.engines.worker_cache import Runs
-from daskgd.engines.worker_memory import Need, check_memory, free_memory, nbytes, task_room
+from daskgd.engines.worker_memory import Need, check_memory, free_memory, task_room
 from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice, sample_share, sweeps_of
 from daskgd.losses import Loss
 from daskgd.models.base import Maker
@@ -33,7 +33,6 @@ from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Survey
 from daskgd.rows.layout import Layout, Shape
 from daskgd.solvers import Solver
-from daskgd.storage.reading import StoredColumn
 
 WAIT = 3.0
 """Seconds to wait for workers to say how fast they read; who is busy for longer does not count."""
@@ -100,7 +99,7 @@ def _placement(dataset: Dataset, place: Place) -> str:
     to_materialise, hold = columns_to_materialise(dataset, place.client)
     if to_materialise:
         return HELD if hold else SPOOLED
-    return READ if any(isinstance(c, StoredColumn) for c in dataset._columns) else HELD
+    return READ if any(c.path is not None for c in dataset.columns.present.values()) else HELD
 
 
 # -- how fast -----------------------------------------------------------------------------------
@@ -108,10 +107,10 @@ def _placement(dataset: Dataset, place: Place) -> str:
 
 def _speed(dataset: Dataset, place: Place) -> float | None:
     """Decoded bytes per second that all threads together read now; None where that cannot be told."""
-    X, y, s = (c if isinstance(c, StoredColumn) else None for c in dataset._columns)
-    if X is None or not place.threads or not place.n_threads:
+    stored = {name: c for name, c in dataset.columns.present.items() if c.path is not None}
+    if "X" not in stored or not place.threads or not place.n_threads:
         return None
-    source, n = ColumnSource(dataset.layout, X, y, s, dataset.selections), dataset.layout.n_blocks
+    source, n = ColumnSource(dataset.layout, Columns(**stored), dataset.selections), dataset.layout.n_blocks
     # Blocks from all over: files may be laid out, or cached, in runs.
     some = np.random.default_rng().permutation(np.unique(np.linspace(0, n - 1, min(n, 4096), dtype=int)))
     blocks = some.tolist()
@@ -257,7 +256,7 @@ class Plan:
         sweeps = sweeps_of(solver, shape, loss=loss, parameters=made.size)
         span = _range(sweeps)
         placement = _placement(dataset, place)
-        stored = [c for c in dataset._columns if isinstance(c, StoredColumn)]
+        stored = [c for c in dataset.columns.present.values() if c.path is not None]
         keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
         lasting = place.kind != "custom" and (
             place.client is not None or place.get in (dask.threaded.get, dask.local.get_sync)
@@ -267,7 +266,7 @@ class Plan:
             unit = layout.partition_blocks if whole else 1
             cache_manager = _kept_blocks(place, layout, dataset.nbytes, memory, unit)
         kept = sum(length(runs) for runs in cache_manager.runs.values()) if cache_manager else 0
-        from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
+        from_store = dataset.nbytes if placement == SPOOLED else sum(column.nbytes for column in stored)
         rows = min(kept * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
@@ -397,7 +396,7 @@ def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) 
 
 def _outputs(dataset: Dataset, shape: Shape) -> int:
     """Outputs of the model, as far as the columns tell: labels that are not counted yet are taken for two."""
-    y = dataset._columns[1]
+    y = dataset.columns.y
     if shape.classification:
         n = 2 if dataset.classes is None else len(dataset.classes)
         return n if n > 2 else 1
