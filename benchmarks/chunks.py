@@ -42,7 +42,7 @@ def by_daskgd(path: str, which: int, n: int) -> None:
     source = daskgd.open_dataset(path).source
     blocks = source.layout.n_blocks
     for i in range(blocks * which // n, blocks * (which + 1) // n):
-        source.X.read(*source.layout.rows(i, i + 1))
+        source.columns.X.read(*source.layout.rows(i, i + 1))
 
 
 @command

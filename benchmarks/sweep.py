@@ -37,7 +37,7 @@ from benchmarks.common import (
     sweep_seconds,
     timed,
 )
-from daskgd.data.columns import ColumnSource, MemoryColumn
+from daskgd.data.columns import Columns, ColumnSource, MemoryColumn
 from daskgd.engines.base import one_blas_thread
 from daskgd.engines.walk import walk
 from daskgd.losses import Logistic
@@ -57,18 +57,18 @@ def hold(path: str, which: int, n: int) -> None:
     whole = daskgd.open_dataset(path).source
     blocks, size = whole.layout.n_blocks, whole.layout.block_rows
     start, stop = (min(blocks * i // n * size, whole.layout.n_rows) for i in (which, which + 1))
-    X = np.empty((stop - start, whole.X.shape[1]), whole.X.dtype)
+    X = np.empty((stop - start, whole.columns.X.shape[1]), whole.columns.X.dtype)
     y = np.empty(stop - start, np.int8)
     for a in range(start, stop, size):
         rows = whole.read(a, min(a + size, stop))
         X[a - start : a - start + len(rows)], y[a - start : a - start + len(rows)] = rows.X, rows.y
-    HELD["rows"] = ColumnSource(Layout(stop - start, size, 1), MemoryColumn(X), MemoryColumn(y), None)
+    HELD["rows"] = ColumnSource(Layout(stop - start, size, 1), Columns(MemoryColumn(X), MemoryColumn(y)))
 
 
 def kernel() -> None:
     """The gradient of the rows that are held."""
     source = HELD["rows"]
-    model = Linear(source.X.shape[1])
+    model = Linear(source.columns.X.shape[1])
     problem = Problem(Logistic(), model, L2(1e-6), labels=np.array([0, 1]))
     ask = Ask(problem, Gradient(np.full(model.size, 0.01)))
     walk(source, [ask], 0, source.layout.n_blocks, {})
@@ -78,7 +78,7 @@ def read_once() -> float:
     """Every number of the rows that are held, used once."""
     source, total = HELD["rows"], 0.0
     for i in range(source.layout.n_blocks):
-        x = source.X.read(*source.layout.rows(i, i + 1)).ravel()
+        x = source.columns.X.read(*source.layout.rows(i, i + 1)).ravel()
         total += float(x @ x)
     return total
 

@@ -25,17 +25,10 @@ class Gated:
     row: int
     port: int
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.column.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.column.dtype)
-
-    @property
-    def chunk_rows(self) -> int:
-        return int(self.column.chunk_rows)
+    def __getattr__(self, name: str) -> Any:
+        if name in Gated.__slots__:  # not there yet, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.column, name)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if start <= self.row < stop:
@@ -82,8 +75,8 @@ def gated(
     thread = threading.Thread(target=gate.serve, args=(listener,), daemon=True)
     thread.start()
     try:
-        X, *others = dataset._columns
-        yield dataset._with((Gated(X, row, listener.getsockname()[1]), *others), layout=dataset.layout), gate
+        X = Gated(dataset.columns.X, row, listener.getsockname()[1])
+        yield dataset.replace(dataset.columns._replace(X=X), layout=dataset.layout), gate
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

@@ -158,7 +158,7 @@ def fits(folder: str) -> Iterator[tuple[str, Any, Any]]:
         daskgd.MLPRegressor(hidden_layer_sizes=(4,), regime="distributed", max_iter=3).fit(opened("numbers")),
         X,
     )
-    train, test = opened("two").train_test_split(0.3, random_state=2)
+    train, _ = opened("two").train_test_split(0.3, random_state=2)
     yield "a split", logistic().fit(train), X
     yield (
         "a split of it",

@@ -11,20 +11,20 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # before numpy is loaded
 
-import shutil  # noqa: E402
-import tempfile  # noqa: E402
+import shutil
+import tempfile
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-import daskgd  # noqa: E402
-from daskgd.engines.serial import Serial  # noqa: E402
-from daskgd.losses import Logistic  # noqa: E402
-from daskgd.models import Linear  # noqa: E402
-from daskgd.penalties import L2  # noqa: E402
-from daskgd.problems import Problem  # noqa: E402
-from daskgd.queries import Ask, Gradient, Survey  # noqa: E402
-from daskgd.rows.layout import Layout  # noqa: E402
-from daskgd.testing.laws import ArraySource  # noqa: E402
+import daskgd
+from daskgd.engines.serial import Serial
+from daskgd.losses import Logistic
+from daskgd.models import Linear
+from daskgd.penalties import L2
+from daskgd.problems import Problem
+from daskgd.queries import Ask, Gradient, Survey
+from daskgd.rows.layout import Layout
+from daskgd.testing.laws import ArraySource
 
 N_ROWS, N_FEATURES = 200_000, 50
 

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd._compat.dask import meta_of, plain_reads
-from daskgd.data.columns import Column, LazyColumn, MemoryColumn
+from daskgd.data.columns import Column, Columns, LazyColumn, MemoryColumn
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.storage.opening import column
-from daskgd.storage.reading import StoredColumn
 from daskgd.storage.writing import known_chunks
 
 Array = NDArray[Any]
@@ -51,15 +50,11 @@ def as_dataset(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
     if X is None:
         raise ValueError("X: expected rows, got None; see daskgd.as_dataset for what may hold them")
     names = _feature_names(X)
-    arrays = {
-        "X": _array(X, "X"),
-        "y": _array(y, "y"),
-        "sample_weight": _array(sample_weight, "sample_weight"),
-    }
+    given = {"X": X, "y": y, "sample_weight": sample_weight}
+    arrays = {name: _array(value, name) for name, value in given.items()}
     extra = _known_chunks(arrays)
-    columns = [None if a is None else _column(a) for a in arrays.values()]
-    assert columns[0] is not None
-    return Dataset(columns[0], columns[1], columns[2], feature_names=names, extra_sweeps=extra)
+    columns = {name: as_column(array) for name, array in arrays.items() if array is not None}
+    return Dataset(*Columns(**columns), feature_names=names, extra_sweeps=extra)
 
 
 def _override(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
@@ -70,12 +65,10 @@ def _override(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
             "y, sample_weight: expected None beside a split of a dataset, whose rows are chosen by number; "
             "store them with the dataset before splitting it"
         )
-    X, old_y, old_s = dataset._columns
     new = as_dataset(dataset.X, y, sample_weight)
-    y_column = old_y if y is None else new._columns[1]
-    s_column = old_s if sample_weight is None else new._columns[2]
-    return dataset._with(
-        (X, y_column, s_column),
+    columns = {**dataset.columns.present, **new.columns.present, "X": dataset.columns.X}
+    return dataset.replace(
+        Columns(**columns),
         classes=dataset.classes if y is None else None,
         extra_sweeps=new.extra_sweeps,
     )
@@ -174,7 +167,8 @@ def _known_chunks(arrays: dict[str, Any]) -> int:
     return 1
 
 
-def _column(array: Any) -> Column:
+def as_column(array: Any) -> Column:
+    """The column of a numpy, dask or zarr array, or of what a dask array plainly reads from zarr."""
     if isinstance(array, np.ndarray):
         return MemoryColumn(array)
     if isinstance(array, da.Array):
@@ -182,7 +176,7 @@ def _column(array: Any) -> Column:
         if behind is None:
             return LazyColumn(array)
         array = behind
-    return array if isinstance(array, StoredColumn) else column(array)
+    return array if isinstance(array, Column) else column(array)
 
 
 def zarr_behind(x: da.Array) -> Any:
@@ -201,7 +195,7 @@ def zarr_behind(x: da.Array) -> Any:
         if part != place or (source is not None and held is not source):
             return None
         source = held
-    readable = isinstance(source, StoredColumn) or is_zarr(source)
+    readable = isinstance(source, Column) or is_zarr(source)
     same = readable and (source.shape, source.dtype) == (x.shape, x.dtype)
     return source if same else None
 

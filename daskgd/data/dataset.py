@@ -7,7 +7,6 @@ store; no solvers, no engines.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -15,7 +14,6 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.base import tokenize
 from dask.utils import format_bytes, parse_bytes
 from numpy.typing import NDArray
 
@@ -23,24 +21,21 @@ from daskgd._compat.dask import meta_of
 from daskgd.config import setting
 from daskgd.data.columns import (
     Column,
+    Columns,
     ColumnSource,
-    LazyColumn,
-    MemoryColumn,
     Selection,
-    _check_columns,
-    _layout,
+    check_columns,
+    choose_layout,
+    selection_mask,
 )
 from daskgd.data.html import html_table
 from daskgd.rows.layout import Layout
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
-from daskgd.storage.opening import NAMES, open_store
-from daskgd.storage.reading import StoredColumn
+from daskgd.storage.opening import open_store
 from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]
-
-# -- the dataset --------------------------------------------------------------------------------
 
 
 class Dataset:
@@ -63,6 +58,11 @@ class Dataset:
         passwords and signatures.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block and most of a partition, decoded; by default from dask.config.
+
+    Attributes
+    ----------
+    columns : :class:`daskgd.data.columns.Columns`
+        X, y and sample_weight as they are stored, of all rows whichever are selected: what engines read.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Dataset:
         extra_sweeps: int = 0,
         layout: Layout | None = None,
     ) -> None:
-        _check_columns(X, y, sample_weight)
-        self._columns = (X, y, sample_weight)
+        self.columns = Columns(X, y, sample_weight)
+        check_columns(self.columns)
         self.feature_names = None if feature_names is None else tuple(feature_names)
         self.classes = classes
         self.path = path
@@ -95,14 +95,14 @@ class Dataset:
         self.partition_bytes = _size(partition_bytes, "partition-bytes")
         self.selections = selections
         self.extra_sweeps = extra_sweeps
-        self.layout = layout or _layout(X, self.block_bytes, self.partition_bytes)
+        self.layout = layout or choose_layout(X, self.block_bytes, self.partition_bytes)
 
     # -- what it holds ------------------------------------------------------------------------
 
     @property
     def source(self) -> ColumnSource:
         """What engines read from."""
-        return ColumnSource(self.layout, *self._columns, self.selections, int(setting("retries")))
+        return ColumnSource(self.layout, self.columns, self.selections, int(setting("retries")))
 
     @cached_property
     def n_rows(self) -> int:
@@ -111,49 +111,38 @@ class Dataset:
 
     @property
     def n_features(self) -> int:
-        return self._columns[0].shape[1]
+        return self.columns.X.shape[1]
 
     @property
     def nbytes(self) -> int:
         """Bytes of all columns, decoded: what one sweep reads."""
-        return sum(int(np.prod(c.shape)) * c.dtype.itemsize for c in self._columns if c is not None)
+        return self.columns.nbytes
 
     @property
     def X(self) -> da.Array:
         """The features as a dask array ``(n, p)``."""
-        return self._array(0)
+        return self._to_dask("X", self.columns.X)
 
     @property
     def y(self) -> da.Array | None:
         """The target as a dask array, codes where there are `classes`; None if there is none."""
-        return None if self._columns[1] is None else self._array(1)
+        y = self.columns.y
+        return None if y is None else self._to_dask("y", y)
 
     @property
     def sample_weight(self) -> da.Array | None:
         """The weights as a dask array ``(n,)``, or None."""
-        return None if self._columns[2] is None else self._array(2)
+        s = self.columns.sample_weight
+        return None if s is None else self._to_dask("sample_weight", s)
 
     @cached_property
     def _chunk_lengths(self) -> tuple[int, ...]:
         """Selected rows in each block."""
-        layout, out = self.layout, []
-        for block in range(layout.n_blocks):
-            start, stop = layout.rows(block, block + 1)
-            out.append(int(np.logical_and.reduce([s.mask(start, stop) for s in self.selections]).sum()))
-        return tuple(out)
+        runs = (self.layout.rows(block, block + 1) for block in range(self.layout.n_blocks))
+        return tuple(int(selection_mask(self.selections, *run).sum()) for run in runs)
 
-    def _array(self, which: int) -> da.Array:
-        column = self._columns[which]
-        assert column is not None
-        chunks = (self.layout.block_rows, *column.shape[1:])
-        if isinstance(column, LazyColumn):
-            array = column.array.rechunk(chunks)
-        elif isinstance(column, StoredColumn):
-            array = self._reads(NAMES[which], column, chunks)
-        elif isinstance(column, MemoryColumn):
-            array = da.from_array(column.array, chunks=chunks)
-        else:
-            raise RuntimeError("pieces live for one fit only; this is a defect in daskgd")
+    def _to_dask(self, name: str, column: Column) -> da.Array:
+        array: Any = column.to_dask((self.layout.block_rows, *column.shape[1:]), name, self.fingerprint)
         if not self.selections:
             return array
         return array.map_blocks(
@@ -162,17 +151,6 @@ class Dataset:
             dtype=array.dtype,
             chunks=(self._chunk_lengths, *array.chunks[1:]),
             meta=meta_of(array),
-        )
-
-    def _reads(self, name: str, column: StoredColumn, chunks: tuple[int, ...]) -> da.Array:
-        # By the column, not by zarr, which reads a lost chunk as data. The fingerprint is in the name, lest
-        # a cluster that still holds rows of a dataset give them for those of the one written in its place.
-        return da.from_array(
-            column,
-            chunks=chunks,
-            name=f"{name}-{tokenize(column, self.fingerprint, chunks)}",
-            fancy=False,
-            meta=np.empty((0,) * column.ndim, column.dtype),
         )
 
     # -- views --------------------------------------------------------------------------------
@@ -216,13 +194,16 @@ class Dataset:
         depth = len(self.selections)
         test = Selection(int(seed), 0.0, float(test_size), depth)
         train = Selection(int(seed), float(test_size), 1.0, depth)
-        return self._with(selections=(*self.selections, train)), self._with(
-            selections=(*self.selections, test)
+        return (
+            self.replace(selections=(*self.selections, train)),
+            self.replace(selections=(*self.selections, test)),
         )
 
-    def _with(
-        self, columns: tuple[Column, Column | None, Column | None] | None = None, **changes: Any
-    ) -> Dataset:
+    def replace(self, columns: Columns | None = None, **changes: Any) -> Dataset:
+        """The dataset with other columns, or other arguments of the constructor by name.
+
+        The layout is made anew from the columns and settings, unless it is among the changes.
+        """
         settings: dict[str, Any] = {
             "feature_names": self.feature_names,
             "classes": self.classes,
@@ -235,7 +216,7 @@ class Dataset:
             "selections": self.selections,
             "extra_sweeps": self.extra_sweeps,
         }
-        return Dataset(*(columns or self._columns), **{**settings, **changes})
+        return Dataset(*(columns or self.columns), **(settings | changes))
 
     # -- what is stored -----------------------------------------------------------------------
 
@@ -305,28 +286,15 @@ class Dataset:
         ['X']
         """
         out = {"rows": f"{self.layout.n_rows} x {self.n_features}"}
-        for name, column in zip(NAMES, self._columns, strict=True):
-            if column is not None:
-                out[name] = self._column_identity(name, column)
+        for name, column in self.columns.present.items():
+            ours = self.path is not None and column.path == f"{self.path}/{name}"
+            known = ours and self.fingerprint is not None
+            out[name] = f"fingerprint {self.fingerprint}" if known else column.identity()
         layout = self.layout
         out["blocks"] = f"{layout.block_rows} rows, {layout.partition_blocks} blocks a partition"
         if self.selections:
             out["selection"] = "; ".join(map(str, self.selections))
         return out
-
-    def _column_identity(self, name: str, column: Column) -> str:
-        if isinstance(column, StoredColumn):
-            mine = self.path is not None and column.path == f"{self.path}/{name}"
-            return f"fingerprint {self.fingerprint}" if mine and self.fingerprint else column.digest()
-        if isinstance(column, LazyColumn):
-            return f"{column.array.name}"
-        assert isinstance(column, MemoryColumn)
-        values = column.array
-        if values.dtype == object:
-            values = values.astype(str)
-        sha = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
-        sha.update(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
-        return f"digest {sha.hexdigest()[:16]}"
 
     # -- what it says of itself -----------------------------------------------------------------
 
@@ -339,7 +307,7 @@ class Dataset:
         >>> daskgd.as_dataset(np.zeros((10, 3), dtype="float32")).info()["nbytes"]
         120
         """
-        X, y, s = self._columns
+        X, y, s = self.columns
         layout = self.layout
         facts: dict[str, Any] = {
             "path": None if self.path is None else redacted(self.path),
@@ -356,15 +324,13 @@ class Dataset:
             "codec": self.codec,
             "fingerprint": self.fingerprint,
         }
-        if isinstance(X, StoredColumn):
-            facts["chunk_rows"] = X.chunk_rows
-            facts["reader"] = X.reader
+        facts |= X.info()
         if self.selections:
             facts["selected_from"] = layout.n_rows
         return facts
 
     def __repr__(self) -> str:
-        X, y, s = self._columns
+        X, y, s = self.columns
         blocks = self.layout.n_blocks
         parts = [
             f"{self.n_rows:,} rows x {self.n_features} features of {X.dtype}",
@@ -398,7 +364,7 @@ def _select(block: Array, selections: tuple[Selection, ...], block_info: Any = N
     if not block_info:
         return block[:0]
     start, stop = block_info[0]["array-location"][0]
-    return block[np.logical_and.reduce([s.mask(start, stop) for s in selections])]
+    return block[selection_mask(selections, start, stop)]
 
 
 def _size(value: int | str | None, name: str) -> int:

@@ -23,7 +23,7 @@ from dask.utils import format_bytes
 
 from daskgd._compat.dask import List, Task, TaskRef
 from daskgd.config import setting
-from daskgd.data.columns import ColumnSource, PiecesColumn
+from daskgd.data.columns import ColumnSource
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import (
     Partial,
@@ -37,7 +37,6 @@ from daskgd.engines.base import (
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import Cluster, n_threads, reaching, stepped_aside, threads_of
 from daskgd.engines.merge_tree import Node, join
-from daskgd.engines.placement import DistributedColumn
 from daskgd.engines.preflight import pickled_size
 from daskgd.engines.runs import length
 from daskgd.engines.task_spans import (
@@ -52,7 +51,6 @@ from daskgd.engines.task_spans import (
 from daskgd.engines.tasks import Merge, Questions, Span, worker_address
 from daskgd.engines.timing import Clock, Timing
 from daskgd.queries import Ask
-from daskgd.storage.reading import StoredColumn
 
 QUESTION_BYTES = 64 << 10
 """Bytes of asks that a task may carry; more are a task of their own, fetched once by each worker."""
@@ -314,13 +312,11 @@ class Graph:
     def _sendable(self, graph: dict[Any, Any]) -> tuple[ColumnSource, Callable[[list[Node]], Any]]:
         """The source without what lies in the memory of workers, and for nodes the pieces they cover."""
         source = self._source
-        columns = {name: getattr(source, name) for name in ("X", "y", "sample_weight")}
-        held = {name: c for name, c in columns.items() if isinstance(c, DistributedColumn)}
+        columns = source.columns.present.items()
+        held = {name: c.on_workers for name, c in columns if c.on_workers is not None}
         for column in held.values():
             graph.update(column.graph)
-        bare: dict[str, Any] = {
-            name: PiecesColumn(c.shape, c.dtype, c.piece_rows, {}) for name, c in held.items()
-        }
+        bare: dict[str, Any] = {name: c.without_rows() for name, c in held.items()}
 
         def pieces(nodes: list[Node]) -> tuple[list[tuple[str, int]], list[TaskRef]]:
             rows = [source.layout.rows(*node) for node in nodes]
@@ -330,7 +326,7 @@ class Graph:
             )
             return where, [TaskRef(held[name].key(i)) for name, i in where]
 
-        return replace(source, **bare), pieces
+        return replace(source, columns=source.columns._replace(**bare)), pieces
 
 
 def default_tasks(threads: Mapping[str, int]) -> int:
@@ -364,10 +360,9 @@ def can_keep(dataset: Dataset, get: Any) -> bool:
     return (
         lasting
         and _is_stored(dataset)
-        and not any(isinstance(c, DistributedColumn) for c in dataset._columns)
+        and all(column.on_workers is None for column in dataset.columns.present.values())
     )
 
 
 def _is_stored(dataset: Dataset) -> bool:
-    """Whether any column is read from a store."""
-    return any(isinstance(c, StoredColumn) for c in dataset._columns)
+    return any(column.path is not None for column in dataset.columns.present.values())

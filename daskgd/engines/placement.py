@@ -23,25 +23,29 @@ import numpy as np
 from dask.utils import format_bytes
 
 from daskgd.config import setting
-from daskgd.data.columns import ArrayColumn, Column, LazyColumn, MemoryColumn, PiecesColumn
+from daskgd.data.columns import Column, Columns, LazyColumn, PiecesColumn, in_this_process
 from daskgd.data.dataset import Dataset, open_dataset
-from daskgd.engines.worker_memory import check_memory, free_memory, nbytes
+from daskgd.engines.worker_memory import check_memory, free_memory
 from daskgd.storage.writing import write_dataset
 
 logger = logging.getLogger("daskgd")
 
-NAMES = ("X", "y", "sample_weight")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DistributedColumn(ArrayColumn):
+class DistributedColumn(LazyColumn):
     """Rows in the memory of workers: a persisted dask array in pieces of whole blocks.
 
     Its pieces are ordinary futures, recomputed by the scheduler when a worker that held them is lost.
     """
 
-    array: da.Array
     piece_rows: int
+
+    @property
+    def on_workers(self) -> DistributedColumn:
+        return self
+
+    def in_place(self, cluster: bool) -> bool:
+        return cluster
 
     @property
     def graph(self) -> dict[Any, Any]:
@@ -55,6 +59,10 @@ class DistributedColumn(ArrayColumn):
     def covering(self, start: int, stop: int) -> range:
         """The pieces that hold rows `start` to `stop`."""
         return range(start // self.piece_rows, -(-stop // self.piece_rows))
+
+    def without_rows(self) -> PiecesColumn:
+        """The column as it is sent to a task, which fills in the pieces that it covers."""
+        return PiecesColumn(self.shape, self.dtype, self.piece_rows, {})
 
     def read(self, start: int, stop: int) -> Any:
         raise RuntimeError("held rows are read inside tasks; this is a defect in daskgd")
@@ -73,13 +81,12 @@ def materialise(
     """
     client = get if isinstance(get, distributed.Client) else None
     check_memory(dataset, client, whole_partitions, row_payload_nbytes)
-    columns: dict[str, Any] = dict(zip(NAMES, dataset._columns, strict=True))
     to_materialise, hold = columns_to_materialise(dataset, client)
     if not to_materialise:
         yield dataset
         return
+    columns, classes = dataset.columns.present, dataset.classes
     scratch: str | None = None
-    classes = dataset.classes
     try:
         if hold:
             pieces = _piece_rows(dataset, tasks)
@@ -91,12 +98,12 @@ def materialise(
                 "%s (%s) cannot stay in memory: spooled once to the temporary store %s, removed after the "
                 "fit. Write the data with daskgd.write_dataset to spare this.",
                 " and ".join(to_materialise),
-                format_bytes(sum(map(nbytes, to_materialise.values()))),
+                format_bytes(sum(column.nbytes for column in to_materialise.values())),
                 scratch,
             )
             spooled, classes = _spool(dataset, to_materialise, f"{scratch}/spool.zarr")
             columns |= spooled
-        yield dataset._with(tuple(columns.values()), layout=dataset.layout, classes=classes)
+        yield dataset.replace(Columns(**columns), layout=dataset.layout, classes=classes)
     finally:
         columns.clear()  # the futures of what was held
         if scratch is not None:
@@ -107,14 +114,11 @@ def columns_to_materialise(
     dataset: Dataset, client: distributed.Client | None
 ) -> tuple[dict[str, Column], bool]:
     """The columns that tasks cannot read in place, by name, and whether they can be held in memory."""
-    to_materialise: dict[str, Column] = {
-        name: c
-        for name, c in zip(NAMES, dataset._columns, strict=True)
-        if isinstance(c, LazyColumn) or (client is not None and isinstance(c, MemoryColumn))
-    }
-    travels = client is not None and all(isinstance(c, MemoryColumn) for c in to_materialise.values())
+    columns = dataset.columns.present
+    to_materialise = {name: c for name, c in columns.items() if not c.in_place(client is not None)}
+    travels = client is not None and all(map(in_this_process, to_materialise.values()))
     room = setting("travel-bytes") if travels else setting("hold-fraction") * free_memory(client)
-    return to_materialise, bool(sum(map(nbytes, to_materialise.values())) <= room)
+    return to_materialise, sum(column.nbytes for column in to_materialise.values()) <= room
 
 
 def _piece_rows(dataset: Dataset, tasks: int) -> int:
@@ -126,7 +130,7 @@ def _piece_rows(dataset: Dataset, tasks: int) -> int:
 
 
 def _hold(columns: dict[str, Column], piece_rows: int, get: Any) -> dict[str, Column]:
-    arrays = {name: _as_dask(c).rechunk((piece_rows, *c.shape[1:])) for name, c in columns.items()}
+    arrays = {name: c.to_dask((piece_rows, *c.shape[1:]), name) for name, c in columns.items()}
     if not isinstance(get, distributed.Client):
         # One compute, so that a graph which X and y share runs once; kept in pieces, never concatenated.
         done = dask.persist(*arrays.values(), scheduler=get)
@@ -149,7 +153,7 @@ def _spool(dataset: Dataset, columns: dict[str, Column], path: str) -> tuple[dic
     Labels that are no numbers become codes there: the classes they stand for come back too.
     """
     layout = dataset.layout
-    arrays = {name: _as_dask(c).rechunk((layout.block_rows, *c.shape[1:])) for name, c in columns.items()}
+    arrays = {name: c.to_dask((layout.block_rows, *c.shape[1:]), name) for name, c in columns.items()}
     # A store has an X; where X itself is read in place, an empty-handed one takes next to no room.
     X = arrays.get("X", da.zeros((layout.n_rows, 1), chunks=(layout.block_rows, 1), dtype=np.uint8))
     row_bytes = X.shape[1] * X.dtype.itemsize
@@ -157,12 +161,5 @@ def _spool(dataset: Dataset, columns: dict[str, Column], path: str) -> tuple[dic
         path, X, arrays.get("y"), arrays.get("sample_weight"), chunk_bytes=layout.block_rows * row_bytes
     )
     stored = open_dataset(path)
-    spooled = {name: c for name, c in zip(NAMES, stored._columns, strict=True) if c and name in columns}
+    spooled = {name: column for name, column in stored.columns.present.items() if name in columns}
     return spooled, stored.classes if "y" in columns else dataset.classes
-
-
-def _as_dask(column: Column) -> da.Array:
-    if isinstance(column, LazyColumn):
-        return column.array
-    assert isinstance(column, MemoryColumn)
-    return da.from_array(column.array, chunks=(-1,) * column.array.ndim)

@@ -17,7 +17,6 @@ from functools import cache
 from typing import Any
 
 import distributed
-import numpy as np
 
 from daskgd.data.columns import ColumnSource
 from daskgd.engines.base import Partial, PartitionMemory, Wanted, one_blas_thread
@@ -88,10 +87,9 @@ class Span(Work):
             held: dict[str, dict[int, Any]] = {}
             for (name, i), piece in zip(self.where, pieces, strict=True):
                 held.setdefault(name, {})[i] = piece
-            columns: dict[str, Any] = {
-                name: replace(getattr(source, name), pieces=found) for name, found in held.items()
-            }
-            source = replace(self.source, **columns)
+            columns: Any = self.source.columns
+            filled = {name: replace(getattr(columns, name), pieces=found) for name, found in held.items()}
+            source = replace(self.source, columns=columns._replace(**filled))
         cache = worker_cache(*self.worker_cache) if self.worker_cache else None
         wanted = Wanted(asks, self.source.layout)
         blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if b in wanted]
@@ -161,8 +159,7 @@ def read_speed(
     The first block opens what has to be opened and is left out, unless it takes all of the time. Each thread
     reads blocks of its own, so that none comes from a cache that this filled.
     """
-    columns = [c for c in (source.X, source.y, source.sample_weight) if c is not None]
-    row_bytes = sum(int(np.prod(c.shape[1:])) * c.dtype.itemsize for c in columns)
+    row_bytes = source.columns.nbytes / source.layout.n_rows
 
     def read(mine: Sequence[int]) -> float:
         began, n_rows = time.perf_counter(), 0

@@ -9,18 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import distributed
-import numpy as np
 import psutil
 from dask.utils import format_bytes
 
-from daskgd.data.columns import Column
 from daskgd.data.dataset import Dataset
-from daskgd.storage.reading import StoredColumn
-
-
-def nbytes(column: Column) -> int:
-    """Decoded bytes of a column."""
-    return int(np.prod(column.shape)) * column.dtype.itemsize
 
 
 def free_memory(client: distributed.Client | None) -> int:
@@ -79,10 +71,10 @@ class Need:
     @classmethod
     def of(cls, dataset: Dataset, whole_partitions: bool, row_payload_nbytes: int = 0) -> Need:
         """For a dataset of which a sweep returns `row_payload_nbytes` bytes of rows."""
-        layout, X = dataset.layout, dataset._columns[0]
+        layout, X = dataset.layout, dataset.columns.X
         row = X.shape[1] * X.dtype.itemsize
         block = layout.block_rows * row
-        chunk = min(X.chunk_rows, layout.n_rows) * row if isinstance(X, StoredColumn) else 0
+        chunk = min(X.chunk_rows, layout.n_rows) * row
         times = 2 + 2 * min(row_payload_nbytes / max(layout.n_rows * row, 1), 1.0)
         partition = min(layout.partition_blocks * block, layout.n_rows * row) if whole_partitions else 0
         return cls(block, max(block, chunk), times, partition)

@@ -202,7 +202,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return find_solver(type(self).__name__, self.solver)
 
     def _shape(self, dataset: Dataset) -> Shape:
-        X = dataset._columns[0]
+        X = dataset.columns.X
         return Shape(
             dataset.n_rows, dataset.n_features, compute_dtype(X.dtype).itemsize, self._classification
         )
@@ -231,7 +231,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         self._check_parameters()
         dataset = as_dataset(X, y)
-        if dataset._columns[1] is not None:  # a stand-in, as a fit that is there stays as it is
+        if dataset.columns.y is not None:  # a stand-in, as a fit that is there stays as it is
             type(self)(**self.get_params(deep=False))._admit(dataset, X, reset=True)
         shape = self._shape(dataset)
         return Plan.of(
@@ -267,7 +267,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """Check features and target against what this estimator can do, or has seen."""
         if not is_in_memory(X):
             self._check_features(dataset.n_features, dataset.feature_names, reset=reset)
-        y = dataset._columns[1]
+        y = dataset.columns.y
         name = type(self).__name__
         if y is None:
             raise ValueError(

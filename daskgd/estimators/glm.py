@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from daskgd.data.columns import LazyColumn, MemoryColumn
-from daskgd.data.convert import as_dataset, is_in_memory, lazy
+from daskgd.data.columns import in_this_process
+from daskgd.data.convert import as_column, as_dataset, is_in_memory, lazy
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.run import run_fits
@@ -251,21 +251,22 @@ def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
         beside = as_dataset(dataset, None, offset)  # it is what weights are: numbers, one a row
     except (TypeError, ValueError) as cause:
         raise type(cause)(str(cause).replace("sample_weight", "offset")) from None
-    X, y, s = dataset._columns
-    at_hand = beside._columns[2]
-    column: MemoryColumn | LazyColumn
-    if isinstance(y, MemoryColumn) and isinstance(at_hand, MemoryColumn):
-        t, o = y.array.reshape(len(y.array)).astype(np.float64), at_hand.array
-        column = MemoryColumn(t - o if subtract else np.column_stack([t, o]))
+    y, at_hand, n = dataset.columns.y, beside.columns.sample_weight, dataset.layout.n_rows
+    assert at_hand is not None
+    made: Any
+    if y is not None and in_this_process(y) and in_this_process(at_hand):
+        t, o = y.read(0, n).reshape(n).astype(np.float64), at_hand.read(0, n)
+        made = t - o if subtract else np.column_stack([t, o])
     else:
         target, more = beside.y, beside.sample_weight
         assert target is not None
         assert more is not None
         target = (target if target.ndim == 1 else target[:, 0]).astype(np.float64)
-        column = LazyColumn(
-            target - more if subtract else da.stack([target, more.astype(np.float64)], axis=1)
-        )
-    return dataset._with((X, column, s), extra_sweeps=dataset.extra_sweeps + beside.extra_sweeps)
+        made = target - more if subtract else da.stack([target, more.astype(np.float64)], axis=1)
+    return dataset.replace(
+        dataset.columns._replace(y=as_column(made)),
+        extra_sweeps=dataset.extra_sweeps + beside.extra_sweeps,
+    )
 
 
 class PoissonRegressor(_Deviance):

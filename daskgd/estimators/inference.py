@@ -150,7 +150,7 @@ class FitData:
                 f"{self.path}: expected fingerprint {self.fingerprint}, got {dataset.fingerprint}: it was "
                 "written again after the fit; fit again"
             )
-        return dataset._with(selections=self.selections)
+        return dataset.replace(selections=self.selections)
 
 
 def check_summary(estimator: Any, confidence: float) -> None:
@@ -206,7 +206,7 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
             f"{type(estimator).__name__}.summary: expected the rows of the fit, total weight {fitted:.12g}, "
             f"got {W:.12g}; pass the X, y and sample_weight of the fit"
         )
-    root, null = _inverse(H, 4 * d * np.finfo(compute_dtype(dataset._columns[0].dtype)).eps)
+    root, null = _inverse(H, 4 * d * np.finfo(compute_dtype(dataset.columns.X.dtype)).eps)
     degrees = W - (d - null.shape[1])
     if degrees <= 0:
         raise ValueError(f"summary: expected more rows than the {d} parameters, got a total weight of {W:g}")
@@ -254,7 +254,7 @@ def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
 def _loss(estimator: Any, dataset: Dataset) -> Loss:
     """The estimator's loss, shifted if the targets have an offset beside them."""
     loss: Loss = estimator._loss(2)
-    y = dataset._columns[1]
+    y = dataset.columns.y
     if estimator._classification or y is None or len(y.shape) == 1 or y.shape[1] == 1:
         return loss
     return Shifted(loss)

@@ -68,7 +68,7 @@ class Regressor(NumberRegressor, LinearEstimator):
     """Whether a target ``(n, 1)`` makes `coef_` ``(1, p)``; else it is ``(p,)``, each as in scikit-learn."""
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
-        y = dataset._columns[1]
+        y = dataset.columns.y
         assert y is not None
         assert survey.y is not None
         outputs, loss = targets_of(dataset), self._loss(0)
@@ -107,7 +107,7 @@ class Regressor(NumberRegressor, LinearEstimator):
 
 def targets_of(dataset: Dataset) -> int:
     """The number of columns of the target."""
-    y = dataset._columns[1]
+    y = dataset.columns.y
     assert y is not None
     return 1 if len(y.shape) == 1 else y.shape[1]
 

@@ -43,14 +43,8 @@ class Picked:
 
     def select(self, at: Array) -> Picked:
         """Those at these positions, or where this mask is true."""
-        y, s = self.y, self.s
-        return Picked(
-            self.numbers[at],
-            self.u[at],
-            self.X.select(at),
-            None if y is None else y[at],
-            None if s is None else s[at],
-        )
+        y, s = (None if column is None else column[at] for column in (self.y, self.s))
+        return Picked(self.numbers[at], self.u[at], self.X.select(at), y, s)
 
     @staticmethod
     def joined(parts: tuple[Picked, ...]) -> Picked:

@@ -7,7 +7,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -26,6 +26,9 @@ from daskgd.storage.checksums import (
     where,
 )
 from daskgd.storage.redaction import redacted, redacted_error, redacted_message
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 logger = logging.getLogger("daskgd")
 
@@ -109,9 +112,40 @@ class StoredColumn:
         """Where the array is, for messages: without secrets."""
         return where(self.array.store_path)
 
-    def digest(self) -> str:
-        """What tells it from other arrays: see :func:`daskgd.storage.checksums.digest`."""
+    @property
+    def on_workers(self) -> None:
+        """No piece of it lies in the memory of workers: they read for themselves."""
+        return None
+
+    def in_place(self, cluster: bool) -> bool:
+        """Whether tasks can read the rows where they lie: always."""
+        return True
+
+    def identity(self) -> str:
+        """A text that differs where the content does: see :func:`daskgd.storage.checksums.digest`."""
         return digest(self.array, self.complete)
+
+    def info(self) -> dict[str, Any]:
+        """Facts on how the rows are stored."""
+        return {"chunk_rows": self.chunk_rows, "reader": self.reader}
+
+    def to_dask(self, chunks: tuple[int, ...], name: str, token: object = None) -> da.Array:
+        """The rows as a dask array in chunks of this shape, whose keys depend on the metadata and `token`.
+
+        `token` is the fingerprint of the dataset, lest a cluster that still holds rows of one give them for
+        those of the one written in its place. Dask reads through this column, not through zarr, which reads a
+        lost chunk as data.
+        """
+        from dask.array import from_array  # not at the top: workers that only read do without
+        from dask.base import tokenize
+
+        return from_array(
+            self,
+            chunks=chunks,
+            name=f"{name}-{tokenize(self, token, chunks)}",
+            fancy=False,
+            meta=np.empty((0,) * self.ndim, self.dtype),
+        )
 
     def __getitem__(self, where: Any) -> np.ndarray:
         """What numpy would give for slices and integers: so that dask reads rows through `read`."""

@@ -65,9 +65,7 @@ class ArraySource:
         at: Any = slice(start, stop)
         if self.keep is not None:
             at = start + np.flatnonzero(self.keep[at])
-        y, s = self.y, self.sample_weight
-        X = as_features(self.X[at])
-        return Rows(X, None if y is None else y[at], None if s is None else s[at], start)
+        return replace(select_rows(Rows(as_features(self.X), self.y, self.sample_weight, 0), at), start=start)
 
 
 def select_rows(rows: Rows, at: Any) -> Rows:

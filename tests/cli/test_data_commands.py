@@ -269,7 +269,7 @@ def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture)
     )
     Vault.store["/host/d/X/c/1/0"] = chunk
     Vault.broken = True
-    fails(lambda: dataset._columns[0].read(0, 3), daskgd.ChunkError, r"PermissionError: .* the key \*\*\*")
+    fails(lambda: dataset.columns.X.read(0, 3), daskgd.ChunkError, r"PermissionError: .* the key \*\*\*")
     fails(lambda: daskgd.open_dataset(vault, storage_options=OPTIONS), daskgd.StoreError, "PermissionError")
     nowhere = vault.replace("vault:", "nowhere:")
     fails(lambda: daskgd.open_dataset(nowhere), daskgd.StoreError, "nowhere://host/d: .*")
@@ -294,7 +294,7 @@ def test_foreign_arrays_keep_secrets_too(vault: str, caplog: pytest.LogCaptureFi
     daskgd.as_dataset(zarr.open_array(vault.replace("/d?", "/d/X?"), mode="r", storage_options=OPTIONS))
     Vault.broken = True
     with pytest.raises(daskgd.ChunkError, match=r"vault://host/d/X, chunk c/0/0: rows 0:3 .*") as error:
-        dataset._columns[0].read(0, 3)
+        dataset.columns.X.read(0, 3)
     assert isinstance(error.value.__cause__, PermissionError)
     for text in (caplog.text, *traceback.format_exception(error.value)):
         assert "hunter2" not in text

@@ -138,7 +138,7 @@ def test_zarr_is_read_in_place_and_only_it(tmp_path: Path) -> None:
     }.items():
         place = tmp_path / kind.replace(" ", "-")
         place.mkdir()
-        columns = as_dataset(*KINDS[kind](place))._columns
+        columns = as_dataset(*KINDS[kind](place)).columns
         assert {type(column) for column in columns} == {expected}, kind
 
 
@@ -487,10 +487,10 @@ def test_a_chunk_that_goes_bad_after_opening_is_never_data(tmp_path: Path, fault
 def test_a_fit_on_X_of_a_dataset_reads_in_place(tmp_path: Path) -> None:
     dataset = daskgd.open_dataset(on_disk(tmp_path))
     again = as_dataset(dataset.X, dataset.y, dataset.sample_weight)
-    for old, new in zip(dataset._columns, again._columns, strict=True):
+    for old, new in zip(dataset.columns, again.columns, strict=True):
         assert new is old
     part = dataset.train_test_split()[0]
-    assert isinstance(as_dataset(part.X)._columns[0], LazyColumn)  # not all rows
+    assert isinstance(as_dataset(part.X).columns.X, LazyColumn)  # not all rows
     assert dataset.X.name == dataset.X.name
     first = dataset.X.name
     daskgd.write_dataset(dataset.path, data()[0] + 1, chunk_bytes=5 * P * 4, overwrite=True)

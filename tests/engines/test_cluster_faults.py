@@ -184,7 +184,7 @@ def test_rows_that_were_spilled_and_moved_change_no_bits(solver, arrays, undistu
     sweep = Graph.sweep
 
     def spilling(self: Graph, asks: Any) -> Any:
-        futures = distributed.futures_of(self.dataset._columns[0].array)
+        futures = distributed.futures_of(self.dataset.columns.X.array)
         distributed.wait(futures)
         if self.n_sweeps == 2:
             client.replicate(futures, n=2)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import daskgd
 from daskgd.cli import main
-from daskgd.data.columns import ColumnSource
+from daskgd.data.columns import Columns, ColumnSource
 from daskgd.engines import graph
 from daskgd.engines.tasks import read_speed
 from daskgd.estimators.fitting import plan as plan_module
@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_refused_with_the_size_that_would(client):
     rows = 40_000_000
     X = da.zeros((rows, 1_000), chunks=(1_000_000, 1_000), dtype="float64")
     data = daskgd.as_dataset(X, da.zeros(rows, chunks=1_000_000))
-    huge = daskgd.Dataset(*data._columns, block_bytes="200 GB", partition_bytes="200 GB")
+    huge = daskgd.Dataset(*data.columns, block_bytes="200 GB", partition_bytes="200 GB")
     with pytest.raises(ValueError, match=r"chunk_bytes=\d+ or less"):
         daskgd.LinearRegression().plan(huge)
 
@@ -277,7 +277,7 @@ def test_a_plan_is_aligned_text(small):
 
 def test_a_speed_is_that_of_all_threads():
     class Slow:
-        shape, dtype, chunk_rows = (300, 1), np.dtype("float64"), 1
+        nbytes = 2400
 
         def read(self, start: int, stop: int) -> Any:
             import time
@@ -287,7 +287,7 @@ def test_a_speed_is_that_of_all_threads():
             return np.zeros((stop - start, 1))
 
     seen: list[int] = []
-    source = ColumnSource(Layout(300, 3, 1), Slow(), None, None)
+    source = ColumnSource(Layout(300, 3, 1), Columns(Slow()))
     assert isinstance(source.read(0, 3), Rows)
     one, four = (read_speed(source, range(100), threads, 0.15) for threads in (1, 4))
     assert 0.2 * 2400 < one <= 2400

@@ -140,7 +140,7 @@ def test_rows_that_are_kept_stay_as_they_are(tmp_path):
     """What one has read is one's own, whatever is read after it."""
     X = np.arange(4 * 300_000, dtype=np.float32).reshape(-1, 1)
     daskgd.write_dataset(tmp_path / "d.zarr", X, chunk_bytes=1_200_000)
-    column = daskgd.open_dataset(tmp_path / "d.zarr").source.X
+    column = daskgd.open_dataset(tmp_path / "d.zarr").columns.X
     first, row = column.read(0, 300_000), column.read(300_000, 600_000)[7:9]
     for start in (600_000, 900_000, 600_000):
         column.read(start, start + 300_000)

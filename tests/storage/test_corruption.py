@@ -121,7 +121,7 @@ def test_every_fault_is_found_and_named(
 @pytest.mark.parametrize("shards", [None, 3])
 @pytest.mark.parametrize("codec", ["lz4", "none"])
 def test_every_bit_of_a_chunk_counts(tmp_path: Path, codec: str, shards: int | None) -> None:
-    column = write(tmp_path / "d", codec=codec, shards=shards)._columns[0]
+    column = write(tmp_path / "d", codec=codec, shards=shards).columns.X
     file = tmp_path / "d" / "X" / "c" / "0" / "0"
     with restored(file) as content:
         for at in range(len(content)):
@@ -169,7 +169,7 @@ def test_a_sound_checksum_of_something_else(tmp_path: Path, codec: str, body: in
     """A single byte would be repeated by numpy, and Blosc's header believed by Blosc."""
     from google_crc32c import value as crc32c
 
-    column = write(tmp_path / "d", codec=codec)._columns[0]
+    column = write(tmp_path / "d", codec=codec).columns.X
     content = b"\x02\x01\x12\x04" + struct.pack("<III", ROWS * P * 4, ROWS * P * 4, 2**31 - 1) + bytes(200)
     content = content[:body]
     (tmp_path / "d" / "X" / "c" / "1" / "0").write_bytes(content + struct.pack("<I", crc32c(content)))
@@ -178,7 +178,7 @@ def test_a_sound_checksum_of_something_else(tmp_path: Path, codec: str, body: in
 
 
 def test_a_shard_of_another_dataset(tmp_path: Path) -> None:
-    column = write(tmp_path / "d", shards=3)._columns[0]
+    column = write(tmp_path / "d", shards=3).columns.X
     write(tmp_path / "other", shards=2)
     write(tmp_path / "wide", shards=6)
     file = tmp_path / "d" / "X" / "c" / "0" / "0"
@@ -192,7 +192,7 @@ def test_a_shard_of_another_dataset(tmp_path: Path) -> None:
 def test_a_chunk_that_a_shard_leaves_out(tmp_path: Path) -> None:
     from google_crc32c import value as crc32c
 
-    column = write(tmp_path / "d", shards=3)._columns[0]
+    column = write(tmp_path / "d", shards=3).columns.X
     file = tmp_path / "d" / "X" / "c" / "1" / "0"
     content = bytearray(file.read_bytes())
     content[-52 + 16 : -52 + 32] = b"\xff" * 16
@@ -319,4 +319,4 @@ def test_chunks_of_others_are_named_too(tmp_path: Path) -> None:
     dataset = daskgd.open_dataset(tmp_path / "g")
     truncate(tmp_path / "g" / "X" / "c" / "1" / "0", np.random.default_rng(0))
     with pytest.raises(daskgd.ChunkError, match=r"g/X, chunk c/1/0: rows 10:20 cannot be read: \w+"):
-        dataset._columns[0].read(5, 25)
+        dataset.columns.X.read(5, 25)

@@ -74,7 +74,7 @@ def reads(path: Path) -> list[Any]:
     """What is in a dataset: all that opening says, and first and last rows of every array."""
     dataset = daskgd.open_dataset(path)
     facts = [repr(dataset), dataset.info(), dataset._repr_html_()]
-    for column in dataset._columns:
+    for column in dataset.columns:
         if column is not None:
             assert isinstance(column, StoredColumn)
             n = column.shape[0]

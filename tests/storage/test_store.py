@@ -963,11 +963,11 @@ def test_zarr_behind_a_read(written: Path, read: Callable[[Any], da.Array]) -> N
 def test_our_mark_is_seen_from_an_array(tmp_path: Path, read: Callable[[str], Any], remote: bool) -> None:
     place = f"memory://{tmp_path.name}/d" if remote else str(tmp_path / "d")
     write_dataset(place, *data("i4"), chunk_bytes=BYTES)
-    (found, *_) = as_dataset(read(place))._columns
+    (found, *_) = as_dataset(read(place)).columns
     assert isinstance(found, StoredColumn)
     assert found.complete
     zarr.open_group(place)["X"].update_attributes({"altered": True})
-    (found, *_) = as_dataset(read(place))._columns
+    (found, *_) = as_dataset(read(place)).columns
     assert isinstance(found, StoredColumn)
     assert not found.complete
 

@@ -17,7 +17,7 @@ import distributed
 import numpy as np
 from dask.utils import format_bytes
 
-from daskgd.data.columns import ColumnSource
+from daskgd.data.columns import Columns, ColumnSource
 from daskgd.data.dataset import Dataset
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import THIS_PROCESS, threads_of
@@ -27,7 +27,7 @@ from daskgd.engines.runs import Runs, length
 from daskgd.engines.select import Choice, check_engine, scheduler_of
 from daskgd.engines.task_spans import Payload, task_spans
 from daskgd.engines.tasks import read_speed
-from daskgd.engines.worker_memory import Need, check_memory, free_memory, nbytes, task_room
+from daskgd.engines.worker_memory import Need, check_memory, free_memory, task_room
 from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice
 from daskgd.losses import Loss
 from daskgd.models.base import Maker
@@ -36,7 +36,6 @@ from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Survey
 from daskgd.rows.layout import Shape
 from daskgd.solvers import Solver
-from daskgd.storage.reading import StoredColumn
 
 WAIT = 3.0
 """Seconds to wait for workers to measure how fast they read; those that are busy for longer are left out."""
@@ -88,7 +87,7 @@ def _placement(dataset: Dataset, place: Place) -> str:
     to_materialise, hold = columns_to_materialise(dataset, place.client)
     if to_materialise:
         return HELD if hold else SPOOLED
-    return READ if any(isinstance(c, StoredColumn) for c in dataset._columns) else HELD
+    return READ if any(c.path is not None for c in dataset.columns.present.values()) else HELD
 
 
 # -- how fast -----------------------------------------------------------------------------------
@@ -96,10 +95,10 @@ def _placement(dataset: Dataset, place: Place) -> str:
 
 def _speed(dataset: Dataset, place: Place) -> float | None:
     """Measure the decoded bytes per second that all threads together read now; None if nothing is stored."""
-    X, y, s = (c if isinstance(c, StoredColumn) else None for c in dataset._columns)
-    if X is None or not place.threads or not place.n_threads:
+    stored = {name: c for name, c in dataset.columns.present.items() if c.path is not None}
+    if "X" not in stored or not place.threads or not place.n_threads:
         return None
-    source, n = ColumnSource(dataset.layout, X, y, s, dataset.selections), dataset.layout.n_blocks
+    source, n = ColumnSource(dataset.layout, Columns(**stored), dataset.selections), dataset.layout.n_blocks
     # Blocks from all over: files may be laid out, or cached, in runs.
     some = np.random.default_rng().permutation(np.unique(np.linspace(0, n - 1, min(n, 4096), dtype=int)))
     blocks = some.tolist()
@@ -244,7 +243,7 @@ class Plan:
         check_memory(dataset, place.client, whole, row_payload_nbytes)
         sweeps = solver.expected_sweeps(shape, loss, made.size)
         placement = _placement(dataset, place)
-        stored = [c for c in dataset._columns if isinstance(c, StoredColumn)]
+        stored = [c for c in dataset.columns.present.values() if c.path is not None]
         keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
         lasting = place.kind != "custom" and (
             place.client is not None or place.get in (dask.threaded.get, dask.local.get_sync)
@@ -252,7 +251,7 @@ class Plan:
         kept: dict[str, Runs] = {}
         if memory != 0 and not sweeps.is_one and keeps and lasting:
             kept = CacheManager.of(dataset, place.client, memory, whole).decide(place.threads)
-        from_store = dataset.nbytes if placement == SPOOLED else sum(map(nbytes, stored))
+        from_store = dataset.nbytes if placement == SPOOLED else sum(column.nbytes for column in stored)
         rows = min(sum(map(length, kept.values())) * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
@@ -382,7 +381,7 @@ def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) 
 
 def _outputs(dataset: Dataset, shape: Shape) -> int:
     """The number of outputs of the model, as far as it is known: labels not counted yet are taken for two."""
-    y = dataset._columns[1]
+    y = dataset.columns.y
     if shape.classification:
         n = 2 if dataset.classes is None else len(dataset.classes)
         return n if n > 2 else 1
