@@ -1,7 +1,7 @@
 """Perceptrons out of core, beside scikit-learn's: ``python -m benchmarks neural [--scale S]``.
 
-A million rows made of three quarters of scikit-learn's digits (:mod:`daskgd.cli.demo_fit`), stored as uint8, in
-partitions of 16 MB, and a network of 100 hidden units with Adam's mini-batches of 200 rows: ten sweeps of
+A million rows made of three quarters of scikit-learn's digits (:mod:`daskgd.cli.demo_fit`), stored as uint8,
+in partitions of 16 MB, and a network of 100 hidden units with Adam's mini-batches of 200 rows: ten sweeps of
 :class:`daskgd.MLPClassifier` on two single-threaded workers, the survey included, and ten passes of
 scikit-learn's ``partial_fit`` over the same stored blocks, read one after the other, in one thread. Both are
 judged, pass by pass, by the quarter of the digits that was set aside.

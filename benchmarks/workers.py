@@ -204,8 +204,8 @@ def take_a_while(seconds: float) -> None:
         time.sleep(seconds)
         return read(self, start, stop)
 
-    setattr(ColumnSource, "bare_read", read)
-    setattr(ColumnSource, "read", slow if seconds else read)
+    setattr(ColumnSource, "bare_read", read)  # noqa: B010
+    setattr(ColumnSource, "read", slow if seconds else read)  # noqa: B010
 
 
 # -- measuring ----------------------------------------------------------------------------------

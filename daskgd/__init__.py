@@ -68,13 +68,16 @@ _NAMES = {
     "daskgd.data.dataset": "Dataset open_dataset",
     "daskgd.data.ingest": "ingest",
     "daskgd.engines.cluster": "ClusterLost",
-    "daskgd.estimators": "ElasticNet GammaRegressor HuberRegressor Lasso LinearRegression LinearSVC LinearSVR LogisticRegression MLPClassifier MLPRegressor Perceptron PoissonRegressor QuantileRegressor Ridge TweedieRegressor together",
+    "daskgd.estimators": "ElasticNet GammaRegressor HuberRegressor Lasso LinearRegression LinearSVC "
+    "LinearSVR LogisticRegression MLPClassifier MLPRegressor Perceptron "
+    "PoissonRegressor QuantileRegressor Ridge TweedieRegressor together",
     "daskgd.estimators.adapters": "from_jax from_torch",
     "daskgd.estimators.custom": "CustomClassifier CustomRegressor",
     "daskgd.estimators.files": "ModelError load_model",
     "daskgd.models": "MLP Model",
     "daskgd.monitoring.watchers": "CSVLog EarlyStopping JSONLines Lines Plateau ProgressBar",
-    "daskgd.solvers": "ADMM Adam FISTA GIANT GradientDescent Gram LBFGS LocalGD LocalSGD Newton NewtonCG ProximalNewton SGD SubsampledNewton",
+    "daskgd.solvers": "ADMM Adam FISTA GIANT GradientDescent Gram LBFGS "
+    "LocalGD LocalSGD Newton NewtonCG ProximalNewton SGD SubsampledNewton",
     "daskgd.storage.checksums": "StoreError",
     "daskgd.storage.reading": "ChunkError",
     "daskgd.storage.writing": "write_dataset",

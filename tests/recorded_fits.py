@@ -1,4 +1,4 @@
-"""Record the bits of fits, so that a change of the code which should change no result can be shown to change none.
+"""Record the bits of fits, to show that a change of the code which should change no result changes none.
 
     python tests/recorded_fits.py before.json        # with the code as it was
     python tests/recorded_fits.py after.json         # with the code as it is

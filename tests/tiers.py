@@ -17,8 +17,7 @@ def slow_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
 
 
 def slow_but_every(n: int, *axes: Sequence[Any]) -> list[Any]:
-    """The product of axes, slow but for one case in `n`, along diagonals: every value of each axis that is long
-    enough stands in a case that is kept."""
+    """The product of axes, slow but for one case in `n`, along diagonals."""
     found = []
     for at in itertools.product(*(range(len(axis)) for axis in axes)):
         values = [axis[i] for axis, i in zip(axes, at, strict=True)]

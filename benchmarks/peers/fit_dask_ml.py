@@ -21,7 +21,7 @@ CHUNK_BYTES = 64_000_000
 
 
 def warm() -> None:
-    import dask_ml.linear_model
+    import dask_ml.linear_model  # noqa: F401
 
 
 class Watched(L2):

@@ -10,7 +10,7 @@ from report import Clock, arguments
 
 
 def warm() -> None:
-    import daskgd.engines.tasks
+    import daskgd.engines.tasks  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -180,7 +180,8 @@ def refuse(sums: Sums) -> None:
         raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
     if not 1 / WEIGHT_RANGE <= sums["weight"] <= WEIGHT_RANGE:
         raise ValueError(
-            f"sample_weight: expected a total from {1 / WEIGHT_RANGE:g} to {WEIGHT_RANGE:g}, got {sums['weight']:g}; "
+            f"sample_weight: expected a total from {1 / WEIGHT_RANGE:g} to {WEIGHT_RANGE:g}, "
+            f"got {sums['weight']:g}; "
             "divide the weights by their mean"
         )
 

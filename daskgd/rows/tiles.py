@@ -137,7 +137,8 @@ def distinct(y: Array) -> tuple[Array, Array]:
 class Rows:
     """A run of rows in memory, as stored: a block, or a whole partition.
 
-    X are features ``(n, p)`` (an array becomes :class:`~daskgd.rows.features.Dense`), y ``(n,)`` or ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the number of
+    X are features ``(n, p)`` (an array becomes :class:`~daskgd.rows.features.Dense`), y is ``(n,)`` or
+    ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the number of
     the block's or partition's first row within the dataset, and `kept` ``(n,)`` that of each row here, where
     a selection leaves some out. Kernels run in `dtype`, by default what suits that of X.
     """

@@ -110,7 +110,7 @@ class SolveInMemory(LocalQuery):
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What a :class:`SolveInMemory` found: parameters, and objective, gradient and estimated gap there, on its rows;
+    """The answer to a :class:`SolveInMemory`: parameters; objective, gradient and estimated gap there, on its rows;
     `first` is the objective where it began."""
 
     w: Array
@@ -226,12 +226,13 @@ class Solver:
     def expected_sweeps(
         self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
     ) -> SweepEstimate:
-        """How many sweeps to expect for data of this shape; more of a wide or nonsmooth problem, where the loss
+        """The sweeps to expect for data of this shape; more of a wide or nonsmooth problem, where the loss
         and the number of parameters are known."""
         return SweepEstimate(words="up to max_iter") if self.approximate else SweepEstimate()
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
-        """Queries that lead to the first State, at the parameters w; `found` answers `first_sweep_queries`."""
+        """Ask for what the first State needs, at the parameters w, and return it; the answers to
+        `first_sweep_queries` are given."""
         raise NotImplementedError
 
     def iterate(self, problem: Problem, state: Any) -> Steps:

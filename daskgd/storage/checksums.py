@@ -48,7 +48,7 @@ def where(place: StorePath) -> str:
 
 
 def options(store: Any) -> Any:
-    """The options that a remote store was opened with, None if there are none: `redacted_message` leaves them out."""
+    """The options that a remote store was opened with, or None: `redacted_message` leaves them out."""
     return _files(store).storage_options if isinstance(store, FsspecStore) else None
 
 

@@ -117,7 +117,8 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
         raise
     except Exception as error:  # zarr, codecs and file systems raise all kinds, at metadata and connections
         raise StoreError(
-            f"{location}: expected a zarr group that holds X, cannot open one: {redacted_message(error, storage_options)}"
+            f"{location}: expected a zarr group that holds X, cannot open one: "
+            f"{redacted_message(error, storage_options)}"
         ) from (None if "://" in location else error)
 
 
@@ -203,7 +204,8 @@ def arrays_of(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
             if isinstance(error, KeyError) and name not in _listed(group):  # else its metadata lack a key
                 continue
             raise StoreError(
-                f"{location}, array {name}: its metadata cannot be read: {redacted_message(error)}; restore them"
+                f"{location}, array {name}: its metadata cannot be read: {redacted_message(error)}; "
+                "restore them"
             ) from None
         if not isinstance(member, zarr.Array):
             raise StoreError(f"{location}, array {name}: expected an array, got a group")

@@ -224,8 +224,8 @@ def unpack(
     fetch: Callable[[str], Array] = _refuse,
     renamed: Mapping[str, str] | None = None,
 ) -> Any:
-    """The values of a record; arrays kept apart come from ``fetch(name)``, and fields that a file has by a name
-    in `renamed` go by its value now.
+    """Read the values of a record; arrays kept apart come from ``fetch(name)``, and fields whose name is a key of
+    `renamed` get its value as their name.
 
     Raises
     ------

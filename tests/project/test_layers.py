@@ -1,4 +1,4 @@
-"""Imports point one way: every room of daskgd has its place in one order, and the maths loads neither dask nor zarr."""
+"""Imports point one way: every room of daskgd has its place in one order; the maths loads no dask, no zarr."""
 
 from __future__ import annotations
 
