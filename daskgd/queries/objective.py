@@ -64,7 +64,7 @@ LANES = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gradients(Query):
-    """The :class:`Gradient` of many problems over the same rows, or :class:`GradientOnly` of all: answers a list
+    """The :class:`Gradient` of many problems over the same rows, or the :class:`GradientOnly`: answers a list
     of ``(f, g)``, or of g.
 
     Their products with X are one of LANES columns, several times faster than one after the other. Each has

@@ -110,8 +110,8 @@ class SolveInMemory(LocalQuery):
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """The answer to a :class:`SolveInMemory`: parameters; objective, gradient and estimated gap there, on its rows;
-    `first` is the objective where it began."""
+    """The answer to a :class:`SolveInMemory`: parameters, and the objective, gradient and gap there on
+    its rows; `first` is the objective where it began."""
 
     w: Array
     f: float

@@ -224,8 +224,8 @@ def unpack(
     fetch: Callable[[str], Array] = _refuse,
     renamed: Mapping[str, str] | None = None,
 ) -> Any:
-    """Read the values of a record; arrays kept apart come from ``fetch(name)``, and fields whose name is a key of
-    `renamed` get its value as their name.
+    """Read the values of a record; arrays kept apart come from ``fetch(name)``, and a field whose name is a
+    key of `renamed` gets its value as its name.
 
     Raises
     ------

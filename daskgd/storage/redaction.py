@@ -33,7 +33,7 @@ def redacted_message(error: BaseException, options: Any = None) -> str:
 
 
 def redacted_error(error: BaseException, options: Any = None) -> BaseException:
-    """An error of the same type, and caused alike, whose words are those of `redacted_message`: tracebacks print
+    """An error of the same type, and caused alike, with the words of `redacted_message`: tracebacks print
     causes, and who asks whether an error may pass looks at their types.
     """
     kind, text = type(error), redacted_message(error, options).removeprefix(f"{type(error).__name__}: ")

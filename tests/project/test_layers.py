@@ -1,4 +1,4 @@
-"""Imports point one way: every room of daskgd has its place in one order; the maths loads no dask, no zarr."""
+"""Imports point one way: every room of daskgd has its place in one order; the maths loads no dask."""
 
 from __future__ import annotations
 
