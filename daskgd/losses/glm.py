@@ -208,7 +208,7 @@ class Shifted(Loss):
     kind: ClassVar[Any] = property(attrgetter("loss.kind"))
     smooth: ClassVar[Any] = property(attrgetter("loss.smooth"))
     convex: ClassVar[Any] = property(attrgetter("loss.convex"))
-    nonsmooth: ClassVar[Any] = property(attrgetter("loss.kinked"))
+    nonsmooth: ClassVar[Any] = property(attrgetter("loss.nonsmooth"))
     deviance: ClassVar[Any] = property(attrgetter("loss.deviance"))
     low: ClassVar[Any] = property(attrgetter("loss.low"))
     low_included: ClassVar[Any] = property(attrgetter("loss.low_included"))
