@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,15 @@ def test_watch_is_the_old_name_of_events_and_history() -> None:
     with pytest.raises(AttributeError, match=r"it is now daskgd\.monitoring\.events"):
         _ = daskgd.watch.Iterate
     assert run("import sys, daskgd.watch; print('daskgd.monitoring' in sys.modules)") == "False"
+
+
+def test_both_tables_of_names_are_the_same() -> None:
+    tree = ast.parse(Path(daskgd.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: line.module
+        for line in block.body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert seen == daskgd._MODULE_OF

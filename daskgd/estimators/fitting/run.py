@@ -257,7 +257,7 @@ def execute_fits(group: FitGroup, dataset: Dataset) -> None:
     row_payload_nbytes = max(
         sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
     )
-    opened = open_engine(
+    engine_and_rows = open_engine(
         dataset,
         first.engine,
         whole_partitions=any(solver.needs_partitions for solver in solvers),
@@ -266,7 +266,7 @@ def execute_fits(group: FitGroup, dataset: Dataset) -> None:
     )
     # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
     with (
-        opened as (engine, materialised),
+        engine_and_rows as (engine, materialised),
         one_blas_thread(),
         report_to_dashboard(engine, fits, materialised.n_rows, materialised.n_features),
     ):
