@@ -35,7 +35,7 @@ def default_pipeline_name() -> str:
     return str(zarr.config.defaults[0]["codec_pipeline"]["path"])
 
 
-def reopened(array: zarr.Array[Any]) -> zarr.Array[Any]:
+def reopen(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """The same array, with the codec pipeline that zarr's configuration names at this moment.
 
     zarr knows a pipeline of an array only as what its configuration says while the array is made, and opening

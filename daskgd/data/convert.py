@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from daskgd._compat.dask import meta_of, plain_reads
 from daskgd.data.columns import Column, Columns, LazyColumn, MemoryColumn
 from daskgd.data.dataset import Dataset, open_dataset
-from daskgd.storage.opening import column
+from daskgd.storage.opening import open_column
 from daskgd.storage.writing import known_chunks
 
 Array = NDArray[Any]
@@ -176,7 +176,7 @@ def as_column(array: Any) -> Column:
         if behind is None:
             return LazyColumn(array)
         array = behind
-    return array if isinstance(array, Column) else column(array)
+    return array if isinstance(array, Column) else open_column(array)
 
 
 def zarr_behind(x: da.Array) -> Any:

@@ -25,7 +25,7 @@ from daskgd.engines.preflight import check_processes
 from daskgd.engines.serial import Serial
 from daskgd.engines.worker_cache import CachedSource
 from daskgd.rows.tiles import BlockSource
-from daskgd.storage.buffer_pool import forget
+from daskgd.storage.buffer_pool import release_buffers
 
 Choice = str | Callable[[Dataset], Engine] | None
 
@@ -93,7 +93,7 @@ def open_engine(
     client = get if isinstance(get, distributed.Client) else None
     with ExitStack() as stack:
         if client is None:
-            stack.callback(forget)
+            stack.callback(release_buffers)
         with reaching(client):
             threads = max(_threads_ready(client), 1)
             tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 UNFINISHED = ".daskgd-", ".tmp"
-"""How names of files begin and end that a process which was killed had not finished."""
+"""How the names of files begin and end that are being written, or were when a process was killed."""
 
 
 class AtomicFiles:
@@ -29,7 +29,7 @@ class AtomicFiles:
         self.local = isinstance(self.fs, LocalFileSystem)
 
     def names(self) -> list[str]:
-        """What is there; nothing where there is no folder."""
+        """The names of the files that are there; none where there is no folder."""
         self.fs.invalidate_cache()
         try:
             return [name.rpartition("/")[2] for name in self.fs.ls(self.root, detail=False)]
@@ -37,10 +37,11 @@ class AtomicFiles:
             return []
 
     def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises FileNotFoundError."""
         return self.fs.cat_file(f"{self.root}/{name}")
 
     def write(self, name: str, data: bytes) -> None:
-        """One request to an object store; on disk a file that is renamed when it has reached it."""
+        """Write a file: by one request to an object store; on disk, by renaming one that has reached it."""
         if not self.local:
             self.fs.pipe_file(f"{self.root}/{name}", data)
             return
@@ -64,7 +65,7 @@ class AtomicFiles:
                 os.close(folder)
 
     def remove(self, names: Iterable[str]) -> None:
-        """What cannot be removed stays."""
+        """Remove files as far as possible: what cannot be removed stays."""
         for name in names:
             with suppress(Exception):
                 self.fs.rm_file(f"{self.root}/{name}")

@@ -1,4 +1,4 @@
-"""Memory that is used again, so that reading a block costs no page faults and leaves no holes.
+"""Buffers that each thread keeps for its next block: reading then costs no page faults and leaves no holes.
 
 The allocator takes a page fault for every 4 KiB of fresh memory; and where what a block leaves behind, some
 drawn rows or sums, falls into the place that the block has just left, the next block does not fit there any
@@ -17,69 +17,70 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LARGE = 1 << 20
-"""Bytes from which memory is kept; less is for the allocator."""
+LARGE_BYTES = 1 << 20
+"""Bytes from which on memory is kept for the next array; smaller arrays are the allocator's."""
 
-MOST = 4
-"""Buffers that a thread keeps: a block to work on, one to read ahead into, and what they are decoded from. Of
-more that are in use at a time, the older ones are left to those who use them."""
+MAX_BUFFERS = 4
+"""Most buffers that a thread keeps: a block to work on, one to read ahead into, and what they are decoded
+from. Of more that are in use at a time, the older ones are left to those who use them."""
 
 
 class _Buffers:
-    """Those of one thread, the last one used last."""
+    """The buffers of one thread, in the order of their last use."""
 
     def __init__(self) -> None:
         self.arrays: list[Array] = []
 
 
-class _Mine(threading.local):
+class _PerThread(threading.local):
     def __init__(self) -> None:
         self.buffers = _Buffers()
-        with _listing:
-            _everyones.add(self.buffers)
+        with _lock:
+            _all_buffers.add(self.buffers)
 
 
-_listing = threading.Lock()
-_everyones: weakref.WeakSet[_Buffers] = weakref.WeakSet()
-_mine = _Mine()
+_lock = threading.Lock()
+_all_buffers: weakref.WeakSet[_Buffers] = weakref.WeakSet()
+_local = _PerThread()
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """What numpy.empty gives, of memory that this thread has used before, if nobody looks at that any more.
+def empty_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised array, in memory that this thread has used before where some is free.
 
-    The array is a view of a buffer, as are all views of it: the buffer is free when they have gone.
+    The array is a view of a buffer, as are all views of it: the buffer is free when they are gone.
 
-    >>> a = empty((1000, 200), np.dtype(np.float64))
+    >>> a = empty_array((1000, 200), np.dtype(np.float64))
     >>> where, row = a.ctypes.data, a[5]
     >>> del a
-    >>> b = empty((1000, 200), np.dtype(np.float64))  # not there: `row` still looks at it
+    >>> b = empty_array((1000, 200), np.dtype(np.float64))  # not there: `row` still looks at it
     >>> b.ctypes.data == where
     False
     >>> del row
-    >>> empty((500, 400), np.dtype(np.float64)).ctypes.data == where
+    >>> empty_array((500, 400), np.dtype(np.float64)).ctypes.data == where
     True
     """
     nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if nbytes < LARGE:
+    if nbytes < LARGE_BYTES:
         return np.empty(shape, dtype)
-    return _buffer(nbytes)[:nbytes].view(dtype).reshape(shape)
+    return _take_buffer(nbytes)[:nbytes].view(dtype).reshape(shape)
 
 
-def forget() -> None:
-    """Keep nothing, in no thread of this process; what is in use stays with those who use it."""
-    with _listing:
-        everyones = list(_everyones)
-    for buffers in everyones:
+def release_buffers() -> None:
+    """Let go of the buffers of all threads of this process; arrays that are in use keep theirs."""
+    with _lock:
+        known = list(_all_buffers)
+    for buffers in known:
         buffers.arrays = []  # not cleared: its thread may be looking through it
 
 
-def _buffer(nbytes: int) -> Array:
-    arrays = _mine.buffers.arrays
+def _take_buffer(nbytes: int) -> Array:
+    """A buffer of at least `nbytes` bytes, a free one of this thread if one fits."""
+    arrays = _local.buffers.arrays
     fitting = (i for i, known in enumerate(map(len, arrays)) if nbytes <= known <= 2 * nbytes)
     free = next((i for i in fitting if _references(arrays, i) == _UNUSED), None)
     # Some room, as chunks are compressed to sizes that differ a little.
     arrays.append(np.empty(nbytes + nbytes // 8, np.uint8) if free is None else arrays.pop(free))
-    del arrays[:-MOST]
+    del arrays[:-MAX_BUFFERS]
     return arrays[-1]
 
 

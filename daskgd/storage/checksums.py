@@ -1,7 +1,7 @@
-"""Whether what is stored is what was written: keys of stored objects, what is missing, checksums, digests.
+"""Stored objects of zarr arrays: their keys, which are missing, their checksums, and digests of them all.
 
-Also what may be said of it: errors and names of places without the secrets that URLs and options hold. Knows
-zarr arrays as objects under keys; how those become rows, and what a dataset is, is in `store`.
+A digest tells whether what is stored is what was written. Names of places come without the secrets that URLs
+and options hold. How objects become rows is in `reading`, how arrays are a dataset in `opening`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, StorePath
 
 from daskgd._compat.zarr import chunk_key, wait_for
-from daskgd.storage import codec as chunks
+from daskgd.storage.codec import ABSENT, parse_shard_index, shard_index_bytes
 from daskgd.storage.redaction import redacted
 
 CONCURRENT_REQUESTS = 64
+"""Stored objects whose checksums are asked for at once."""
+
 LISTED = 100
-"""Chunks that are missing are counted up to this many."""
+"""Most missing chunks that are counted."""
 
 ZarrArray: TypeAlias = "zarr.Array[Any]"
 
@@ -37,8 +39,8 @@ class StoreError(ValueError):
         super().__init__(redacted(message))
 
 
-def where(place: StorePath) -> str:
-    """A place in a store as a path or URL, without secrets."""
+def location_of(place: StorePath) -> str:
+    """The path or URL of a place in a store, without secrets."""
     store = place.store
     if isinstance(store, LocalStore):
         return str(store.root / place.path)
@@ -47,8 +49,8 @@ def where(place: StorePath) -> str:
     return redacted(str(place))
 
 
-def options(store: Any) -> Any:
-    """The options that a remote store was opened with, or None: `redacted_message` leaves them out."""
+def storage_options_of(store: Any) -> Any:
+    """The options that a remote store was opened with, which messages leave out; None for others."""
     return _files(store).storage_options if isinstance(store, FsspecStore) else None
 
 
@@ -60,32 +62,33 @@ def _files(store: FsspecStore) -> Any:
 # -- stored objects -------------------------------------------------------------------------------
 
 
-def get(place: StorePath) -> bytes:
+def read_object(place: StorePath) -> bytes:
+    """The bytes of a stored object. Raises FileNotFoundError."""
     buffer = wait_for(place.get(default_buffer_prototype()))
     if buffer is None:
         raise FileNotFoundError(f"{place.path.rpartition('/')[2]} is missing")
     return buffer.to_bytes()
 
 
-def key(array: ZarrArray, i: int) -> str:
-    """Name of stored object i along the rows."""
+def object_key(array: ZarrArray, i: int) -> str:
+    """The key of stored object i along the rows, below its array."""
     return chunk_key(array, (i,) + (0,) * (array.ndim - 1))
 
 
-def objects(array: ZarrArray) -> int:
-    """Number of chunks (shards) along the rows."""
+def n_objects(array: ZarrArray) -> int:
+    """The number of stored objects, chunks or shards, along the rows."""
     return -(-int(array.shape[0]) // int((array.shards or array.chunks)[0]))
 
 
-def per_shard(array: ZarrArray) -> int:
+def chunks_per_shard(array: ZarrArray) -> int:
     """Chunks per shard, 0 if unsharded."""
     return int(array.shards[0] // array.chunks[0]) if array.shards else 0
 
 
-def missing(array: ZarrArray) -> list[tuple[str, int]]:
-    """Keys and first rows of chunks that are not stored, from one listing; of very many, some.
+def find_missing(array: ZarrArray) -> list[tuple[str, int]]:
+    """Keys and first rows of up to `LISTED` chunks that are not stored, from one listing.
 
-    As there are no more keys than were listed, what is walked is bounded, whatever the metadata claim.
+    No more keys are tried than can be stored, whatever shape the metadata claim.
     """
     prefix = f"{array.store_path.path}/" if array.store_path.path else ""
 
@@ -105,7 +108,7 @@ def missing(array: ZarrArray) -> list[tuple[str, int]]:
 
 
 def _indices(grid: list[int]) -> Iterator[tuple[int, ...]]:
-    """As numpy.ndindex, which refuses grids of more than 2**63 chunks."""
+    """Indices of a grid, as of numpy.ndindex, which refuses grids of more than 2**63 chunks."""
     first, *others = grid
     for i in range(first):
         if others:
@@ -117,47 +120,52 @@ def _indices(grid: list[int]) -> Iterator[tuple[int, ...]]:
 # -- checksums ------------------------------------------------------------------------------------
 
 
-async def _sums(array: ZarrArray, i: int) -> bytes:
-    """What `chunks.sums` says of object i, without reading it all."""
-    place = array.store_path / key(array, i)
+async def _read_checksums(array: ZarrArray, i: int) -> bytes:
+    """The checksums in stored object i, as of `checksums_in`, without reading all of it."""
+    place = array.store_path / object_key(array, i)
 
     async def tail(request: SuffixByteRequest | RangeByteRequest, size: int) -> bytes:
         buffer = await place.get(default_buffer_prototype(), request)
         if buffer is None or len(buffer) != size:
-            raise StoreError(f"{where(place)}: the chunk is missing or truncated; write the dataset again")
+            raise StoreError(
+                f"{location_of(place)}: the chunk is missing or truncated; write the dataset again"
+            )
         return buffer.to_bytes()
 
-    size = chunks.index_bytes(per_shard(array)) or 4
+    size = shard_index_bytes(chunks_per_shard(array)) or 4
     end = await tail(SuffixByteRequest(size), size)
-    spans = chunks.index(np.frombuffer(end[:-4], np.uint8))
-    ends = [offset + size for offset, size in spans if (offset, size) != chunks.ABSENT]
+    extents = parse_shard_index(np.frombuffer(end[:-4], np.uint8))
+    ends = [offset + size for offset, size in extents if (offset, size) != ABSENT]
     parts = await asyncio.gather(*(tail(RangeByteRequest(e - 4, e), 4) for e in ends))
     return end[-4:] + b"".join(parts)
 
 
 def metadata_digest(arrays: dict[str, ZarrArray], attributes: dict[str, Any]) -> str:
-    """Of the JSON of the arrays as stored, so that it does not depend on the zarr that reads it."""
-    stored = {name: json.loads(get(array.store_path / "zarr.json")) for name, array in arrays.items()}
+    """A digest of attributes and arrays' metadata, of the JSON as stored: no version of zarr changes it."""
+    stored = {name: json.loads(read_object(array.store_path / "zarr.json")) for name, array in arrays.items()}
     content = {key: value for key, value in attributes.items() if key != "complete"}
     return hashlib.sha256(json.dumps([stored, content], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def chunks_digest(arrays: dict[str, ZarrArray]) -> str:
-    """Of the checksums of all chunks, as they are stored."""
+    """A digest of the checksums of all chunks, as they are stored."""
 
     async def some(array: ZarrArray, numbers: range) -> list[bytes]:
-        return await asyncio.gather(*(_sums(array, i) for i in numbers))
+        return await asyncio.gather(*(_read_checksums(array, i) for i in numbers))
 
     digest = hashlib.sha256()
     for array in arrays.values():
-        numbers = range(objects(array))
+        numbers = range(n_objects(array))
         for first in numbers[::CONCURRENT_REQUESTS]:
             digest.update(b"".join(wait_for(some(array, numbers[first : first + CONCURRENT_REQUESTS]))))
     return digest.hexdigest()[:16]
 
 
-def digest(array: ZarrArray, complete: bool) -> str:
-    """What tells an array from others: of what daskgd wrote, metadata and the checksums of all chunks, which
-    are read for it; of others, the metadata alone."""
-    sha = hashlib.sha256(get(array.store_path / "zarr.json")).hexdigest()[:16]
+def array_digest(array: ZarrArray, complete: bool) -> str:
+    """A text that tells an array from others.
+
+    For what daskgd wrote (`complete`) it is a digest of the metadata and of the checksums of all chunks,
+    which are read for it; for others, a digest of the metadata alone.
+    """
+    sha = hashlib.sha256(read_object(array.store_path / "zarr.json")).hexdigest()[:16]
     return f"digest {sha}{chunks_digest({'': array})}" if complete else f"metadata {sha}"

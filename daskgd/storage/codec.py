@@ -1,4 +1,4 @@
-"""From the stored bytes of a chunk to rows: checksum, Blosc, and nothing between. Knows no zarr, no files.
+"""Decoding of stored chunks: their checksums are compared, and Blosc fills the rows. Knows no zarr, no files.
 
 Zarr's pipeline takes twice the processor time for the same chunks: it copies, allocates, changes threads.
 What daskgd wrote has one of two codecs, little-endian values then crc32c, with or without Blosc between, so
@@ -19,19 +19,21 @@ Array = NDArray[Any]
 
 
 ABSENT = (2**64 - 1, 2**64 - 1)
-"""What the index of a shard says of a chunk that it does not hold (zarr v3, sharding codec)."""
+"""Offset and size that the index of a shard has for a chunk that is not in it (zarr v3, sharding codec)."""
 
 
-class Unsound(ValueError):
-    """A chunk was lost from its shard, truncated or altered. `args`: cause, and what that takes of the rows
-    that were asked for, first and last + 1, as numbers of rows of the stored object.
+class DamagedChunk(ValueError):
+    """A chunk that is missing from its shard, truncated or altered.
+
+    `args` are the cause, and the first and last + 1 of the rows that were asked for and are lost, counted
+    within the stored object.
     """
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
-def decode(
+def decode_rows(
     stored: Array, chunk_rows: int, first: int, out: Array, *, per_shard: int = 0, plain: bool = False
 ) -> None:
     """Fill `out` ``(n, ...)`` with the rows from `first` on of a stored chunk, or of a shard of chunks.
@@ -45,31 +47,32 @@ def decode(
 
     Raises
     ------
-    Unsound : a chunk is missing from its shard, or was truncated or altered.
+    DamagedChunk : a chunk is missing from its shard, or was truncated or altered.
     """
     stop = first + len(out)
     try:
-        spans = _spans(stored, per_shard)
+        extents = _extents(stored, per_shard)
     except ValueError as error:
-        raise Unsound(f"the index of the shard: {error}", first, stop) from None
+        raise DamagedChunk(f"the index of the shard: {error}", first, stop) from None
     for k in range(first // chunk_rows, -(-stop // chunk_rows)):
         a, b = max(first, k * chunk_rows), min(stop, (k + 1) * chunk_rows)
         part = out[a - first : b - first]
         # Zarr stores whole chunks: the array's last one, and any that is read in part, needs room of its own.
         chunk = part if b - a == chunk_rows else np.empty((chunk_rows, *out.shape[1:]), out.dtype)
         try:
-            if spans[k] == ABSENT:
+            if extents[k] == ABSENT:
                 raise ValueError("the chunk is missing")
-            offset, size = spans[k]
-            _unpack(sound(stored[offset : offset + size]), chunk, plain)
+            offset, size = extents[k]
+            _decompress(strip_checksum(stored[offset : offset + size]), chunk, plain)
         except (ValueError, RuntimeError) as error:  # RuntimeError: Blosc
             cause = f"inner chunk {k} of the shard: {error}" if per_shard else str(error)
-            raise Unsound(cause, a, b) from None
+            raise DamagedChunk(cause, a, b) from None
         if chunk is not part:
             part[...] = chunk[a - k * chunk_rows : b - k * chunk_rows]
 
 
-def _unpack(body: Array, chunk: Array, plain: bool) -> None:
+def _decompress(body: Array, chunk: Array, plain: bool) -> None:
+    """Fill `chunk` with the values in `body`. Raises ValueError where sizes do not agree."""
     # Sizes are compared before anything is made or written: numpy would repeat a single byte, and Blosc
     # believes its header and reads past the end of its input.
     if plain:
@@ -87,37 +90,39 @@ def _unpack(body: Array, chunk: Array, plain: bool) -> None:
     blosc.decompress(body, chunk)
 
 
-def sound(stored: Array) -> Array:
-    """`stored` without the crc32c at its end. Raises ValueError if that does not match."""
+def strip_checksum(stored: Array) -> Array:
+    """Return `stored` without the crc32c at its end. Raises ValueError if that does not match."""
     body = stored[:-4]
     if len(stored) < 4 or crc32c(body) != int.from_bytes(stored[-4:].tobytes(), "little"):
         raise ValueError("the checksum does not match: the chunk was truncated or altered")
     return body
 
 
-def sums(stored: Array, per_shard: int) -> bytes:
-    """Checksums in a sound object: of a chunk, its last four bytes; of a shard, those of its index and of
-    each chunk in it, as the index knows sizes but not content.
+def checksums_in(stored: Array, per_shard: int) -> bytes:
+    """The checksums in a stored object that was found undamaged, one after the other.
+
+    A chunk has one, its last four bytes; a shard has that of its index, which covers sizes but no content,
+    and that of each chunk in it.
     """
-    ends = [sum(span) for span in _spans(stored, per_shard) if span != ABSENT] if per_shard else []
+    ends = [sum(extent) for extent in _extents(stored, per_shard) if extent != ABSENT] if per_shard else []
     return b"".join(stored[end - 4 : end].tobytes() for end in (len(stored), *ends))
 
 
-def index_bytes(per_shard: int) -> int:
-    """Size of the index that ends a shard: offset and size of each chunk, and a crc32c; 0 if unsharded."""
+def shard_index_bytes(per_shard: int) -> int:
+    """Bytes of the index that ends a shard: offset and size of each chunk, and a crc32c; 0 if unsharded."""
     return 16 * per_shard + 4 if per_shard else 0
 
 
-def index(body: Array) -> list[tuple[int, int]]:
-    """Offset and size of each chunk of a shard (zarr v3, sharding codec)."""
+def parse_shard_index(body: Array) -> list[tuple[int, int]]:
+    """Offset and size of each chunk of a shard, from the bytes of its index (zarr v3, sharding codec)."""
     return [(offset, size) for offset, size in body.view("<u8").reshape(-1, 2).tolist()]
 
 
-def _spans(stored: Array, per_shard: int) -> list[tuple[int, int]]:
-    """Where the chunks of an object lie in it."""
+def _extents(stored: Array, per_shard: int) -> list[tuple[int, int]]:
+    """Offset and size of each chunk in a stored object."""
     if not per_shard:
         return [(0, len(stored))]
-    size = index_bytes(per_shard)
+    size = shard_index_bytes(per_shard)
     if len(stored) < size:
         raise ValueError(f"expected at least {size} bytes, got {len(stored)}: the shard was truncated")
-    return index(sound(stored[-size:]))
+    return parse_shard_index(strip_checksum(stored[-size:]))

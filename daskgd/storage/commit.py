@@ -1,6 +1,6 @@
-"""How a dataset comes to be valid: it is created, sealed with a mark, and verified against it.
+"""A dataset on disk is created empty, becomes valid by a mark that is written last, and is verified by it.
 
-This room knows what is stored; how it is cut and filled is in `writing`, how it is read in `store`.
+How rows are cut into chunks and written is in `writing`, how they are read in `reading`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from daskgd._compat.zarr import wait_for
-from daskgd.storage import codec as chunks
 from daskgd.storage.checksums import (
     StoreError,
     ZarrArray,
     chunks_digest,
+    chunks_per_shard,
+    location_of,
     metadata_digest,
-    objects,
-    per_shard,
-    where,
+    n_objects,
 )
+from daskgd.storage.codec import checksums_in
 from daskgd.storage.opening import FORMAT, KEY, NAMES, arrays_of, open_store
 from daskgd.storage.reading import StoredColumn
 from daskgd.storage.redaction import redacted
 
 VERIFY_THREADS = 4
 
-# -- creating and sealing -------------------------------------------------------------------------
+# -- creating and committing ----------------------------------------------------------------------
 
 
-def occupied(location: str) -> bool:
-    """Whether a zarr group is there. Raises FileExistsError if something else is."""
+def holds_group(location: str) -> bool:
+    """Whether a zarr group is at a path or URL. Raises FileExistsError if something else is."""
     place = FsspecStore.from_url(location) if "://" in location else location
     if wait_for(place.is_empty("")) if isinstance(place, FsspecStore) else not os.path.lexists(place):
         return False
@@ -56,9 +56,10 @@ def occupied(location: str) -> bool:
     return True
 
 
-class _Store(LocalStore):
-    """A directory whose writes can be waited for: of many chunks at once, zarr raises what the first of them
-    raises, and goes on writing the others.
+class _WaitableStore(LocalStore):
+    """A directory whose writes can be waited for.
+
+    Of many chunks that are written at once, zarr raises the first error, and goes on writing the others.
     """
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
@@ -82,13 +83,13 @@ class _Store(LocalStore):
 
 def create_group(location: str) -> zarr.Group:
     """An empty group for `create_array` and then `commit`, in place of what is there."""
-    place = location if "://" in location else _Store(location)
+    place = location if "://" in location else _WaitableStore(location)
     return zarr.open_group(place, mode="w", zarr_format=3, attributes={KEY: {"format": FORMAT}})
 
 
 def abandon(group: zarr.Group) -> None:
-    """Return when this process writes no more to a group on disk, nor will: it may be removed."""
-    if isinstance(group.store, _Store):
+    """Wait for this process's writes to a group on disk, and refuse later ones: it may be removed."""
+    if isinstance(group.store, _WaitableStore):
         wait_for(group.store.wait_for_writes())
 
 
@@ -126,9 +127,9 @@ def create_array(
 
 
 def commit(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None) -> None:
-    """Write the mark: from here on the dataset is valid."""
+    """Write the mark with the checksums of everything: from here on the dataset is valid."""
     said = {"format": FORMAT, "feature_names": feature_names, "classes": classes, "shuffled": False}
-    arrays = arrays_of(where(group.store_path), group)
+    arrays = arrays_of(location_of(group.store_path), group)
     group.attrs[KEY] = {**said, "complete": metadata_digest(arrays, said) + chunks_digest(arrays)}
 
 
@@ -152,11 +153,11 @@ def verify_store(
     """
     stored = open_store(path, storage_options=storage_options)
     columns = [column for name in NAMES if (column := getattr(stored, name)) is not None]
-    total, done, digest = sum(objects(column.array) for column in columns), 0, hashlib.sha256()
+    total, done, digest = sum(n_objects(column.array) for column in columns), 0, hashlib.sha256()
     with ThreadPoolExecutor(VERIFY_THREADS) as pool:
         for column in columns:
-            for numbers in _batches(objects(column.array), 16 * VERIFY_THREADS):
-                for sums in pool.map(partial(_read, column), numbers):
+            for numbers in _batches(n_objects(column.array), 16 * VERIFY_THREADS):
+                for sums in pool.map(partial(_verify_object, column), numbers):
                     digest.update(sums)
                     done += 1
                     if progress is not None:
@@ -175,12 +176,12 @@ def _batches(n: int, size: int) -> Iterator[range]:
     return (range(n)[first : first + size] for first in range(0, n, size))
 
 
-def _read(column: StoredColumn, i: int) -> bytes:
-    """Read stored object i and compare its checksums; return those, none for arrays of others."""
+def _verify_object(column: StoredColumn, i: int) -> bytes:
+    """Read stored object i, compare its checksums and return them; none if daskgd did not write it."""
     start = i * column.chunk_rows
     n = min(column.chunk_rows, column.shape[0] - start)
     if not column.complete:
         column.read(start, start + n)
         return b""
     out = np.empty((n, *column.shape[1:]), column.dtype.newbyteorder("<"))
-    return chunks.sums(column.decode(i, 0, out), per_shard(column.array))
+    return checksums_in(column.decode(i, 0, out), chunks_per_shard(column.array))

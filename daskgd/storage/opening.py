@@ -1,10 +1,10 @@
-"""Datasets on disk: opened, and read by rows.
+"""Opening datasets: what is stored becomes columns, and what is half-written or altered is refused.
 
 One zarr v3 group holds ``X (n, p)``, ``y (n,)`` or ``(n, k)`` and ``sample_weight (n,)``, chunked on rows
 alike. A mark that is written last holds the checksums of everything, so that a half-written or altered
-dataset is refused and a lost chunk is never read as data. Checksums and digests are in `integrity`; how a
-dataset is made and verified is in `sealing`, how arrays become whole chunks of rows in `writing`. This room
-knows nothing of models, losses, blocks, spans or engines.
+dataset is refused and a lost chunk is never read as data. Digests are in `checksums`; how a dataset is made
+valid and verified is in `commit`, how arrays become whole chunks of rows in `writing`. Knows nothing of
+models, blocks or engines.
 """
 
 from __future__ import annotations
@@ -24,34 +24,36 @@ from daskgd.storage.checksums import (
     LISTED,
     StoreError,
     ZarrArray,
+    find_missing,
+    location_of,
     metadata_digest,
-    missing,
-    where,
 )
 from daskgd.storage.reading import StoredColumn
 from daskgd.storage.redaction import redacted, redacted_message
 
 FORMAT = 1
 KEY = "daskgd"
+"""The key of the mark among the attributes of a group."""
+
 DIMENSIONS = {"X": (2,), "y": (1, 2), "sample_weight": (1,)}
+"""Numbers of dimensions that each array may have."""
+
 NAMES = tuple(DIMENSIONS)
 
 logger = logging.getLogger(KEY)
 
 
-# -- opening --------------------------------------------------------------------------------------
-
-
-def column(array: ZarrArray) -> StoredColumn:
-    """A zarr array as a column: complete where it lies, unaltered, in a group that bears our mark."""
-    _check_regular(where(array.store_path), array)
-    ours = _marked(array)
+def open_column(array: ZarrArray) -> StoredColumn:
+    """The column of a zarr array: complete if it lies, unaltered, in a group that daskgd has marked."""
+    _check_regular(location_of(array.store_path), array)
+    ours = _has_mark(array)
     if not ours:
-        _warn(where(array.store_path), array, missing(array))
+        _warn_of_missing(location_of(array.store_path), array, find_missing(array))
     return StoredColumn(array, ours)
 
 
-def _marked(array: ZarrArray) -> bool:
+def _has_mark(array: ZarrArray) -> bool:
+    """Whether the group around an array has a mark of daskgd's that matches its metadata."""
     place = array.store_path
     store, (parent, _, name) = place.store, place.path.rpartition("/")
     if not name and isinstance(store, LocalStore):
@@ -65,16 +67,17 @@ def _marked(array: ZarrArray) -> bool:
         group = zarr.open_group(store, path=parent, mode="r", use_consolidated=False)
         said: Any = group.attrs.asdict().get(KEY)
         ours = isinstance(said, dict) and said.get("format") == FORMAT and bool(said.get("complete"))
-        return ours and said["complete"][:16] == metadata_digest(arrays_of(where(place), group), said)
+        return ours and said["complete"][:16] == metadata_digest(arrays_of(location_of(place), group), said)
     except Exception:  # no group, or one that cannot be read, has no mark
         return False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedStore:
-    """An open dataset: ``X (n, p)``, ``y (n,)`` or ``(n, k)``, ``sample_weight (n,)``; what its attributes
-    say; its codec in words. `fingerprint` (32 hex digits) names the data: half of it is a digest of the
-    metadata, half of the checksums of all chunks. None for a group that daskgd did not write.
+    """An open dataset: its columns, its attributes, and its codec in words.
+
+    `fingerprint` (32 hex digits) names the data: half of it is a digest of the metadata, half of the
+    checksums of all chunks. It is None for a group that daskgd did not write.
     """
 
     path: str = field(repr=False)
@@ -89,8 +92,8 @@ class OpenedStore:
 
 
 def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None) -> OpenedStore:
-    """Open a dataset: one written by `write_dataset`, or any zarr group that holds `X` (2-d) and, if it
-    likes, `y` and `sample_weight` of equal length.
+    """Open a dataset: one written by `write_dataset`, or any zarr group that holds `X` (2-d) and perhaps `y`
+    and `sample_weight` of equal length.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
     if "://" not in location and not os.path.exists(location):
         raise StoreError(
             f"{location}: no such file or directory; expected a zarr group that holds X"
-            f"{_left_behind(location)}"
+            f"{_find_left_behind(location)}"
         )
     try:
         return _open(location, storage_options)
@@ -122,8 +125,8 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
         ) from (None if "://" in location else error)
 
 
-def _left_behind(location: str) -> str:
-    """In words, whether an overwrite that was killed as it renamed has left a dataset beside `location`."""
+def _find_left_behind(location: str) -> str:
+    """Words on a dataset that an overwrite, killed as it renamed, has left beside `location`; else ""."""
     parent, name = os.path.split(os.path.realpath(location))
     old = glob.glob(f".{glob.escape(name)}.*.partial.old", root_dir=parent, include_hidden=True)
     text = "; the dataset that was there before an interrupted overwrite is {}: rename it"
@@ -146,7 +149,7 @@ def _open(location: str, storage_options: dict[str, Any] | None) -> OpenedStore:
     if "X" not in arrays:
         raise StoreError(f"{location}: expected an array X in the group, found none")
     for name, array in arrays.items():
-        _check(f"{location}, array {name}", name, array, arrays["X"].shape[0])
+        _check_array(f"{location}, array {name}", name, array, arrays["X"].shape[0])
     if ours and str(said["complete"])[:16] != metadata_digest(arrays, said):
         raise StoreError(
             f"{location}: the metadata of {', '.join(arrays)} or the attributes were altered after the "
@@ -159,16 +162,16 @@ def _open(location: str, storage_options: dict[str, Any] | None) -> OpenedStore:
             f"this copy, remove the attribute {KEY!r} of its arrays"
         )
     for name, array in arrays.items():
-        lost = missing(array)
+        lost = find_missing(array)
         if lost and ours:
             first, row = lost[0]
             rows = f"rows {row}:{min(row + (array.shards or array.chunks)[0], array.shape[0])}"
             raise StoreError(
-                f"{location}, array {name}: {_count(lost)} chunks are missing, the first is {first}, {rows}; "
-                "restore them from a copy, or write the dataset again"
+                f"{location}, array {name}: {_count_in_words(lost)} chunks are missing, the first is "
+                f"{first}, {rows}; restore them from a copy, or write the dataset again"
             )
         if not ours:
-            _warn(f"{location}, array {name}", array, lost)
+            _warn_of_missing(f"{location}, array {name}", array, lost)
     columns = {name: StoredColumn(array, complete=ours) for name, array in arrays.items()}
     names, classes = said.get("feature_names"), said.get("classes")
     return OpenedStore(
@@ -180,12 +183,12 @@ def _open(location: str, storage_options: dict[str, Any] | None) -> OpenedStore:
         classes=None if classes is None else np.array(classes),
         fingerprint=said.get("complete"),
         shuffled=bool(said.get("shuffled", False)),
-        codec=_described(arrays["X"]),
+        codec=_describe_codecs(arrays["X"]),
     )
 
 
 def locate(path: str | os.PathLike[str]) -> str:
-    """A local path, or a URL."""
+    """A path as text: a local one, or a URL."""
     location = os.fspath(path)
     if not isinstance(location, str):
         raise TypeError(f"path: expected str or PathLike of str, got {type(location).__name__}")
@@ -193,15 +196,16 @@ def locate(path: str | os.PathLike[str]) -> str:
 
 
 def arrays_of(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
-    """The arrays of a dataset. One that is there but cannot be opened is not passed over: a fit without its
-    weights would look well.
+    """The arrays of a dataset by name.
+
+    Raises StoreError for one that is there but cannot be opened: a fit without its weights would look well.
     """
     found: dict[str, ZarrArray] = {}
     for name in NAMES:
         try:
             member = group[name]
         except Exception as error:
-            if isinstance(error, KeyError) and name not in _listed(group):  # else its metadata lack a key
+            if isinstance(error, KeyError) and name not in _list_names(group):  # else its metadata lack a key
                 continue
             raise StoreError(
                 f"{location}, array {name}: its metadata cannot be read: {redacted_message(error)}; "
@@ -213,7 +217,7 @@ def arrays_of(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
     return found
 
 
-def _listed(group: zarr.Group) -> set[str]:
+def _list_names(group: zarr.Group) -> set[str]:
     place = group.store_path
 
     async def names() -> set[str]:
@@ -222,16 +226,16 @@ def _listed(group: zarr.Group) -> set[str]:
     return wait_for(names()) if place.store.supports_listing else set()
 
 
-def _count(lost: list[tuple[str, int]]) -> str:
+def _count_in_words(lost: list[tuple[str, int]]) -> str:
     return f"{LISTED} or more" if len(lost) == LISTED else str(len(lost))
 
 
-def _warn(name: str, array: ZarrArray, lost: list[tuple[str, int]]) -> None:
+def _warn_of_missing(name: str, array: ZarrArray, lost: list[tuple[str, int]]) -> None:
     if lost and array.fill_value == array.fill_value:  # not NaN, which a fit refuses
         logger.warning(
             redacted(
-                f"{name}: {_count(lost)} chunks are not stored (the first is {lost[0][0]}) and read as "
-                f"{array.fill_value}; zarr leaves out empty chunks, but lost ones look the same"
+                f"{name}: {_count_in_words(lost)} chunks are not stored (the first is {lost[0][0]}) and read "
+                f"as {array.fill_value}; zarr leaves out empty chunks, but lost ones look the same"
             )
         )
 
@@ -247,7 +251,7 @@ def _check_regular(where: str, array: ZarrArray) -> None:
         ) from None
 
 
-def _check(where: str, name: str, array: ZarrArray, n: int) -> None:
+def _check_array(where: str, name: str, array: ZarrArray, n: int) -> None:
     _check_regular(where, array)
     if array.ndim not in DIMENSIONS[name] or array.dtype.kind not in "iufb":
         raise StoreError(
@@ -261,13 +265,13 @@ def _check(where: str, name: str, array: ZarrArray, n: int) -> None:
 
 
 BLOSC_SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: "autoshuffle"}
-"""Their names in version 3 of zarr's format by their numbers in version 2."""
+"""Names of shuffles in version 3 of zarr's format by their numbers in version 2."""
 
 
-def _codec_in_words(codec: Any) -> str:
-    """A codec by what is stored of it: zarr's format is specified, the attributes of its classes are not.
+def _describe_codec(codec: Any) -> str:
+    """A codec in words, by what is stored of it: that is specified, the attributes of its class are not.
 
-    >>> _codec_in_words(zarr.codecs.BloscCodec(cname="zstd", shuffle="shuffle"))
+    >>> _describe_codec(zarr.codecs.BloscCodec(cname="zstd", shuffle="shuffle"))
     'blosc zstd shuffle'
     """
     said = codec.to_dict() if hasattr(codec, "to_dict") else codec.get_config()  # of version 2
@@ -278,8 +282,8 @@ def _codec_in_words(codec: Any) -> str:
     return f"blosc {settings['cname']} {BLOSC_SHUFFLES.get(shuffle, shuffle)}"
 
 
-def _described(array: ZarrArray) -> str:
-    words = [_codec_in_words(codec) for codec in array.compressors]
+def _describe_codecs(array: ZarrArray) -> str:
+    words = [_describe_codec(codec) for codec in array.compressors]
     if array.shards is not None:
         words.append(f"in shards of {array.shards[0] // array.chunks[0]} chunks")
     return ", ".join(words) or "none"

@@ -1,4 +1,8 @@
-"""TODO storage.reading."""
+"""Rows of a zarr array, read so that an error says which file and which rows.
+
+Chunks that daskgd wrote are decoded in `codec`; other arrays are read by zarr, or by zarrs where that is
+installed. Knows zarr arrays one by one; how several are a dataset is in `opening`.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,18 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from daskgd._compat.zarr import default_pipeline_name, pipeline_name, reopened
-from daskgd.storage import buffer_pool as buffers
-from daskgd.storage import codec as chunks
+from daskgd._compat.zarr import default_pipeline_name, pipeline_name, reopen
+from daskgd.storage.buffer_pool import empty_array
 from daskgd.storage.checksums import (
     ZarrArray,
-    digest,
-    get,
-    key,
-    options,
-    per_shard,
-    where,
+    array_digest,
+    chunks_per_shard,
+    location_of,
+    object_key,
+    read_object,
+    storage_options_of,
 )
+from daskgd.storage.codec import DamagedChunk, decode_rows
 from daskgd.storage.redaction import redacted, redacted_error, redacted_message
 
 if TYPE_CHECKING:
@@ -34,7 +38,7 @@ logger = logging.getLogger("daskgd")
 
 
 class ChunkError(RuntimeError):
-    """Rows that cannot be read. `args`: array path, first row, last row + 1, cause, chunk key or None."""
+    """Rows that cannot be read. `args`: path, first row, last row + 1, cause, key of the chunk or None."""
 
     def __init__(self, path: str, start: int, stop: int, cause: str, key: str | None = None) -> None:
         super().__init__(redacted(path), start, stop, redacted(cause), key)
@@ -49,7 +53,9 @@ class ChunkError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredColumn:
-    """Rows of one zarr array, read with errors that say where. Pickles with its metadata, cheaply.
+    """A column of rows in a zarr array: it keeps :class:`daskgd.data.columns.Column`.
+
+    It pickles as its array's metadata, so that tasks which carry it stay small.
 
     Parameters
     ----------
@@ -67,16 +73,16 @@ class StoredColumn:
 
     array: ZarrArray
     complete: bool = False
-    _whole: ZarrArray | None = field(default=None, init=False, repr=False)
+    _by_zarrs: ZarrArray | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_whole", None if self.complete else _by_zarrs(self.array))
+        object.__setattr__(self, "_by_zarrs", None if self.complete else _open_with_zarrs(self.array))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.array, self.complete)  # zarrs may be here and not there
 
     def __repr__(self) -> str:
-        return f"<Column: {self.dtype} {self.shape} at {self.path}>"
+        return f"<StoredColumn: {self.dtype} {self.shape} at {self.path}>"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,15 +108,15 @@ class StoredColumn:
 
     @property
     def reader(self) -> str:
-        """What turns stored bytes into rows: daskgd, or zarr's codec pipeline, by its name."""
+        """The name of what turns stored bytes into rows: daskgd, or zarr's codec pipeline."""
         if self.complete:
             return "daskgd"
-        return pipeline_name(self._whole or self.array).rpartition(".")[2]
+        return pipeline_name(self._by_zarrs or self.array).rpartition(".")[2]
 
     @property
     def path(self) -> str:
-        """Where the array is, for messages: without secrets."""
-        return where(self.array.store_path)
+        """Where the array is, for messages and to tell whose column it is: without secrets."""
+        return location_of(self.array.store_path)
 
     @property
     def on_workers(self) -> None:
@@ -123,7 +129,7 @@ class StoredColumn:
 
     def identity(self) -> str:
         """A text that differs where the content does: see :func:`daskgd.storage.checksums.digest`."""
-        return digest(self.array, self.complete)
+        return array_digest(self.array, self.complete)
 
     def info(self) -> dict[str, Any]:
         """Facts on how the rows are stored."""
@@ -147,9 +153,9 @@ class StoredColumn:
             meta=np.empty((0,) * self.ndim, self.dtype),
         )
 
-    def __getitem__(self, where: Any) -> np.ndarray:
-        """What numpy would give for slices and integers: so that dask reads rows through `read`."""
-        first, *others = where if isinstance(where, tuple) else (where,)
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Rows by slices and integers, as numpy gives them: dask reads through this."""
+        first, *others = index if isinstance(index, tuple) else (index,)
         rows = range(self.shape[0])[first]
         if isinstance(rows, int):
             return self.read(rows, rows + 1)[(0, *others)]
@@ -171,68 +177,72 @@ class StoredColumn:
             return np.empty((0, *self.shape[1:]), self.dtype)
         if not self.complete:
             try:
-                return self._foreign(start, stop)
+                return self._read_foreign(start, stop)
             except Exception:  # whatever codecs raise; once more chunk by chunk, to say which
-                return np.concatenate([self._foreign_chunk(i, start, stop) for i in _span(start, stop, rows)])
-        x = buffers.empty((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
-        for i in _span(start, stop, rows):
+                numbers = _object_numbers(start, stop, rows)
+                return np.concatenate([self._read_foreign_chunk(i, start, stop) for i in numbers])
+        x = empty_array((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
+        for i in _object_numbers(start, stop, rows):
             a, b = max(start, i * rows), min(stop, (i + 1) * rows)
             self.decode(i, a - i * rows, x[a - start : b - start])
         return x.astype(self.dtype, copy=False)
 
     def decode(self, i: int, first: int, out: np.ndarray) -> np.ndarray:
-        """Fill `out` with rows of stored object i of a complete column, from its row `first` on; its bytes.
-        Raises ChunkError.
+        """Fill `out` with rows of stored object i of a complete column, from its row `first` on.
+
+        Returns the bytes of the object, from whose checksums a dataset is verified. Raises ChunkError.
         """
         try:
-            stored = _object(self.array, i)
-            chunks.decode(
+            stored = _read_stored(self.array, i)
+            decode_rows(
                 stored,
                 int(self.array.chunks[0]),
                 first,
                 out,
-                per_shard=per_shard(self.array),
+                per_shard=chunks_per_shard(self.array),
                 plain=len(self.array.compressors) == 1,
             )
             return stored
         except (ValueError, RuntimeError, OSError) as error:
-            a, b = error.args[1:] if isinstance(error, chunks.Unsound) else (first, first + len(out))
-            cause = str(error) if isinstance(error, chunks.Unsound) else self._message(error)
-            at, name = i * self.chunk_rows, key(self.array, i)
-            raise ChunkError(self.path, at + a, at + b, cause, name) from self._shown(error)
+            a, b = error.args[1:] if isinstance(error, DamagedChunk) else (first, first + len(out))
+            cause = str(error) if isinstance(error, DamagedChunk) else self._message(error)
+            at, name = i * self.chunk_rows, object_key(self.array, i)
+            raise ChunkError(self.path, at + a, at + b, cause, name) from self._redact_cause(error)
 
-    def _foreign(self, start: int, stop: int) -> np.ndarray:
+    def _read_foreign(self, start: int, stop: int) -> np.ndarray:
         # Of a part of a chunk zarrs checks no checksum.
         whole = start % self.chunk_rows == 0 == stop % self.chunk_rows
-        array = self._whole if whole and self._whole is not None else self.array
+        array = self._by_zarrs if whole and self._by_zarrs is not None else self.array
         return np.require(np.asarray(array[start:stop]), requirements=["C", "A"])
 
-    def _foreign_chunk(self, i: int, start: int, stop: int) -> np.ndarray:
+    def _read_foreign_chunk(self, i: int, start: int, stop: int) -> np.ndarray:
         a, b = max(start, i * self.chunk_rows), min(stop, (i + 1) * self.chunk_rows)
         try:
-            return self._foreign(a, b)
+            return self._read_foreign(a, b)
         except Exception as error:
             whole = tuple((self.array.shards or self.array.chunks)[1:]) == self.shape[1:]
-            name = key(self.array, i) if whole else None  # else one of several side by side
-            raise ChunkError(self.path, a, b, self._message(error), name) from self._shown(error)
+            name = object_key(self.array, i) if whole else None  # else one of several side by side
+            raise ChunkError(self.path, a, b, self._message(error), name) from self._redact_cause(error)
 
     def _message(self, error: BaseException) -> str:
-        return redacted_message(error, options(self.array.store_path.store))
+        return redacted_message(error, storage_options_of(self.array.store_path.store))
 
-    def _shown(self, error: BaseException) -> BaseException:
-        """What tracebacks may print: errors of remote stores hold URLs and more as they were given."""
+    def _redact_cause(self, error: BaseException) -> BaseException:
+        """The error as tracebacks may print it: those of remote stores hold URLs and options as given."""
         store = self.array.store_path.store
-        return error if isinstance(store, LocalStore) else redacted_error(error, options(store))
+        return error if isinstance(store, LocalStore) else redacted_error(error, storage_options_of(store))
 
 
-def _span(start: int, stop: int, rows: int) -> range:
-    """Numbers of the stored objects of `rows` rows that hold rows start:stop."""
+def _object_numbers(start: int, stop: int, rows: int) -> range:
+    """The numbers of the stored objects, of `rows` rows each, that hold rows start:stop."""
     return range(start // rows, -(-stop // rows))
 
 
-def _by_zarrs(array: ZarrArray) -> ZarrArray | None:
-    """The same array, to be read through zarrs in the thread that asks; None where zarrs is not installed or
-    does not read such an array, or another pipeline was chosen, in zarr's configuration or for this array.
+def _open_with_zarrs(array: ZarrArray) -> ZarrArray | None:
+    """Open the array again, to be read by zarrs in the thread that asks.
+
+    None where zarrs is not installed or does not read such an array, or where another pipeline was chosen, in
+    zarr's configuration or for this array.
 
     zarr knows a pipeline of an array only as what its configuration says while the array is opened.
     """
@@ -246,30 +256,30 @@ def _by_zarrs(array: ZarrArray) -> ZarrArray | None:
         return None
     ours = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
     strict = {"codec_pipeline.strict": True}  # else it warns of what it does not support
-    with _configuring:
+    with _configuration_lock:
         try:
             with zarr.config.set({**ours, **strict}):
-                reopened(array)
+                reopen(array)
             with zarr.config.set(ours):
-                opened = reopened(array)
+                again = reopen(array)
         except Exception as error:  # of a kind of its own; whatever it is, zarr reads the array
             logger.debug(f"{array.store_path}: not read by zarrs: {type(error).__name__}: {error}")
             return None
-    return None if pipeline_name(opened) == default else opened
+    return None if pipeline_name(again) == default else again
 
 
-_configuring = threading.Lock()
-"""zarr's configuration is of the whole process, and what two threads set for a while would outlive both."""
+_configuration_lock = threading.Lock()
+"""Held while zarr's configuration, one for the whole process, is changed and restored."""
 
 
-def _object(array: ZarrArray, i: int) -> np.ndarray:
-    """Bytes of stored object i. Raises FileNotFoundError."""
-    place = array.store_path / key(array, i)
+def _read_stored(array: ZarrArray, i: int) -> np.ndarray:
+    """The bytes of stored object i. Raises FileNotFoundError."""
+    place = array.store_path / object_key(array, i)
     if not isinstance(place.store, LocalStore):
-        return np.frombuffer(get(place), np.uint8)
+        return np.frombuffer(read_object(place), np.uint8)
     try:
         with open(f"{place.store.root}/{place.path}", "rb") as file:
-            stored = buffers.empty((os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
+            stored = empty_array((os.fstat(file.fileno()).st_size,), np.dtype(np.uint8))
             return stored[: file.readinto(stored.data)]
     except FileNotFoundError:
         raise FileNotFoundError("the chunk is missing") from None

@@ -28,7 +28,7 @@ Array = NDArray[Any]
 Types = Mapping[str, type]
 
 MAGIC = b"\x89DGD\r\n\x1a\n"
-"""As PNG's: a transfer that changes line ends or drops the eighth bit shows in it."""
+"""The first bytes of a record: as in PNG's, line ends and an eighth bit show what a transfer has changed."""
 
 FORMAT = 1
 ALIGNED = 64
@@ -63,7 +63,7 @@ def types_of(classes: Iterable[type]) -> Types:
 
 @dataclass(slots=True)
 class _Writer:
-    """Values on their way into a tree; an array that is met twice is stored once."""
+    """Turns values into a tree for JSON and a list of arrays; an array that is met twice is stored once."""
 
     types: Types
     apart: Callable[[Array], str | None]
@@ -150,7 +150,7 @@ def pack(
 
 @dataclass(slots=True)
 class _Reader:
-    """A tree on its way back into values."""
+    """Turns a tree and the arrays of a record back into values."""
 
     types: Types
     fetch: Callable[[str], Array]
@@ -224,8 +224,10 @@ def unpack(
     fetch: Callable[[str], Array] = _refuse,
     renamed: Mapping[str, str] | None = None,
 ) -> Any:
-    """Read the values of a record; arrays kept apart come from ``fetch(name)``, and a field whose name is a
-    key of `renamed` gets its value as its name.
+    """The values of a record.
+
+    Arrays that are kept apart come from ``fetch(name)``; fields of dataclasses that a file has by a name in
+    `renamed` now have the name that it maps to.
 
     Raises
     ------

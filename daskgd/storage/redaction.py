@@ -1,4 +1,7 @@
-"""TODO storage.redaction."""
+"""What messages may say of places and errors: URLs without passwords and signatures, options not at all.
+
+Knows text and exceptions only.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 MOST_CHARACTERS = 500
-"""Most characters of an error of others that are repeated: those of zarr hold what they do not understand."""
-
+"""Most characters of an error of a library that are repeated: some quote all of what they could not read."""
 
 _USER = re.compile(r"(?<=://)(?:[^\s/?#'\"<>]*@|[^\s/?#@'\"<>]*:(?!\d+[/?#])[^\s@?#'\"<>]*@)")
 _QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*?(?=[:,;.)\]]*(?:\s|$)|::[A-Za-z]|['\"<>])")
@@ -33,8 +35,9 @@ def redacted_message(error: BaseException, options: Any = None) -> str:
 
 
 def redacted_error(error: BaseException, options: Any = None) -> BaseException:
-    """An error of the same type, and caused alike, with the words of `redacted_message`: tracebacks print
-    causes, and who asks whether an error may pass looks at their types.
+    """An error of the same type whose words are those of `redacted_message`, and its causes likewise.
+
+    Tracebacks print causes; and whether an error is transient is told by its type.
     """
     kind, text = type(error), redacted_message(error, options).removeprefix(f"{type(error).__name__}: ")
     names = {"__module__": kind.__module__, "__str__": lambda self: text, "__repr__": lambda self: text}
@@ -46,6 +49,7 @@ def redacted_error(error: BaseException, options: Any = None) -> BaseException:
 
 
 def _texts(options: Any) -> Iterator[str]:
+    """The texts among options, however deep, that are long enough to be secrets."""
     if isinstance(options, dict):
         for value in options.values():
             yield from _texts(value)

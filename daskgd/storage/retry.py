@@ -16,9 +16,9 @@ T = TypeVar("T")
 logger = logging.getLogger("daskgd")
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
-"""Seconds before the second attempt; they double with each one, up to the longest."""
+"""Seconds to wait before the second attempt; they double with each one, up to the longest."""
 
-LASTING = (
+PERMANENT = (
     ValueError,
     FileNotFoundError,
     NotADirectoryError,
@@ -26,7 +26,7 @@ LASTING = (
     FileExistsError,
     PermissionError,
 )
-"""What comes back however often one asks: data that are wrong, not there, or not ours to read."""
+"""Errors that come back at every attempt: data that are wrong, not there, or not to be read by this user."""
 
 NETWORK = frozenset(
     ("aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx", "obstore", "urllib3")
@@ -35,7 +35,7 @@ NETWORK = frozenset(
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether an error may be gone at the next attempt: one of the system or the network, or caused by one.
+    """Whether an error may be gone at the next attempt: it is one of the system or network, or caused by one.
 
     >>> is_transient(OSError(5, "Input/output error")), is_transient(TimeoutError())
     (True, True)
@@ -43,7 +43,7 @@ def is_transient(error: BaseException | None) -> bool:
     (False, False)
     """
     while error is not None:
-        if isinstance(error, LASTING):
+        if isinstance(error, PERMANENT):
             return False
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in NETWORK:
             return "checksum" not in str(error)  # of which some codecs complain with an OSError
@@ -52,7 +52,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 def with_retries(read: Callable[[], T], retries: int, what: str) -> T:
-    """What `read` returns; called again after an error that may pass, up to `retries` times.
+    """Return what `read` returns; it is called again after a transient error, up to `retries` times.
 
     Waits 0.2 s, 0.4 s and so on up to 5 s, each less a random part of up to a half, so that tasks which a
     store turned away together do not come back together. `what` is said in the log, without the error's own

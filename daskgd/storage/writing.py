@@ -2,8 +2,8 @@
 
 Two routes give the same bytes. Dask arrays, and what is read piece by piece like them, are cut into tasks of
 whole chunks that write side by side; blocks of rows, be they slices of arrays in memory or what an iterable
-yields, are regrouped into whole chunks and written one after another. This room knows what may be stored and
-how it is cut; of zarr it knows only what `sealing` and `store` offer.
+yields, are regrouped into whole chunks and written one after another. Knows what may be stored and
+how it is cut; of zarr only what `commit` and `opening` offer.
 """
 
 from __future__ import annotations
@@ -29,15 +29,25 @@ from dask.utils import parse_bytes
 
 from daskgd._compat.dask import meta_of
 from daskgd.storage.checksums import ZarrArray
-from daskgd.storage.commit import abandon, commit, create_array, create_group, occupied
-from daskgd.storage.conversion import _codes, _distinct, _is_labels, _matrix, _names, _targets, _weights
+from daskgd.storage.commit import abandon, commit, create_array, create_group, holds_group
+from daskgd.storage.conversion import (
+    column_names,
+    convert_sample_weight,
+    convert_X,
+    convert_y,
+    distinct_labels,
+    encode_labels,
+    is_labels,
+)
 from daskgd.storage.opening import KEY, NAMES, locate
 from daskgd.storage.redaction import redacted
 
 CODECS = ("lz4", "zstd", "none")
 TASK_BYTES = 64_000_000
+"""Decoded bytes of X that a task writes, about."""
 
-Columns = dict[str, np.ndarray]
+Block = dict[str, np.ndarray]
+"""Rows of each array by its name."""
 
 logger = logging.getLogger(KEY)
 
@@ -92,7 +102,7 @@ def write_dataset(
     >>> stored.X.shape, stored.y.shape, stored.classes.tolist()
     ((12, 2), (12,), [False, True])
     """
-    cut = _Cut(int(parse_bytes(chunk_bytes)), codec, shards)
+    chunking = _Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
     if isinstance(feature_names, str):
         raise TypeError(f"feature_names: expected a sequence of str, got {feature_names!r:.80}")
     names = None if feature_names is None else list(feature_names)
@@ -107,14 +117,16 @@ def write_dataset(
         X = np.asarray(X)
     given = {name: v for name, v in zip(NAMES, (X, y, sample_weight), strict=True) if v is not None}
     if hasattr(X, "shape"):
-        names = _names(X) if names is None else names
-        arrays = _arrays(given)
+        names = column_names(X) if names is None else names
+        arrays = _to_arrays(given)
         _check_shapes(arrays, names)
-        with _place(path, overwrite) as group:
+        with _new_group(path, overwrite) as group:
             if any(isinstance(array, da.Array) for array in arrays.values()):
-                found = _write_arrays(group, cut, arrays)
+                found = _write_arrays(group, chunking, arrays)
             else:
-                found = _write_blocks(group, cut, _slices(arrays, cut.rows(arrays["X"])[1]), names)[1]
+                found = _write_blocks(
+                    group, chunking, _slice_rows(arrays, chunking.rows(arrays["X"])[1]), names
+                )[1]
             commit(group, names, classes or found)
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
@@ -125,8 +137,8 @@ def write_dataset(
         raise ValueError(
             "X is an iterable of blocks: expected y and sample_weight in its items, got arguments"
         )
-    with _place(path, overwrite) as group:
-        names, classes = _write_blocks(group, cut, X, names)
+    with _new_group(path, overwrite) as group:
+        names, classes = _write_blocks(group, chunking, X, names)
         commit(group, names, classes)
 
 
@@ -144,8 +156,8 @@ def _is_rows(X: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
-    """How rows are cut into chunks, and chunks stored."""
+class _Chunking:
+    """How rows are cut into chunks, and how chunks are stored."""
 
     chunk_bytes: int
     codec: str
@@ -165,8 +177,9 @@ class _Cut:
         return rows, rows * (self.shards or 1)
 
     def create(self, group: Any, name: str, like: Any, rows: int, n: int) -> ZarrArray:
-        """An array of no rows yet, of the dtype and width of `like`. A dataset of `n` rows, less than one
-        chunk (shard), makes it smaller: zarr stores whole chunks.
+        """Create an array of no rows yet, with the dtype and width of `like`.
+
+        Its chunks (shards) have at most `n` rows, the dataset's number: zarr stores whole chunks.
         """
         rows = min(rows, n)
         shards = None if self.shards is None else min(self.shards, -(-n // rows))
@@ -178,12 +191,12 @@ class _Cut:
 
 
 @contextmanager
-def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
-    """A new group, which takes its place only if the body succeeds; at a URL, at once."""
+def _new_group(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
+    """A new group, which is renamed to `path` only if the body succeeds; at a URL it is there at once."""
     location = locate(path)
     remote = "://" in location
     target = location if remote else os.path.realpath(location)
-    if occupied(target) and not overwrite:
+    if holds_group(target) and not overwrite:
         raise FileExistsError(
             f"{redacted(location)} exists; pass overwrite=True to replace it, or choose another path"
         )
@@ -191,7 +204,7 @@ def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
         yield create_group(target)
         return
     parent, name = os.path.split(target)
-    made = _make(parent)
+    made = _make_folders(parent)
     left = glob.glob(f".{glob.escape(name)}.*.partial*", root_dir=parent, include_hidden=True)
     if left:
         logger.warning(
@@ -203,7 +216,7 @@ def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
     try:
         group = create_group(partial)
         yield group
-        _swap(partial, target)
+        _rename_into_place(partial, target)
     except BaseException as error:
         if group is not None:
             abandon(group)
@@ -216,8 +229,8 @@ def _place(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
         raise
 
 
-def _make(folder: str) -> list[str]:
-    """Make a folder and those above it; return which are new, the deepest first."""
+def _make_folders(folder: str) -> list[str]:
+    """Make a folder and those above it, and return the new ones, the deepest first."""
     made, above = [], folder
     while not os.path.exists(above):
         made.append(above)
@@ -226,7 +239,7 @@ def _make(folder: str) -> list[str]:
     return made
 
 
-def _swap(partial: str, target: str) -> None:
+def _rename_into_place(partial: str, target: str) -> None:
     """Rename `partial` to `target`; what was there before is there again if that fails."""
     old = f"{partial}.old"
     try:
@@ -244,7 +257,7 @@ def _swap(partial: str, target: str) -> None:
 
 
 def known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
-    """Copies that know the sizes of their chunks, counted for all arrays in one read.
+    """The arrays with the sizes of their chunks, which are counted for all of them in one read.
 
     The graphs are not optimised, for that would rename, array by array, what they share.
     """
@@ -264,13 +277,14 @@ def known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
     }
 
 
-def _arrays(given: dict[str, Any]) -> dict[str, Any]:
+def _to_arrays(given: dict[str, Any]) -> dict[str, Any]:
+    """Arrays and frames by name as numpy arrays, or dask arrays of known shape."""
     unknown = {n: v for n, v in given.items() if isinstance(v, da.Array) and np.isnan(v.shape).any()}
     given = given | (known_chunks(unknown) if unknown else {})
-    return {name: _array(name, value) for name, value in given.items()}
+    return {name: _to_array(name, value) for name, value in given.items()}
 
 
-def _array(name: str, value: Any) -> np.ndarray | da.Array:
+def _to_array(name: str, value: Any) -> np.ndarray | da.Array:
     """An array or frame as a numpy array, or a dask array of known shape. Refuses what cannot be stored."""
     if dask.is_dask_collection(value):
         if not isinstance(value, da.Array):
@@ -281,10 +295,10 @@ def _array(name: str, value: Any) -> np.ndarray | da.Array:
     elif hasattr(value, "chunks"):  # zarr and its like, read piece by piece
         value = da.from_array(value)
     else:
-        return _CHECKS[name](value)
-    dtype = _CHECKS[name](np.empty((0, *value.shape[1:]), value.dtype)).dtype
+        return _CONVERTERS[name](value)
+    dtype = _CONVERTERS[name](np.empty((0, *value.shape[1:]), value.dtype)).dtype
     # Labels of type object may turn out to be str or bool; either becomes codes.
-    return value.map_blocks(_CHECKS[name], dtype=dtype, meta=np.empty((0,) * value.ndim, dtype))
+    return value.map_blocks(_CONVERTERS[name], dtype=dtype, meta=np.empty((0,) * value.ndim, dtype))
 
 
 def _check_shapes(arrays: dict[str, Any], names: list[str] | None, where: str = "") -> None:
@@ -300,10 +314,10 @@ def _check_shapes(arrays: dict[str, Any], names: list[str] | None, where: str = 
         raise ValueError(f"feature_names: expected {p} names, one per column, got {len(names)}")
 
 
-def _write_arrays(group: Any, cut: _Cut, given: dict[str, Any]) -> list[Any] | None:
+def _write_arrays(group: Any, chunking: _Chunking, given: dict[str, Any]) -> list[Any] | None:
     """Write from tasks of whole chunks (shards), all arrays in one graph; return the classes."""
     X = given["X"]
-    rows, unit = cut.rows(X)
+    rows, unit = chunking.rows(X)
     task_rows = unit * max(1, TASK_BYTES // (unit * X.shape[1] * X.dtype.itemsize))
     arrays: dict[str, da.Array] = {}
     targets: dict[str, Any] = {}
@@ -315,13 +329,13 @@ def _write_arrays(group: Any, cut: _Cut, given: dict[str, Any]) -> list[Any] | N
     workers = dask.config.get("num_workers", None) or CPU_COUNT
     with ThreadPoolExecutor(workers) as pool, dask.config.set(pool=pool):
         index: dict[Any, int] | None = None
-        if "y" in arrays and _is_labels(arrays["y"]):
-            parts = [dask.delayed(_distinct)(part) for part in arrays["y"].to_delayed().ravel()]
+        if "y" in arrays and is_labels(arrays["y"]):
+            parts = [dask.delayed(distinct_labels)(part) for part in arrays["y"].to_delayed().ravel()]
             labels = set().union(*dask.compute(*parts))
             index = {label: i for i, label in enumerate(sorted(labels))}
-            arrays["y"] = da.map_blocks(_codes, arrays["y"], index, dtype="i4", meta=np.empty(0, "i4"))
+            arrays["y"] = da.map_blocks(encode_labels, arrays["y"], index, dtype="i4", meta=np.empty(0, "i4"))
         for name, array in arrays.items():
-            targets[name] = cut.create(group, name, array, rows, len(X))
+            targets[name] = chunking.create(group, name, array, rows, len(X))
             targets[name].resize(array.shape)
         da.store(list(arrays.values()), list(targets.values()), lock=False)
     return None if index is None else list(index)
@@ -331,24 +345,24 @@ def _write_arrays(group: Any, cut: _Cut, given: dict[str, Any]) -> list[Any] | N
 
 
 def _write_blocks(
-    group: Any, cut: _Cut, items: Iterable[Any], names: list[str] | None
+    group: Any, chunking: _Chunking, items: Iterable[Any], names: list[str] | None
 ) -> tuple[list[str] | None, list[Any] | None]:
     """Write whole chunks (shards) as blocks come; return the feature names and the classes."""
-    blocks = _consistent(items)
+    blocks = _check_blocks(items)
     first, own = next(blocks, (None, None))
     if first is None:
         raise ValueError("X: expected at least one row, got none")
     names = own if names is None else names
     _check_shapes(first, names)
-    rows, unit = cut.rows(first["X"])
+    rows, unit = chunking.rows(first["X"])
     arrays: dict[str, ZarrArray] = {}
     index: dict[Any, int] = {}
-    for part in _regrouped(chain([first], (block for block, _ in blocks)), unit):
-        if "y" in part and _is_labels(part["y"]):
-            part["y"] = _codes(part["y"], index, grow=True)
+    for part in _regroup(chain([first], (block for block, _ in blocks)), unit):
+        if "y" in part and is_labels(part["y"]):
+            part["y"] = encode_labels(part["y"], index, grow=True)
         for name, values in part.items():
             if name not in arrays:
-                arrays[name] = cut.create(group, name, values, rows, len(values))
+                arrays[name] = chunking.create(group, name, values, rows, len(values))
             arrays[name].append(values)
     if not index:
         return names, None
@@ -363,21 +377,22 @@ def _write_blocks(
     return names, classes
 
 
-def _slices(arrays: dict[str, Any], rows: int) -> Iterator[tuple[Any, ...]]:
+def _slice_rows(arrays: dict[str, Any], rows: int) -> Iterator[tuple[Any, ...]]:
+    """Blocks of `rows` rows of arrays in memory, as a caller would stream them."""
     for start in range(0, len(arrays["X"]), rows):
         yield tuple(arrays[name][start : start + rows] if name in arrays else None for name in NAMES)
 
 
-def _consistent(items: Iterable[Any]) -> Iterator[tuple[Columns, list[str] | None]]:
-    """Checked blocks of at least one row, each as the first one in names, dtypes and widths; column names."""
-    first: Columns = {}
+def _check_blocks(items: Iterable[Any]) -> Iterator[tuple[Block, list[str] | None]]:
+    """Blocks that have rows, with the names of their columns: checked to have the same arrays and dtypes."""
+    first: Block = {}
     for number, item in enumerate(items):
         parts = item if isinstance(item, tuple) else (item,)
         if not 1 <= len(parts) <= 3 or parts[0] is None:
             got = "no X" if len(parts) <= 3 else f"{len(parts)} parts"
             raise ValueError(f"block {number}: expected X, (X, y) or (X, y, sample_weight), got {got}")
         block = {
-            name: _CHECKS[name](part, f"block {number} of {name}")
+            name: _CONVERTERS[name](part, f"block {number} of {name}")
             for name, part in zip(NAMES, parts, strict=False)
             if part is not None
         }
@@ -396,28 +411,33 @@ def _consistent(items: Iterable[Any]) -> Iterator[tuple[Columns, list[str] | Non
                     f"{first[name].dtype}, as in block 0, got {array.shape[1:]} and {array.dtype}; make all "
                     "blocks alike"
                 )
-        yield block, _names(parts[0])
+        yield block, column_names(parts[0])
 
 
-def _regrouped(blocks: Iterable[Columns], unit: int) -> Iterator[Columns]:
-    """The same rows in runs of a multiple of `unit` rows; the last run may be any number."""
-    pending: list[Columns] = []
+def _regroup(blocks: Iterable[Block], unit: int) -> Iterator[Block]:
+    """The same rows in blocks of a multiple of `unit` rows; the last block may have any number."""
+    pending: list[Block] = []
     for block in blocks:
         pending.append(block)
         waiting = sum(len(part["X"]) for part in pending)
         if waiting >= unit:
-            whole, stop = _joined(pending), waiting - waiting % unit
+            whole, stop = _concatenate(pending), waiting - waiting % unit
             yield {name: array[:stop] for name, array in whole.items()}
             # a copy, so that a remainder does not keep its whole block alive
             pending = [{name: array[stop:].copy() for name, array in whole.items()}] if waiting > stop else []
     if pending:
-        yield _joined(pending)
+        yield _concatenate(pending)
 
 
-def _joined(parts: list[Columns]) -> Columns:
+def _concatenate(parts: list[Block]) -> Block:
+    """One block of the rows of all, in order."""
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-_CHECKS: dict[str, Callable[..., np.ndarray]] = {"X": _matrix, "y": _targets, "sample_weight": _weights}
+_CONVERTERS: dict[str, Callable[..., np.ndarray]] = {
+    "X": convert_X,
+    "y": convert_y,
+    "sample_weight": convert_sample_weight,
+}

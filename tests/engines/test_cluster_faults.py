@@ -29,7 +29,7 @@ from daskgd.engines.graph import Graph
 from daskgd.engines.preflight import judge
 from daskgd.engines.select import open_engine
 from daskgd.queries import Ask, Survey
-from daskgd.storage import retry as patience
+from daskgd.storage import retry
 from daskgd.storage.retry import is_transient, with_retries
 from tests.tiers import slow_but_every
 
@@ -365,7 +365,7 @@ def test_a_worker_that_is_late_is_named_once(data, client, monkeypatch):
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_only_what_may_pass_is_read_again(error, again, wrapped, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", waits.append)
+    monkeypatch.setattr(retry.time, "sleep", waits.append)
     attempts = []
 
     def read() -> int:
@@ -396,7 +396,7 @@ def test_only_what_may_pass_is_read_again(error, again, wrapped, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["serial", "threads"])
 def test_engines_of_this_process_read_again_too(engine, data, undisturbed, monkeypatch):
-    monkeypatch.setattr(patience.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(retry.time, "sleep", lambda seconds: None)
     with gated(data, lambda visit, pid: visit not in (3, 4, 5)) as (through, gate):
         est = fit("LBFGS", through, engine=engine)
     assert told(est) == undisturbed["LBFGS"]

@@ -159,7 +159,7 @@ def test_pipelines_of_zarr_are_told_apart() -> None:
     if not hasattr(sys.modules["zarr.core.codec_pipeline"], "FusedCodecPipeline"):
         pytest.skip("this zarr has one pipeline only")
     with zarr.config.set({"codec_pipeline.path": other}):
-        again = compat_zarr.reopened(array)
+        again = compat_zarr.reopen(array)
         assert compat_zarr.default_pipeline_name() != other
     assert compat_zarr.pipeline_name(again) == other
     np.testing.assert_array_equal(again[:], array[:])

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd.storage import buffer_pool as buffers
-from daskgd.storage.buffer_pool import LARGE, MOST, empty
+from daskgd.storage import buffer_pool
+from daskgd.storage.buffer_pool import LARGE_BYTES, MAX_BUFFERS, empty_array
 
 BYTES = np.dtype(np.uint8)
 
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    buffers.forget()
+    buffer_pool.release_buffers()
 
 
 def kept() -> list[Any]:
-    return buffers._mine.buffers.arrays
+    return buffer_pool._local.buffers.arrays
 
 
 def address(x: Any) -> int:
@@ -36,7 +36,7 @@ def test_what_somebody_looks_at_is_never_written_over(steps):
     held: list[tuple[int, np.ndarray]] = []
     for i, (what, k) in enumerate(steps):
         if what == "new":
-            x = empty((LARGE + 1000 * k,), BYTES)
+            x = empty_array((LARGE_BYTES + 1000 * k,), BYTES)
             x[:] = i % 251
             held.append((i % 251, x))
             del x
@@ -46,13 +46,13 @@ def test_what_somebody_looks_at_is_never_written_over(steps):
                 held.append((value, x[k : len(x) - k].view(np.int8)[::2]))
             del x
         assert all((x.view(np.uint8) == value).all() for value, x in held)
-        assert len(kept()) <= MOST
+        assert len(kept()) <= MAX_BUFFERS
 
 
 def test_a_loop_reads_into_one_place():
     where = set()
     for i in range(20):
-        x = empty((1000, 300), np.dtype(np.float32))
+        x = empty_array((1000, 300), np.dtype(np.float32))
         x[:] = i
         where.add(address(x))
         del x
@@ -60,9 +60,9 @@ def test_a_loop_reads_into_one_place():
 
 
 def test_reading_ahead_takes_turns_between_two_places():
-    where, before = set(), empty((LARGE,), BYTES)
+    where, before = set(), empty_array((LARGE_BYTES,), BYTES)
     for _ in range(20):
-        after = empty((LARGE,), BYTES)
+        after = empty_array((LARGE_BYTES,), BYTES)
         where |= {address(before), address(after)}
         before = after
         del after
@@ -71,17 +71,17 @@ def test_reading_ahead_takes_turns_between_two_places():
 
 def test_what_many_hold_is_theirs():
     """A thread that collects all rows does not keep them for good."""
-    several = [empty((LARGE,), BYTES) for _ in range(MOST + 4)]
-    assert len({address(x) for x in several}) == MOST + 4
+    several = [empty_array((LARGE_BYTES,), BYTES) for _ in range(MAX_BUFFERS + 4)]
+    assert len({address(x) for x in several}) == MAX_BUFFERS + 4
     bases = [weakref.ref(x.base) for x in several]
     several.clear()
-    assert [base() is not None for base in bases] == [False] * 4 + [True] * MOST
+    assert [base() is not None for base in bases] == [False] * 4 + [True] * MAX_BUFFERS
 
 
 def test_chunks_of_about_a_size_take_one_place():
     where = set()
     for size in (1_500_000, 1_510_000, 1_490_000, 1_600_000):
-        x = empty((size,), BYTES)
+        x = empty_array((size,), BYTES)
         assert x.shape == (size,)
         where.add(address(x))
         del x
@@ -89,13 +89,13 @@ def test_chunks_of_about_a_size_take_one_place():
 
 
 def test_threads_have_their_own():
-    mine = address(empty((LARGE,), BYTES))
+    mine = address(empty_array((LARGE_BYTES,), BYTES))
     found = []
-    thread = threading.Thread(target=lambda: found.append(address(empty((LARGE,), BYTES))))
+    thread = threading.Thread(target=lambda: found.append(address(empty_array((LARGE_BYTES,), BYTES))))
     thread.start()
     thread.join()
     assert found != [mine]
-    assert address(empty((LARGE,), BYTES)) == mine
+    assert address(empty_array((LARGE_BYTES,), BYTES)) == mine
 
 
 def test_what_is_forgotten_is_kept_in_no_thread():
@@ -104,7 +104,7 @@ def test_what_is_forgotten_is_kept_in_no_thread():
     found: list[Any] = []
 
     def work() -> None:
-        x = empty((LARGE,), BYTES)
+        x = empty_array((LARGE_BYTES,), BYTES)
         found.append(weakref.ref(x.base))
         del x
         done.set()
@@ -114,7 +114,7 @@ def test_what_is_forgotten_is_kept_in_no_thread():
     thread.start()
     assert done.wait(10)
     assert found[0]() is not None
-    buffers.forget()
+    buffer_pool.release_buffers()
     assert found[0]() is None
     again.set()
     thread.join()
@@ -126,11 +126,11 @@ def test_a_fit_in_this_process_leaves_no_blocks(tmp_path):
         daskgd.LogisticRegression(solver="lbfgs", max_iter=2, tol=0, memory=0, engine=engine).fit(
             tmp_path / "d.zarr"
         )
-        assert not any(one.arrays for one in buffers._everyones)
+        assert not any(one.arrays for one in buffer_pool._all_buffers)
 
 
 def test_little_is_the_allocators():
-    x = empty((10, 3), np.dtype(np.float64))
+    x = empty_array((10, 3), np.dtype(np.float64))
     assert x.base is None
     assert x.shape == (10, 3)
     assert not kept()

@@ -35,8 +35,7 @@ from daskgd.data.convert import as_dataset, zarr_behind
 from daskgd.storage import writing
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
-from daskgd.storage.opening import NAMES, open_store
-from daskgd.storage.opening import column as store_column
+from daskgd.storage.opening import NAMES, open_column, open_store
 from daskgd.storage.reading import ChunkError, StoredColumn
 from daskgd.storage.writing import write_dataset
 
@@ -532,7 +531,7 @@ def test_where_zarrs_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         chosen = zarr.open_array(tmp_path / "d", mode="r")
         assert StoredColumn(array).reader == "BatchedCodecPipeline"  # which this one was opened with
     assert StoredColumn(chosen).reader == "ZarrsCodecPipeline"
-    assert StoredColumn(chosen)._whole is None
+    assert StoredColumn(chosen)._by_zarrs is None
     monkeypatch.setattr("daskgd.storage.reading.find_spec", lambda name: None)
     assert StoredColumn(array).reader == "BatchedCodecPipeline"
     np.testing.assert_array_equal(everything(StoredColumn(array)), X)
@@ -981,7 +980,7 @@ def test_no_mark_no_completeness(tmp_path: Path) -> None:
         zarr.create_array(tmp_path / "X", data=X),
         zarr.create_array(tmp_path / "other", data=X),
     ):
-        assert not store_column(array).complete
+        assert not open_column(array).complete
 
 
 def test_no_zarr_behind_anything_else(written: Path) -> None:
