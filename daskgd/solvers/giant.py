@@ -15,8 +15,8 @@ from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Solver, State, Steps, check_whole, extrapolated_gap
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe
-from daskgd.solvers.newton import ROUNDING
-from daskgd.solvers.sampled_start import DENSE, HESSIAN_ROWS, begin, hessian, sample_of, solve, some
+from daskgd.solvers.newton import DENSE, ROUNDING
+from daskgd.solvers.sampled_start import HESSIAN_ROWS, begin, hessian, sample_of, solve, some
 from daskgd.solvers.subsampled_newton import solve_cg
 
 Array = NDArray[Any]
