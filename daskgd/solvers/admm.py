@@ -27,9 +27,9 @@ from daskgd.solvers.base import (
     require,
     secant_gap,
 )
-from daskgd.solvers.newton import newton_step
+from daskgd.solvers.newton import DENSE, newton_step
 from daskgd.solvers.quadratic import minimise
-from daskgd.solvers.sampled_start import DENSE, HESSIAN_ROWS, begin, hessian, sample_of, solve, some
+from daskgd.solvers.sampled_start import HESSIAN_ROWS, begin, hessian, sample_of, solve, some
 from daskgd.solvers.subsampled_newton import solve_cg
 
 Array = NDArray[Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -16,20 +17,23 @@ from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Solver, State, Steps, SweepEstimate, check_whole, extrapolated_gap
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe
-from daskgd.solvers.newton import ROUNDING
-from daskgd.solvers.sampled_start import DENSE, HESSIAN_ROWS, begin, hessian, sample_of, solve, some
+from daskgd.solvers.newton import DENSE, ROUNDING
+from daskgd.solvers.sampled_start import HESSIAN_ROWS, begin, hessian, sample_of, solve, some
 from daskgd.solvers.subsampled_newton import solve_cg
 
 Array = NDArray[Any]
 
 PAIRS = 10
+"""Most pairs of steps and differences of gradients kept."""
+
 TRUSTED = 4.0
 """By which factor what a step promises may be off before the next one is not left to a bet."""
 
-POOR = 0.3
-"""Share of the gap that a good step leaves at most."""
+SLOW = 0.3
+"""Share of the gap from which on what a step leaves makes it a slow one."""
 
 MAX_SLOW_STEPS = 4
+"""Slow steps in a row after which directions are no more left to partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,10 @@ class GiantState(State):
         The sample's Hessian, if there is one.
     S, Y : (<=10, d)
         Steps and differences of gradients.
-    doubt : float
+    model_error_ratio : float
         By which factor the last step did otherwise than promised; infinity before the first.
-    poor : int
-        Steps in a row that gained little.
+    slow_steps : int
+        Steps in a row that left more than ``SLOW`` of the gap.
     safe : bool
         Whether directions come from the sample's Hessian and pairs, and no more from partitions.
     partitions, between, expected :
@@ -76,6 +80,17 @@ class GiantState(State):
     @property
     def point(self) -> Array:
         return self.at
+
+    @property
+    def slope(self) -> float:
+        """How steeply the objective falls along d at first, ``g'd``."""
+        return float(self.g @ self.d)
+
+    def accepts(self, t: float, f: float, slope: float) -> bool:
+        """Whether a step of t along d will do, to objective f with this slope along d."""
+        if -self.slope <= ROUNDING * abs(self.f):  # values say nothing of such a step
+            return bool(np.isfinite(f))
+        return wolfe(self.f, self.slope, t, f, slope)
 
     @property
     def dispersion(self) -> Dispersion:
@@ -184,13 +199,13 @@ class GIANT(Solver):
                 between=spread.between,
                 expected=spread.expected,
             )
-            return self._aimed(s)
+            return self._aim(s)
         if not s.safe:
-            moved = yield from self._averaged(problem, s)
+            moved = yield from self._average_step(s)
             if moved is not None:
                 return moved
             s = replace(s, safe=True)
-        return (yield from self._safely(s))
+        return (yield from self._sample_step(s))
 
     def remark(self, state: GiantState) -> str | None:
         if not state.dispersion.differ:
@@ -203,30 +218,32 @@ class GIANT(Solver):
 
     # -- directions -------------------------------------------------------------------------------
 
-    def _averaged(self, problem: Problem, s: GiantState) -> Steps:
-        """A step along the partitions' average; None where there is none, or the sample knows better."""
-        while True:
-            if not len(s.d):
-                if len(s.metric):  # a bet that went wrong: partitions are unlike in some way
-                    return None
-                s = yield from self._asked(s)
-            slope = float(s.g @ s.d)
-            if not slope < 0 and s.exact:
-                return None
-            if slope < 0:
-                w, accept = s.at + s.d, _accept(s)
-                ((f, g, v),) = yield (Local(w, Direction(c=s.known)),)
-                if accept(1.0, f, float(g @ s.d)):
-                    return self._moved(s, 1.0, f, g, v)
-                s = replace(s, known=g)
-                if s.exact:
-                    break
-            s = replace(s, d=s.d[:0])
-        trial = cubic(s.f, slope, 1.0, f, float(g @ s.d))
-        found = yield from search(s.at, s.d, s.f, slope, trial, accept)
-        return None if found is None else self._moved(s, *found, s.d[:0])
+    def _average_step(self, s: GiantState) -> Steps:
+        """A step along an average of the partitions' directions; None where there is none, or the sample
+        knows better.
 
-    def _asked(self, s: GiantState) -> Steps:
+        First the bet: the direction that came with the last round, if it goes down. Then the direction of the
+        gradient that is known by now. Only along that one is the line searched.
+        """
+        if len(s.d) and s.slope < 0:
+            bet = yield from _try_unit_step(s)
+            if bet.accepted:
+                return self._advance(s, 1.0, bet.f, bet.g, bet.d)
+            s = replace(s, known=bet.g)
+        if len(s.metric):  # a bet that went wrong: partitions are unlike in some way
+            return None
+        s = yield from self._ask_direction(s)
+        if not s.slope < 0:
+            return None
+        trial = yield from _try_unit_step(s)
+        if trial.accepted:
+            return self._advance(s, 1.0, trial.f, trial.g, trial.d)
+        s = replace(s, known=trial.g)
+        t = cubic(s.f, s.slope, 1.0, trial.f, float(trial.g @ s.d))
+        found = yield from search(s.at, s.d, s.f, s.slope, t, s.accepts)
+        return None if found is None else self._advance(s, *found, s.d[:0])
+
+    def _ask_direction(self, s: GiantState) -> Steps:
         """With the average direction for the gradient of all rows, corrected by L-BFGS around it: the
         recursion of two loops, whose initial product is a sweep."""
         q, rho = s.g.copy(), [1 / float(a @ b) for a, b in zip(s.S, s.Y, strict=True)]
@@ -240,17 +257,16 @@ class GIANT(Solver):
             q += s.S[i] * (alpha[i] - rho[i] * (s.Y[i] @ q))
         return replace(s, f=f, g=g, known=g, d=-q, exact=True)
 
-    def _safely(self, s: GiantState) -> Steps:
+    def _sample_step(self, s: GiantState) -> Steps:
         """A step along L-BFGS's direction, started from the sample's Hessian."""
         initial = (lambda q: solve(s.metric, q)) if len(s.metric) else None
         s = replace(s, d=-two_loop(s.g, s.S, s.Y, initial))
-        slope = float(s.g @ s.d)
         found = None
-        if slope < 0:
+        if s.slope < 0:
             trial = 1.0 if len(s.metric) or len(s.S) else None
-            found = yield from search(s.at, s.d, s.f, slope, trial, _accept(s))
+            found = yield from search(s.at, s.d, s.f, s.slope, trial, s.accepts)
         if found is not None:
-            return self._moved(s, *found, s.d[:0])
+            return self._advance(s, *found, s.d[:0])
         if len(s.S):
             return replace(s, S=s.S[:0], Y=s.Y[:0])
         if len(s.metric):
@@ -259,7 +275,7 @@ class GIANT(Solver):
 
     # -- states -----------------------------------------------------------------------------------
 
-    def _moved(self, s: GiantState, t: float, f: float, g: Array, v: Array) -> GiantState:
+    def _advance(self, s: GiantState, t: float, f: float, g: Array, v: Array) -> GiantState:
         """The state after a step of t along s.d; v is the next direction, if there is one."""
         step, change = t * s.d, g - s.g
         promised = -float(s.g @ s.d) * (t - t * t / 2)
@@ -284,13 +300,13 @@ class GIANT(Solver):
             known=known,
             objective_history=objective_history,
         )
-        new = self._aimed(replace(new, exact=False, stalled=False))
-        slow_steps = s.slow_steps + 1 if new.gap > POOR * s.gap else 0
+        new = self._aim(replace(new, exact=False, stalled=False))
+        slow_steps = s.slow_steps + 1 if new.gap > SLOW * s.gap else 0
         return replace(
             new, slow_steps=slow_steps, safe=new.safe or (s.exact and slow_steps >= MAX_SLOW_STEPS)
         )
 
-    def _aimed(self, s: GiantState) -> GiantState:
+    def _aim(self, s: GiantState) -> GiantState:
         """With the gap, and where to end: a step further once one has confirmed the directions."""
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
@@ -313,11 +329,17 @@ class GIANT(Solver):
         return replace(s, w=s.at + d if len(d) else s.at, d=d, gap=gap)
 
 
-def _accept(s: GiantState) -> Any:
-    slope = float(s.g @ s.d)
-    unseen = -slope <= ROUNDING * abs(s.f)
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A unit step: whether it will do, objective and gradient at its end, and the average direction there."""
 
-    def accept(t: float, f: float, slope_t: float) -> bool:
-        return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t)
+    accepted: bool
+    f: float
+    g: Array
+    d: Array
 
-    return accept
+
+def _try_unit_step(s: GiantState) -> Generator[tuple[Query, ...], Sequence[Any], _Trial]:
+    """One sweep at the end of the unit step along s.d, where partitions also make the next direction."""
+    ((f, g, d),) = yield (Local(s.at + s.d, Direction(c=s.known)),)
+    return _Trial(s.accepts(1.0, f, float(g @ s.d)), f, g, d)

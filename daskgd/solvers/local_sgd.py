@@ -32,6 +32,7 @@ RISEN = 0.1
 """Rise of the objective above the best so far, relative to it, at which a round is taken back."""
 
 HALVINGS = 40
+"""Times that the step is halved at most; then the fit has stalled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,52 +264,67 @@ class LocalSGD(Solver):
         s = state
         first, parts = s.at is None, max(round(1 / self.sync_every), 1)
         share = Share(self.seed or 0, s.round // parts, s.round % parts, parts, within=True)
-        scaled = len(s.metric) > 0 and self.inner in ("sgd", "momentum", "nesterov")
-        work = Epochs(
-            Rule(self.inner, self.momentum, self.second, self.epsilon),
-            Schedule(self.schedule, self.step * s.shrink, self.decay, self.period),
-            self.batch_size,
-            # The first round of control variates only learns them.
-            0 if first and s.controlled else max(round(self.sync_every), 1),
-            self.seed or 0,
-            s.round,
-            s.round * self.sync_every,
-            s.known if s.controlled and not first else None,
-            self.proximal,
-            np.linalg.inv(s.metric) if scaled else None,
-        )
-        asked: list[Query] = [Local(s.w, work, None, share, self.wire, s.round)]
-        answers = yield tuple([*asked, Spread(s.w, share)] if first else asked)
-        s = replace(s, round=s.round + 1)
-        if answers[0] is None:  # a share without a block
-            return s
-        f, g, move = answers[0]
+        local = Local(s.w, self._epochs(s), share=share, wire=self.wire, key=s.round)
         if first:
-            spread = answers[1]
-            s = replace(s, partitions=spread.partitions, between=spread.between, expected=spread.expected)
-            if spread.differ and self.control == "auto" and parts == 1 and not s.controlled:
+            answer, dispersion = yield (local, Spread(s.w, share))
+        else:
+            (answer,) = yield (local,)
+        s = replace(s, round=s.round + 1)
+        if answer is None:  # a share without a block
+            return s
+        f, g, move = answer
+        if first:
+            s = replace(
+                s,
+                partitions=dispersion.partitions,
+                between=dispersion.between,
+                expected=dispersion.expected,
+            )
+            if dispersion.differ and self.control == "auto" and parts == 1 and not s.controlled:
                 s, move = replace(s, controlled=True), np.zeros_like(move)
         s = replace(s, known=g)
         if not f <= s.least + RISEN * abs(s.least):
-            # Variates aim every copy at a Newton step of its own, which may be far too long.
-            shrink = s.shrink if s.controlled and self.control == "auto" else s.shrink / 2
-            return replace(
-                s,
-                w=s.best,
-                buffer=np.zeros_like(g),
-                controlled=self.control is True,
-                shrink=shrink,
-                stalled=shrink < 0.5**HALVINGS,
-            )
+            return self._rollback(s)
         gap = self._gap(problem, s, f, g)
-        buffer = s.buffer
-        at = s.w
+        at, buffer = s.w, s.buffer
         if self.outer == "nesterov":
             buffer = self.outer_momentum * buffer + move
             move = self.outer_step * (move + self.outer_momentum * buffer)
         if f < s.least:
             s = replace(s, best=at, least=f)
         return replace(s, w=at + move, at=at, f=f, g=g, gap=gap, buffer=buffer)
+
+    def _epochs(self, s: LocalSGDState) -> Epochs:
+        """The work of partitions in the round that begins at s."""
+        first = s.at is None
+        scaled = len(s.metric) > 0 and self.inner in ("sgd", "momentum", "nesterov")
+        return Epochs(
+            rule=Rule(self.inner, self.momentum, self.second, self.epsilon),
+            schedule=Schedule(self.schedule, self.step * s.shrink, self.decay, self.period),
+            batch_size=self.batch_size,
+            # The first round of control variates only learns them.
+            epochs=0 if first and s.controlled else max(round(self.sync_every), 1),
+            seed=self.seed or 0,
+            round=s.round,
+            began=s.round * self.sync_every,
+            control=s.known if s.controlled and not first else None,
+            proximal=self.proximal,
+            inverse=np.linalg.inv(s.metric) if scaled else None,
+        )
+
+    def _rollback(self, s: LocalSGDState) -> LocalSGDState:
+        """Back to the best parameters so far: without the control variates that were switched on, else with
+        half the step."""
+        # Variates aim every copy at a Newton step of its own, which may be far too long.
+        shrink = s.shrink if s.controlled and self.control == "auto" else s.shrink / 2
+        return replace(
+            s,
+            w=s.best,
+            buffer=np.zeros_like(s.w),
+            controlled=self.control is True,
+            shrink=shrink,
+            stalled=shrink < 0.5**HALVINGS,
+        )
 
     def _gap(self, problem: Problem, s: LocalSGDState, f: float, g: Array) -> float:
         if not g.any():

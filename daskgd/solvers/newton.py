@@ -16,6 +16,9 @@ from daskgd.solvers.quadratic import minimise
 
 Array = NDArray[Any]
 
+DENSE = 1500
+"""Most parameters for which a Hessian in memory is formed and factorised: some seconds on one core."""
+
 FLAT_STEP, FLAT_GAP = 1e-2, 1e-8
 """Curvature, relative to the largest, that stands for none at all: for the step, and for what it promises."""
 
@@ -146,12 +149,22 @@ def decrement(H: Array, g: Array) -> tuple[Array, float]:
     if not np.isfinite(H).all() or not np.isfinite(g).all():
         return np.zeros_like(g), np.inf
     values, vectors = np.linalg.eigh(H)
-    values = np.abs(values)
-    top = values.max(initial=0.0)
-    flat = values <= len(g) * np.finfo(float).eps * top
     along = vectors.T @ g
     # Along flat directions the model promises everything or, where the gradient is rounding, nothing: the
     # step is modest there, and the promise is taken at its word.
-    scaled = along / np.where(flat, FLAT_STEP * top if top > 0 else 1.0, values)
-    promised = along / np.where(flat, FLAT_GAP * top if top > 0 else 1.0, values)
+    scaled = along / raise_flat(values, FLAT_STEP)
+    promised = along / raise_flat(values, FLAT_GAP)
     return -(vectors @ scaled), float(along @ promised) / 2
+
+
+def raise_flat(values: Array, floor: float, without_any: float = 1.0) -> Array:
+    """The absolute eigenvalues ``(d,)`` of a Hessian, those that are lost in rounding raised to `floor` times
+    the largest; all of them `without_any` where all are 0.
+
+    >>> raise_flat(np.array([-4.0, 1e-20, 2.0]), 0.01)
+    array([4.  , 0.04, 2.  ])
+    """
+    values = np.abs(values)
+    top = values.max(initial=0.0)
+    flat = values <= len(values) * np.finfo(float).eps * top
+    return np.where(flat, floor * top if top > 0 else without_any, values)

@@ -13,8 +13,8 @@ from daskgd.queries import Gradient
 from daskgd.solvers.base import Solver, Steps, extrapolated_gap
 from daskgd.solvers.fista import FISTA
 from daskgd.solvers.line_search import SUFFICIENT, backtrack
-from daskgd.solvers.newton import ROUNDING, newton_step
-from daskgd.solvers.subsampled_newton import DENSE, SampledState, SubsampledNewton
+from daskgd.solvers.newton import DENSE, ROUNDING, newton_step
+from daskgd.solvers.subsampled_newton import SampledState, SubsampledNewton
 
 Array = NDArray[Any]
 
@@ -57,7 +57,7 @@ class ProximalNewton(SubsampledNewton):
             B += np.outer(change, change) / (step @ change) - np.outer(Bs, Bs) / (step @ Bs)
         return (B + B.T) / 2
 
-    def _aimed(self, problem: Problem, s: SampledState) -> SampledState:
+    def _aim(self, problem: Problem, s: SampledState) -> SampledState:
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
         if len(s.w) > DENSE:
@@ -79,19 +79,19 @@ class ProximalNewton(SubsampledNewton):
         l1 = problem.penalty_l1(s.at)
         decrease = -float(s.g @ s.d) - float(l1 @ (np.abs(s.at + s.d) - np.abs(s.at)))
         if not decrease > 0:
-            return (yield from self._lost(problem, s))
+            return (yield from self._recover(problem, s))
         # A step of the model's minimum promises at least half of the decrease.
-        promised = max(decrease - 0.5 * self._lipschitz(problem, s, s.d), decrease / 2)
+        promised = max(decrease - 0.5 * self._quadratic_form(problem, s, s.d), decrease / 2)
         unseen = promised <= ROUNDING * abs(s.f)
         t = 1.0
         ((f, g),) = yield (Gradient(s.at + s.d),)
         if not (np.isfinite(f) if unseen else f <= s.f - SUFFICIENT * decrease):
             found = yield from backtrack(s.at, s.d, s.f, decrease)
             if found is None:
-                return (yield from self._lost(problem, s))
+                return (yield from self._recover(problem, s))
             t = found
             ((f, g),) = yield (Gradient(s.at + t * s.d),)
-        return (yield from self._moved(problem, s, t, f, g, promised))
+        return (yield from self._advance(problem, s, t, f, g, promised))
 
 
 def _steepness(s: SampledState) -> float:

@@ -20,13 +20,10 @@ from daskgd.queries.sample import Sample, SampleAnswer
 from daskgd.rows.layout import Shape
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import EvaluateInMemory, SolveInMemory
-from daskgd.solvers.newton import FLAT_STEP, Newton, decrement
+from daskgd.solvers.newton import DENSE, FLAT_STEP, Newton, decrement, raise_flat
 from daskgd.solvers.newton_cg import NewtonCG
 
 Array = NDArray[Any]
-
-DENSE = 1500
-"""Most parameters for which a Hessian is formed."""
 
 HESSIAN_ROWS = 200
 """Rows for each parameter on which a Hessian is taken, where there are as many."""
@@ -71,15 +68,13 @@ def begin(
 
 
 def definite(H: Array) -> Array:
-    """|H|, with a modest curvature where there is none.
+    """The positive definite matrix |H|: H with its absolute eigenvalues, and a modest one where H is flat.
 
     >>> definite(np.diag([2.0, 0.0])).round(3).tolist()
     [[2.0, 0.0], [0.0, 0.02]]
     """
     values, vectors = np.linalg.eigh(H)
-    values = np.abs(values)
-    top = max(values.max(initial=0.0), np.finfo(float).tiny)
-    values = np.where(values > len(H) * np.finfo(float).eps * top, values, FLAT_STEP * top)
+    values = raise_flat(values, FLAT_STEP, without_any=FLAT_STEP * np.finfo(float).tiny)
     out: Array = (vectors * values) @ vectors.T
     return (out + out.T) / 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,10 @@ from daskgd.solvers.base import (
 )
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import search, wolfe
-from daskgd.solvers.newton import FLAT_STEP, ROUNDING, Newton
+from daskgd.solvers.newton import DENSE, FLAT_STEP, ROUNDING, Newton, raise_flat
 from daskgd.solvers.newton_cg import NewtonCG
 
 Array = NDArray[Any]
-
-DENSE = 1500
-"""Most parameters for which a Hessian is formed and factorised, the sample's or, where that misleads, that of
-all rows: some seconds on one core."""
 
 HESSIAN_WORK = 3e10
 """Multiplications that one Hessian in memory may take: some seconds on one core."""
@@ -76,8 +73,19 @@ THIN = 100
 """Rows of the sample per parameter below which the same is so."""
 
 PAIRS = 20
+"""Most pairs of steps and differences of gradients that correct the sample's Hessian."""
+
 SCREEN = 1e-4
+"""Least curvature of a pair, in that of the sample's Hessian along the step: below it is rounding."""
+
+SLOW = 0.3
+"""Share of the gap from which on what a step leaves makes it a slow one."""
+
 MAX_SLOW_STEPS = 2
+"""Slow steps in a row after which the Hessian is taken anew where the fit stands."""
+
+MISLED = 2 * MAX_SLOW_STEPS
+"""Slow steps in a row after which the sample's Hessian is given up for that of all rows, or for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ class SampledState(State):
     at : (d,)
     d : (d,)
         The next step, from `at`.
-    here : float
+    gap_at : float
         The gap at `at`; `gap` is that at `w`, or `gap_at` where the model is not trusted so far.
     error : float
         By which factor a step of the model shrinks the gap, at worst; 1 where it is not to be trusted.
@@ -101,13 +109,13 @@ class SampledState(State):
         Eigenvalues and eigenvectors of the sample's Hessian at ``base``; none where it is not formed.
     S, Y : (<=20, d)
         Steps and differences of gradients.
-    doubt : float
+    model_error_ratio : float
         By which factor the model was wrong along the last step, at least 1; infinity before the first.
     floor : float
         The least gap to believe in: one that has shrunk faster than a sample of this size can explain is
         luck.
-    poor : int
-        Iterations in a row that gained little.
+    slow_steps : int
+        Slow steps in a row; ``MISLED`` of them, or that number put here, give the sample's Hessian up.
     exact : bool
         Whether the Hessian is that of all rows, which was asked because the sample's misled.
     plain : bool
@@ -141,8 +149,18 @@ class SampledState(State):
     def point(self) -> Array:
         return self.at
 
-    def ending(self, error: float) -> SampledState:
-        """To end after the next step, which leaves this factor of the gap, where that is less than 1."""
+    @property
+    def misled(self) -> bool:
+        """Whether the sample's Hessian has been found to mislead, and not been replaced yet."""
+        return self.slow_steps >= MISLED and not self.plain
+
+    def give_up_sample(self) -> SampledState:
+        """The same, the sample's Hessian known to mislead."""
+        return replace(self, slow_steps=MISLED)
+
+    def end_after_step(self, error: float) -> SampledState:
+        """The same, to end after the next step, which leaves the factor `error` of the gap, if that is below
+        1."""
         error = min(error, 1.0)
         if error == 1.0:
             return replace(self, error=error)
@@ -244,47 +262,55 @@ class SubsampledNewton(Solver):
             return (yield from self._begin(problem, state))
         if state.complete:
             return replace(state, stalled=True)
-        if state.slow_steps >= 2 * MAX_SLOW_STEPS and not state.plain:
-            return (yield from self._exact(problem, state))
+        if state.misled:
+            return (yield from self._replace_hessian(problem, state))
         return (yield from self._step(problem, state))
 
     def _begin(self, problem: Problem, s: SampledState) -> Steps:
-        """Solve on the sample, and look at the full data there."""
-        # On part of the rows, any closer than the sample's own error is in vain.
+        """The first State with an objective: at the solution on the sample, unless that is worse than w."""
         if not len(s.X):  # few rows, and fewer of any weight
             ((f, g),) = yield (Gradient(s.w),)
-            return self._aimed(problem, replace(s, f=f, g=g, objective_history=np.array([f]), plain=True))
+            return self._aim(problem, replace(s, f=f, g=g, objective_history=np.array([f]), plain=True))
+        # On part of the rows, any closer than the sample's own error is in vain.
         tol = FINAL_TOL if s.complete else max(1e-3 * len(s.w) / len(s.X), 1e-12)
         solved = yield from self.solved(problem, s.sample, s.w, tol)
         if s.complete:
             return replace(s, w=solved.w, at=solved.w, f=solved.f, g=solved.g, gap=solved.gap)
+        return (yield from self._leave_sample(problem, s, solved))
+
+    def _leave_sample(self, problem: Problem, s: SampledState, solved: Solution) -> Steps:
+        """The first State with an objective on all rows, from the solution on the sample.
+
+        One sweep looks at the solution; beyond a probing step from there, where a large sample's Hessian can
+        be judged by what it says of that step; and at a model that was given, as it may be the better one.
+        """
         few = len(s.X) < FEW * len(s.w) or s.lacking.any()
         confident = len(s.X) >= CONFIDENT * len(s.w)
-        at, probe = solved.w, np.zeros(0)
-        asked = [Gradient(at)]
-        if confident and not few and len(at) <= DENSE:
-            s = yield from self._curved(problem, replace(s, at=at))
+        probe = np.zeros(0)
+        if confident and not few and len(s.w) <= DENSE:
+            s = yield from self._take_hessian(problem, replace(s, at=solved.w))
             probe = self._probe(s, max(solved.f, 1e-3 * solved.first, 0.0))
-        if probe.any():
-            asked.append(GradientOnly(at + probe))
-        warm = bool(s.w[problem.model.penalised].any())  # a model that was given may be the better one
-        if warm:
-            asked.append(Gradient(s.w))
-        others: Sequence[Any]
-        (f, g), *others = yield tuple(asked)
-        if not f <= (others[-1][0] if warm else solved.first):
+        warm = bool(s.w[problem.model.penalised].any())
+        at_solution, at_probe, at_given = yield from _look(
+            Gradient(solved.w),
+            GradientOnly(solved.w + probe) if probe.any() else None,
+            Gradient(s.w) if warm else None,
+        )
+        at, (f, g) = solved.w, at_solution
+        back = not f <= (at_given[0] if warm else solved.first)
+        if back:
             if not warm:
-                others = yield (Gradient(s.w),)
-            at, (f, g) = s.w, others[-1]
+                (at_given,) = yield (Gradient(s.w),)
+            at, (f, g) = s.w, at_given
         floor = 0.1 * self._noise(s) * max(solved.first - f, 0.0)
         new = replace(s, w=at, at=at, f=f, g=g, objective_history=np.array([f]), floor=floor)
         if few and len(s.w) <= DENSE:
-            return replace(new, slow_steps=2 * MAX_SLOW_STEPS)
-        if not probe.any() or at is s.w:
-            new = self._aimed(problem, (yield from self._curved(problem, new)))
+            return new.give_up_sample()
+        if at_probe is None or back:
+            new = self._aim(problem, (yield from self._take_hessian(problem, new)))
             # No step has confirmed the model yet, and a small sample may be a lucky one.
             return new if confident else replace(new, gap=np.inf)
-        return (yield from self._judged(problem, self._aimed(problem, new), probe, others[0]))
+        return (yield from self._judge_model(problem, self._aim(problem, new), probe, at_probe))
 
     # -- how far to trust the model before any step -----------------------------------------------
 
@@ -294,7 +320,7 @@ class SubsampledNewton(Solver):
         signs = np.where(row_random_numbers(np.arange(len(s.w)), self.seed or 0, PROBE) < 0.5, -1.0, 1.0)
         return s.vectors @ (np.sqrt(f / len(s.X)) * signs / np.sqrt(s.values)) if len(s.values) else signs[:0]
 
-    def _judged(self, problem: Problem, s: SampledState, probe: Array, beyond: Array) -> Steps:
+    def _judge_model(self, problem: Problem, s: SampledState, probe: Array, beyond: Array) -> Steps:
         """What the model is worth before any step, from the gradient `beyond` the probe.
 
         With H the Hessian of all rows, B the sample's, and a = B^(1/2) probe, the probe's gradients differ by
@@ -318,7 +344,7 @@ class SubsampledNewton(Solver):
             EvaluateInMemory(problem, part, Product(s.at, s.d)),
         )
         rest = (s.vectors.T @ (after - before - bent)) / root
-        return s.ending(SAFETY * (error + float(rest @ rest) / (2 * s.gap_at)))
+        return s.end_after_step(SAFETY * (error + float(rest @ rest) / (2 * s.gap_at)))
 
     def solved(
         self, problem: Problem, rows: Rows, w: Array, tol: float
@@ -352,7 +378,7 @@ class SubsampledNewton(Solver):
     def _wide(self) -> Solver:
         return NewtonCG()
 
-    def _curved(self, problem: Problem, s: SampledState) -> Steps:
+    def _take_hessian(self, problem: Problem, s: SampledState) -> Steps:
         """With the Hessian of the sample at `s.at`, as eigenvalues and vectors."""
         if len(s.w) > DENSE:
             return replace(s, base=s.at)
@@ -362,20 +388,17 @@ class SubsampledNewton(Solver):
             rows = curvature_weighted_subsample(problem, rows, s.at, most)
         (H,) = yield (EvaluateInMemory(problem, rows, Hessian(s.at)),)
         H[np.diag_indices_from(H)] += _unseen(problem, s, len(rows), H)
-        return self._factorised(s, H)
+        return self._factorise(s, H)
 
     @staticmethod
-    def _factorised(s: SampledState, H: Array) -> SampledState:
+    def _factorise(s: SampledState, H: Array) -> SampledState:
         """With H for the Hessian; |H| where it is not convex, modest where it is flat."""
         if not np.isfinite(H).all():
             return replace(s, plain=True)
         values, vectors = np.linalg.eigh(H)
-        values = np.abs(values)
-        top = values.max()
-        if not top > 0:
+        if not values.any():
             return replace(s, plain=True)
-        values = np.where(values > len(values) * np.finfo(float).eps * top, values, FLAT_STEP * top)
-        return replace(s, values=values, vectors=vectors, base=s.at)
+        return replace(s, values=raise_flat(values, FLAT_STEP), vectors=vectors, base=s.at)
 
     # -- directions -------------------------------------------------------------------------------
 
@@ -394,7 +417,7 @@ class SubsampledNewton(Solver):
             scale = ratio if not 0.5 < ratio < 2 else 1.0
         return lambda q: s.vectors @ (scale * (s.vectors.T @ q) / s.values)
 
-    def _lipschitz(self, problem: Problem, s: SampledState, v: Array) -> float:
+    def _quadratic_form(self, problem: Problem, s: SampledState, v: Array) -> float:
         """``v' H v`` with the sample's Hessian."""
         if s.plain or (len(s.w) > DENSE and problem.penalty.l1(s.w).any()):
             return 0.0
@@ -403,7 +426,7 @@ class SubsampledNewton(Solver):
         along = s.vectors.T @ v
         return float(along @ (along * s.values))
 
-    def _aimed(self, problem: Problem, s: SampledState) -> SampledState:
+    def _aim(self, problem: Problem, s: SampledState) -> SampledState:
         """With the next step and the gap, from f and g at `s.at`."""
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
@@ -422,7 +445,7 @@ class SubsampledNewton(Solver):
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         slope = float(s.g @ s.d)
         if not slope < 0:
-            return (yield from self._lost(problem, s))
+            return (yield from self._recover(problem, s))
         unseen = -slope <= ROUNDING * abs(s.f)
 
         def accept(t: float, f: float, slope_t: float) -> bool:
@@ -431,82 +454,115 @@ class SubsampledNewton(Solver):
         trial = None if s.plain and not len(s.S) else 1.0
         found = yield from search(s.at, s.d, s.f, slope, trial, accept)
         if found is None:
-            return (yield from self._lost(problem, s))
-        return (yield from self._moved(problem, s, *found, promised=-slope / 2))
+            return (yield from self._recover(problem, s))
+        return (yield from self._advance(problem, s, *found, promised=-slope / 2))
 
-    def _moved(
+    def _advance(
         self, problem: Problem, s: SampledState, t: float, f: float, g: Array, promised: float
     ) -> Steps:
-        """The state after a step of t along s.d, of which `promised` was hoped for."""
+        """The State after a step of t along s.d, to objective f and gradient g, of which `promised` was hoped
+        for."""
         step, change = t * s.d, g - s.g
-        lipschitz = self._lipschitz(problem, s, step)
         S, Y = s.S, s.Y
-        if float(step @ change) > SCREEN * lipschitz:
+        if float(step @ change) > SCREEN * self._quadratic_form(problem, s, step):
             S, Y = remember(S, Y, step, change, PAIRS)
-        at = s.at + step
-        model_error_ratio = 1.0
-        if promised > ROUNDING * abs(f):
-            expected, met = 2 * promised * t * t, float(step @ change)
-            model_error_ratio = max(1.0, (s.f - f) / promised, expected / met if met > 0 else 1.0)
-        floor = self._noise(s) * s.gap_at if np.isfinite(s.gap_at) else 0.0
         new = replace(
             s,
-            at=at,
+            at=s.at + step,
             f=f,
             g=g,
             S=S,
             Y=Y,
-            model_error_ratio=model_error_ratio,
-            floor=floor,
+            model_error_ratio=model_error(promised, t, s.f - f, float(step @ change), ROUNDING * abs(f)),
+            floor=self._noise(s) * s.gap_at if np.isfinite(s.gap_at) else 0.0,
             stalled=False,
             objective_history=np.append(s.objective_history, f),
         )
-        new = self._aimed(problem, new)
+        new = self._aim(problem, new)
         if s.error < 1 and s.gap_at > 0:  # the next step gains about as much as the last
-            new = new.ending(SAFETY * max(new.gap_at / s.gap_at, self._noise(s)))
-        # The first steps after a Hessian are judged by their gap; later ones, corrected by pairs, by how
-        # fast it falls.
-        slow_steps = s.slow_steps + 1 if new.gap_at > 0.3 * s.gap_at else 0
-        if (
-            s.gap_at > HESSIAN_AGAIN_GAP * abs(f)
-            and not (new.plain or new.exact)
-            and slow_steps < MAX_SLOW_STEPS
-        ):
-            # Still far away, where the curvature changes along a step: as at the new point, then.
-            new = yield from self._curved(problem, replace(new, S=S[-1:], Y=Y[-1:]))
-            return replace(self._aimed(problem, new), slow_steps=slow_steps)
-        if slow_steps == MAX_SLOW_STEPS and not new.plain:
-            if new.exact:
-                return replace(new, slow_steps=2 * MAX_SLOW_STEPS)
-            new = self._aimed(problem, (yield from self._curved(problem, new)))
-        return replace(new, slow_steps=slow_steps)
+            new = new.end_after_step(SAFETY * max(new.gap_at / s.gap_at, self._noise(s)))
+        slow_steps = s.slow_steps + 1 if new.gap_at > SLOW * s.gap_at else 0
+        new = replace(new, slow_steps=slow_steps)
+        policy = next_hessian_policy(new, far=s.gap_at > HESSIAN_AGAIN_GAP * abs(f))
+        if policy is HessianPolicy.KEEP:
+            return new
+        if policy is HessianPolicy.GIVE_UP:
+            return new.give_up_sample()
+        if policy is HessianPolicy.RENEW_AND_FORGET:
+            new = replace(new, S=S[-1:], Y=Y[-1:])
+        return self._aim(problem, (yield from self._take_hessian(problem, new)))
 
     def _noise(self, s: SampledState) -> float:
         """By how much a sample of this size lets the gap shrink in one step, about: parameters to rows."""
         return 0.0 if s.plain or s.exact or not len(s.X) else min(len(s.w) / len(s.X), 0.1)
 
-    def _exact(self, problem: Problem, s: SampledState) -> Steps:
+    def _replace_hessian(self, problem: Problem, s: SampledState) -> Steps:
         """The sample misleads: the Hessian of all rows, in a sweep, or none at all where it is too much."""
         if len(s.w) > DENSE:
-            return self._aimed(problem, replace(s, plain=True, slow_steps=0))
+            return self._aim(problem, replace(s, plain=True, slow_steps=0))
         ((f, g, H),) = yield (Curvature(s.at),)
         new = replace(
             s, f=f, g=g, S=s.S[:0], Y=s.Y[:0], slow_steps=0, model_error_ratio=1.0, floor=0.0, exact=True
         )
-        return self._aimed(problem, self._factorised(new, H))
+        return self._aim(problem, self._factorise(new, H))
 
-    def _lost(self, problem: Problem, s: SampledState) -> Steps:
+    def _recover(self, problem: Problem, s: SampledState) -> Steps:
         """No step along this direction helps: forget pairs, then the old Hessian, then the Hessian."""
         if len(s.S):
-            return self._aimed(problem, replace(s, S=s.S[:0], Y=s.Y[:0]))
+            return self._aim(problem, replace(s, S=s.S[:0], Y=s.Y[:0]))
         if s.plain:
             return replace(s, w=s.at, stalled=True)
         fresh = np.array_equal(s.base, s.at)
         if not fresh and not s.exact:
-            return self._aimed(problem, (yield from self._curved(problem, s)))
+            return self._aim(problem, (yield from self._take_hessian(problem, s)))
         if not (fresh and s.exact):
-            return replace(s, slow_steps=2 * MAX_SLOW_STEPS)
-        return self._aimed(problem, replace(s, plain=True))
+            return s.give_up_sample()
+        return self._aim(problem, replace(s, plain=True))
+
+
+class HessianPolicy(Enum):
+    """What becomes of the Hessian after a step."""
+
+    KEEP = "keep"
+    RENEW = "take the sample's anew where the fit stands"
+    RENEW_AND_FORGET = "the same, and forget all pairs but the last"
+    GIVE_UP = "give it up"
+
+
+def next_hessian_policy(s: SampledState, far: bool) -> HessianPolicy:
+    """What becomes of the Hessian after the step that led to `s`; `far` is whether that began far away.
+
+    The first steps after a Hessian are judged by their gap: far away, curvature changes along a step, and the
+    Hessian is that of the new point, from where older pairs say nothing. Later steps, corrected by pairs, are
+    judged by how fast the gap falls.
+    """
+    if far and not (s.plain or s.exact) and s.slow_steps < MAX_SLOW_STEPS:
+        return HessianPolicy.RENEW_AND_FORGET
+    if s.slow_steps == MAX_SLOW_STEPS and not s.plain:
+        return HessianPolicy.GIVE_UP if s.exact else HessianPolicy.RENEW
+    return HessianPolicy.KEEP
+
+
+def model_error(promised: float, t: float, gained: float, met: float, rounding: float) -> float:
+    """The factor, at least 1, by which a quadratic model was wrong along a step.
+
+    Of the whole step it had promised a gain of half the curvature along it, ``promised = d'Hd / 2``; a step
+    of ``t d`` gained `gained` and met the curvature ``met = s'y``. Gains that are lost in `rounding` say
+    nothing.
+
+    >>> model_error(promised=1.0, t=1.0, gained=3.0, met=1.0, rounding=0.0)
+    3.0
+    """
+    if not promised > rounding:
+        return 1.0
+    expected = 2 * promised * t * t
+    return max(1.0, gained / promised, expected / met if met > 0 else 1.0)
+
+
+def _look(*queries: Query | None) -> Generator[tuple[Query, ...], Sequence[Any], list[Any]]:
+    """The answers of queries asked in one sweep; None for those that are None."""
+    answers = iter((yield tuple(query for query in queries if query is not None)))
+    return [None if query is None else next(answers) for query in queries]
 
 
 def _every(rows: Rows, most: int) -> Rows:
