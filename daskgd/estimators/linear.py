@@ -28,7 +28,7 @@ from daskgd.queries import SurveyAnswer
 from daskgd.rows.layout import Shape
 from daskgd.rows.statistics import Moments
 from daskgd.solvers import ProximalNewton, Solver, SubsampledNewton
-from daskgd.solvers.subsampled_newton import DENSE
+from daskgd.solvers.newton import DENSE
 
 Array = NDArray[Any]
 

@@ -62,10 +62,11 @@ class ArraySource:
 
     def read(self, start: int, stop: int) -> Rows:
         """The kept rows between `start` and `stop`."""
-        at: Any = slice(start, stop)
-        if self.keep is not None:
-            at = start + np.flatnonzero(self.keep[at])
-        return replace(select_rows(Rows(as_features(self.X), self.y, self.sample_weight, 0), at), start=start)
+        rows = Rows(as_features(self.X), self.y, self.sample_weight, 0)
+        if self.keep is None:
+            return rows.slice(start, stop)
+        at = start + np.flatnonzero(self.keep[start:stop])
+        return replace(rows.select(at), start=start, kept=None)
 
 
 def select_rows(rows: Rows, at: Any) -> Rows:

@@ -23,7 +23,7 @@ from daskgd.solvers import (
     Solver,
     SubsampledNewton,
 )
-from daskgd.solvers.subsampled_newton import DENSE
+from daskgd.solvers.newton import DENSE
 
 GRAM_FEATURES = 2000
 """Most features for which second moments are collected: 32 MB of sums at each level of the merge tree."""
