@@ -9,7 +9,6 @@ engine.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -350,7 +349,7 @@ def run(
     expansion = Expansion(digits.X, digits.y, seed)
     with dataset_at(data, rows, expansion, keep, console) as (dataset, writing):
         with small_cluster() as cluster:
-            console.print(f"Dashboard: {cluster.dashboard_link}{_without_bokeh()}", soft_wrap=True)
+            console.print(f"Dashboard: {cluster.dashboard_link}", soft_wrap=True)
             workers = len(cluster.workers)
             with MemoryWatch(cluster) as memory:
                 began = time.perf_counter()
@@ -419,7 +418,3 @@ def _accuracy(model: Any, digits: Digits) -> float:
 
 def _mb(nbytes: int) -> str:
     return f"{nbytes / 1e6:,.0f} MB"
-
-
-def _without_bokeh() -> str:
-    return "" if importlib.util.find_spec("bokeh") else " (needs bokeh: pip install bokeh)"

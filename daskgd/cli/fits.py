@@ -106,7 +106,7 @@ def open_with_target(data: str) -> Any:
     help="Share of the rows to set aside and score on.",
 )
 @click.option("--log", metavar="FILE", help="Events as lines of JSON, appended.")
-@click.option("--report", metavar="FILE", help="Dask's performance report, HTML; needs a cluster and bokeh.")
+@click.option("--report", metavar="FILE", help="Dask's performance report, HTML; needs a cluster.")
 @click.option("--strict", is_flag=True, help="Exit with 3 if the fit did not converge.")
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -357,10 +357,7 @@ def _report(file: str) -> Iterator[None]:
 
     try:
         client = distributed.default_client()
-        import bokeh  # noqa: F401
     except ValueError:
         raise Refusal("--report: expected a cluster (--scheduler, --local), got threads", USAGE) from None
-    except ImportError:
-        raise Refusal('--report: bokeh is not installed: pip install "daskgd[dashboard]"', USAGE) from None
     with client.as_current(), distributed.performance_report(filename=file):
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import dask
@@ -230,3 +231,11 @@ def test_demo_runs_and_leaves_nothing_behind(tmp_path):
     assert float(table["accuracy"].split("%")[0]) > 94
     assert float(table["scikit-learn"].split("%")[0]) > 94
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_dashboard_opens_after_a_plain_install():
+    """bokeh, and what the pages of Dask's dashboard need beside it, are among the dependencies."""
+    needed = {
+        name.partition(">")[0].strip() for name in metadata.requires("daskgd") or () if "extra" not in name
+    }
+    assert "bokeh" in needed

@@ -396,7 +396,6 @@ def test_a_job_on_a_cluster_is_stopped_and_resumed(
 
 @pytest.mark.slow
 def test_a_cluster_of_this_machine_and_its_report(clicks: Path, tmp_path: Path) -> None:
-    pytest.importorskip("bokeh")
     asked = ["--local", "--workers", 1, "--memory-limit", "500 MB", "--report", tmp_path / "fit.html"]
     with daskgd_process("train", "logistic", clicks, *asked) as process:
         _, stderr = process.communicate(timeout=100)
