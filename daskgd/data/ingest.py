@@ -1,42 +1,20 @@
-"""Files of other formats, read in blocks of rows: npy, npz, CSV, Parquet, libsvm; and from them to a dataset.
+"""Files of other formats become a dataset, a block of rows at a time.
 
-Each format's own library does the reading, and is imported where its format is asked for. Knows what a block
-of rows is to :mod:`daskgd.storage.writing`; no estimators, no engines.
+Which formats there are, and how each is read, is in :mod:`daskgd.data.formats`. Knows what a block of rows is
+to :mod:`daskgd.storage.writing`; no estimators, no engines.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from daskgd.data.formats.arrays import npy, npz
-from daskgd.data.formats.base import Columns, Progress, Read
-from daskgd.data.formats.libsvm import libsvm
-from daskgd.data.formats.tables import COMPRESSED, csv, parquet
+from daskgd.data.formats import FORMATS
+from daskgd.data.formats.base import ColumnRoles, Format, Progress
 from daskgd.storage.writing import write_dataset
-
-READERS: dict[str, Callable[[Sequence[Path], Columns, Progress], Read]] = {
-    "npy": npy,
-    "npz": npz,
-    "csv": csv,
-    "parquet": parquet,
-    "libsvm": libsvm,
-}
-
-SUFFIXES = {
-    ".npy": "npy",
-    ".npz": "npz",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".libsvm": "libsvm",
-    ".svm": "libsvm",
-    ".svmlight": "libsvm",
-}
 
 
 def ingest(
@@ -54,7 +32,7 @@ def ingest(
     overwrite: bool = False,
     progress: Progress = None,
 ) -> None:
-    """Files of rows to a dataset, a block at a time, so that memory stays small.
+    """Write the rows of files to a dataset, a block at a time, so that memory stays small.
 
     Parameters
     ----------
@@ -103,14 +81,14 @@ def ingest(
     for place in places:
         if not place.exists():
             raise FileNotFoundError(f"{place}: no such file or directory")
-    kind = _format(places, format)
+    chosen = _choose_format(places, format)
     try:
-        columns = Columns(target, weight, tuple(drop), None if dtype is None else np.dtype(dtype))
+        roles = ColumnRoles(target, weight, tuple(drop), None if dtype is None else np.dtype(dtype))
     except TypeError as cause:
         raise ValueError(f"dtype: expected that of numbers, such as 'float32', got {dtype!r}") from cause
-    if columns.dtype is not None and columns.dtype.kind not in "fiu":
+    if roles.dtype is not None and roles.dtype.kind not in "fiu":
         raise ValueError(f"dtype: expected that of numbers, such as 'float32', got {dtype!r}")
-    names, blocks = READERS[kind](places, columns, progress)
+    names, blocks = chosen.read(places, roles, progress)
     write_dataset(
         out,
         blocks,
@@ -122,25 +100,25 @@ def ingest(
     )
 
 
-def _format(places: Sequence[Path], given: str | None) -> str:
-    if given is not None:
-        if given not in READERS:
-            raise ValueError(f"format: expected one of {', '.join(READERS)}, got {given!r}")
-        return given
-    kinds = {_kind(place) for place in places}
-    if len(kinds) > 1:
-        raise ValueError(f"paths: expected files of one format, got {', '.join(sorted(map(str, kinds)))}")
-    return kinds.pop()
+def _choose_format(places: Sequence[Path], name: str | None) -> Format:
+    """The format of that name, or by the endings of all files. Raises ValueError for none, or several."""
+    if name is not None:
+        if name not in FORMATS:
+            raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}")
+        return FORMATS[name]
+    found = {format.name: format for format in map(_recognise, places)}
+    if len(found) > 1:
+        raise ValueError(f"paths: expected files of one format, got {', '.join(sorted(found))}")
+    return found.popitem()[1]
 
 
-def _kind(place: Path) -> str:
-    inner = place.with_suffix("") if place.suffix in COMPRESSED else place
-    kind = SUFFIXES.get(inner.suffix.lower())
-    if kind is None and place.is_dir() and any(place.rglob("*.parquet")):
-        return "parquet"
-    if kind is None or (place.suffix in COMPRESSED and kind != "csv"):
-        raise ValueError(
-            f"{place}: expected one of {', '.join(SUFFIXES)}, or format= to say which, got "
-            f"{''.join(place.suffixes) or 'no ending'!r}; convert it to one of them"
-        )
-    return kind
+def _recognise(place: Path) -> Format:
+    """The format of a file or folder by the endings of names. Raises ValueError where it is none of them."""
+    for format in FORMATS.values():
+        if format.matches(place):
+            return format
+    endings = ", ".join(suffix for format in FORMATS.values() for suffix in format.suffixes)
+    raise ValueError(
+        f"{place}: expected one of {endings}, or format= to say which, got "
+        f"{''.join(place.suffixes) or 'no ending'!r}; convert it to one of them"
+    )

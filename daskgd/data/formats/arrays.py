@@ -10,10 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from daskgd.data.formats.base import Array, Block, Columns, Progress, Read, block, rows_per_block
+from daskgd.data.formats.base import (
+    Array,
+    Block,
+    ColumnRoles,
+    Format,
+    NamedBlocks,
+    Progress,
+    make_block,
+    rows_per_block,
+)
 
 
-def _mapped(place: Path) -> Array:
+def _map_file(place: Path) -> Array:
+    """The array of an npy file, mapped into memory. Raises ValueError for what is none."""
     try:
         array: Array = np.load(place, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as cause:
@@ -21,13 +31,14 @@ def _mapped(place: Path) -> Array:
     return array
 
 
-def _two_dimensional(array: Any, where: object) -> None:
+def _check_matrix(array: Any, where: object) -> None:
+    """Raise ValueError unless an array is ``(n, p)`` and of numbers or bool."""
     if len(array.shape) != 2 or array.dtype.kind not in "fiub":
         raise ValueError(f"{where}: expected numbers (n, p), got {array.dtype} of shape {tuple(array.shape)}")
 
 
-def _column_number(text: str, n: int, name: str, where: object) -> int | None:
-    """A position among n columns; None if it is none but the name of a file."""
+def _find_column(text: str, n: int, name: str, where: object) -> int | None:
+    """The position, in text, of one of n columns; None for the name of an npy file."""
     try:
         at = int(text)
     except ValueError:
@@ -41,28 +52,29 @@ def _column_number(text: str, n: int, name: str, where: object) -> int | None:
     return at % n
 
 
-def npy(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
-    arrays = [_mapped(place) for place in places]
+def read_npy(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> NamedBlocks:
+    """Rows of matrices; target and weights are columns by number, or npy files of their own."""
+    arrays = [_map_file(place) for place in places]
     for array, place in zip(arrays, places, strict=True):
-        _two_dimensional(array, place)
+        _check_matrix(array, place)
         if array.shape[1] != arrays[0].shape[1]:
             raise ValueError(
                 f"{place}: expected {arrays[0].shape[1]} columns, as {places[0]} has, got {array.shape[1]}"
             )
     n = arrays[0].shape[1]
-    asked = {"target": columns.target, "weight": columns.weight}
+    asked = {"target": roles.target, "weight": roles.weight}
     inside: dict[str, int | None] = {}
     apart: dict[str, Array] = {}
     total = sum(len(array) for array in arrays)
     for name, text in asked.items():
         if text is None:
             continue
-        inside[name] = _column_number(text, n, name, places[0])
+        inside[name] = _find_column(text, n, name, places[0])
         if inside[name] is None:
-            apart[name] = _mapped(Path(text))
+            apart[name] = _map_file(Path(text))
             if len(apart[name]) != total:
                 raise ValueError(f"{text}: expected {total} rows, as {places[0]} has, got {len(apart[name])}")
-    dropped = {_column_number(text, n, "drop", places[0]) for text in columns.drop}
+    dropped = {_find_column(text, n, "drop", places[0]) for text in roles.drop}
     gone = {at for at in (*inside.values(), *dropped) if at is not None}
     keep = [at for at in range(n) if at not in gone]
 
@@ -76,7 +88,7 @@ def npy(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
                 for name, at in inside.items():
                     parts[name] = rows[:, at] if at is not None else apart[name][done : done + len(rows)]
                 X = rows[:, keep] if gone else np.asarray(rows)
-                yield block(_as(X, columns.dtype), parts["target"], parts["weight"], place)
+                yield make_block(_to_contiguous(X, roles.dtype), parts["target"], parts["weight"], place)
                 done += len(rows)
                 if progress is not None:
                     progress(done, total)
@@ -84,35 +96,35 @@ def npy(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
     return None, blocks()
 
 
-def _as(X: Array, dtype: np.dtype[Any] | None) -> Array:
+def _to_contiguous(X: Array, dtype: np.dtype[Any] | None) -> Array:
     return np.ascontiguousarray(X) if dtype is None else np.ascontiguousarray(X, dtype=dtype)
 
 
-def npz(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
-    """Arrays X, y and sample_weight, or as named, read piece by piece past the archive's index."""
+def read_npz(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> NamedBlocks:
+    """Rows of the arrays X, y and sample_weight, or as named, each read row after row from its archive."""
     total = done = 0
     members: list[dict[str, str]] = []
     for place in places:
-        names = _members(place)
-        target = columns.target or ("y" if "y" in names else None)
-        weight = columns.weight or ("sample_weight" if "sample_weight" in names else None)
+        names = _list_members(place)
+        target = roles.target or ("y" if "y" in names else None)
+        weight = roles.weight or ("sample_weight" if "sample_weight" in names else None)
         wanted = {"X": "X", "target": target, "weight": weight}
         for role, name in wanted.items():
             if name is not None and name not in names:
                 raise ValueError(f"{place}: expected an array {name!r} ({role}), found {', '.join(names)}")
         members.append({role: name for role, name in wanted.items() if name is not None})
         with zipfile.ZipFile(place) as archive, _Member(archive, "X", place) as X:
-            _two_dimensional(X, f"{place}, X")
+            _check_matrix(X, f"{place}, X")
             total += X.shape[0]
-    if columns.drop:
+    if roles.drop:
         raise ValueError("drop: expected none for npz files, whose columns have no names")
 
     def blocks() -> Iterator[Block]:
         nonlocal done
-        for place, roles in zip(places, members, strict=True):
+        for place, names in zip(places, members, strict=True):
             with zipfile.ZipFile(place) as archive, ExitStack() as stack:
                 parts = {
-                    role: stack.enter_context(_Member(archive, name, place)) for role, name in roles.items()
+                    role: stack.enter_context(_Member(archive, name, place)) for role, name in names.items()
                 }
                 n = parts["X"].shape[0]
                 for part in parts.values():
@@ -123,7 +135,8 @@ def npz(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
                 step = rows_per_block(parts["X"].row_bytes)
                 for a in range(0, n, step):
                     rows = {role: part.read(min(step, n - a)) for role, part in parts.items()}
-                    yield block(_as(rows["X"], columns.dtype), rows.get("target"), rows.get("weight"), place)
+                    features = _to_contiguous(rows["X"], roles.dtype)
+                    yield make_block(features, rows.get("target"), rows.get("weight"), place)
                     done += len(rows["X"])
                     if progress is not None:
                         progress(done, total)
@@ -131,7 +144,7 @@ def npz(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
     return None, blocks()
 
 
-def _members(place: Path) -> list[str]:
+def _list_members(place: Path) -> list[str]:
     try:
         with zipfile.ZipFile(place) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
@@ -140,7 +153,7 @@ def _members(place: Path) -> list[str]:
 
 
 class _Member:
-    """An array in an npz file, read row after row. One in Fortran order is read whole."""
+    """An array in an npz file that is read row after row, or whole where it is in Fortran order."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str, place: Path) -> None:
         self.name, self.place = name, place
@@ -180,3 +193,7 @@ class _Member:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+
+
+NPY = Format("npy", (".npy",), read_npy)
+NPZ = Format("npz", (".npz",), read_npz)

@@ -1,10 +1,14 @@
-"""What readers of all formats share: which columns are what, and blocks of rows."""
+"""What all formats of files have in common: how they are declared, roles of columns, blocks of rows.
+
+Knows no library that reads files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +16,57 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Block = tuple[Array, ...]
+"""Rows: X ``(n, p)``, perhaps y, perhaps weights, as :func:`daskgd.write_dataset` takes them."""
+
 Progress = Callable[[int, int], None] | None
+"""Called as ``progress(done, total)`` after each block, in rows, or bytes where rows are not known."""
+
+NamedBlocks = tuple[list[str] | None, Iterator[Block]]
+"""Names of the features, None where there are none, and all blocks of rows in order."""
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+"""Compressions by the endings that they add to the names of files."""
 
 BLOCK_BYTES = 16 << 20
 """Decoded bytes of the features in a block of rows, about."""
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns of a table are what.
+class Format:
+    """A format of files: how it is called, recognised and read.
+
+    Attributes
+    ----------
+    name : str
+    suffixes : tuple of str
+        Endings of its files, the usual one first.
+    read : callable
+        ``read(places, roles, progress)`` checks the files and returns the names of their features and the
+        blocks of their rows. It imports the library that it reads with. Raises ValueError for files that are
+        not of the format, that do not match, or that lack a column; ImportError without the library.
+    compressed : bool
+        Whether files may be compressed, with an ending of `COMPRESSED` after their own.
+    folders : bool
+        Whether a folder of files is read as one.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Sequence[Path], ColumnRoles, Progress], NamedBlocks]
+    compressed: bool = False
+    folders: bool = False
+
+    def matches(self, place: Path) -> bool:
+        """Whether a file or folder looks like one of this format, by the endings of names."""
+        inner = place.with_suffix("") if self.compressed and place.suffix in COMPRESSED else place
+        if inner.suffix.lower() in self.suffixes:
+            return True
+        return self.folders and place.is_dir() and any(place.rglob(f"*{self.suffixes[0]}"))
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRoles:
+    """Which columns of a table are the target and the weights, and which are left out.
 
     Attributes
     ----------
@@ -29,7 +75,7 @@ class Columns:
     drop : tuple of str
         Left out.
     dtype : numpy dtype or None
-        Of the features; None keeps what is there.
+        Dtype of the features; None keeps that of the file.
     """
 
     target: str | None = None
@@ -39,20 +85,19 @@ class Columns:
 
 
 def rows_per_block(row_bytes: int) -> int:
+    """Rows in a block of about `BLOCK_BYTES`, at least one."""
     return max(BLOCK_BYTES // max(row_bytes, 1), 1)
 
 
-Read = tuple[list[str] | None, Iterator[Block]]
-"""Names of the features, and blocks of (X, y, weights), as far as there are any."""
-
-
-def block(X: Array, y: Array | None, s: Array | None, where: object) -> Block:
+def make_block(X: Array, y: Array | None, s: Array | None, where: object) -> Block:
+    """A block of what there is. Raises ValueError for weights without a target."""
     if y is None and s is not None:
         raise ValueError(f"{where}: expected a target beside the weights, got none; name it with target=")
     return tuple(part for part in (X, y, s) if part is not None)
 
 
-def needed(library: str, what: str) -> Any:
+def import_library(library: str, what: str) -> Any:
+    """Import the library that reads a format; an ImportError says how to install it."""
     try:
         return import_module(library)
     except ImportError as cause:

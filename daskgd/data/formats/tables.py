@@ -1,4 +1,4 @@
-"""Tables with names: CSV by pandas, Parquet by pyarrow."""
+"""Tables whose columns have names: CSV, read by pandas, and Parquet, read by pyarrow."""
 
 from __future__ import annotations
 
@@ -8,23 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from daskgd.data.formats.base import Array, Block, Columns, Progress, Read, block, needed, rows_per_block
+from daskgd.data.formats.base import (
+    COMPRESSED,
+    Array,
+    Block,
+    ColumnRoles,
+    Format,
+    NamedBlocks,
+    Progress,
+    import_library,
+    make_block,
+    rows_per_block,
+)
 
-COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 
-
-def _features(names: Sequence[str], columns: Columns, where: object) -> list[str]:
-    """The columns that are features. ValueError for a name that is not there."""
+def _feature_names(names: Sequence[str], roles: ColumnRoles, where: object) -> list[str]:
+    """The names of the columns that are features. Raises ValueError for roles of columns that are missing."""
     for role, name in (
-        ("target", columns.target),
-        ("weight", columns.weight),
-        *(("drop", d) for d in columns.drop),
+        ("target", roles.target),
+        ("weight", roles.weight),
+        *(("drop", d) for d in roles.drop),
     ):
         if name is not None and name not in names:
             raise ValueError(
                 f"{role}: expected a column of {where}, which has {', '.join(names)}, got {name!r}"
             )
-    gone = {columns.target, columns.weight, *columns.drop}
+    gone = {roles.target, roles.weight, *roles.drop}
     found = [name for name in names if name not in gone]
     if not found:
         raise ValueError(f"{where}: expected at least one feature, got none but {', '.join(names)}")
@@ -37,8 +46,9 @@ def _not_numbers(name: str, dtype: object, where: object) -> ValueError:
     )
 
 
-def csv(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
-    pandas = needed("pandas", "CSV")
+def read_csv(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> NamedBlocks:
+    """Rows of tables with a line of names, separated by commas, or by tabs in .tsv; float64 unless asked."""
+    pandas = import_library("pandas", "CSV")
 
     def separator(place: Path) -> str:
         return "\t" if ".tsv" in place.suffixes else ","
@@ -51,8 +61,8 @@ def csv(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
     for head, place in zip(heads, places, strict=True):
         if list(map(str, head.columns)) != names:
             raise ValueError(f"{place}: expected the columns of {places[0]}, {', '.join(names)}, got others")
-    features = _features(names, columns, places[0])
-    dtype = columns.dtype or np.dtype(float)
+    features = _feature_names(names, roles, places[0])
+    dtype = roles.dtype or np.dtype(float)
     total = sum(place.stat().st_size for place in places)
 
     def blocks() -> Iterator[Block]:
@@ -71,9 +81,9 @@ def csv(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
                         if frame[name].dtype.kind not in "fiub":
                             raise _not_numbers(name, f"such as {frame[name].iloc[0]!r}", place)
                     X = frame[features].to_numpy(dtype)
-                    y = None if columns.target is None else _plain(frame[columns.target].to_numpy())
-                    s = None if columns.weight is None else frame[columns.weight].to_numpy(float)
-                    yield block(X, y, s, place)
+                    y = None if roles.target is None else _objects_to_text(frame[roles.target].to_numpy())
+                    s = None if roles.weight is None else frame[roles.weight].to_numpy(float)
+                    yield make_block(X, y, s, place)
                     if progress is not None:
                         progress(before + min(file.tell(), total), total)
             before += place.stat().st_size
@@ -81,21 +91,22 @@ def csv(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
     return features, blocks()
 
 
-def _plain(y: Array) -> Array:
-    """Labels that came as objects as text."""
+def _objects_to_text(y: Array) -> Array:
+    """Targets: numbers and bool as they are, labels that came as objects as text."""
     return y.astype(str) if y.dtype.kind not in "fiub" else y
 
 
-def parquet(places: Sequence[Path], columns: Columns, progress: Progress) -> Read:
-    pyarrow = needed("pyarrow", "Parquet")
-    dataset = needed("pyarrow.dataset", "Parquet")
+def read_parquet(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> NamedBlocks:
+    """Rows of tables of numbers, in the dtype that holds all of them unless asked."""
+    pyarrow = import_library("pyarrow", "Parquet")
+    dataset = import_library("pyarrow.dataset", "Parquet")
     paths = [str(f) for p in places for f in (sorted(p.rglob("*.parquet")) if p.is_dir() else [p])]
     try:
         table = dataset.dataset(paths, format="parquet")
     except pyarrow.ArrowException as cause:
         raise ValueError(f"{places[0]}: expected a Parquet file: {cause}") from cause
     where = ", ".join(map(str, places))
-    features = _features(list(table.schema.names), columns, where)
+    features = _feature_names(list(table.schema.names), roles, where)
     kinds = {}
     for name in features:
         kind = table.schema.field(name).type
@@ -108,8 +119,8 @@ def parquet(places: Sequence[Path], columns: Columns, progress: Progress) -> Rea
         kinds[name] = (
             np.dtype(np.uint8) if pyarrow.types.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
         )
-    dtype = columns.dtype or np.result_type(*kinds.values())
-    total, wanted = table.count_rows(), [*features, *(n for n in (columns.target, columns.weight) if n)]
+    dtype = roles.dtype or np.result_type(*kinds.values())
+    total, wanted = table.count_rows(), [*features, *(n for n in (roles.target, roles.weight) if n)]
 
     def numbers(batch: Any, name: str, to: np.dtype[Any]) -> Array:
         column = batch.column(name)
@@ -134,13 +145,17 @@ def parquet(places: Sequence[Path], columns: Columns, progress: Progress) -> Rea
             for j, name in enumerate(features):
                 X[:, j] = numbers(batch, name, dtype)
             y = s = None
-            if columns.target is not None:
-                y = _plain(batch.column(columns.target).to_numpy(zero_copy_only=False))
-            if columns.weight is not None:
-                s = numbers(batch, columns.weight, np.dtype(float)).astype(float)
-            yield block(X, y, s, where)
+            if roles.target is not None:
+                y = _objects_to_text(batch.column(roles.target).to_numpy(zero_copy_only=False))
+            if roles.weight is not None:
+                s = numbers(batch, roles.weight, np.dtype(float)).astype(float)
+            yield make_block(X, y, s, where)
             done += batch.num_rows
             if progress is not None:
                 progress(done, total)
 
     return features, blocks()
+
+
+CSV = Format("csv", (".csv", ".tsv"), read_csv, compressed=True)
+PARQUET = Format("parquet", (".parquet", ".pq"), read_parquet, folders=True)
