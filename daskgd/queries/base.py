@@ -32,6 +32,10 @@ class Query:
     compute_bound: ClassVar[bool] = False
     """Whether a tile takes as many multiplications for each number of X as there are features."""
 
+    by_row_number: ClassVar[bool] = False
+    """Whether the answer depends on the numbers of rows, as that of a random choice of rows does: a row of
+    weight 2 is then not the same as two rows."""
+
     @property
     def row_payload_nbytes(self) -> int:
         """Bytes of the grand total, about, where sums hold rows and grow as they merge; else 0."""

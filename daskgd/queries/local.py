@@ -208,6 +208,7 @@ class Spread(Query):
 
     name: ClassVar[str] = "spread"
     scope: ClassVar[str] = "partition"
+    by_row_number: ClassVar[bool] = True
     w: Array
     share: Share | None = None
 

@@ -13,7 +13,7 @@ from daskgd.models import VJP
 from daskgd.problems import Problem
 from daskgd.queries.base import Query, check_finite, summed, total_weight, weighted
 from daskgd.queries.sums import Sums
-from daskgd.rows.features import compute_dtype
+from daskgd.rows.features import Features, compute_dtype
 from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
@@ -58,17 +58,24 @@ class GradientOnly(Gradient):
         return sums["gradient"] / sums["weight"] + problem.penalty_gradient(self.w)
 
 
+def _sum_rows(values: Array, s: Array | None) -> Any:
+    """The weighted sums ``(m,)`` over n rows of values ``(m, n)``, in float64."""
+    if s is None:
+        return np.add.reduce(values, axis=1, dtype=np.float64)
+    return [one @ s for one in values.astype(np.float64)]
+
+
 LANES = 16
 """Columns in the one product of :class:`Gradients`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gradients(Query):
-    """The :class:`Gradient` of many problems over the same rows, or the :class:`GradientOnly`: answers a list
-    of ``(f, g)``, or of g.
+    """The :class:`Gradient` or the :class:`GradientOnly` of many problems over the same rows at once: answers
+    a list of ``(f, g)``, or of g.
 
-    Their products with X are one of LANES columns, several times faster than one after the other. Each has
-    a lane of its own there, whoever else is in the others, so that its bits do not depend on them.
+    One product of X with LANES columns stands for one product a problem, and is several times faster. Each
+    problem has a column of its own, its lane, so that its bits do not depend on who is in the others.
 
     Attributes
     ----------
@@ -78,7 +85,7 @@ class Gradients(Query):
         Where each looks; all of one type.
     lanes : (m,) of int
         From 0 to LANES - 1, distinct.
-    alike : tuple of tuples
+    target_groups : tuple of tuples
         Positions of problems that see the same targets.
     W : (p + 1, LANES)
         Coefficients over intercepts as they multiply X, a column for each lane.
@@ -112,38 +119,48 @@ class Gradients(Query):
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
         X = tile.X.astype(np.float64) if self.problems[0].linear.needs_float64 else tile.X
+        slopes, losses, weight = self._losses(self._margins(X, tile.X.dtype), tile)
+        cross = self._adjoint(X, slopes)
+        check_finite(tile, cross, *losses.values())
+        return Sums(**losses, cross=cross, weight=weight)
+
+    def _margins(self, X: Features, dtype: np.dtype[Any]) -> Array:
+        """The margins of all lanes ``(LANES, n)``, by one product."""
         W = np.require(self.W, X.dtype, ["C", "A"])
         Z = X.dot(W[:-1])
         Z += W[-1]
-        Z = np.ascontiguousarray(Z.T, dtype=tile.X.dtype)
-        R = np.zeros(Z.shape, Z.dtype)
+        return np.ascontiguousarray(Z.T, dtype=dtype)
+
+    def _losses(self, Z: Array, tile: Tile) -> tuple[Array, dict[str, Array], Array]:
+        """The weighted slopes of the losses at the margins Z, both ``(LANES, n)``; and for each problem the
+        sums of losses, if they are asked for, and of slopes, and the total weight, ``(m,)`` each."""
         m = len(self.lanes)
+        slopes = np.zeros(Z.shape, Z.dtype)
         value, total, weight = np.empty(m), np.empty(m), np.empty(m)
         valued = type(self.queries[0]) is not GradientOnly
         for group in self.target_groups:
             at, lanes = list(group), [self.lanes[i] for i in group]
-            first = self.problems[group[0]]
-            y, s = tile.targets(first)
+            loss = self.problems[group[0]].loss
+            y, s = tile.targets(self.problems[group[0]])
             # Losses are pointwise: all margins of the group as if they were the rows of one.
             z, y = Z[lanes].ravel(), np.concatenate([y] * len(at))
             if valued:
-                values, slopes = (v.reshape(len(at), -1) for v in first.loss.value_and_gradient(z, y))
-                if s is None:
-                    value[at] = np.add.reduce(values, axis=1, dtype=np.float64)
-                else:
-                    value[at] = [one @ s for one in values.astype(np.float64)]
+                values, found = (v.reshape(len(at), -1) for v in loss.value_and_gradient(z, y))
+                value[at] = _sum_rows(values, s)
             else:
-                slopes = first.loss.gradient(z, y).reshape(len(at), -1)
+                found = loss.gradient(z, y).reshape(len(at), -1)
             if s is not None:
-                slopes = slopes * s.astype(slopes.dtype)
-            R[lanes] = slopes
-            total[at] = np.add.reduce(slopes, axis=1, dtype=np.float64)
+                found = found * s.astype(found.dtype)
+            slopes[lanes] = found
+            total[at] = np.add.reduce(found, axis=1, dtype=np.float64)
             weight[at] = total_weight(tile, s)
-        cross = X.t_dot(R.astype(X.dtype, copy=False).T).T[list(self.lanes)].astype(np.float64)
-        check_finite(tile, total, cross, *([value] if valued else []))
-        if not valued:
-            return Sums(total=total, cross=cross, weight=weight)
-        return Sums(value=value, total=total, cross=cross, weight=weight)
+        return slopes, {"value": value, "total": total} if valued else {"total": total}, weight
+
+    def _adjoint(self, X: Features, slopes: Array) -> Array:
+        """``X' slopes`` of each problem ``(m, p)``, by one product of all lanes."""
+        cross = X.t_dot(slopes.astype(X.dtype, copy=False).T).T[list(self.lanes)]
+        out: Array = cross.astype(np.float64)
+        return out
 
     def answer(self, problem: Problem | None, sums: Sums) -> list[Any]:
         return [

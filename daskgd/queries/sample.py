@@ -7,7 +7,7 @@ the same on any engine. Knows no problem and no solver.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from daskgd.queries import Query
 from daskgd.queries.sums import Sums
-from daskgd.rows.features import Features
 from daskgd.rows.layout import Shape
 from daskgd.rows.random_numbers import SAMPLE, row_random_numbers
 from daskgd.rows.statistics import Moments
@@ -32,40 +31,58 @@ MAX_STRATA = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
-    """Some rows, with their numbers and hashes, in the order of the data."""
+class HashedRows:
+    """Some rows in the order of the data, each with its hash u ``(n,)``, and its number in ``rows.kept``."""
 
-    numbers: Array
+    rows: Rows
     u: Array
-    X: Features
-    y: Array | None
-    s: Array | None
 
-    def select(self, at: Array) -> Picked:
-        """Those at these positions, or where this mask is true."""
-        y, s = (None if column is None else column[at] for column in (self.y, self.s))
-        return Picked(self.numbers[at], self.u[at], self.X.select(at), y, s)
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def labels(self) -> Array:
+        """The label of each row ``(n,)``, of data of which there are strata."""
+        assert self.rows.y is not None
+        return self.rows.y.reshape(len(self))
+
+    def select(self, at: Array) -> HashedRows:
+        """The rows at these positions, or where this mask is true."""
+        return HashedRows(self.rows.select(at), self.u[at])
 
     @staticmethod
-    def joined(parts: tuple[Picked, ...]) -> Picked:
-        """One after the other."""
-        parts = tuple(part for part in parts if len(part.u)) or parts[:1]
+    def concat(parts: tuple[HashedRows, ...]) -> HashedRows:
+        """The rows of all parts, one part after the other."""
+        parts = tuple(part for part in parts if len(part)) or parts[:1]
         if len(parts) == 1:
             return parts[0]
 
-        def column(name: str) -> Any:
-            pieces = [getattr(part, name) for part in parts]
-            return None if pieces[0] is None else np.concatenate(pieces)
+        def join(columns: list[Array | None]) -> Any:
+            return None if columns[0] is None else np.concatenate(columns)  # type: ignore[arg-type]
 
-        first, *others = parts
-        X = first.X.concat(*(part.X for part in others))
-        return Picked(column("numbers"), column("u"), X, column("y"), column("s"))
+        first, *others = [part.rows for part in parts]
+        rows = Rows(
+            first.X.concat(*(other.X for other in others)),
+            join([part.rows.y for part in parts]),
+            join([part.rows.sample_weight for part in parts]),
+            0,
+            join([part.rows.numbers for part in parts]),
+        )
+        return HashedRows(rows, join([part.u for part in parts]))
 
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """What was seen of one class: rows in the uniform part, total weight, and the level of its draw: rows
-    whose hash is below ``2**-level`` are kept."""
+    """One class in the data seen so far.
+
+    Attributes
+    ----------
+    rows : int
+        Its rows in the uniform part of the sample.
+    weight : float
+        The total weight of all its rows.
+    level : int
+        Rows of it whose hash is below ``2**-level`` are in the sample.
+    """
 
     rows: int
     weight: float
@@ -73,8 +90,9 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Rows drawn so far; two add by joining, and thinning the classes that have become too many.
+class PartialSample:
+    """The sample of the data seen so far; two add by joining, and thinning the classes that have become too
+    many.
 
     The level of a class rises until no more than ``2 * per_class`` of its rows are below it, which all rows
     decide together, in whatever order they come (adaptive sampling, Flajolet 1990).
@@ -85,51 +103,92 @@ class Drawn:
         Rows with a hash below it are drawn, whatever their class.
     per_class : int
         Least rows wanted of each class, where there are so many.
-    base : tuple of Picked
-        The uniform part.
-    extra : Picked
-        Rows of rare classes beside it.
+    uniform : tuple of HashedRows
+        The rows drawn by `share`, in pieces.
+    extra : HashedRows
+        Rows of rare classes beside them.
     strata : mapping of labels, or None
+        None where there are no classes, or too many.
     """
 
     share: float
     per_class: int
-    base: tuple[Picked, ...]
-    extra: Picked
+    uniform: tuple[HashedRows, ...]
+    extra: HashedRows
     strata: dict[Any, Stratum] | None
 
-    def __add__(self, other: Drawn) -> Drawn:
-        base = self.base + other.base
-        if self.base and other.base and self.base[-1].X.nbytes + other.base[0].X.nbytes < JOIN_BYTES:
-            middle = Picked.joined((self.base[-1], other.base[0]))
-            base = (*self.base[:-1], middle, *other.base[1:])
-        extra = Picked.joined((self.extra, other.extra))
+    def __add__(self, other: PartialSample) -> PartialSample:
+        uniform = self.uniform + other.uniform
+        if self.uniform and other.uniform:
+            last, next_ = self.uniform[-1], other.uniform[0]
+            if last.rows.X.nbytes + next_.rows.X.nbytes < JOIN_BYTES:
+                uniform = (*self.uniform[:-1], HashedRows.concat((last, next_)), *other.uniform[1:])
+        extra = HashedRows.concat((self.extra, other.extra))
         if self.strata is None or other.strata is None:
-            return Drawn(self.share, self.per_class, base, extra.select(np.arange(0)), None)
+            return replace(self, uniform=uniform, extra=extra, strata=None).thin()
         strata = dict(self.strata)
         for label, b in other.strata.items():
             a = strata.get(label, Stratum(0, 0.0, 0))
             strata[label] = Stratum(a.rows + b.rows, a.weight + b.weight, max(a.level, b.level))
-        return Drawn(self.share, self.per_class, base, extra, strata).thinned()
+        return replace(self, uniform=uniform, extra=extra, strata=strata).thin()
 
-    def thinned(self) -> Drawn:
-        """With levels raised to what the limits ask for, and rows above them left out."""
+    def thin(self) -> PartialSample:
+        """The same, with levels raised to what the limits ask for, and rows above them left out."""
         if self.strata is None or len(self.strata) > MAX_STRATA:
-            return Drawn(self.share, self.per_class, self.base, self.extra.select(np.arange(0)), None)
-        keep = np.ones(len(self.extra.u), dtype=bool)
+            return replace(self, extra=self.extra.select(np.arange(0)), strata=None)
+        keep = np.ones(len(self.extra), dtype=bool)
         strata = dict(self.strata)
-        labels = None if self.extra.y is None else self.extra.y.reshape(len(keep))
+        labels = self.extra.labels()
         for label, stratum in strata.items():
             mine = np.flatnonzero(labels == label) if len(keep) else np.zeros(0, np.intp)
-            u, level = self.extra.u[mine], stratum.level
-            while 0.5**level > self.share and stratum.rows + np.sum(u < 0.5**level) > 2 * self.per_class:
-                level += 1
+            u = self.extra.u[mine]
+            level = raise_level(stratum.level, u, 2 * self.per_class - stratum.rows, self.share)
             if len(mine):
                 keep[mine] = u < 0.5**level
             if level > stratum.level:
-                strata[label] = Stratum(stratum.rows, stratum.weight, level)
-        extra = self.extra if keep.all() else self.extra.select(keep)
-        return Drawn(self.share, self.per_class, self.base, extra, strata)
+                strata[label] = replace(stratum, level=level)
+        return replace(self, extra=self.extra if keep.all() else self.extra.select(keep), strata=strata)
+
+
+def raise_level(level: int, u: Array, most: int, share: float) -> int:
+    """The first level, from `level` on, below which at most `most` of the hashes u ``(n,)`` are; at most the
+    level whose share is that of the uniform part."""
+    while 0.5**level > share and np.sum(u < 0.5**level) > most:
+        level += 1
+    return level
+
+
+class Pruner:
+    """What a worker process has seen of each class, so that it returns no rows that cannot be in the sample.
+
+    More than ``2 * per_class`` of a class below a level mean a higher level in the end, whatever other blocks
+    hold: what is pruned spares work and changes no answer. A pruner belongs to one query of one dataset;
+    pickled with its query it starts anew.
+    """
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[Any, tuple[int, Array]] = {}  # the level of each label, and the hashes below it
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pruner, ()
+
+    def level(self, label: Any) -> int:
+        """The level of a class so far."""
+        return self._seen[label][0] if label in self._seen else 0
+
+    def observe(self, found: PartialSample) -> None:
+        """Raise levels by the hashes of what a block holds; a row that is seen twice counts once."""
+        for label, stratum in (found.strata or {}).items():
+            level, known = self._seen.get(label, (0, np.zeros(0)))
+            if 0.5**level <= found.share:
+                continue
+            parts = (found.uniform[0], found.extra)
+            new = [part.u[part.labels() == label] for part in parts if len(part)]
+            u = np.union1d(known, np.concatenate([np.zeros(0), *new]))
+            level = raise_level(max(level, stratum.level), u, 2 * found.per_class, found.share)
+            self._seen[label] = level, u[u < 0.5**level]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +221,12 @@ class Sample(Query):
 
     scope: ClassVar[str] = "block"
     name: ClassVar[str] = "survey"
+    by_row_number: ClassVar[bool] = True
     share: float
     per_class: int = 0
     seed: int = 0
     nbytes: int = 0
-    # Hashes of rows of each class seen by this process, which prune what cannot be among the last: they
-    # spare work and change no answer.
-    _seen: dict[Any, tuple[int, Array]] = field(default_factory=dict, compare=False, repr=False)
+    pruner: Pruner = field(default_factory=Pruner, compare=False, repr=False)
 
     @classmethod
     def of(cls, shape: Shape, n_rows: float, per_class: int, seed: int) -> Sample:
@@ -182,76 +240,60 @@ class Sample(Query):
         return max(self.nbytes, 1)
 
     def block(self, problem: Any, rows: Rows) -> Sums:
-        numbers = rows.numbers
-        u = row_random_numbers(numbers, self.seed, SAMPLE)
-        s, drawn, strata = rows.sample_weight, u < self.share, None
-        counts = np.ones(len(numbers), dtype=bool) if s is None else s > 0
-        extra = np.zeros(len(numbers), dtype=bool)
+        u = row_random_numbers(rows.numbers, self.seed, SAMPLE)
+        weighs = np.ones(len(rows), dtype=bool) if rows.sample_weight is None else rows.sample_weight > 0
+        uniform = (u < self.share) & weighs
+        extra = np.zeros(len(rows), dtype=bool)
+        strata = None
         if self.per_class and rows.y is not None:
-            values, codes = distinct_labels(rows.y, numbers)
+            values, codes = distinct_labels(rows.y, rows.numbers)
             if len(values) <= MAX_STRATA:
-                n_drawn = np.bincount(codes[drawn & counts], minlength=len(values))
-                weights = np.bincount(codes, s, len(values))
-                strata = {}
-                for i, label in enumerate(values.tolist()):
-                    level, _ = self._seen.get(label, (0, None))
-                    strata[label] = Stratum(int(n_drawn[i]), float(weights[i]), level)
-                    if 0.5**level > self.share:
-                        extra |= (codes == i) & (u < 0.5**level)
-                extra &= ~drawn & counts
-        drawn &= counts
+                strata = self._strata(rows, uniform, values, codes)
+                levels = np.array([stratum.level for stratum in strata.values()], dtype=float)
+                most = np.where(0.5**levels > self.share, 0.5**levels, 0.0)
+                extra = (u < most[codes]) & ~uniform & weighs
 
-        def picked(mask: Array) -> Picked:
+        def hashed(mask: Array) -> HashedRows:
             at = np.flatnonzero(mask)
             tile = rows.select(at).tile()
-            return Picked(numbers[at], u[at], tile.X, tile.y, tile.sample_weight)
+            return HashedRows(Rows(tile.X, tile.y, tile.sample_weight, 0, rows.numbers[at]), u[at])
 
-        found = Drawn(self.share, self.per_class, (picked(drawn),), picked(extra), strata).thinned()
-        self._remember(found)
-        return Sums(drawn=found, n_rows=len(numbers))
+        found = PartialSample(self.share, self.per_class, (hashed(uniform),), hashed(extra), strata).thin()
+        self.pruner.observe(found)
+        return Sums(drawn=found, n_rows=len(rows))
 
-    def _remember(self, found: Drawn) -> None:
-        """Raise this process's levels by the hashes of what was found; each row counts once."""
-        if not found.strata:
-            return
-        labels = {False: found.base[0], True: found.extra}
-        for label, stratum in found.strata.items():
-            level, known = self._seen.get(label, (0, np.zeros(0)))
-            if 0.5**level <= self.share:
-                continue
-            new = [
-                part.u[np.flatnonzero(part.y.reshape(len(part.u)) == label)]
-                for part in labels.values()
-                if part.y is not None
-            ]
-            u = np.union1d(known, np.concatenate(new))
-            level = max(level, stratum.level)
-            u = u[u < 0.5**level]
-            while 0.5**level > self.share and len(u) > 2 * self.per_class:
-                level += 1
-                u = u[u < 0.5**level]
-            self._seen[label] = level, u
+    def _strata(self, rows: Rows, uniform: Array, values: Array, codes: Array) -> dict[Any, Stratum]:
+        """What a block holds of each class, from its labels and the position of each row's among them."""
+        n_uniform = np.bincount(codes[uniform], minlength=len(values))
+        weights = np.bincount(codes, rows.sample_weight, len(values))
+        return {
+            label: Stratum(int(n_uniform[i]), float(weights[i]), self.pruner.level(label))
+            for i, label in enumerate(values.tolist())
+        }
 
     def answer(self, problem: Any, sums: Sums) -> SampleAnswer:
-        drawn: Drawn = sums["drawn"]
-        rows = Picked.joined((*drawn.base, drawn.extra))
-        if len(drawn.extra.u):  # where there are none, all are in order
-            rows = rows.select(np.argsort(rows.numbers, kind="stable"))
-        s = rows.s
-        if self.share < 1:
-            s = np.ones(len(rows.u)) if s is None else s
-            probability = np.full(len(rows.u), self.share)
-            if drawn.strata is not None and rows.y is not None:
-                labels = rows.y.reshape(len(rows.u))
-                for label, stratum in drawn.strata.items():
-                    mine = np.flatnonzero(labels == label)
-                    probability[mine] = max(self.share, 0.5**stratum.level)
-                    total = np.sum(s[mine] / probability[mine])
-                    if total > 0:
-                        probability[mine] *= total / stratum.weight
-            s = s / probability
-        sample, moments = Rows(rows.X, rows.y, s, 0, rows.numbers), None
-        if self.share < 1:
-            each = (tile.X.moments(tile.sample_weight) for tile in sample.tiles())
-            moments = reduce(operator.add, each)
-        return SampleAnswer(sample, self.share >= 1, moments)
+        drawn: PartialSample = sums["drawn"]
+        found = HashedRows.concat((*drawn.uniform, drawn.extra))
+        if len(drawn.extra):  # where there are none, all are in order
+            found = found.select(np.argsort(found.rows.numbers, kind="stable"))
+        if self.share >= 1:
+            return SampleAnswer(found.rows, True, None)
+        sample = replace(found.rows, sample_weight=self._weights(drawn, found))
+        moments = reduce(operator.add, (tile.X.moments(tile.sample_weight) for tile in sample.tiles()))
+        return SampleAnswer(sample, False, moments)
+
+    def _weights(self, drawn: PartialSample, found: HashedRows) -> Array:
+        """The weight of each row of the sample ``(n,)``: its own over its probability of being drawn, and
+        those of a class scaled to the weight that it has in the data."""
+        s = np.ones(len(found)) if found.rows.sample_weight is None else found.rows.sample_weight
+        probability = np.full(len(found), self.share)
+        if drawn.strata:
+            labels = found.labels()
+            for label, stratum in drawn.strata.items():
+                mine = np.flatnonzero(labels == label)
+                probability[mine] = max(self.share, 0.5**stratum.level)
+                total = np.sum(s[mine] / probability[mine])
+                if total > 0:
+                    probability[mine] *= total / stratum.weight
+        out: Array = s / probability
+        return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, r2_score
 
+import daskgd.queries
 from daskgd.engines.serial import Serial
 from daskgd.losses import Hinge, Logistic, Softmax, Squared
 from daskgd.models import Linear
@@ -33,11 +36,13 @@ from daskgd.queries import (
     Score,
     Survey,
 )
+from daskgd.queries.sample import Sample
 from daskgd.queries.survey import MAX_LABELS, Labels
 from daskgd.rows.invalid_rows import InvalidRows
 from daskgd.rows.statistics import Moments
 from daskgd.rows.tiles import Rows
-from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference
+from daskgd.solvers.base import LocalQuery
+from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference, toy_rows
 
 
 def sweep(rows: Rows, *asks: tuple[Any, Query], block_rows: int = 7) -> list[Any]:
@@ -50,6 +55,30 @@ NAMES = [f"{type(q).__name__}-{type(p.loss).__name__ if p else i}" for i, (q, p,
 @pytest.mark.parametrize(("query", "problem", "rows"), QUERIES, ids=NAMES)
 def test_contract(query: Query, problem: Problem | None, rows: Rows) -> None:
     check_query(query, problem, rows)
+
+
+@pytest.mark.parametrize("per_class", [3, 20])
+def test_contract_of_a_sample_with_classes(per_class: int) -> None:
+    check_query(Sample(0.3, per_class), None, toy_rows(90, weights=True))
+
+
+def test_every_query_is_in_the_table() -> None:
+    """All but work in memory, which is not asked of data, and what the checks themselves ask."""
+    for module in pkgutil.walk_packages(daskgd.queries.__path__, "daskgd.queries."):
+        importlib.import_module(module.name)
+    ours = {name for name in subclasses(Query) if name.startswith("daskgd.")}
+    checks = {name for name in ours if name.startswith("daskgd.testing.")}
+    listed = {full_name(type(query)) for query, _, _ in QUERIES}
+    assert ours - checks - subclasses(LocalQuery) - {full_name(LocalQuery)} == listed
+
+
+def full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def subclasses(kind: type) -> set[str]:
+    """By name: a dataclass with slots replaces the class that was written, which may linger."""
+    return {name for sub in kind.__subclasses__() for name in {full_name(sub)} | subclasses(sub)}
 
 
 @pytest.mark.parametrize("kind", [Gradient, GradientOnly, Hessian, Survey], ids=lambda kind: kind.__name__)

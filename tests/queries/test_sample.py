@@ -119,7 +119,9 @@ def test_the_query_pickles_without_what_it_has_seen() -> None:
     query = Sample.of(Shape(10_000, 2, 8, True), 500, 20, 0)
     assert (query.share, query.per_class) == (0.05, 20)
     ask(query, rows(1000), 100)
-    assert pickle.loads(pickle.dumps(query)) == query
+    again = pickle.loads(pickle.dumps(query))
+    assert again == query
+    assert query.pruner.level(0) > 0 == again.pruner.level(0)
     everything = Sample.of(Shape(100, 2, 8, True), 500, 20, 0)
     assert (everything.share, everything.per_class) == (1.0, 0)
 
