@@ -1,4 +1,4 @@
-"""Formats of files: each is one declaration that :func:`daskgd.ingest` reads; what they hold is in test_cli."""
+"""Formats of files: each is one declaration, which :func:`daskgd.ingest` reads."""
 
 from __future__ import annotations
 
