@@ -1,10 +1,12 @@
-"""What one sweep over the data may answer.
+"""Queries: what one sweep over the data may answer.
 
 A query has two halves. One runs on a worker, is pure numpy, and returns :class:`Sums`, which add; the
 other, ``answer``, runs on the driver and turns the grand total into what the solver asked for, dividing
 by the total weight and adding the penalty there, once. Queries know no engine, no dask and no storage.
 
-Scope. ``"tile"``: ``tile(problem, tile)`` sees cache-sized tiles one after the other while they are hot.
+A query's scope says which of three worker halves it has. ``"tile"``: ``tile(problem, tile)`` sees cache-sized
+tiles one after the other while they are hot. ``"block"``: ``block(problem, rows)`` sees each block once, as
+stored.
 ``"partition"``: ``partition(problem, rows, memory)`` needs a whole partition in memory for a while, and
 may keep something about it from one sweep to the next: it *returns* that memory, and never mutates it.
 

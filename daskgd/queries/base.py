@@ -1,4 +1,5 @@
-"""What a query is, and what those over rows share."""
+"""The base of all queries, and helpers of those that sum over rows. Knows problems and rows; no engine, no
+solver and no storage."""
 
 from __future__ import annotations
 
@@ -18,19 +19,21 @@ Array = NDArray[Any]
 
 
 class Query:
-    """A question to the data; frozen dataclasses all."""
+    """The base of all queries: a question that one sweep over the data answers. Subclasses are frozen
+    dataclasses."""
 
     scope: ClassVar[str] = "tile"
-    """Which of the next three it answers: tile, block or partition."""
+    """What the query sees of the data at a time: "tile", "block" or "partition"."""
 
     name: ClassVar[str] = "query"
-    """How tasks that answer it are called on the Dask dashboard: ``daskgd-<name>``."""
+    """The name of tasks that answer it, on the Dask dashboard: ``daskgd-<name>``."""
 
     memory: ClassVar[str | None] = None
-    """For partition scope: under which name to keep what `partition` returns, if anything."""
+    """The name under which engines keep what `partition` remembers; None where it remembers nothing."""
 
     compute_bound: ClassVar[bool] = False
-    """Whether a tile takes as many multiplications for each number of X as there are features."""
+    """Whether a tile costs about p multiplications for each number of X ``(n, p)``, so that computing, not
+    reading, takes the time."""
 
     by_row_number: ClassVar[bool] = False
     """Whether the answer depends on the numbers of rows, as that of a random choice of rows does: a row of
@@ -38,38 +41,43 @@ class Query:
 
     @property
     def row_payload_nbytes(self) -> int:
-        """Bytes of the grand total, about, where sums hold rows and grow as they merge; else 0."""
+        """The bytes of rows in the grand total, about, for queries whose sums hold rows and grow as they
+        merge; 0 for others."""
         return 0
 
     def blocks(self, n_blocks: int, partition_blocks: int) -> Array | None:
-        """Which blocks it wants to see, ``(n_blocks,)`` of bool; None for all. An engine reads no block that
-        nobody wants; the answer is None where it wants none at all."""
+        """The blocks that the query wants to see, ``(n_blocks,)`` of bool; None for all. An engine reads no
+        block that no query wants; the answer is None where a query wants none."""
         return None
 
     def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
-        """Bytes of its sums, about, for X of so many features; leaving rows out."""
+        """The bytes of the sums, about, for X of `n_features` columns; rows that they hold are not
+        counted."""
         arrays = (np.size(getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
         return 8 * max(8 * n_features, *arrays, 0)
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
-        """The contribution of some rows."""
+        """The sums of one tile, for the scope "tile"."""
         raise NotImplementedError
 
     def block(self, problem: Problem, rows: Rows) -> Sums:
-        """The contribution of a block, as stored: for what has little to do with most rows."""
+        """The sums of one block as it is stored, for the scope "block": for queries that have little to do
+        with most rows."""
         raise NotImplementedError
 
     def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
-        """The contribution of a whole partition, and what to remember of it."""
+        """The sums of one whole partition, for the scope "partition", and what to remember of it until the
+        next sweep."""
         raise NotImplementedError
 
     def answer(self, problem: Problem, sums: Sums) -> Any:
-        """From the grand total to the answer."""
+        """The answer that the solver gets, from the sums of all rows; runs on the driver."""
         raise NotImplementedError
 
 
 class Ask(NamedTuple):
-    """One question of one fit: `run` names the fit, so that partition memories do not mix."""
+    """A query with the problem it is about; `run` names the fit that asks, so that memories of partitions do
+    not mix."""
 
     problem: Any
     query: Query
@@ -80,7 +88,7 @@ class Ask(NamedTuple):
 
 
 def weighted(values: Array, s: Array | None) -> Array:
-    """values times weights, in the dtype of `values`."""
+    """The values ``(n, ...)`` times the weights ``(n,)`` of their rows, in the dtype of `values`."""
     if s is None:
         return values
     s = s.astype(values.dtype)
@@ -89,15 +97,15 @@ def weighted(values: Array, s: Array | None) -> Array:
 
 
 def summed(values: Array, s: Array | None) -> Any:
-    """Weighted sum over rows, in float64."""
+    """The weighted sum of values ``(n, ...)`` over rows, in float64."""
     if s is not None:
         return s @ values.astype(np.float64)
     return np.add.reduce(values, axis=0, dtype=np.float64)
 
 
 def check_finite(tile: Tile, *sums: Any) -> None:
-    """Raise ValueError for NaN and infinity in rows that may be why `sums` are not finite: sound rows pay
-    nothing. Sums of sound rows may overflow, which is for stop rules to judge.
+    """Raise ValueError if `sums` are not finite because rows of the tile hold NaN or infinity. Sound rows pay
+    nothing; where their sums overflow, that is for stop rules to judge.
 
     The survey has refused such rows before: here they are those that have changed since, and those of
     questions asked without one.
@@ -122,15 +130,17 @@ def check_finite(tile: Tile, *sums: Any) -> None:
 
 
 def total_weight(tile: Tile, s: Array | None) -> float:
+    """The total weight of a tile: the sum of s ``(n,)``, or the number of its rows where s is None."""
     return float(len(tile)) if s is None else float(s.sum())
 
 
 def columns(y: Array) -> Array:
-    """Targets as ``(n, k)``, where there are none of them too."""
+    """The targets as columns ``(n, k)``, of ``(n,)`` or ``(n, k)``, even where n is 0."""
     return y[:, None] if y.ndim == 1 else y
 
 
 def one_column(y: Array) -> Array:
+    """The labels as ``(n,)``, of ``(n,)`` or ``(n, 1)``; ValueError for several columns."""
     if y.ndim == 2 and y.shape[1] != 1:
         raise ValueError(
             f"y: expected one label per row for classification, got shape (n, {y.shape[1]}); "
@@ -140,12 +150,12 @@ def one_column(y: Array) -> Array:
 
 
 def on(rows: Rows, problem: Problem, query: Query) -> Any:
-    """The answer of a query of tiles from rows in memory, here and now: no sweep."""
+    """The answer of a tile query from rows in memory, without a sweep."""
     return query.answer(problem, total(query.tile(problem, tile) for tile in rows.tiles()))
 
 
 def total(parts: Iterator[Sums]) -> Sums:
-    """The sum of one or more, in order."""
+    """The sum of one or more Sums, added in order."""
     out = next(parts)
     for part in parts:
         out = out + part

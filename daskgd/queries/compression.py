@@ -1,4 +1,5 @@
-"""TODO queries.compression."""
+"""Lossy compression of the sums that travel: fewer bits a number, rounded at random. Knows sums; no queries,
+no engine."""
 
 from __future__ import annotations
 
@@ -14,26 +15,26 @@ Array = NDArray[Any]
 
 
 COMPRESSIONS = ("float64", "float32", "float16", "int8")
-"""How numbers may travel."""
+"""The dtypes in which sums may travel."""
 
 RUN = 256
-"""Numbers that share a scale."""
+"""The length of a run: numbers that share a scale."""
 
 LONG = 16
-"""Arrays shorter than this travel as they are."""
+"""Arrays shorter than this are not compressed."""
 
 MANTISSA = {"float32": (23, -126), "float16": (10, -14)}
-"""Bits after the leading one, and the exponent of the least normal number."""
+"""Of a dtype, the bits after the leading one, and the exponent of the least normal number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompressedArray:
-    """A vector in fewer bits: runs of numbers relative to the largest of each, rounded up or down at random
-    so that the mean is right (QSGD: Alistarh et al. 2017).
+    """An array in fewer bits: numbers in runs, relative to the largest of each run, rounded up or down at
+    random so that the mean is right (QSGD: Alistarh et al. 2017).
 
-    Two add by decoding and coding anew, so that what travels is coded at every level of the merge tree. The
-    draws are a function of `key`, which names the node of the tree: sums have the same bits whoever computes
-    them; and adding zeros changes nothing.
+    Two add by decompressing and compressing anew, so that what travels is compressed at every level of the
+    merge tree. The random numbers are a function of `key`, which names the node of the tree: sums have the
+    same bits whoever computes them. Adding zeros changes nothing.
 
     >>> v = np.linspace(-1, 1, 1000)
     >>> compressed = CompressedArray.of(v, "int8", key=7)
@@ -48,7 +49,7 @@ class CompressedArray:
 
     @classmethod
     def of(cls, values: Array, compression: str, key: int) -> CompressedArray:
-        """Code an array; one that is not finite decodes to NaN."""
+        """Compress an array of floats; one that is not finite decompresses to NaN."""
         flat = values.ravel()
         padded: Array = np.zeros((-(-len(flat) // RUN), RUN))
         padded.ravel()[: len(flat)] = flat
@@ -67,7 +68,7 @@ class CompressedArray:
         return cls(codes, scales, values.shape, key)
 
     def decompress(self) -> Array:
-        """In float64."""
+        """The array, in float64."""
         scales = self.scales / 127 if self.codes.dtype == np.int8 else self.scales
         out: Array = self.codes.astype(np.float64) * np.repeat(scales, RUN)[: len(self.codes)]
         return out.reshape(self.shape)
@@ -81,12 +82,12 @@ class CompressedArray:
 
 
 def mix_keys(a: int, b: int) -> int:
-    """A key of two; order matters."""
+    """A key for random numbers made of two others; their order matters."""
     return (a * 6364136223846793005 + b * 1442695040888963407 + 0x9E3779B97F4A7C15) % 2**64
 
 
 def compress(sums: Sums, compression: str, key: int) -> Sums:
-    """Sums with their long arrays coded."""
+    """The sums with their long arrays compressed; as they are for "float64"."""
     if compression == "float64":
         return sums
 
@@ -98,5 +99,5 @@ def compress(sums: Sums, compression: str, key: int) -> Sums:
 
 
 def decompress(sums: Sums) -> Sums:
-    """The sums that were coded."""
+    """The sums with their compressed arrays as arrays again."""
     return Sums(**{name: v.decompress() if isinstance(v, CompressedArray) else v for name, v in sums.items()})

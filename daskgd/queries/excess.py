@@ -1,4 +1,4 @@
-"""TODO queries.excess."""
+"""The query that measures what smoothing a loss adds to the objective. Knows smoothed losses; no solver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Query
+from daskgd.queries.base import Query
 from daskgd.queries.sums import Sums
 from daskgd.rows.tiles import Tile
 
@@ -17,12 +17,13 @@ Array = NDArray[Any]
 
 
 NEAR = 0.2
-"""Of the width: what smoothing adds within about one width of a kink, where the curvature is."""
+"""Share of the width that smoothing adds within about one width of a kink, where the curvature is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Excess(Query):
-    """What smoothing adds to the mean loss at `w`, and how many rows lie where it does."""
+    """What smoothing adds to the mean loss at `w` ``(d,)``: answers ``(mean, rows)``, the latter counting
+    those close enough to the kink for curvature."""
 
     name: ClassVar[str] = "excess"
     w: Array

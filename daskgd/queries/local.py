@@ -1,4 +1,5 @@
-"""Questions to a share of the blocks, and work that partitions do on their own rows."""
+"""Queries about a share of the blocks, and queries that let partitions work on their own rows. Knows no
+solver: the work is a callable that it hands over."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Part `part` of `parts` of the blocks, about equal, in an order drawn from (seed, epoch): the parts of
-    an epoch are all blocks, once.
+    """A share of the blocks: part `part` of `parts` about equal ones, in an order drawn from (seed, epoch).
+    The parts of an epoch hold every block once.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class Share:
     within: bool = False
 
     def blocks(self, n_blocks: int, partition_blocks: int) -> Array | None:
-        """``(n_blocks,)`` of bool; None where the share is all."""
+        """The blocks of the share, ``(n_blocks,)`` of bool; None where it holds all."""
         if self.parts == 1:
             return None
         out = np.zeros(n_blocks, dtype=bool)
@@ -52,16 +53,16 @@ class Share:
 
 
 BLOCKS = 0x626C6F636B73
-"""Counter that keeps the order of blocks apart from the order of rows."""
+"""The counter that keeps random orders of blocks apart from those of rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part(Query):
-    """A tile query asked of a share of the blocks: answers ``(its answer, the weight of the rows seen)``, or
-    None where the share holds no block.
+    """A tile query asked of a share of the blocks only: answers ``(its answer, the total weight of the rows
+    seen)``, or None where the share holds no block.
 
-    With a `wire` other than float64 its sums are coded where a partition ends, by draws from `key`, and
-    travel so; the rows of a partition are then in memory together.
+    With a `wire` other than float64 the sums of a partition travel compressed, by random numbers of `key`;
+    the rows of a partition are then in memory together.
     """
 
     query: Query
@@ -108,7 +109,8 @@ of the objective over the partition's own rows, penalty included, and memory wha
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Local(Query):
-    """Each partition starts from `w`, works on its own rows and returns a vector, such as how far it went.
+    """Local work: each partition starts from `w`, works on its own rows and returns a vector, such as how far
+    it went.
 
     Answers ``(f, g, v)``: the objective and gradient at `w`, and the average of the vectors, each weighted
     with the weight of its rows. A partition's memory is kept for `w`'s next round.
@@ -122,7 +124,7 @@ class Local(Query):
     share : Share or None
         Of the blocks of every partition.
     wire : str
-        How sums travel; they are coded where a partition ends, by draws from `key`.
+        The dtype in which sums of a partition travel, compressed by random numbers of `key`.
     """
 
     name: ClassVar[str] = "local"
@@ -156,7 +158,7 @@ class Local(Query):
 
 @dataclass(frozen=True, slots=True)
 class Dispersion:
-    """How far the partitions' own gradients at one point lie apart.
+    """The dispersion of the partitions' own gradients at one point.
 
     Attributes
     ----------
@@ -174,12 +176,12 @@ class Dispersion:
 
     @property
     def ratio(self) -> float:
-        """Times as much as expected; 1 where there is nothing to compare."""
+        """The dispersion relative to what chance explains; 1 where there is nothing to compare."""
         return self.between / self.expected if self.expected > 0 else 1.0
 
     @property
     def differ(self) -> bool:
-        """Whether the partitions' rows are unlike, beyond chance.
+        """Whether the partitions' rows differ beyond chance.
 
         Between few partitions chance reaches far: the ratio is about one of F's, with a degree of freedom or
         more for each partition.
@@ -194,12 +196,12 @@ class Dispersion:
 
 
 UNLIKE = 10.0
-"""Dispersion, in what chance explains, from which on partitions are said to differ."""
+"""The dispersion, relative to what chance explains, beyond which partitions are said to differ."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spread(Query):
-    """How far the partitions' gradients at `w` lie apart: answers a :class:`Dispersion`.
+    """The :class:`Dispersion` of the partitions' own gradients at `w` ``(d,)``.
 
     Each partition's rows are halved at random. With weights A and B, gradients a and b of the halves differ
     by chance alone, and ``|a - b|**2 A B / (A + B)**2`` is on average the squared error of the whole's,

@@ -1,4 +1,4 @@
-"""Second moments, and residuals in float64: what least squares asks."""
+"""The queries of least squares: second moments, and residuals in float64. Knows no solver and no penalty."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SecondMomentsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SecondMoments(Query):
-    """Means and products of deviations of features and numeric targets, in float64: answers a
+    """The second moments of features and numeric targets, about their means, in float64: answers a
     :class:`SecondMomentsAnswer`.
 
     Targets are taken as stored. Needs q x q numbers, and q^2 / 2 operations a row. What is not finite, and
@@ -63,7 +63,7 @@ class SecondMoments(Query):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Residuals(Query):
-    """Residuals of the targets as stored, in float64: ``r = (x - center) W - (y - target)``.
+    """The moments of the residuals ``r = (x - center) W - (y - target)``, of targets as stored, in float64.
 
     Answers ``(mean (k,), square (k,), cross (p, k))``: the weighted means over rows of r, of ``r**2`` and of
     ``(x - center) r'``. The gradient of least squares, with the digits that float32 kernels lack: X is

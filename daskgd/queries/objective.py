@@ -1,4 +1,5 @@
-"""The objective and its derivatives: along a line, times a vector, of many problems at once."""
+"""The queries of the objective and its derivatives: at a point, along a line, times a vector, of many
+problems at once. Knows problems; no solver."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Gradient(Query):
         return self.at(*problem.forward(self.w, tile.X), problem, tile)
 
     def at(self, z: Array, vjp: VJP, problem: Problem, tile: Tile) -> Sums:
-        """The contribution of a tile whose margins are known, and the way back from there."""
+        """The sums of a tile at known margins z ``(n,)`` or ``(n, k)``; `vjp` leads from their gradient back
+        to that of the parameters."""
         y, s = tile.targets(problem)
         value, slope = problem.loss.value_and_gradient(z, y)
         total, gradient = summed(value, s), vjp(weighted(slope, s))
@@ -66,7 +68,7 @@ def _sum_rows(values: Array, s: Array | None) -> Any:
 
 
 LANES = 16
-"""Columns in the one product of :class:`Gradients`."""
+"""The number of columns, lanes, in the one product of :class:`Gradients`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +102,7 @@ class Gradients(Query):
 
     @classmethod
     def of(cls, asked: Mapping[int, tuple[Problem, Gradient]]) -> Gradients:
-        """From problems and queries by lane."""
+        """The query for problems and their queries by lane."""
         problems = tuple(problem for problem, _ in asked.values())
         queries = tuple(query for _, query in asked.values())
         W = np.zeros((problems[0].model.n_features + 1, LANES))
@@ -193,7 +195,7 @@ class Hessian(Query):
         return Sums(curvature=self.at(z, problem, tile), weight=total_weight(tile, s))
 
     def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
-        """The sum over the rows of a tile whose margins are known."""
+        """The Hessian summed over the rows of a tile ``(d, d)``, at known margins z."""
         y, s = tile.targets(problem)
         curve = weighted(problem.loss.hessian(z, y), s)
         return problem.linear.curvature(tile.design_matrix(problem.linear), curve)
@@ -225,7 +227,7 @@ class Curvature(Query):
 
 
 BASIS_ROWS = 10_000
-"""Rows that the basis of :class:`Hessians` is made from, about."""
+"""The number of rows, about, from which the basis of :class:`Hessians` is made."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,12 +262,12 @@ class Hessians(Query):
 
     @staticmethod
     def suit(problem: Problem, rows: Rows) -> bool:
-        """Whether the Hessian of a problem over these rows may go with others."""
+        """Whether the Hessian of a problem over these rows may be asked along with others."""
         return problem.model.one_column and compute_dtype(rows.X.dtype) == np.float32
 
     @classmethod
     def of(cls, problems: tuple[Problem, ...], points: tuple[Array, ...], rows: Rows) -> Hessians:
-        """With the basis that suits the rows."""
+        """The query for problems at their points, with a basis that suits the rows."""
         every = max(len(rows) // BASIS_ROWS, 1)
         A = problems[0].linear.design_matrix(rows.X.select(np.arange(0, len(rows), every)))
         values, vectors = np.linalg.eigh(A.T @ A / max(len(A), 1))
@@ -296,7 +298,8 @@ class Hessians(Query):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product(Query):
-    """The Hessian at `w` ``(d,)`` times `v` ``(d,)``, without the Hessian: answers ``(d,)``."""
+    """The product of the Hessian at `w` ``(d,)`` with `v` ``(d,)``, without forming the Hessian: answers
+    ``(d,)``."""
 
     name: ClassVar[str] = "product"
     w: Array
@@ -332,7 +335,7 @@ class Line(Query):
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         if not problem.model.linear:
-            return self._bent(problem, tile)
+            return self._by_gradients(problem, tile)
         y, s = tile.targets(problem)
         z = problem.margins(self.w, tile.X)
         dz = problem.margins(self.d, tile.X)
@@ -345,7 +348,7 @@ class Line(Query):
         check_finite(tile, values, slopes)
         return Sums(values=values, slopes=slopes, weight=total_weight(tile, s))
 
-    def _bent(self, problem: Problem, tile: Tile) -> Sums:
+    def _by_gradients(self, problem: Problem, tile: Tile) -> Sums:
         found = [Gradient(self.w + t * self.d).tile(problem, tile) for t in self.steps]
         values = np.array([one["value"] for one in found], dtype=float)
         slopes = np.array([one["gradient"] @ self.d for one in found], dtype=float)

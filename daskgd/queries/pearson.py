@@ -1,4 +1,5 @@
-"""TODO queries.pearson."""
+"""The query of Pearson's statistic, from which the dispersion of counts and amounts is estimated. Knows no
+estimator."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Query
+from daskgd.queries.base import Query
 from daskgd.queries.sums import Sums
 from daskgd.rows.tiles import Tile
 

@@ -1,4 +1,4 @@
-"""A uniform sample of the rows, drawn while they are read for another reason, with enough of every class.
+"""The query of a random sample of the rows, uniform, with enough of every class; it rides on the survey.
 
 Which rows are drawn is a function of (seed, row number) alone: never the first ones, as files are sorted, and
 the same on any engine. Knows no problem and no solver.
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.queries import Query
+from daskgd.queries.base import Query
 from daskgd.queries.sums import Sums
 from daskgd.rows.layout import Shape
 from daskgd.rows.random_numbers import SAMPLE, row_random_numbers
@@ -91,8 +91,8 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True)
 class PartialSample:
-    """The sample of the data seen so far; two add by joining, and thinning the classes that have become too
-    many.
+    """The sample of the data seen so far. Two add: their rows are joined, and classes that have become too
+    many are thinned.
 
     The level of a class rises until no more than ``2 * per_class`` of its rows are below it, which all rows
     decide together, in whatever order they come (adaptive sampling, Flajolet 1990).
@@ -151,8 +151,8 @@ class PartialSample:
 
 
 def raise_level(level: int, u: Array, most: int, share: float) -> int:
-    """The first level, from `level` on, below which at most `most` of the hashes u ``(n,)`` are; at most the
-    level whose share is that of the uniform part."""
+    """The first level, from `level` on, below which there are no more than `most` of the hashes u ``(n,)``;
+    but none that draws fewer rows than the uniform part does."""
     while 0.5**level > share and np.sum(u < 0.5**level) > most:
         level += 1
     return level
@@ -193,8 +193,8 @@ class Pruner:
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """A sample: its rows, weighted so that they stand for all, whether they are all, and if not, the moments
-    of their features."""
+    """A sample: its rows, weighted so that they stand for all; whether they are all rows; and the moments of
+    their features, if they are not."""
 
     rows: Rows
     complete: bool
@@ -203,7 +203,7 @@ class SampleAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Sample(Query):
-    """Rows drawn at random, answered as a :class:`SampleAnswer`: those of the smallest hashes.
+    """A random sample of the rows, those of the smallest hashes: answers a :class:`SampleAnswer`.
 
     Weights are divided by the probability of being drawn, and each class is scaled to its weight in the data;
     rows without weight are left out. With a share of 1 all rows come, their weights unchanged.
@@ -230,7 +230,8 @@ class Sample(Query):
 
     @classmethod
     def of(cls, shape: Shape, n_rows: float, per_class: int, seed: int) -> Sample:
-        """So many rows of data of this shape; classes only where targets are labels."""
+        """The query for about `n_rows` rows of data of this shape; `per_class` counts only where targets are
+        labels."""
         share = min(1.0, n_rows / max(shape.n_rows, 1))
         strata = per_class if shape.classification and share < 1 else 0
         return cls(share, strata, seed, int(share * shape.n_rows * shape.row_bytes))
@@ -263,7 +264,8 @@ class Sample(Query):
         return Sums(drawn=found, n_rows=len(rows))
 
     def _strata(self, rows: Rows, uniform: Array, values: Array, codes: Array) -> dict[Any, Stratum]:
-        """What a block holds of each class, from its labels and the position of each row's among them."""
+        """The strata of a block, from its distinct labels and the position of each row's among them
+        ``(n,)``."""
         n_uniform = np.bincount(codes[uniform], minlength=len(values))
         weights = np.bincount(codes, rows.sample_weight, len(values))
         return {

@@ -1,4 +1,4 @@
-"""How good predictions are."""
+"""The query of how well a model predicts. Knows problems; no estimator."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score(Query):
-    """How good predictions at `w` are: answers the weighted accuracy, R2 averaged over targets, or where
-    `deviance` D2, the share of the null model's deviance that is explained.
+    """The score of the predictions at `w` ``(d,)``: answers the weighted accuracy; for numeric targets R2,
+    averaged over them; or with `deviance` D2, the share of the null model's deviance that is explained.
 
     The null model predicts the mean target m at every row. As ``value(z, y) - value(0, y)`` is linear in y,
     its deviance needs no second sweep: ``sum_i s_i value(0, y_i) + W (value(z0, m) - value(0, m))``, z0 the

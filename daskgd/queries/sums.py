@@ -1,4 +1,4 @@
-"""Things that add: what travels from workers to the driver.
+"""Sums: the records that travel from workers to the driver, and add.
 
 Sums travel, means never do. A record of sums, :class:`Sums`, may hold anything with a ``+`` that is
 associative up to rounding: arrays and numbers, and the parts below, which merge moments, labels and findings.
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Sums(Mapping[str, Any]):
-    """A record of things that add: arrays add element by element, the rest by its own ``+``.
+    """A record of parts that add: arrays add element by element, other parts by their own ``+``.
 
     >>> (Sums(a=np.array([1.0, 2.0])) + Sums(a=np.array([3.0, 4.0])))["a"]
     array([4., 6.])
@@ -46,7 +46,7 @@ class Sums(Mapping[str, Any]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its numbers."""
+        """The bytes of all its numbers."""
         return sum(map(_nbytes, self._parts.values()))
 
 
@@ -68,7 +68,7 @@ def _nbytes(part: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Maybe:
-    """Something that adds, or nothing yet."""
+    """A part that adds, or None where there is nothing to add yet."""
 
     value: Any = None
 

@@ -1,4 +1,5 @@
-"""The first look at the data, and what is refused there."""
+"""The survey: the first query of a fit, which measures the data and refuses what cannot be fitted. Knows no
+solver and no model."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class SurveyAnswer:
-    """What a survey found.
+    """What a survey found of the data.
 
     Attributes
     ----------
@@ -44,7 +45,8 @@ class SurveyAnswer:
     labels: Labels | None
 
     def target_summary(self, class_weight: Array | None = None, offsets: int = 0) -> TargetSummary:
-        """The target as :meth:`daskgd.losses.Loss.baseline` takes it; `offsets` last columns left out."""
+        """The summary of the target that :meth:`daskgd.losses.Loss.baseline` takes; the last `offsets`
+        columns are left out."""
         if self.labels is not None:
             weights = self.labels.weights if class_weight is None else self.labels.weights * class_weight
             return TargetSummary(shares=weights / weights.sum())
@@ -55,7 +57,7 @@ class SurveyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Survey(Query):
-    """The first look at the data: rows, weight, moments, labels, and whether all of it is fit to use.
+    """The survey of the data: rows, total weight, moments and labels, and whether all of it is fit to use.
 
     ``answer`` raises ValueError for NaN, infinity, negative weights, weights that are all zero and
     rows that are none, naming the first offending row (counted from 0) and column. Numeric targets (the first
@@ -118,7 +120,7 @@ class Survey(Query):
 
 
 WEIGHT_RANGE = 1e200
-"""Total weight that squares may be multiplied with."""
+"""The largest total weight, and over 1 the least: beyond, products with squares overflow."""
 
 
 def _refuse_huge(name: str, moments: Moments | None) -> None:
@@ -136,7 +138,7 @@ def _refuse_huge(name: str, moments: Moments | None) -> None:
 
 
 def no_label(y: Array) -> Array:
-    """Rows ``(n,)`` whose y cannot be a label: missing, or no whole number."""
+    """A mask ``(n,)`` of the rows whose y cannot be a label: it is missing, or no whole number."""
     if y.dtype.kind == "f":
         return ~np.isfinite(y) | (y != np.floor(y))
     if y.dtype.kind in "mM":
@@ -147,7 +149,8 @@ def no_label(y: Array) -> Array:
 
 
 def same_kind(labels: Array, y: Array) -> None:
-    """Raise ValueError for text where the fit has seen numbers, and the like: all of them would be misses."""
+    """Raise ValueError if labels y are of another kind than those of the fit, such as text where that saw
+    numbers: none would match."""
 
     def kind(values: Array) -> str:
         if values.dtype == object and len(values):
@@ -163,7 +166,7 @@ def same_kind(labels: Array, y: Array) -> None:
 
 
 def refuse(sums: Sums) -> None:
-    """Raise ValueError for rows that are none or bad, naming the first."""
+    """Raise ValueError if there are no rows, no weight, or rows that are invalid; it names the first."""
     if sums["n_rows"] == 0:
         raise ValueError("X: expected at least one row, got 0 (no row passed the selection)")
     for name in ("X", "y"):
@@ -180,9 +183,8 @@ def refuse(sums: Sums) -> None:
         raise ValueError("sample_weight: expected a positive total, got weights that are all zero")
     if not 1 / WEIGHT_RANGE <= sums["weight"] <= WEIGHT_RANGE:
         raise ValueError(
-            f"sample_weight: expected a total from {1 / WEIGHT_RANGE:g} to {WEIGHT_RANGE:g}, "
-            f"got {sums['weight']:g}; "
-            "divide the weights by their mean"
+            f"sample_weight: expected a total from {1 / WEIGHT_RANGE:g} to {WEIGHT_RANGE:g}, got "
+            f"{sums['weight']:g}; divide the weights by their mean"
         )
 
 
@@ -207,7 +209,7 @@ MAX_LABELS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Distinct labels, sorted, with the number and the weight of their rows."""
+    """The distinct labels of a target, sorted, with the number and the total weight of their rows."""
 
     values: Array
     counts: Array
@@ -222,7 +224,8 @@ class Labels:
 
     @classmethod
     def of(cls, values: Array, codes: Array, s: Array | None) -> Labels:
-        """From distinct labels, the position of each row's among them ``(n,)``, and weights or None."""
+        """The labels of some rows, from the distinct ones, the position of each row's among them ``(n,)``,
+        and weights or None."""
         counts = np.bincount(codes, minlength=len(values))
         weights = counts.astype(float) if s is None else np.bincount(codes, s, len(values))
         return cls(values, counts, weights)

@@ -1,4 +1,5 @@
-"""The features of some rows: what kernels may ask of X, however it lies in memory.
+"""The features of some rows: the products and sums that kernels ask of X, however it lies in memory. Knows no
+problem, and not where rows come from.
 
 Whatever is computed from X is computed here, from a few products and sums. :class:`Dense` is the one kind of
 features so far; another (sparse, categorical) is another class with these methods, and no kernel changes.
@@ -30,7 +31,7 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 class Features(Protocol):
-    """Features of n rows and p columns.
+    """The features of n rows, p columns: what every kind of X in memory can do.
 
     Products are computed in the dtype of the other factor, to which the features are converted where theirs
     is another: parameters in float64 make a product of float32 rows in float64.
@@ -42,7 +43,7 @@ class Features(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
     @property
     def nbytes(self) -> int:
-        """Bytes that they take in memory."""
+        """The bytes that they take in memory."""
         ...
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class Features(Protocol):
     # -- some of the rows -----------------------------------------------------------------------
 
     def slice(self, start: int, stop: int) -> Features:
-        """Rows `start` to `stop`, as a view."""
+        """The rows `start` to `stop`, as a view."""
         ...
 
     def select(self, positions: Array) -> Features:
@@ -60,11 +61,11 @@ class Features(Protocol):
         ...
 
     def empty(self, n_rows: int) -> Features:
-        """Room for so many rows of this kind, to be filled by :meth:`put`."""
+        """Room for `n_rows` rows of this kind, to be filled by :meth:`put`."""
         ...
 
     def put(self, start: int, rows: Any) -> None:
-        """Copy `rows`, of the same kind, to where row `start` is."""
+        """Copy `rows`, of the same kind, to the place of row `start` and those after it."""
         ...
 
     def concat(self, *others: Any) -> Features:
@@ -74,62 +75,63 @@ class Features(Protocol):
     # -- how they lie in memory -----------------------------------------------------------------
 
     def prepared(self, dtype: np.dtype[Any] | None = None) -> Features:
-        """In `dtype`, by default the compute dtype, C-contiguous and aligned: the one door to the kernels."""
+        """The same features in `dtype`, by default the compute dtype, C-contiguous and aligned: as all
+        kernels need them."""
         ...
 
     def astype(self, dtype: Any) -> Features:
-        """In another dtype; without a copy where it is theirs."""
+        """The same features in another dtype; without a copy where it is theirs."""
         ...
 
     def toarray(self) -> Array:
-        """As a dense array ``(n, p)``; not to be written to, as it may be a view."""
+        """The features as a dense array ``(n, p)``; not to be written to, as it may be a view."""
         ...
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """The arrays of which they are made."""
+        """The arrays that they are made of."""
         ...
 
     def with_arrays(self, arrays: tuple[Array, ...]) -> Features:
-        """The same, made of copies of these arrays."""
+        """The same features made of `arrays`, which are copies of their own."""
         ...
 
     # -- products -------------------------------------------------------------------------------
 
     def dot(self, W: Array) -> Array:
-        """``X W``: W ``(p,)`` or ``(p, k)``, the product ``(n,)`` or ``(n, k)``."""
+        """The product ``X W``, ``(n,)`` or ``(n, k)``, with W ``(p,)`` or ``(p, k)``."""
         ...
 
     def t_dot(self, V: Array) -> Array:
-        """``X' V``: V ``(n,)`` or ``(n, k)``, the product ``(p,)`` or ``(p, k)``."""
+        """The product ``X' V``, ``(p,)`` or ``(p, k)``, with V ``(n,)`` or ``(n, k)``."""
         ...
 
     def minus(self, shift: Array | float, start: int, stop: int, out: Array | None = None) -> Array:
-        """Rows `start` to `stop` less `shift` ``(p,)``, in float64, as second moments need them."""
+        """The rows `start` to `stop` less `shift` ``(p,)``, in float64, as second moments need them."""
         ...
 
     # -- sums over rows -------------------------------------------------------------------------
 
     def moments(self, s: Array | None) -> Moments:
-        """Of the columns, with weights ``(n,)`` or None; what is not finite makes them so."""
+        """The moments of the columns, with weights ``(n,)`` or None; not finite where X is not."""
         ...
 
     def finite_moments(self, s: Array | None) -> Moments:
-        """The same with 0 in the place of what is not finite."""
+        """The moments of the columns with 0 in the place of what is not finite."""
         ...
 
     def comoments(self, y: Array | None, s: Array | None) -> Comoments:
-        """Of the columns of ``[X | y]``, with weights ``(n,)`` or None."""
+        """The second moments of the columns of ``[X | y]``, with weights ``(n,)`` or None."""
         ...
 
     def nonfinite(self, numbers: int | Array) -> InvalidRows:
-        """Rows with NaN or infinity; `numbers` are those of the rows, or that of the first."""
+        """The rows that hold NaN or infinity; `numbers` are those of the rows, or that of the first."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """Features as one array, `values` ``(n, p)``.
+    """Features as one dense array, `values` ``(n, p)``.
 
     >>> X = Dense(np.array([[1.0, 2.0], [3.0, 4.0]]))
     >>> X.dot(np.array([1.0, 1.0])), X.t_dot(np.array([1.0, 0.0]))
@@ -215,7 +217,7 @@ class Dense:
 
 
 def as_features(X: Features | Array) -> Features:
-    """Arrays ``(n, p)`` as :class:`Dense`, and features as they are."""
+    """The features X: an array ``(n, p)`` becomes :class:`Dense`, features stay as they are."""
     return Dense(X) if isinstance(X, np.ndarray) else X
 
 

@@ -1,4 +1,5 @@
-"""TODO rows.invalid_rows."""
+"""Rows that break a rule: how many, and the first of them, for the sentences that refuse data. Knows arrays
+only."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ Array = NDArray[Any]
 
 
 class Place(NamedTuple):
-    """A row, a column (-1 where there is none) and what stands there."""
+    """Where an invalid value stands: its row, its column (-1 where there are none), and the value."""
 
     row: int
     column: int
@@ -21,7 +22,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InvalidRows:
-    """How many rows break a rule, and the first of them."""
+    """The number of rows that break a rule, and the first of them; two add."""
 
     rows: int = 0
     first: Place | None = None
@@ -32,7 +33,8 @@ class InvalidRows:
 
     @classmethod
     def of(cls, wrong: Array, values: Array, numbers: int | Array) -> InvalidRows:
-        """From a mask of the wrong entries of `values`, ``(n,)`` or ``(n, p)``, and the rows' numbers."""
+        """The invalid rows, from a mask of the invalid entries of `values`, ``(n,)`` or ``(n, p)``, and the
+        rows' numbers."""
         rows = wrong.any(axis=1) if wrong.ndim == 2 else wrong
         if not rows.any():
             return cls()
@@ -44,12 +46,12 @@ class InvalidRows:
 
     @classmethod
     def weights(cls, s: Array | None, numbers: int | Array) -> InvalidRows:
-        """Sample weights that are negative or not finite."""
+        """The rows whose sample weight is negative or not finite."""
         return cls() if s is None else cls.of(~np.isfinite(s) | (s < 0), s, numbers)
 
     @classmethod
     def nonfinite(cls, values: Array, numbers: int | Array) -> InvalidRows:
-        """NaN and infinity, at the price of one sum where there are none."""
+        """The rows that hold NaN or infinity; where there are none, finding that out costs one sum."""
         with np.errstate(invalid="ignore", over="ignore"):  # infinities that cancel; a sum that overflows
             if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
                 return cls()

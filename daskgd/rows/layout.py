@@ -1,4 +1,5 @@
-"""How the rows of a dataset are numbered, and what is known of a dataset before it is read. Knows no rows."""
+"""The layout of a dataset: how its rows are numbered, and its shape, known before it is read. Knows no
+rows."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of a dataset are numbered into blocks and partitions: a function of it alone.
+    """The layout of a dataset: its rows as blocks and partitions, a function of the dataset alone.
 
     Attributes
     ----------
@@ -31,13 +32,13 @@ class Layout:
         return -(-self.n_blocks // self.partition_blocks)
 
     def rows(self, lo: int, hi: int) -> tuple[int, int]:
-        """First row of block `lo` and the end of block ``hi - 1``."""
+        """The range ``(start, stop)`` of the rows in blocks `lo` to ``hi - 1``."""
         return lo * self.block_rows, min(hi * self.block_rows, self.n_rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of a dataset before it is read.
+    """The shape of a dataset, known before it is read.
 
     Attributes
     ----------

@@ -17,10 +17,11 @@ SPLIT = 0x73706C6974
 SAMPLE = 0x73616D706C65
 PROBE = 0x70726F6265
 HALF = 0x68616C66
+"""Purposes: splits of a dataset, samples of rows, probing steps, and halves of a partition."""
 
 
 def row_random_numbers(rows: Array, seed: int, purpose: int) -> Array:
-    """Uniform numbers in [0, 1), one for each of the row numbers ``(n,)``.
+    """A uniform random number in [0, 1) for each of the row numbers ``(n,)``.
 
     The mixing function of SplitMix64 (Steele, Lea & Flood 2014), applied twice.
 
@@ -45,7 +46,7 @@ def row_random_numbers(rows: Array, seed: int, purpose: int) -> Array:
 
 
 def _mix(x: Array) -> None:
-    """In place."""
+    """Mix the bits of each number, in place."""
     half = np.empty_like(x)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None)):
         np.right_shift(x, np.uint64(shift), out=half)

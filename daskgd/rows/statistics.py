@@ -1,4 +1,4 @@
-"""TODO rows.statistics."""
+"""Moments and second moments of columns, in float64, that merge without cancellation. Knows arrays only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Array = NDArray[Any]
 
 
 CUT = 1 << 16
-"""Elements converted to float64 at a time: half a megabyte."""
+"""The number of elements converted to float64 at a time: half a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Weight, mean and sum of squared deviations per column, in float64.
+    """The total weight, and per column the mean and the sum of squared deviations, ``(p,)`` each, in float64.
 
     Two add by the pairwise update of Chan, Golub & LeVeque (1979), which never subtracts large
     numbers: exact where plain sums of squares lose all digits (mean / std of 1e4 and beyond).
@@ -61,18 +61,18 @@ class Moments:
 
     @property
     def variance(self) -> Array:
-        """Population variance per column, ``(p,)``."""
+        """The population variance per column, ``(p,)``."""
         return self.deviation / self.weight if self.weight else self.deviation
 
 
 RECENTRE_RATIO = 1e3
-"""Mean square of a column, in its variances, beyond which it is summed about one of its values: three of
-sixteen digits are given away at most."""
+"""The mean square of a column relative to its variance beyond which it is summed about one of its values: at
+most three of sixteen digits are lost."""
 
 
 def _two_sums(X: Array, s: Array | None, shift: Array | None) -> tuple[Array, Array]:
-    """Weighted sums ``(p,)`` of the columns of X less `shift`, and of their squares, in cuts that stay in the
-    cache while they are converted, summed and squared."""
+    """The weighted sums ``(p,)`` of the columns of X less `shift`, and of their squares; converted a cut at a
+    time, so that it stays in the cache."""
     height = max(16, CUT // X.shape[1])
     D = np.empty((min(height, len(X)), X.shape[1]))
     ones = np.ones(len(D))
@@ -92,7 +92,7 @@ def _two_sums(X: Array, s: Array | None, shift: Array | None) -> tuple[Array, Ar
 
 @cache
 def _blas() -> Any:
-    """Products that numpy does not offer; loaded when first used, as they cost a worker 18 MB."""
+    """The BLAS products that numpy does not offer; loaded when first used, as they cost a worker 18 MB."""
     from scipy.linalg import blas
 
     return blas
@@ -100,7 +100,8 @@ def _blas() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Comoments:
-    """Weight, mean ``(q,)`` and sums of products of deviations ``(q, q)``, in float64, of columns Z.
+    """The total weight, the means ``(q,)`` and the second moments about them ``(q, q)`` of columns Z, in
+    float64.
 
         matrix = sum_i s_i (z_i - mean) (z_i - mean)'
 
@@ -118,7 +119,8 @@ class Comoments:
 
     @classmethod
     def of(cls, X: Array, y: Array | None, s: Array | None) -> Comoments:
-        """Of the columns of ``[X | y]``: X ``(n, p)``, y ``(n,)`` or ``(n, m)`` or None, weights or None.
+        """The second moments of the columns of ``[X | y]``: X ``(n, p)``, y ``(n,)`` or ``(n, m)`` or None,
+        weights or None.
 
         >>> Comoments.of(np.array([[1.0], [3.0]]), np.array([10.0, 20.0]), None).full
         array([[ 2., 10.],
@@ -168,7 +170,7 @@ class Comoments:
 
     @property
     def full(self) -> Array:
-        """The symmetric matrix, ``(q, q)``."""
+        """The symmetric matrix of second moments, ``(q, q)``."""
         out = np.tril(self.matrix)
         out += np.tril(self.matrix, -1).T
         return out

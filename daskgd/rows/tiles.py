@@ -1,6 +1,6 @@
-"""Rows in memory, as a query sees them: a run of them, and tiles of it that stay in the cache.
+"""Rows in memory as queries see them: blocks or partitions, and cache-sized tiles of them.
 
-Nothing here knows where rows come from, or what is computed from them.
+Knows features and layouts; not where rows come from, nor what is computed from them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ interpreter out of the way (in steps of two from 256 KB to 8 MB it was the faste
 
 
 def tile_rows(n_features: int, dtype: np.dtype[Any]) -> int:
-    """Rows per tile: a function of the width and dtype of X only, so that bits depend on nothing else."""
+    """The height of a tile in rows: a function of the width and dtype of X alone, so that bits depend on
+    nothing else."""
     return max(16, TILE_BYTES // (max(n_features, 1) * compute_dtype(dtype).itemsize))
 
 
 class MakesTargets(Protocol):
-    """What tells the targets of rows: a :class:`~daskgd.problems.Problem`."""
+    """What turns stored targets into those of a loss: a :class:`~daskgd.problems.Problem`."""
 
     def make_targets(self, tile: Tile) -> tuple[Array, Array | None]:
-        """Targets for the loss, and float64 weights ``(n,)`` or None."""
+        """The targets for the loss, and float64 weights ``(n,)`` or None."""
         ...
 
 
 class MakesDesign(Protocol):
-    """What makes a design matrix of features: a :class:`~daskgd.models.Linear` model."""
+    """What turns features into a design matrix: a :class:`~daskgd.models.Linear` model."""
 
     def design_matrix(self, X: Features) -> Array: ...
     def same_design(self, other: Any) -> bool: ...
@@ -44,7 +45,7 @@ class MakesDesign(Protocol):
 
 @dataclass(slots=True)
 class Tile:
-    """Some rows, ready for kernels.
+    """A tile: some rows, ready for kernels.
 
     Attributes
     ----------
@@ -71,14 +72,15 @@ class Tile:
 
     @property
     def labels(self) -> tuple[Array, Array]:
-        """Distinct targets, sorted, and the position of each row's among them; found once per tile."""
+        """The distinct targets, sorted, and the position of each row's among them ``(n,)``; found once per
+        tile."""
         if self._labels is None:
             assert self.y is not None
             self._labels = distinct_labels(self.y, self.numbers)
         return self._labels
 
     def targets(self, problem: MakesTargets) -> tuple[Array, Array | None]:
-        """Targets for the loss, and float64 weights or None; made once per tile and problem."""
+        """The targets for the problem's loss, and float64 weights or None; made once per tile and problem."""
         known = self._known.get(id(problem))
         if known is None:
             known = (problem, *problem.make_targets(self))
@@ -86,7 +88,7 @@ class Tile:
         return known[1], known[2]
 
     def design_matrix(self, model: MakesDesign) -> Array:
-        """The model's :meth:`~daskgd.models.Linear.design_matrix` of these rows; made once per tile, for all
+        """The model's :meth:`~daskgd.models.Linear.design_matrix` of these rows; made once per tile for all
         models that have the same. Not to be written to."""
         for known, A in self._designs:
             if known.same_design(model):
@@ -97,8 +99,9 @@ class Tile:
 
 
 def distinct_labels(y: Array, numbers: int | Array) -> tuple[Array, Array]:
-    """As :func:`distinct` of targets ``(n,)`` or ``(n, 1)``; ValueError, with the row, for those that cannot
-    be sorted. `numbers` as those of a :class:`Tile`."""
+    """The distinct targets, sorted, and the position of each row's among them, as by :func:`distinct`: of
+    targets ``(n,)`` or ``(n, 1)``. ValueError, with the row, for those that cannot be sorted; `numbers` as
+    those of a :class:`Tile`."""
     y = y.reshape(len(y))
     try:
         return distinct(y)
@@ -113,8 +116,8 @@ def distinct_labels(y: Array, numbers: int | Array) -> tuple[Array, Array]:
 
 
 def distinct(y: Array) -> tuple[Array, Array]:
-    """Distinct values of y ``(n,)``, sorted, and the position ``(n,)`` of each among them: without sorting
-    where they are few whole numbers.
+    """The distinct values of y ``(n,)``, sorted, and the position ``(n,)`` of each among them; without
+    sorting where they are few whole numbers.
 
     >>> distinct(np.array([7, 5, 7]))
     (array([5, 7]), array([1, 0, 1]))
@@ -135,12 +138,20 @@ def distinct(y: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A run of rows in memory, as stored: a block, or a whole partition.
+    """Some rows in memory, as stored: a block, a whole partition, or a selection of one.
 
-    X are features ``(n, p)`` (an array becomes :class:`~daskgd.rows.features.Dense`), y is ``(n,)`` or
-    ``(n, k)`` or None, sample_weight ``(n,)`` or None; `start` is the number of
-    the block's or partition's first row within the dataset, and `kept` ``(n,)`` that of each row here, where
-    a selection leaves some out. Kernels run in `dtype`, by default what suits that of X.
+    Attributes
+    ----------
+    X : Features (n, p)
+        An array becomes :class:`~daskgd.rows.features.Dense`.
+    y : (n,) or (n, k), or None
+    sample_weight : (n,) or None
+    start : int
+        The number of the block's or partition's first row within the dataset.
+    kept : (n,), optional
+        The number of each row, where a selection leaves some out.
+    dtype : dtype, optional
+        In which kernels run; None for what suits the dtype of X.
     """
 
     X: Features
@@ -158,11 +169,11 @@ class Rows:
 
     @property
     def numbers(self) -> Array:
-        """Number of each row within its dataset, ``(n,)``."""
+        """The number of each row within its dataset, ``(n,)``."""
         return self.start + np.arange(len(self)) if self.kept is None else self.kept
 
     def slice(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop` of these, as a view."""
+        """The rows `start` to `stop` of these, as a view."""
         y, s, kept = (None if c is None else c[start:stop] for c in (self.y, self.sample_weight, self.kept))
         X = self.X.slice(start, stop)
         return replace(self, X=X, y=y, sample_weight=s, kept=kept, start=self.start + start)
@@ -173,7 +184,7 @@ class Rows:
         return replace(self, X=self.X.select(positions), y=y, sample_weight=s, kept=self.numbers[positions])
 
     def tile(self) -> Tile:
-        """All of them as one tile."""
+        """All rows as one tile."""
         y, s = self.y, self.sample_weight
         return Tile(
             self.X.prepared(self.dtype),
@@ -183,18 +194,18 @@ class Rows:
         )
 
     def tiles(self) -> Iterator[Tile]:
-        """The rows in order, tile by tile; an empty run is one empty tile."""
+        """The tiles of these rows, in order; no rows are one empty tile."""
         height = tile_rows(self.X.shape[1], self.dtype or self.X.dtype)
         for a in range(0, max(len(self), 1), height):
             yield self.slice(a, a + height).tile()
 
 
 class BlockSource(Protocol):
-    """Where rows come from."""
+    """A source of rows, from which engines read blocks."""
 
     @property
     def layout(self) -> Layout: ...
 
     def read(self, start: int, stop: int) -> Rows:
-        """The rows from `start` to `stop`, less those a selection leaves out."""
+        """The rows from `start` to `stop`, without those that a selection leaves out."""
         ...

@@ -1,4 +1,4 @@
-"""Solvers, one algorithm a file, and their names for ``solver="..."``."""
+"""Solvers: one algorithm a file, each a generator of queries; and their names for ``solver="..."``."""
 
 from daskgd.solvers.adam import Adam
 from daskgd.solvers.admm import ADMM

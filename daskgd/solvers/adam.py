@@ -1,4 +1,4 @@
-"""Adam on shares of the blocks."""
+"""Adam: mini-batch steps on shares of the blocks, scaled by past gradients."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Consensus ADMM: partitions solve their own problems near a common point, at a price for what sets them
-apart."""
+"""Consensus ADMM: partitions solve their own problems near a common point, to which prices draw them."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ BALANCE, FACTOR = 10.0, 2.0
 
 @dataclass(frozen=True, slots=True)
 class AdmmState(State):
-    """f and g were measured at `w`, where the last round began.
+    """Where ADMM stands between two rounds; f and g were measured at `w`, where the last round began.
 
     Attributes
     ----------
@@ -88,11 +87,12 @@ class Near:
         return np.append(new + u - z, apart @ self.times(apart)), np.stack([new, u])
 
     def times(self, v: Array) -> Array:
-        """M v."""
+        """The product M v ``(d,)``."""
         return self.metric @ v if len(self.metric) else v
 
     def nearest(self, problem: Problem, rows: Rows, x: Array, centre: Array) -> Array:
-        """Newton's method, warm-started, with one Hessian on a part of the rows."""
+        """The parameters x of the partition's own minimum near `centre`, by Newton's method from the last x,
+        with one Hessian on a part of the rows."""
 
         def look(x: Array) -> tuple[float, Array]:
             f, g = on(rows, problem, Gradient(x))
@@ -211,7 +211,7 @@ class ADMM(Solver):
         return float(v @ (s.metric @ v if len(s.metric) else v))
 
     def _consensus(self, problem: Problem, s: AdmmState, v: Array) -> Array:
-        """``argmin penalty(z) + rho / 2 |z - v|_M^2``."""
+        """The common point z ``(d,)``: ``argmin penalty(z) + rho / 2 |z - v|_M^2``."""
         penalised = problem.model.penalised
         if not len(s.metric):
             return np.where(penalised, problem.penalty.prox(np.where(penalised, v, 0.0), 1 / s.rho), v)
@@ -223,7 +223,7 @@ class ADMM(Solver):
         return minimise(H, b, problem.penalty_l1(v), start=s.z, positive=problem.positive)
 
     def _judged(self, problem: Problem, s: AdmmState, z: Array, f: float, g: Array) -> AdmmState:
-        """With the gap at z."""
+        """The State with the gap at z."""
         if not np.isfinite(g).all():
             return replace(s, gap=np.inf)
         rest = extrapolated_gap(s.objective_history)

@@ -1,4 +1,4 @@
-"""What a solver is: settings, a declared need, and two generators of queries.
+"""The base of all solvers: their settings, what they need of a problem, and two generators of queries.
 
 ``start(problem, w)`` and ``iterate(problem, state)`` are generators: they *yield* a tuple of queries to be
 answered in one sweep, *receive* the tuple of answers, and *return* the next :class:`State`. A solver knows
@@ -68,7 +68,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalQuery(Query):
-    """Not asked of the data: work on rows in memory, which the loop has done on the driver, with no sweep.
+    """Work on rows in memory, which the loop has done on the driver without a sweep.
 
     Those of many fits are done side by side. Never asked with a question to the data.
 
@@ -84,14 +84,15 @@ class LocalQuery(Query):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluateInMemory(LocalQuery):
-    """The answer of a tile query from `rows`."""
+    """Work in memory: the answer of a tile query from `rows`."""
 
     query: Query
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SolveInMemory(LocalQuery):
-    """The same problem solved on `rows`, from `w`, with a solver of its own; answered as a :class:`Solution`.
+    """Work in memory: the same problem solved on `rows` from `w` by another solver; answers a
+    :class:`Solution`.
 
     Attributes
     ----------
@@ -110,8 +111,8 @@ class SolveInMemory(LocalQuery):
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """The answer to a :class:`SolveInMemory`: parameters, and the objective, gradient and gap there on
-    its rows; `first` is the objective where it began."""
+    """The solution that a :class:`SolveInMemory` found: parameters w, and objective, gradient and estimated
+    gap there, on its rows; `first` is the objective where it began."""
 
     w: Array
     f: float
@@ -158,7 +159,7 @@ class SweepEstimate:
 
 
 class Solver:
-    """Base of all solvers. Subclasses are dataclasses; their fields are the settings.
+    """The base of all solvers. Subclasses are dataclasses, whose fields are the settings.
 
     `get_params` and `set_params` are scikit-learn's, so that ``est.set_params(solver__step=0.1)`` works.
     To add one: a file with ``start`` and ``iterate``, and an instance in ``daskgd.testing.SOLVERS``.
@@ -215,7 +216,8 @@ class Solver:
             )
 
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
-        """Questions about the data alone, asked along with the survey; `start` is given the answers."""
+        """The queries about the data alone that are asked along with the survey; `start` is given their
+        answers."""
         return ()
 
     def sample_share(self, shape: Shape) -> float:
@@ -231,22 +233,22 @@ class Solver:
         return SweepEstimate(words="up to max_iter") if self.approximate else SweepEstimate()
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
-        """Ask for what the first State needs, at the parameters w, and return it; the answers to
-        `first_sweep_queries` are given."""
+        """Ask the queries that lead to the first State, at parameters w; `first_sweep_answers` are those to
+        :meth:`first_sweep_queries`."""
         raise NotImplementedError
 
     def iterate(self, problem: Problem, state: Any) -> Steps:
-        """Queries that lead from one State to the next."""
+        """Ask the queries that lead from one State to the next."""
         raise NotImplementedError
 
     def retreat(self, best: Any, lost: Any) -> Any:
-        """Where to go on from after a step of given length led to the State `lost`, whose objective is not
-        finite or has grown without bound: `best`, the best State so far, with half the step; None if the
-        solver's steps are not given, or shorter ones would not help."""
+        """The State to go on from after a step of given length led to `lost`, whose objective is not finite
+        or has grown without bound: `best`, the best State so far, with half the step. None if the solver's
+        steps are not given, or shorter ones would not help."""
         return None
 
     def remark(self, state: Any) -> str | None:
-        """What a user should know of the data or the path, where the fit ends; None for nothing."""
+        """A sentence about the data or the path, for the user when the fit ends; None for nothing."""
         return None
 
     # -- scikit-learn's parameter protocol ---------------------------------------------------------
@@ -260,7 +262,7 @@ class Solver:
         return {name: getattr(self, name) for name in self._names()}
 
     def set_params(self, **params: Any) -> Self:
-        """Change settings; an unknown name or a value out of range raises ValueError."""
+        """Change settings; an unknown name or a value out of range raises ValueError and changes nothing."""
         for name in params:
             if name not in self._names():
                 raise ValueError(
@@ -273,13 +275,13 @@ class Solver:
 
 
 def require(ok: bool, owner: object, name: str, expected: str, got: Any) -> None:
-    """Raise ValueError with the house's sentence unless `ok`."""
+    """Raise ValueError, in the sentence that all settings share, unless `ok`."""
     if not ok:
         raise ValueError(f"{type(owner).__name__}: expected {name} {expected}, got {got!r}")
 
 
 def check_whole(solver: Solver, name: str, *, optional: bool = False) -> None:
-    """Refuse a setting that is no whole number from 0 to 2**64."""
+    """Raise ValueError unless a setting is a whole number in [0, 2**64), or None where it is `optional`."""
     given = getattr(solver, name)
     ok = isinstance(given, int | np.integer) and not isinstance(given, bool) and bool(0 <= given < 2**64)
     what = "a whole number in [0, 2**64)"
@@ -287,17 +289,17 @@ def check_whole(solver: Solver, name: str, *, optional: bool = False) -> None:
 
 
 def is_positive(value: Any) -> bool:
-    """A finite real number above zero (and no bool)."""
+    """Whether a value is a finite real number above 0, and no bool."""
     return _is_real(value) and bool(np.isfinite(value) and value > 0)
 
 
 def is_count(value: Any) -> bool:
-    """A whole number of at least one (and no bool)."""
+    """Whether a value is a whole number of at least 1, and no bool."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def in_unit_interval(value: Any) -> bool:
-    """A real number in [0, 1)."""
+    """Whether a value is a real number in [0, 1)."""
     return _is_real(value) and bool(0 <= value < 1)
 
 
@@ -306,7 +308,7 @@ def _is_real(value: Any) -> bool:
 
 
 def halved(best: Any, lost: State, **fresh: Any) -> Any:
-    """The State `best`, at its own point, with half the step that led to `lost`, and `fresh` fields.
+    """The State `best`, at its own point, with half the step that led to `lost`, and the fields `fresh`.
 
     None where that cannot help: no better State than the lost one is known, or its gradient is not finite.
 
@@ -321,7 +323,7 @@ def halved(best: Any, lost: State, **fresh: Any) -> Any:
 
 
 def extrapolated_gap(objective_history: Array) -> float:
-    """Estimated gap from the objectives so far ``(m,)``, by what the latest of them still gained.
+    """The gap estimated from the objectives so far ``(m,)``, by what the latest of them still gained.
 
     If two windows of equal length, a fifth of the path each, gained d0 and then d1, gains shrink by
     r = d1 / d0 a window, and what is left is the geometric rest ``d1 r / (1 - r)``; never less than d1 / 4,
@@ -342,7 +344,7 @@ def extrapolated_gap(objective_history: Array) -> float:
 
 
 def secant_gap(g: Array, s: Array, y: Array) -> float:
-    """Estimated gap ``|g|**2 / (2 c)``, with the curvature ``c = s'y / s's`` met along the last step.
+    """The gap estimated as ``|g|**2 / (2 c)``, with the curvature ``c = s'y / s's`` met along the last step.
 
     Once a first-order method has damped the steep directions, its steps lie along the flat ones, where
     the remaining gap is; c is then close to the smallest curvature that matters. Infinity while the
@@ -355,7 +357,8 @@ def secant_gap(g: Array, s: Array, y: Array) -> float:
 
 
 def downhill(problem: Problem, w: Array, g: Array) -> Array:
-    """The subgradient of least norm ``(d,)``, g being the gradient of all but the kinks: 0 at a minimum only.
+    """The subgradient of least norm ``(d,)``, which is 0 at a minimum only; g is the gradient of all but the
+    L1 norm.
 
     >>> from daskgd import losses, models, penalties
     >>> lasso = Problem(losses.Squared(), models.Linear(3, intercept=False), penalties.L1(1.0))
@@ -368,7 +371,7 @@ def downhill(problem: Problem, w: Array, g: Array) -> Array:
 
 
 def certain_gap(problem: Problem, lipschitz: Array, w: Array, g: Array) -> float:
-    """What moving the best of the parameters alone gains at least: the gap is no less.
+    """A lower bound of the gap: what moving one parameter alone gains at least, for the best one.
 
     With m the subgradient of least norm, g being the gradient ``(d,)`` of all but the kinks, and the slope
     along parameter j rising by at most ``bend_j`` a unit ``(d,)``, a move by t gains

@@ -1,4 +1,4 @@
-"""FISTA: accelerated proximal gradient, the plain method for penalties with kinks."""
+"""FISTA: accelerated proximal gradient descent, for penalties with an L1 norm."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ def _none() -> Array:
 
 @dataclass(frozen=True, slots=True)
 class FISTAState(State):
-    """Adds the momentum v ``(d,)`` that leads to the extrapolated point ``y = w + v``, objective and gradient
-    there, and the weight theta of the momentum. Gradients are of all but the kinks."""
+    """Where FISTA stands: adds the momentum v ``(d,)`` that leads to the extrapolated point ``y = w + v``,
+    objective fy and gradient gy there, and the weight theta of the momentum. Gradients are of all but the L1
+    norm."""
 
     v: Array = field(default_factory=_none)
     fy: float = 0.0
@@ -190,6 +191,6 @@ class FISTA(Solver):
 
 
 def _prox(problem: Problem, w: Array, step: float) -> Array:
-    """The penalty's prox, intercepts left alone."""
+    """The penalty's proximal operator at w, which leaves intercepts alone."""
     mask = problem.model.penalised
     return np.where(mask, problem.penalty.prox(np.where(mask, w, 0.0), step), w)

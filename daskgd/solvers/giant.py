@@ -1,4 +1,4 @@
-"""GIANT: every partition's own Newton direction, averaged; few sweeps, and no matrix travels."""
+"""GIANT: Newton directions of every partition's own, averaged; few sweeps, and no matrix travels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAX_SLOW_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class GiantState(State):
-    """`w` is where to end if this is the end; f and g were measured at `at`.
+    """Where GIANT stands: `w` is where to end if this is the end; f and g were measured at `at`.
 
     Attributes
     ----------
@@ -99,7 +99,8 @@ class GiantState(State):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Direction:
-    """The work of one partition: ``-H_i^-1 q``, with the Hessian of its own objective at w.
+    """The work of one partition: the Newton direction ``-H_i^-1 q``, with the Hessian of its own objective at
+    w.
 
     q is the gradient g of all rows at w, where that is known. Where it is not yet, it is estimated as
     ``g_i + c - c_i``: the gradients c of all rows and c_i of its own are those of the last round. What that
@@ -219,8 +220,8 @@ class GIANT(Solver):
     # -- directions -------------------------------------------------------------------------------
 
     def _average_step(self, s: GiantState) -> Steps:
-        """A step along an average of the partitions' directions; None where there is none, or the sample
-        knows better.
+        """The State after a step along an average of the partitions' directions; None where no such step
+        helps, or the sample knows better.
 
         First the bet: the direction that came with the last round, if it goes down. Then the direction of the
         gradient that is known by now. Only along that one is the line searched.
@@ -244,8 +245,8 @@ class GIANT(Solver):
         return None if found is None else self._advance(s, *found, s.d[:0])
 
     def _ask_direction(self, s: GiantState) -> Steps:
-        """With the average direction for the gradient of all rows, corrected by L-BFGS around it: the
-        recursion of two loops, whose initial product is a sweep."""
+        """The State with the average direction for the gradient of all rows, corrected by L-BFGS: its two
+        loops, with a sweep as their initial product."""
         q, rho = s.g.copy(), [1 / float(a @ b) for a, b in zip(s.S, s.Y, strict=True)]
         alpha = np.zeros(len(rho))
         for i in reversed(range(len(rho))):
@@ -258,7 +259,7 @@ class GIANT(Solver):
         return replace(s, f=f, g=g, known=g, d=-q, exact=True)
 
     def _sample_step(self, s: GiantState) -> Steps:
-        """A step along L-BFGS's direction, started from the sample's Hessian."""
+        """The State after a step along the direction of L-BFGS, started from the sample's Hessian."""
         initial = (lambda q: solve(s.metric, q)) if len(s.metric) else None
         s = replace(s, d=-two_loop(s.g, s.S, s.Y, initial))
         found = None
@@ -276,7 +277,8 @@ class GIANT(Solver):
     # -- states -----------------------------------------------------------------------------------
 
     def _advance(self, s: GiantState, t: float, f: float, g: Array, v: Array) -> GiantState:
-        """The state after a step of t along s.d; v is the next direction, if there is one."""
+        """The State after a step of t along s.d, to objective f and gradient g; v is the next direction, if
+        there is one."""
         step, change = t * s.d, g - s.g
         promised = -float(s.g @ s.d) * (t - t * t / 2)
         model_error_ratio = 1.0
@@ -307,7 +309,8 @@ class GIANT(Solver):
         )
 
     def _aim(self, s: GiantState) -> GiantState:
-        """With the gap, and where to end: a step further once one has confirmed the directions."""
+        """The State with its gap, and with where to end: a step further once one has confirmed the
+        directions."""
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
         if not s.g.any():
@@ -331,7 +334,8 @@ class GIANT(Solver):
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A unit step: whether it will do, objective and gradient at its end, and the average direction there."""
+    """What was found at the end of a unit step: whether it will do, objective and gradient, and the average
+    direction of the partitions there."""
 
     accepted: bool
     f: float
@@ -340,6 +344,7 @@ class _Trial:
 
 
 def _try_unit_step(s: GiantState) -> Generator[tuple[Query, ...], Sequence[Any], _Trial]:
-    """One sweep at the end of the unit step along s.d, where partitions also make the next direction."""
+    """Ask for the end of the unit step along s.d, where partitions also make the next direction: one
+    sweep."""
     ((f, g, d),) = yield (Local(s.at + s.d, Direction(c=s.known)),)
     return _Trial(s.accepts(1.0, f, float(g @ s.d)), f, g, d)

@@ -1,4 +1,5 @@
-"""Gradient descent with a given step, or one searched along the line; the parallel regime's simplest."""
+"""Gradient descent with a given step, or one searched along the line: the simplest solver of the parallel
+regime."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ MEMORY = 10
 
 @dataclass(frozen=True, slots=True)
 class DescentState(State):
-    """Adds the velocity v ``(d,)`` of momentum; `step` is the trial step where it is searched."""
+    """Where gradient descent stands: adds the velocity v ``(d,)`` of momentum; `step` is the trial step where
+    it is searched."""
 
     v: Array = field(default_factory=lambda: np.zeros(0))
 

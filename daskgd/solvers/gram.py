@@ -40,7 +40,8 @@ def _empty(*shape: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class GramState(State):
-    """Holds the moments; and once residuals were asked for, where they were, and the step from there to w.
+    """Where least squares stand: the second moments; and once residuals were asked for, the parameters where
+    they were, and the step from there to w.
 
     Attributes
     ----------
@@ -84,7 +85,8 @@ class GramState(State):
 
 @dataclass(slots=True)
 class Gram(Solver):
-    """Exact least squares from the second moments of features and targets, which ride on the survey.
+    """Exact least squares from the second moments of features and targets, which are asked along with the
+    survey.
 
     For the squared loss with an L2 penalty (ridge; none: the solution of least norm in the units of X), an
     L1 penalty or both. Moments are taken about the mean, so that features far from 0 cost no digits, and
@@ -188,26 +190,28 @@ class _Pull:
 
     @property
     def bent(self) -> bool:
-        """Whether there is more than a quadratic."""
+        """Whether the penalty is more than a quadratic."""
         return self.positive or bool(self.l1.any())
 
     def quadratic(self, W: Array) -> Array:
+        """The quadratic part of the penalty, of each output ``(k,)``."""
         out: Array = (self.l2 * W * W).sum(axis=0) / 2
         return out
 
     def norm(self, W: Array) -> Array:
+        """The L1 norm of the penalty, of each output ``(k,)``."""
         out: Array = (self.l1 * np.abs(W)).sum(axis=0)
         return out
 
     def subgradient(self, G: Array, W: Array) -> Array:
-        """The subgradient of least norm, from the gradient of the smooth part."""
+        """The subgradient of least norm ``(p, k)``, from the gradient of the smooth part."""
         kink = np.sign(G) * np.maximum(np.abs(G) - self.l1, 0.0)
         if self.positive:
             kink = np.minimum(G + self.l1, 0.0)
         return np.where(W != 0, G + self.l1 * np.sign(W), kink)
 
     def gap(self, G: Array, F: Array, W: Array) -> Array:
-        """Duality gap of each output ``(k,)``, from gradient and value of the smooth part at W.
+        """The duality gap of each output ``(k,)``, from gradient and value of the smooth part at W.
 
         With the L2 penalty as rows of the data, r the residual and ``G = -X'r``, ``t r`` is feasible in the
         dual where ``t |G| <= l1`` (Kim, Koh, Lustig, Boyd & Gorinevsky 2007, section III). Every coefficient
@@ -226,8 +230,8 @@ class _Pull:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What residuals told: at W ``(p, k)``, the gradient and ``(k,)`` the value of the smooth part, and the
-    mean residual, which the intercept takes up."""
+    """The smooth part of the objective at W ``(p, k)``, measured by residuals: gradient ``(p, k)``, value
+    ``(k,)``, and mean residual, which the intercept takes up."""
 
     W: Array
     G: Array
@@ -236,7 +240,8 @@ class _Seen:
 
 
 class _Factor:
-    """``A + diag(l2)`` on a unit diagonal, factorised; its inverse where there is one, and what was lost."""
+    """The factors of ``A + diag(l2)`` on a unit diagonal, and the directions that are lost in its
+    rounding."""
 
     def __init__(self, A: Array, l2: Array) -> None:
         diagonal = A.diagonal() + l2
@@ -288,32 +293,32 @@ class _Factor:
         return out
 
     def stray(self, B: Array) -> Array:
-        """Components ``(m, c)`` along the directions lost in rounding."""
+        """The components ``(m, c)`` of B along the directions lost in rounding."""
         return self.lost.T @ (B[self.used] / self.root[:, None])
 
     def push(self, stray: Array, p: int) -> Array:
-        """A step ``(p, c)`` along them, as if they were as steep as rounding hides."""
+        """A step ``(p, c)`` along the lost directions, as if they were as steep as rounding hides."""
         out = np.zeros((p, stray.shape[1]))
         out[self.used] = (self.lost @ stray) / (self.floor * self.root[:, None])
         return out
 
 
 def _factors(A: Array, l2: Array) -> list[tuple[Array, _Factor]]:
-    """A factorisation for each distinct column of strengths, with the outputs that share it."""
+    """The factors for each distinct column of L2 strengths, with the outputs that share it."""
     columns, group = np.unique(l2, axis=1, return_inverse=True)
     group = group.reshape(-1)
     return [(np.flatnonzero(group == i), _Factor(A, columns[:, i])) for i in range(columns.shape[1])]
 
 
 def _coefficients(problem: Problem, w: Array) -> Array:
-    """W ``(p, k)`` in the units of X."""
+    """The coefficients W ``(p, k)`` in the units of X."""
     model = problem.linear
     V = w.reshape(-1, model.outputs)[: model.n_features]
     return V.copy() if model.scale is None else V / model.scale[:, None]
 
 
 def _flat(problem: Problem, state: GramState, W: Array, mean: Array | float = 0.0) -> Array:
-    """The flat parameters of W in the units of X, with the intercept that is best for it."""
+    """The flat parameters of W in the units of X, with the best intercept for it."""
     model = problem.linear
     V = W if model.scale is None else W * model.scale[:, None]
     if not model.intercept:
@@ -324,25 +329,26 @@ def _flat(problem: Problem, state: GramState, W: Array, mean: Array | float = 0.
 
 
 def _gradient(problem: Problem, G: Array) -> Array:
-    """The flat gradient of a gradient in the units of X; along intercepts it is 0."""
+    """The flat gradient, from one in the units of X; it is 0 along intercepts."""
     model = problem.linear
     V = G if model.scale is None else G / model.scale[:, None]
     return np.vstack([V, np.zeros((int(model.intercept), model.outputs))]).ravel()
 
 
 def _value(problem: Problem, w: Array, F: Array, pull: _Pull, W: Array) -> float:
+    """The objective at flat parameters w, from the smooth part F ``(k,)`` at W."""
     return float(np.maximum(F - pull.quadratic(W), 0.0).sum()) + problem.penalty_value(w)
 
 
 def _smooth(state: GramState, pull: _Pull, W: Array) -> tuple[Array, Array]:
-    """Gradient and value of the smooth part by the moments."""
+    """The gradient ``(p, k)`` and value ``(k,)`` of the smooth part at W, by the moments."""
     left = state.B - state.A @ W
     square = (state.yy - (state.B * W).sum(axis=0)) - (W * left).sum(axis=0)
     return pull.l2 * W - left, np.maximum(square, 0.0) / 2 + pull.quadratic(W)
 
 
 def _from_moments(problem: Problem, state: GramState, pull: _Pull) -> GramState:
-    """The first iteration: the answer of the moments, and whether they can vouch for it."""
+    """The State after the first iteration: the solution by moments, and whether they can vouch for it."""
     p = len(state.A)
     W = np.zeros_like(state.B)
     certain = True
@@ -376,7 +382,7 @@ def _from_moments(problem: Problem, state: GramState, pull: _Pull) -> GramState:
 
 
 def _conjugate_step(problem: Problem, state: GramState, pull: _Pull, seen: _Seen) -> GramState:
-    """One step of preconditioned conjugate gradients, each output its own.
+    """The State after one step of preconditioned conjugate gradients, for each output its own.
 
     The curvature along the last step is the difference of the gradients at its ends, so that the product with
     the Hessian costs no sweep of its own: ``w`` is always a bet on the full step.
@@ -456,8 +462,8 @@ def _conjugate_step(problem: Problem, state: GramState, pull: _Pull, seen: _Seen
 
 
 def _least(state: GramState, pull: _Pull, j: int, seen: _Seen | None) -> Array:
-    """The minimum of the moments' quadratic of output j with the L1 norm: as they have it, or with the
-    gradient that residuals told and the curvature that rounding may hide."""
+    """The minimum ``(p,)`` of the moments' quadratic of output j with the L1 norm: by moments alone, or with
+    the gradient that residuals measured and the curvature that rounding may hide."""
     H = state.A.copy()
     diagonal = np.einsum("ii->i", H)
     diagonal += pull.l2[:, j]
@@ -472,8 +478,8 @@ def _least(state: GramState, pull: _Pull, j: int, seen: _Seen | None) -> Array:
 
 
 def _bent_gap(state: GramState, pull: _Pull, G: Array, F: Array, W: Array) -> Array:
-    """The duality gap of each output; where some coefficient bears no L1 norm, which alone bounds the dual,
-    what one more minimisation of the moments' quadratic would gain."""
+    """The duality gap of each output ``(k,)``; where a coefficient bears no L1 norm, which alone bounds the
+    dual, what one more minimisation of the moments' quadratic would gain."""
     if (pull.l1 > 0).all():
         return pull.gap(G, F, W)
     out = np.zeros(W.shape[1])
@@ -488,8 +494,8 @@ def _bent_gap(state: GramState, pull: _Pull, G: Array, F: Array, W: Array) -> Ar
 
 
 def _proximal_step(problem: Problem, state: GramState, pull: _Pull, seen: _Seen) -> GramState:
-    """A Newton step on the smooth part with the moments' Hessian, the L1 norm kept as it is (Lee, Sun &
-    Saunders 2014); a step that went up is taken back, and the solver stalls."""
+    """The State after a Newton step on the smooth part with the moments' Hessian, the L1 norm kept as it is
+    (Lee, Sun & Saunders 2014); a step that went up is taken back, and the solver stalls."""
     total = float((seen.F + pull.norm(seen.W)).sum())
     if state.phase == 2:
         W0 = seen.W - state.T

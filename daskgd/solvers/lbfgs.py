@@ -1,4 +1,4 @@
-"""Limited-memory BFGS: one sweep an iteration."""
+"""Limited-memory BFGS: a quasi-Newton method of one sweep an iteration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class LBFGSState(State):
-    """Adds the last steps S and gradient differences Y, ``(<=memory, d)``, oldest first."""
+    """Where L-BFGS stands: adds the last steps S and differences of gradients Y, ``(<=memory, d)``, oldest
+    first."""
 
     S: Array = field(default_factory=lambda: np.zeros((0, 0)))
     Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -93,7 +94,8 @@ class LBFGS(Solver):
 
 
 def two_loop(g: Array, S: Array, Y: Array, initial: Callable[[Array], Array] | None = None) -> Array:
-    """The inverse Hessian estimate times g (algorithm 7.4), from pairs ``(m, d)``, oldest first.
+    """The product of the inverse Hessian estimate with g (algorithm 7.4), from pairs ``(m, d)``, oldest
+    first.
 
     `initial` applies the estimate that the pairs correct; by default the scaled identity of (7.20).
     """
@@ -112,7 +114,8 @@ def two_loop(g: Array, S: Array, Y: Array, initial: Callable[[Array], Array] | N
 
 
 def remember(S: Array, Y: Array, s: Array, y: Array, memory: int) -> tuple[Array, Array]:
-    """Append a pair, unless its curvature is lost in rounding, and drop the oldest beyond `memory`."""
+    """The pairs with one more appended, unless its curvature is lost in rounding; the oldest beyond `memory`
+    are dropped."""
     if not s @ y > 1e-10 * np.sqrt((s @ s) * (y @ y)):
         return S, Y
     return np.vstack([S, s])[-memory:], np.vstack([Y, y])[-memory:]

@@ -1,4 +1,4 @@
-"""One line search for every solver that moves along a direction: a generator like a solver's own.
+"""The line search of all solvers that move along a direction: a generator of queries, like a solver.
 
 It bets on the trial step, whose gradient the next iteration needs anyway: accepted, as it nearly always is,
 the search costs that one sweep. Refused, cubic interpolation proposes another, which nearly always will do;
@@ -72,7 +72,8 @@ def search(
 def _first_trial(
     w: Array, d: Array, f: float, slope: float
 ) -> Generator[tuple[Query, ...], Sequence[Any], float | None]:
-    """The order of magnitude of the step: look at the whole line, then between the points that bracket."""
+    """A trial step of the right order of magnitude: a look at the whole line, then between the points that
+    bracket the minimum."""
     size = float(np.linalg.norm(d))
     if not size > 0:
         return None
@@ -94,7 +95,8 @@ def _first_trial(
 
 
 def cubic(f0: float, slope0: float, t: float, f: float, slope: float, least: float = 0.05) -> float:
-    """Minimiser of the cubic through both ends (Nocedal & Wright 2006, eq. 3.59), within least * t .. 10 t.
+    """The minimiser of the cubic through both ends (Nocedal & Wright 2006, eq. 3.59), within least * t .. 10
+    t.
 
     >>> cubic(1.0, -2.0, 2.0, 1.0, 2.0)
     1.0
@@ -113,7 +115,8 @@ def cubic(f0: float, slope0: float, t: float, f: float, slope: float, least: flo
 
 
 def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
-    """Whether a step is acceptable: sufficient decrease, and no longer as steep downhill as at the start.
+    """Whether a step meets the weak Wolfe conditions: sufficient decrease, and no longer as steep downhill as
+    at the start.
 
     Where f0 and f agree to the rounding of float32 rows, their difference says nothing, and the slope alone
     decides (Hager & Zhang 2005, approximate Wolfe conditions; they allow 1e-6).
@@ -141,7 +144,8 @@ def backtrack(
 
 
 def _best(f: float, slope: float, steps: Array, values: Array, slopes: Array, accept: Accept) -> float | None:
-    """The acceptable step of least value; failing that, one that at least lowers the objective."""
+    """The acceptable step of least objective; if there is none, the best of those that lower it; else
+    None."""
     finite = np.isfinite(values) & np.isfinite(slopes)
     good = [finite[j] and accept(t, values[j], slopes[j]) for j, t in enumerate(steps)]
     lower = finite & (values < f + 1e-4 * steps * slope)

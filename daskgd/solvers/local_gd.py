@@ -1,4 +1,4 @@
-"""Local gradient descent: the distributed regime's simplest.
+"""Local gradient descent: the simplest solver of the distributed regime.
 
 Every partition starts from the shared parameters, walks its own steps on its own rows, and the results
 are averaged, weighted with the weight of the rows (McDonald, Hall & Mann 2010; Stich 2019).
@@ -22,7 +22,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class LocalState(State):
-    """`w` is the average after the round; `f` and `g` were measured at `at`, where the round began."""
+    """Where local descent stands: `w` is the average after the round; f and g were measured at `at`, where
+    the round began."""
 
     at: Array | None = None
     round: int = 0

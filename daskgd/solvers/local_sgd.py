@@ -37,7 +37,8 @@ HALVINGS = 40
 
 @dataclass(frozen=True, slots=True)
 class LocalSGDState(State):
-    """`w` is where the next round begins; f and g were measured at `at`, where the last one did.
+    """Where local SGD stands: `w` is where the next round begins; f and g were measured at `at`, where the
+    last one did.
 
     Attributes
     ----------
@@ -295,7 +296,7 @@ class LocalSGD(Solver):
         return replace(s, w=at + move, at=at, f=f, g=g, gap=gap, buffer=buffer)
 
     def _epochs(self, s: LocalSGDState) -> Epochs:
-        """The work of partitions in the round that begins at s."""
+        """The work of the partitions in the round that begins at s."""
         first = s.at is None
         scaled = len(s.metric) > 0 and self.inner in ("sgd", "momentum", "nesterov")
         return Epochs(
@@ -313,8 +314,8 @@ class LocalSGD(Solver):
         )
 
     def _rollback(self, s: LocalSGDState) -> LocalSGDState:
-        """Back to the best parameters so far: without the control variates that were switched on, else with
-        half the step."""
+        """The State back at the best parameters so far: without the control variates that were switched on,
+        else with half the step."""
         # Variates aim every copy at a Newton step of its own, which may be far too long.
         shrink = s.shrink if s.controlled and self.control == "auto" else s.shrink / 2
         return replace(
@@ -327,6 +328,8 @@ class LocalSGD(Solver):
         )
 
     def _gap(self, problem: Problem, s: LocalSGDState, f: float, g: Array) -> float:
+        """The gap at the point of f and g: half the decrement in the sample's metric, else by the curvature
+        met."""
         if not g.any():
             return 0.0
         if not (problem.loss.smooth and problem.model.linear) or not np.isfinite(g).all():

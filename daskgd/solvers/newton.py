@@ -28,9 +28,9 @@ ROUNDING = 64 * float(np.finfo(float).eps)
 
 @dataclass(frozen=True, slots=True)
 class NewtonState(State):
-    """Adds the Hessian H ``(d, d)`` at w, and what follows from it: the next step d ``(d,)``, and how steeply
-    the objective falls along it at first; `damping` is what the diagonal was multiplied with for that, less
-    1."""
+    """Where Newton's method stands: adds the Hessian H ``(d, d)`` at w, the next step d ``(d,)``, and how
+    steeply the objective falls along it at first; the diagonal of H was multiplied with ``1 + damping`` for
+    that step."""
 
     H: Array = field(default_factory=lambda: np.zeros((0, 0)))
     d: Array = field(default_factory=lambda: np.zeros(0))
@@ -114,8 +114,8 @@ class Newton(Solver):
 
 
 def newton_step(problem: Problem, w: Array, g: Array, H: Array) -> tuple[Array, float, float]:
-    """The step d to the minimum of the quadratic model at w, what the model promises of it (the gap), and how
-    steeply the objective falls along it at first.
+    """The step d to the minimum of the quadratic model at w, the gain that the model promises of it (the
+    gap), and how steeply the objective falls along it at first.
 
     The model is ``g'd + d'H d / 2 + |w + d|_1``, the last with the penalty's strengths; g and H are of the
     smooth part of the objective.
@@ -138,7 +138,7 @@ def newton_step(problem: Problem, w: Array, g: Array, H: Array) -> tuple[Array, 
 
 
 def decrement(H: Array, g: Array) -> tuple[Array, float]:
-    """The Newton step ``-|H|^-1 g``, and half the squared decrement.
+    """The Newton step ``-|H|^-1 g`` ``(d,)``, and half the squared Newton decrement.
 
     |H| has the absolute eigenvalues of H, which makes the step one downhill where the objective is not
     convex.

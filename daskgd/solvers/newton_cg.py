@@ -1,4 +1,4 @@
-"""Newton's method by products with the Hessian: for rows in memory and parameters too many for a matrix."""
+"""Newton's method by products with the Hessian: for rows in memory and too many parameters for a matrix."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class NewtonCG(Solver):
 def conjugate_gradients(
     w: Array, g: Array, forcing: float, most: int
 ) -> Generator[tuple[Query, ...], Sequence[Any], tuple[Array, float]]:
-    """``d`` with ``|H d + g| <= forcing |g|``, and the relative residual that was reached."""
+    """The step d ``(d,)`` with ``|H d + g| <= forcing |g|``, and the relative residual that was reached."""
     d, r = np.zeros_like(g), g.copy()
     p, rr = -r, float(g @ g)
     target = forcing * forcing * rr

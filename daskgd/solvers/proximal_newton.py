@@ -50,7 +50,8 @@ class ProximalNewton(SubsampledNewton):
         return FISTA()
 
     def _model_hessian(self, problem: Problem, s: SampledState) -> Array:
-        """The sample's Hessian, corrected by BFGS updates (Nocedal & Wright 2006, eq. 6.19)."""
+        """The model's Hessian ``(d, d)``: the sample's, corrected by BFGS updates (Nocedal & Wright 2006, eq.
+        6.19)."""
         B = np.eye(len(s.w)) * _steepness(s) if s.plain else (s.vectors * s.values) @ s.vectors.T
         for step, change in zip(s.S, s.Y, strict=True):
             Bs = B @ step
@@ -100,7 +101,8 @@ def _steepness(s: SampledState) -> float:
 
 
 def _gradient_step(problem: Problem, s: SampledState) -> tuple[Array, float, float]:
-    """As `newton_step`, with a multiple of the identity for the Hessian; the gap looks back instead."""
+    """A proximal gradient step: as :func:`newton_step`, with a multiple of the identity for the Hessian, and
+    a gap from the objectives so far."""
     c, free = _steepness(s), ~problem.model.penalised
     down = s.at - (s.g - problem.penalty_gradient(s.at)) / c
     d = np.where(free, down, problem.penalty.prox(np.where(free, 0.0, down), 1 / c)) - s.at

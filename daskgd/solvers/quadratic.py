@@ -1,4 +1,4 @@
-"""Small quadratics with an L1 norm and signs, solved to rounding: what a proximal step comes down to.
+"""Quadratics in memory with an L1 norm and signs, minimised to rounding: what proximal steps come down to.
 
 Everything is in memory, ``(d, d)`` and dense, and nothing here knows where the quadratic comes from.
 """
@@ -34,7 +34,8 @@ def minimise(
     start: Array | None = None,
     positive: bool | Array = False,
 ) -> Array:
-    """``argmin_v v'Hv/2 - b'v + sum_j l1_j |v_j|``, subject to ``v_j >= 0`` where `positive`.
+    """The minimum of a quadratic with an L1 norm: ``argmin_v v'Hv/2 - b'v + sum_j l1_j |v_j|``, subject to
+    ``v_j >= 0`` where `positive`.
 
     An active-set method (Nocedal & Wright 2006, section 16.5). Newton's step on the support ends at its
     minimum at once, however correlated the features; where a sign would change it is cut or projected. What
@@ -93,7 +94,7 @@ def minimise(
 
 
 def violation(H: Array, b: Array, l1: Array, v: Array, positive: bool | Array = False) -> float:
-    """How far v is from meeting the conditions of a minimum, relative to ``max |b|``.
+    """The violation of the conditions of a minimum at v, relative to ``max |b|``.
 
     With ``r = b - Hv``: the largest of ``|r_j - l1_j sign(v_j)|`` where v_j is not 0, and of the excess of
     ``|r_j|`` over l1_j where it is (of r_j alone where `positive`). Infinity where a sign is wrong.
@@ -133,7 +134,7 @@ class _Descent:
         self.factor: Any = None
 
     def run(self) -> Array:
-        """Move to the minimum; v."""
+        """Move v to the minimum, and return it."""
         if not self.value() < 0:
             self.v, self.r = np.zeros_like(self.v), self.b.copy()
             self.descend()
@@ -155,7 +156,7 @@ class _Descent:
         return best
 
     def descend(self) -> None:
-        """From strengths that leave all at 0 down to the true ones."""
+        """Solve for L1 strengths that fall from those that leave all of v at 0 to the true ones."""
         true = self.l1
         self.newton()
         pulled = true > 0
@@ -172,7 +173,7 @@ class _Descent:
         self.l1 = true
 
     def value(self) -> float:
-        """The objective: 0 at 0."""
+        """The objective at v; it is 0 at 0."""
         return float(self.l1 @ np.abs(self.v) - (self.b + self.r) @ self.v / 2)
 
     def excess(self) -> Array:
@@ -180,13 +181,13 @@ class _Descent:
         return _excess(self.r, self.l1, self.v, self.positive)
 
     def join(self) -> None:
-        """The zeros of the worst violations leave 0, each in turn by coordinate descent; `batch` of them."""
+        """Let the `batch` zeros of the worst violations leave 0, each in turn by coordinate descent."""
         excess = np.where(self.v == 0, self.excess(), 0.0)
         count = min(self.batch, np.count_nonzero(excess > EPS * self.scale))
         self.sweep(np.argsort(-excess, kind="stable")[:count])
 
     def sweep(self, order: Array) -> None:
-        """Coordinate descent, once over these."""
+        """Minimise along each of the coordinates in `order`, once."""
         H, r, v, l1, positive = self.H, self.r, self.v, self.l1, self.positive
         for j in order:
             old, strength = v[j], l1[j]
@@ -202,7 +203,8 @@ class _Descent:
                 v[j] = new
 
     def newton(self) -> None:
-        """Newton steps on the support until its minimum; what would change sign leaves it."""
+        """Take Newton steps on the support until its minimum; a coordinate that would change sign leaves
+        it."""
         cuts, previous = 0, np.inf
         self.r = self.b - self.H @ self.v
         while True:
@@ -229,7 +231,7 @@ class _Descent:
         )
 
     def factorise(self, support: Array) -> None:
-        """H on the support, and Cholesky's factors of it."""
+        """Factorise H on the support by Cholesky."""
         self.support, self.A = support, self.H[np.ix_(support, support)]
         ridge = RIDGE
         while True:
@@ -242,7 +244,7 @@ class _Descent:
                 ridge *= 10
 
     def step(self, support: Array, signs: Array, g: Array) -> bool:
-        """One step towards the minimum on the support; whether some of it fell to 0."""
+        """Take one step towards the minimum on the support; return whether some of it fell to 0."""
         d = cho_solve(self.factor, g, check_finite=False)
         slope, curve = float(g @ d), float(d @ (self.A @ d))
         if not (slope > 0 and np.isfinite(curve)):

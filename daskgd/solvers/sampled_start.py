@@ -1,4 +1,4 @@
-"""A start from a sample of the rows, and its Hessian as a metric: what local solvers share.
+"""A start for local solvers: the solution on a sample of the rows, and its Hessian as a metric.
 
 The sample rides on the survey, so that it costs no sweep; it is uniform however the rows are sorted, which no
 partition is.
@@ -31,7 +31,7 @@ HESSIAN_ROWS = 200
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where to begin: parameters ``(d,)``, and the Hessian there ``(d, d)``, positive definite; of shape
+    """Where to begin: parameters w ``(d,)``, and the Hessian there ``(d, d)``, positive definite; of shape
     ``(0, 0)`` where there is no sample or there are too many parameters."""
 
     w: Array
@@ -39,7 +39,8 @@ class Start:
 
 
 def sample_of(shape: Shape, nbytes: int, seed: int) -> tuple[Query, ...]:
-    """A sample of about so many bytes, and of twenty rows for each feature at least; none for 0 bytes."""
+    """The query of a sample of about `nbytes`, and of twenty rows for each feature at least; none for 0
+    bytes."""
     if not nbytes:
         return ()
     rows = max(nbytes / shape.row_bytes, 20 * (shape.n_features + 1))
@@ -49,7 +50,7 @@ def sample_of(shape: Shape, nbytes: int, seed: int) -> tuple[Query, ...]:
 def begin(
     problem: Problem, w: Array, first_sweep_answers: Sequence[SampleAnswer]
 ) -> Generator[tuple[Query, ...], Sequence[Any], Start]:
-    """The solution on the sample, and the Hessian there: no sweep."""
+    """The :class:`Start` at the solution on the sample; costs no sweep."""
     none = np.zeros((0, 0))
     if not first_sweep_answers or not len(first_sweep_answers[0].rows):
         return Start(w, none)
@@ -97,7 +98,7 @@ def hessian(problem: Problem, rows: Rows, w: Array) -> Array:
 
 
 def solve(H: Array, q: Array) -> Array:
-    """``|H|^-1 q``."""
+    """The product ``|H|^-1 q`` ``(d,)``."""
     try:
         factor = cho_factor(H, lower=True)
     except LinAlgError:

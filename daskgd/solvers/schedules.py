@@ -1,4 +1,5 @@
-"""What first-order solvers of many small steps share: how long a step is, and what it is made of."""
+"""What solvers of many small steps share: schedules of the step's length, and rules that make a move of a
+gradient."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ RULES = ("sgd", "momentum", "adam", "adagrad", "nesterov")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The length of a step after t epochs.
+    """A schedule: the length of a step after t epochs.
 
     "constant"; "invscaling", ``step / (1 + t)**decay``; or "cosine", ``step (1 + cos(pi t / period)) / 2``
     and a hundredth of the step from there on (Loshchilov & Hutter 2017, without restarts).
@@ -44,7 +45,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a gradient becomes a move; what it remembers is an array ``(m, d)``.
+    """A rule that makes a move of a gradient; what it remembers is an array ``(m, d)``.
 
     "sgd"; "momentum", ``v <- momentum v + g`` (Polyak 1964); "nesterov", the same with a step along
     ``momentum v + g`` (Sutskever et al. 2013); "adam" (Kingma & Ba 2015), with the mean of
@@ -58,11 +59,11 @@ class Rule:
     epsilon: float = 1e-8
 
     def begin(self, d: int) -> Array:
-        """Nothing remembered yet."""
+        """What the rule remembers before the first step: zeros ``(m, d)``."""
         return np.zeros(({"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adagrad": 1}[self.kind], d))
 
     def move(self, g: Array, known: Array, i: int) -> tuple[Array, Array]:
-        """The direction to step against ``(d,)`` at step i, from 0, and what to remember."""
+        """The direction ``(d,)`` to step against at step i, counted from 0, and what to remember."""
         if self.kind == "sgd":
             return g, known
         if self.kind in ("momentum", "nesterov"):
@@ -78,7 +79,7 @@ class Rule:
 
 
 def check_steps(solver: Any) -> None:
-    """Refuse bad settings of what solvers with schedules share."""
+    """Raise ValueError for invalid settings among those that solvers with schedules share."""
     require(is_positive(solver.step), solver, "step", "> 0", solver.step)
     require(
         solver.schedule in SCHEDULES, solver, "schedule", f"one of {', '.join(SCHEDULES)}", solver.schedule

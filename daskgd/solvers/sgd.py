@@ -18,7 +18,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class SGDState(State):
-    """`w` is where the epoch ended; f and g are averages over the points of its steps.
+    """Where mini-batch descent stands: `w` is where the epoch ended; f and g are averages over the points of
+    its steps.
 
     Attributes
     ----------

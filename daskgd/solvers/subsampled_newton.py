@@ -1,4 +1,4 @@
-"""Newton's method with the Hessian of a sample of rows: the exact model in a handful of sweeps."""
+"""Newton's method with the Hessian of a sample of rows: the minimum over all rows in a handful of sweeps."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ MISLED = 2 * MAX_SLOW_STEPS
 
 @dataclass(frozen=True, slots=True)
 class SampledState(State):
-    """`w` is where to end if this is the end; f and g were measured at `at`.
+    """Where sub-sampled Newton stands: `w` is where to end if this is the end; f and g were measured at `at`.
 
     Attributes
     ----------
@@ -155,12 +155,12 @@ class SampledState(State):
         return self.slow_steps >= MISLED and not self.plain
 
     def give_up_sample(self) -> SampledState:
-        """The same, the sample's Hessian known to mislead."""
+        """The State in which the sample's Hessian is known to mislead."""
         return replace(self, slow_steps=MISLED)
 
     def end_after_step(self, error: float) -> SampledState:
-        """The same, to end after the next step, which leaves the factor `error` of the gap, if that is below
-        1."""
+        """The State that ends after the next step, which leaves the factor `error` of the gap; unchanged
+        where `error` is not below 1."""
         error = min(error, 1.0)
         if error == 1.0:
             return replace(self, error=error)
@@ -168,7 +168,7 @@ class SampledState(State):
 
     @property
     def sample(self) -> Rows:
-        """The sample's rows; kernels run on it in float64."""
+        """The rows of the sample; kernels run on them in float64."""
         return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))
 
 
@@ -267,7 +267,7 @@ class SubsampledNewton(Solver):
         return (yield from self._step(problem, state))
 
     def _begin(self, problem: Problem, s: SampledState) -> Steps:
-        """The first State with an objective: at the solution on the sample, unless that is worse than w."""
+        """The first State with an objective: at the solution on the sample, or where that is worse at w."""
         if not len(s.X):  # few rows, and fewer of any weight
             ((f, g),) = yield (Gradient(s.w),)
             return self._aim(problem, replace(s, f=f, g=g, objective_history=np.array([f]), plain=True))
@@ -315,13 +315,13 @@ class SubsampledNewton(Solver):
     # -- how far to trust the model before any step -----------------------------------------------
 
     def _probe(self, s: SampledState, f: float) -> Array:
-        """A step ``(d,)`` to nowhere in particular, about as long as that to the minimum: in the coordinates
-        in which the sample's Hessian is the identity, the same distance along every axis."""
+        """A probing step ``(d,)`` in a random direction, about as long as the step to the minimum: in the
+        coordinates in which the sample's Hessian is the identity, the same distance along every axis."""
         signs = np.where(row_random_numbers(np.arange(len(s.w)), self.seed or 0, PROBE) < 0.5, -1.0, 1.0)
         return s.vectors @ (np.sqrt(f / len(s.X)) * signs / np.sqrt(s.values)) if len(s.values) else signs[:0]
 
     def _judge_model(self, problem: Problem, s: SampledState, probe: Array, beyond: Array) -> Steps:
-        """What the model is worth before any step, from the gradient `beyond` the probe.
+        """The State with the model's error judged before any step, from the gradient `beyond` the probe.
 
         With H the Hessian of all rows, B the sample's, and a = B^(1/2) probe, the probe's gradients differ by
         H probe, and
@@ -349,7 +349,8 @@ class SubsampledNewton(Solver):
     def solved(
         self, problem: Problem, rows: Rows, w: Array, tol: float
     ) -> Generator[tuple[Query, ...], Sequence[Any], Solution]:
-        """The problem solved on rows in memory, each output by itself where they are separate."""
+        """The problem's :class:`Solution` on rows in memory, each output by itself where they are
+        separate."""
         k = problem.model.outputs
         if k == 1 or not problem.loss.separate:
             (answer,) = yield (SolveInMemory(problem, rows, self._in_memory(problem, rows, tol), w, tol),)
@@ -365,7 +366,7 @@ class SubsampledNewton(Solver):
         return Solution(W, f, G, gap, first)
 
     def _in_memory(self, problem: Problem, rows: Rows, tol: float) -> Solver:
-        """What solves the problem on rows in memory, to a relative gap of `tol`."""
+        """The solver of the problem on rows in memory, to a relative gap of `tol`."""
         model = problem.model
         if model.size > DENSE:
             return self._wide()
@@ -376,10 +377,11 @@ class SubsampledNewton(Solver):
         return type(self)(rows_per_parameter=each, sample_bytes=1, most_bytes=part, seed=self.seed)
 
     def _wide(self) -> Solver:
+        """The solver in memory of more than ``DENSE`` parameters."""
         return NewtonCG()
 
     def _take_hessian(self, problem: Problem, s: SampledState) -> Steps:
-        """With the Hessian of the sample at `s.at`, as eigenvalues and vectors."""
+        """The State with the sample's Hessian at `s.at`, as eigenvalues and eigenvectors."""
         if len(s.w) > DENSE:
             return replace(s, base=s.at)
         rows = s.sample
@@ -392,7 +394,7 @@ class SubsampledNewton(Solver):
 
     @staticmethod
     def _factorise(s: SampledState, H: Array) -> SampledState:
-        """With H for the Hessian; |H| where it is not convex, modest where it is flat."""
+        """The State with H as its Hessian: |H| where it is not convex, and a modest one where it is flat."""
         if not np.isfinite(H).all():
             return replace(s, plain=True)
         values, vectors = np.linalg.eigh(H)
@@ -418,7 +420,7 @@ class SubsampledNewton(Solver):
         return lambda q: s.vectors @ (scale * (s.vectors.T @ q) / s.values)
 
     def _quadratic_form(self, problem: Problem, s: SampledState, v: Array) -> float:
-        """``v' H v`` with the sample's Hessian."""
+        """The curvature along v, ``v' H v``, with the sample's Hessian; 0 where there is none."""
         if s.plain or (len(s.w) > DENSE and problem.penalty.l1(s.w).any()):
             return 0.0
         if not len(s.values):
@@ -427,7 +429,7 @@ class SubsampledNewton(Solver):
         return float(along @ (along * s.values))
 
     def _aim(self, problem: Problem, s: SampledState) -> SampledState:
-        """With the next step and the gap, from f and g at `s.at`."""
+        """The State with its next step and its gap, from f and g at `s.at`."""
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
         d = -two_loop(s.g, s.S, s.Y, self._initial(problem, s))
@@ -443,6 +445,7 @@ class SubsampledNewton(Solver):
         )
 
     def _step(self, problem: Problem, s: SampledState) -> Steps:
+        """The State after a step along s.d, searched along the line where the unit step is refused."""
         slope = float(s.g @ s.d)
         if not slope < 0:
             return (yield from self._recover(problem, s))
@@ -493,11 +496,13 @@ class SubsampledNewton(Solver):
         return self._aim(problem, (yield from self._take_hessian(problem, new)))
 
     def _noise(self, s: SampledState) -> float:
-        """By how much a sample of this size lets the gap shrink in one step, about: parameters to rows."""
+        """The factor by which a sample of this size lets the gap shrink in one step, about: parameters over
+        rows."""
         return 0.0 if s.plain or s.exact or not len(s.X) else min(len(s.w) / len(s.X), 0.1)
 
     def _replace_hessian(self, problem: Problem, s: SampledState) -> Steps:
-        """The sample misleads: the Hessian of all rows, in a sweep, or none at all where it is too much."""
+        """The State after the sample's Hessian is given up: with that of all rows, at the cost of a sweep, or
+        with none where there are too many parameters."""
         if len(s.w) > DENSE:
             return self._aim(problem, replace(s, plain=True, slow_steps=0))
         ((f, g, H),) = yield (Curvature(s.at),)
@@ -507,7 +512,8 @@ class SubsampledNewton(Solver):
         return self._aim(problem, self._factorise(new, H))
 
     def _recover(self, problem: Problem, s: SampledState) -> Steps:
-        """No step along this direction helps: forget pairs, then the old Hessian, then the Hessian."""
+        """The State where no step along s.d helps: first pairs are forgotten, then the old Hessian, then the
+        Hessian."""
         if len(s.S):
             return self._aim(problem, replace(s, S=s.S[:0], Y=s.Y[:0]))
         if s.plain:
@@ -530,7 +536,8 @@ class HessianPolicy(Enum):
 
 
 def next_hessian_policy(s: SampledState, far: bool) -> HessianPolicy:
-    """What becomes of the Hessian after the step that led to `s`; `far` is whether that began far away.
+    """The policy for the Hessian after the step that led to `s`; `far` is whether that step began far from
+    the minimum.
 
     The first steps after a Hessian are judged by their gap: far away, curvature changes along a step, and the
     Hessian is that of the new point, from where older pairs say nothing. Later steps, corrected by pairs, are
@@ -566,19 +573,19 @@ def _look(*queries: Query | None) -> Generator[tuple[Query, ...], Sequence[Any],
 
 
 def _every(rows: Rows, most: int) -> Rows:
-    """At most about so many of the rows, evenly spread."""
+    """At most about `most` of the rows, evenly spread."""
     return rows.select(np.arange(0, len(rows), max(len(rows) // most, 1)))
 
 
 def _hessian_work(problem: Problem) -> float:
-    """Multiplications a row for the Hessian."""
+    """The multiplications that the Hessian takes for each row."""
     model = problem.model
     return model.n_features**2 * model.outputs * (model.outputs + 1) / 2 + 1.0
 
 
 def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
     """About `most` of the rows, weighted to stand for all, drawn in proportion to the curvature of their loss
-    at w: rows of which a model is sure say nothing of the Hessian."""
+    at w: rows of which the model is sure tell nothing of the Hessian."""
     parts = []
     for tile in rows.tiles():
         y, s = tile.targets(problem)
@@ -603,7 +610,8 @@ def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: i
 
 
 def _unseen(problem: Problem, s: SampledState, n_rows: int, H: Array) -> Array:
-    """What to add to the diagonal ``(d,)`` for features that vary less in the sample than in the data.
+    """The curvature to add to the diagonal ``(d,)`` for features that vary less in the sample than in the
+    data.
 
     A column that is nearly always 0 may be so throughout the sample, which then knows nothing of its
     curvature. In standardised units the data's variance is 1; what the sample lacks of it is filled up at the
@@ -622,7 +630,7 @@ def _unseen(problem: Problem, s: SampledState, n_rows: int, H: Array) -> Array:
 
 
 def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, most: int = 100) -> Array:
-    """``H^-1 q`` by conjugate gradients, to a relative residual `rtol`."""
+    """The product ``H^-1 q`` ``(d,)`` by conjugate gradients, to a relative residual `rtol`."""
     x, r = np.zeros_like(q), q.copy()
     p, rr = r.copy(), float(q @ q)
     target = rtol * rtol * rr
@@ -642,8 +650,8 @@ def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, mo
 
 
 def _lacking(problem: Problem, moments: Moments | None) -> Array:
-    """Twice the share ``(p,)`` of each feature's variance that a sample with these moments lacks beyond a
-    half; 0 where the data's variance is not known."""
+    """Twice the share of each feature's variance that the sample lacks beyond a half, ``(p,)``; 0 where the
+    data's variance is not known."""
     model = problem.linear
     if model.scale is None or moments is None:
         return np.zeros(model.n_features)
