@@ -9,12 +9,12 @@ import dask
 import yaml
 from dask.utils import parse_bytes
 
-DEFAULTS = yaml.safe_load(files("daskgd.config").joinpath("daskgd.yaml").read_text())
+DEFAULTS: dict[str, Any] = yaml.safe_load(files("daskgd.config").joinpath("daskgd.yaml").read_text())
 dask.config.update_defaults(DEFAULTS)
 
 
 def setting(name: str) -> Any:
-    """A setting under ``daskgd`` in dask.config; sizes as bytes.
+    """The value of a setting under ``daskgd`` in dask.config; sizes in bytes.
 
     >>> setting("block-bytes")
     1000000

@@ -1,6 +1,7 @@
-"""What users may pass where rows are asked for, as a Dataset: nothing is read here but unknown lengths.
+"""What users pass where rows are asked for becomes a :class:`Dataset`: arrays, frames, paths.
 
-Knows the kinds of arrays and frames there are; no solvers, no engines.
+Nothing is read but the lengths of chunks that are not known. Knows the kinds of arrays and frames there are;
+no solvers, no engines.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from daskgd._compat.dask import meta_of, plain_reads
 from daskgd.data.columns import Column, Columns, LazyColumn, MemoryColumn
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.storage.opening import open_column
-from daskgd.storage.writing import known_chunks
+from daskgd.storage.writing import with_known_chunks
 
 Array = NDArray[Any]
 
 
 def as_dataset(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
-    """Whatever holds rows as a Dataset, without computing more than unknown chunk sizes.
+    """Make a Dataset of whatever holds rows, without computing more than unknown chunk sizes.
 
     Parameters
     ----------
@@ -46,18 +47,19 @@ def as_dataset(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
     if isinstance(X, str | os.PathLike):
         X = open_dataset(X)
     if isinstance(X, Dataset):
-        return _override(X, y, sample_weight)
+        return _replace_columns(X, y, sample_weight)
     if X is None:
         raise ValueError("X: expected rows, got None; see daskgd.as_dataset for what may hold them")
     names = _feature_names(X)
     given = {"X": X, "y": y, "sample_weight": sample_weight}
-    arrays = {name: _array(value, name) for name, value in given.items()}
-    extra = _known_chunks(arrays)
+    arrays = {name: _to_array(value, name) for name, value in given.items()}
+    extra = _count_rows(arrays)
     columns = {name: as_column(array) for name, array in arrays.items() if array is not None}
     return Dataset(*Columns(**columns), feature_names=names, extra_sweeps=extra)
 
 
-def _override(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
+def _replace_columns(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
+    """The dataset with the target and the weights that are given, if any. Raises ValueError for a split."""
     if y is None and sample_weight is None:
         return dataset
     if dataset.selections:
@@ -74,7 +76,7 @@ def _override(dataset: Dataset, y: Any, sample_weight: Any) -> Dataset:
     )
 
 
-def _array(value: Any, name: str) -> Any:
+def _to_array(value: Any, name: str) -> Any:
     """A dask, zarr or numpy array of whatever was given."""
     if value is None:
         return None
@@ -93,14 +95,15 @@ def _array(value: Any, name: str) -> Any:
     if is_zarr(value):
         return value
     if hasattr(value, "dims") and hasattr(value, "data"):  # xarray
-        return _array(value.data, name) if isinstance(value.data, da.Array) else np.asarray(value.data)
+        return _to_array(value.data, name) if isinstance(value.data, da.Array) else np.asarray(value.data)
     array = np.asarray(value)
     if array.dtype == object:
-        array = _from_objects(array, name)
+        array = _convert_objects(array, name)
     return array
 
 
-def _from_objects(array: Array, name: str) -> Array:
+def _convert_objects(array: Array, name: str) -> Array:
+    """Objects as float64 where they are numbers, as text where they are labels; an error names others."""
     if name == "y" and all(isinstance(v, str) for v in array.flat):
         return array.astype(str)
     try:
@@ -109,11 +112,11 @@ def _from_objects(array: Array, name: str) -> Array:
         what = (
             f"{name}: expected numbers{' or labels of one type' if name == 'y' else ''}, got objects: {cause}"
         )
-        raise type(cause)(f"{what}{_first_object(array)}") from None
+        raise type(cause)(f"{what}{_locate_object(array)}") from None
 
 
-def _first_object(array: Array) -> str:
-    """Where the first entry stands that is no number."""
+def _locate_object(array: Array) -> str:
+    """Words on where the first entry stands that is no number; "" if there is none."""
     for at, value in np.ndenumerate(array):
         try:
             float(value)
@@ -145,10 +148,12 @@ def check_plain(value: Any, name: str) -> None:
 
 
 def is_sparse(value: Any) -> bool:
+    """Whether a value, or the chunks of a dask array, are of scipy.sparse."""
     return any(type(v).__module__.startswith("scipy.sparse") for v in (value, meta_of(value)))
 
 
 def _feature_names(X: Any) -> list[str] | None:
+    """The names of the columns of a frame, if all are strings."""
     columns = getattr(X, "columns", None)
     if columns is None:
         return None
@@ -156,14 +161,14 @@ def _feature_names(X: Any) -> list[str] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def _known_chunks(arrays: dict[str, Any]) -> int:
+def _count_rows(arrays: dict[str, Any]) -> int:
     """Count rows where chunk sizes are unknown, all in one read; 1 if there were any, else 0."""
     unknown = {
         name: a for name, a in arrays.items() if isinstance(a, da.Array) and any(np.isnan(n) for n in a.shape)
     }
     if not unknown:
         return 0
-    arrays |= known_chunks(unknown)
+    arrays |= with_known_chunks(unknown)
     return 1
 
 
@@ -180,7 +185,7 @@ def as_column(array: Any) -> Column:
 
 
 def zarr_behind(x: da.Array) -> Any:
-    """The zarr array, or Column, that `x` reads whole and unchanged, whatever its dask chunks; else None.
+    """The zarr array or column that `x` reads whole and unchanged, whatever its dask chunks; else None.
 
     True of `dask.array.from_zarr(...)`, `dask.array.from_array(zarr_array)` and `Dataset.X` as they come, and
     of nothing computed from them: those can be read past dask, chunk by chunk.
@@ -201,7 +206,7 @@ def zarr_behind(x: da.Array) -> Any:
 
 
 def is_zarr(value: Any) -> bool:
-    """Whether a value is an array of zarr, told without importing it."""
+    """Whether a value is a zarr array, told without importing zarr."""
     return type(value).__module__.partition(".")[0] == "zarr"
 
 
@@ -220,7 +225,7 @@ def numeric(X: Array) -> Array:
         return X
     if X.dtype != object:
         raise ValueError(f"X: expected real numbers or bool, got dtype {X.dtype}; convert or encode it first")
-    return _from_objects(X, "X")
+    return _convert_objects(X, "X")
 
 
 def lazy(X: Any) -> tuple[da.Array, Sequence[str] | None]:

@@ -1,8 +1,8 @@
-"""Datasets: aligned features, targets and weights, lazily; views of their rows; and what users may pass.
+"""Datasets: features, targets and weights of equal length that are read by rows, and views of some rows.
 
-A :class:`Dataset` is columns (X, y, sample_weight) of equal length that can be read by rows, with a layout
-of blocks and partitions that depends on nothing but the data and two settings. Knows dask arrays and the
-store; no solvers, no engines.
+The layout of a :class:`Dataset`, blocks and partitions, depends on nothing but the data and two settings.
+What else users may pass becomes one in :mod:`daskgd.data.convert`. Knows dask arrays and the store; no
+solvers, no engines.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Dataset:
         self.fingerprint = fingerprint
         self.codec = codec
         self.storage_options = storage_options
-        self.block_bytes = _size(block_bytes, "block-bytes")
-        self.partition_bytes = _size(partition_bytes, "partition-bytes")
+        self.block_bytes = _parse_size(block_bytes, "block-bytes")
+        self.partition_bytes = _parse_size(partition_bytes, "partition-bytes")
         self.selections = selections
         self.extra_sweeps = extra_sweeps
         self.layout = layout or choose_layout(X, self.block_bytes, self.partition_bytes)
@@ -146,7 +146,7 @@ class Dataset:
         if not self.selections:
             return array
         return array.map_blocks(
-            _select,
+            _select_rows,
             selections=self.selections,
             dtype=array.dtype,
             chunks=(self._chunk_lengths, *array.chunks[1:]),
@@ -348,11 +348,12 @@ class Dataset:
         return f"<Dataset: {', '.join(parts)}{where}>"
 
     def _repr_html_(self) -> str:
-        rows = [(name, _shown(name, value)) for name, value in self.info().items() if value is not None]
+        rows = [(name, _in_words(name, value)) for name, value in self.info().items() if value is not None]
         return html_table("daskgd.Dataset", rows, align="left")
 
 
-def _shown(name: str, value: Any) -> str:
+def _in_words(name: str, value: Any) -> str:
+    """A value of :meth:`Dataset.info` as text."""
     if name == "nbytes":
         return str(format_bytes(value))
     if isinstance(value, list):
@@ -360,23 +361,22 @@ def _shown(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _select(block: Array, selections: tuple[Selection, ...], block_info: Any = None) -> Array:
+def _select_rows(block: Array, selections: tuple[Selection, ...], block_info: Any = None) -> Array:
+    """The selected rows of a chunk of a dask array; `block_info`, which dask gives, tells where it lies."""
     if not block_info:
         return block[:0]
     start, stop = block_info[0]["array-location"][0]
     return block[selection_mask(selections, start, stop)]
 
 
-def _size(value: int | str | None, name: str) -> int:
+def _parse_size(value: int | str | None, name: str) -> int:
+    """A size in bytes, by default that of the setting `name`. Raises ValueError below 1."""
     if value is None:
         return int(setting(name))
     size = int(parse_bytes(value))
     if size < 1:
         raise ValueError(f"{name.replace('-', '_')}: expected at least 1 byte, got {value!r}")
     return size
-
-
-# -- opening ------------------------------------------------------------------------
 
 
 def open_dataset(

@@ -1,8 +1,8 @@
-"""Where rows lie while a fit runs: read in place, held in the memory of workers, or spooled to scratch.
+"""Where rows lie while a fit runs: in their store, in the memory of workers, or spooled to a temporary store.
 
-zarr arrays are read in place. Everything else is brought to where tasks run: in-memory arrays beside a
-cluster travel there if they are small; a dask array that is more than a plain read is computed and held if it
-fits; what does not is written once to a temporary store, which is said, and removed afterwards.
+Stored columns are read in place. Others are brought to where tasks run: arrays in memory beside a cluster
+travel there if they are small; a dask array that is more than a plain read is computed and held if it fits;
+what does not fit is written once to a temporary store, which a warning says, and removed after the fit.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def _piece_rows(dataset: Dataset, tasks: int) -> int:
 
 
 def _hold(columns: dict[str, Column], piece_rows: int, get: Any) -> dict[str, Column]:
+    """Compute columns into the memory of the workers, or of this process, in pieces of `piece_rows` rows."""
     arrays = {name: c.to_dask((piece_rows, *c.shape[1:]), name) for name, c in columns.items()}
     if not isinstance(get, distributed.Client):
         # One compute, so that a graph which X and y share runs once; kept in pieces, never concatenated.

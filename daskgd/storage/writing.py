@@ -256,7 +256,7 @@ def _rename_into_place(partial: str, target: str) -> None:
 # -- dask arrays: one graph -----------------------------------------------------------------------
 
 
-def known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
+def with_known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
     """The arrays with the sizes of their chunks, which are counted for all of them in one read.
 
     The graphs are not optimised, for that would rename, array by array, what they share.
@@ -280,7 +280,7 @@ def known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
 def _to_arrays(given: dict[str, Any]) -> dict[str, Any]:
     """Arrays and frames by name as numpy arrays, or dask arrays of known shape."""
     unknown = {n: v for n, v in given.items() if isinstance(v, da.Array) and np.isnan(v.shape).any()}
-    given = given | (known_chunks(unknown) if unknown else {})
+    given = given | (with_known_chunks(unknown) if unknown else {})
     return {name: _to_array(name, value) for name, value in given.items()}
 
 

@@ -19,6 +19,7 @@ from daskgd.data.columns import (
 )
 from daskgd.data.convert import as_column
 from daskgd.engines.placement import DistributedColumn, columns_to_materialise
+from daskgd.storage.opening import NAMES
 from daskgd.storage.reading import StoredColumn
 
 ROWS = np.arange(44, dtype="float32").reshape(11, 4)
@@ -152,6 +153,7 @@ def test_columns_are_named_once() -> None:
     assert columns.present == {"X": X, "y": y}
     assert columns.nbytes == X.nbytes + y.nbytes
     assert list(columns.present) == ["X", "y"]
+    assert Columns._fields == NAMES  # as they are stored
     with pytest.raises(ValueError, match="sample_weight: expected 11 rows"):
         check_columns(columns._replace(sample_weight=MemoryColumn(ROWS[1:, 0])))
 
