@@ -1,4 +1,4 @@
-"""The query of a random sample of the rows, uniform, with enough of every class; it rides on the survey.
+"""The query of a random sample of the rows, uniform, with enough of every class; it comes with the survey.
 
 Which rows are drawn is a function of (seed, row number) alone: never the first ones, as files are sorted, and
 the same on any engine. Knows no problem and no solver.

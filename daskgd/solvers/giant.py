@@ -148,8 +148,8 @@ class GIANT(Solver):
     Parameters
     ----------
     sample_bytes : int
-        Bytes of X in a sample of the rows that rides on the survey, and whose solution is where to start;
-        0 starts where it is told.
+        Bytes of X in a sample of the rows that comes with the first sweep, and whose solution is where to
+        start; 0 starts where it is told.
     seed : int or None
         Of the sample; None is 0, or what the estimator's `random_state` says.
 

@@ -137,8 +137,8 @@ class LocalSGD(Solver):
 
         b <- outer_momentum b + D,    w <- w + outer_step (D + outer_momentum b).
 
-    A sample of the rows rides on the survey: rounds start from its solution, and the inner rules "sgd" and
-    "momentum" step in the metric of its Hessian, in which 1 is Newton's step, whatever the features. With
+    A sample of the rows comes with the first sweep: rounds start from its solution, and the inner rules "sgd"
+    and "momentum" step in the metric of its Hessian, in which 1 is Newton's step, whatever the features. With
     ``sample_bytes=0``, or with more than 1,500 parameters, steps are in the units of the parameters.
 
     Where partitions are unlike, their copies drift apart, and their average need not be near the minimum. The

@@ -1,7 +1,7 @@
 """A start for local solvers: the solution on a sample of the rows, and its Hessian as a metric.
 
-The sample rides on the survey, so that it costs no sweep; it is uniform however the rows are sorted, which no
-partition is.
+The sample comes with the first sweep, so that it costs no sweep; it is uniform however the rows are sorted,
+which no partition is.
 """
 
 from __future__ import annotations

@@ -177,8 +177,9 @@ class SubsampledNewton(Solver):
     """Sub-sampled Newton with quasi-Newton correction (Byrd, Chin, Neveitt & Nocedal 2011; Roosta-Khorasani &
     Mahoney 2019).
 
-    A uniform sample of the rows rides on the survey. The problem is solved on it in memory; where the sample
-    is all rows, that is the answer. Then every iteration is one sweep, for the gradient: its direction is
+    A uniform sample of the rows comes with the first sweep. The problem is solved on it in memory; where the
+    sample is all rows, that is the answer. Then every iteration is one sweep, for the gradient: its
+    direction is
     that of L-BFGS, started from the inverse of the sample's Hessian (by conjugate gradients where there are
     more than 1,500 parameters), which leaves to the full data only what the sample got wrong. Unit steps are
     nearly always right; refused ones are searched for along the line. When steps stay poor the Hessian is

@@ -92,7 +92,7 @@ def test_parts_are_equal_and_lose_nothing(marked, n_parts):
     assert not sizes or max(sizes) - min(sizes) <= 1
 
 
-# -- a shelf ------------------------------------------------------------------------------------
+# -- a cache ------------------------------------------------------------------------------------
 
 
 def rows_of(block: int) -> Rows:
