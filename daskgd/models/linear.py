@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.models.base import VJP, Model
-from daskgd.rows.features import Features, as_features
+from daskgd.rows.features import Features, align, as_features
 
 Array = NDArray[Any]
 
@@ -98,7 +98,7 @@ class Linear(Model):
         # Parameters that crossed a network arrive at odd addresses, where BLAS takes another path and
         # gives other bits; here is where the kernel receives them, so here they are aligned.
         features = as_features(X)
-        W = np.require(self.in_units_of_X(w), dtype=self._exact(X.dtype), requirements=["C", "A"])
+        W = align(self.in_units_of_X(w), self._exact(X.dtype))
         if self.outputs == 1:
             W = W[:, 0]
         z: Array = features.dot(W[: self.n_features])

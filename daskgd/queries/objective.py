@@ -14,7 +14,7 @@ from daskgd.models import VJP
 from daskgd.problems import Problem
 from daskgd.queries.base import Query, check_finite, summed, total_weight, weighted
 from daskgd.queries.sums import Sums
-from daskgd.rows.features import Features, compute_dtype
+from daskgd.rows.features import Features, align, compute_dtype
 from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
@@ -128,7 +128,7 @@ class Gradients(Query):
 
     def _margins(self, X: Features, dtype: np.dtype[Any]) -> Array:
         """The margins of all lanes ``(LANES, n)``, by one product."""
-        W = np.require(self.W, X.dtype, ["C", "A"])
+        W = align(self.W, X.dtype)
         Z = X.dot(W[:-1])
         Z += W[-1]
         return np.ascontiguousarray(Z.T, dtype=dtype)

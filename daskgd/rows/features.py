@@ -221,6 +221,13 @@ def as_features(X: Features | Array) -> Features:
     return Dense(X) if isinstance(X, np.ndarray) else X
 
 
+def align(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Parameters in `dtype`, C-contiguous and at an address that is a multiple of 16, as memory that numpy
+    allocates always is: some BLAS kernels (OpenBLAS's for SSE3) give other bits elsewhere."""
+    a = np.require(a, dtype, ["C", "A"])
+    return a if a.ctypes.data % 16 == 0 else a.copy()
+
+
 def prepare(X: Array, dtype: np.dtype[Any] | None = None) -> Array:
     """X in the compute dtype, C-contiguous and aligned.
 
