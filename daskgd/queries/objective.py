@@ -358,5 +358,7 @@ class Line(Query):
         W = sums["weight"]
         at = [self.w + t * self.d for t in self.steps]
         values = sums["values"] / W + [problem.penalty_value(w) for w in at]
-        slopes = sums["slopes"] / W + [problem.penalty_gradient(w) @ self.d for w in at]
+        slopes = sums["slopes"] / W + [
+            problem.penalty_gradient(w) @ align(self.d, np.dtype(float)) for w in at
+        ]
         return values, slopes

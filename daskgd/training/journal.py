@@ -78,12 +78,12 @@ class Journal:
 
 
 def _contiguous(state: State) -> State:
-    """The State with strided views copied: read back from a file they are contiguous, and give other bits."""
+    """The State, its strided views and arrays at odd addresses copied: read back they would give other bits."""
     strided: dict[str, Any] = {
-        f.name: np.ascontiguousarray(value)
+        f.name: value.copy(order="A")
         for f in fields(state)
         if isinstance(value := getattr(state, f.name), np.ndarray)
-        and not (value.flags.c_contiguous or value.flags.f_contiguous)
+        and (not (value.flags.c_contiguous or value.flags.f_contiguous) or value.ctypes.data % 16)
     }
     return replace(state, **strided) if strided else state
 
