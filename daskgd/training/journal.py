@@ -78,7 +78,7 @@ class Journal:
 
 
 def _contiguous(state: State) -> State:
-    """The State, its strided views and arrays at odd addresses copied: read back they would give other bits."""
+    """The State, strided views and arrays at odd addresses copied: read back they would give other bits."""
     strided: dict[str, Any] = {
         f.name: value.copy(order="A")
         for f in fields(state)
