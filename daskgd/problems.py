@@ -128,6 +128,21 @@ class Problem:
         one = Problem(self.loss, model, penalty, np.array([0, 1]))
         return one, replace(rows, y=(codes == j).astype(np.int8), sample_weight=s)
 
+    def on_features(self, positions: Array) -> Problem:
+        """The problem in which only the features at these positions have coefficients: its parameters are
+        those at :meth:`parameters_of` of these."""
+        model = self.linear
+        center, scale = (None if a is None else a[positions] for a in (model.center, model.scale))
+        model = replace(model, n_features=len(positions), center=center, scale=scale)
+        return replace(self, model=model, penalty=self.penalty.restrict(self.parameters_of(positions)))
+
+    def parameters_of(self, positions: Array) -> Array:
+        """The positions among the flat parameters of the coefficients of these features, intercepts and
+        scales after them."""
+        model = self.linear
+        coefficients = positions[:, None] * model.outputs + np.arange(model.outputs)
+        return np.append(coefficients.ravel(), np.arange(model.n_features * model.outputs, model.size))
+
     def penalty_value(self, w: Array) -> float:
         """The value of the penalty, which leaves out intercepts."""
         return self.penalty.value(np.where(self.model.penalised, w, 0.0))

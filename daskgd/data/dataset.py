@@ -26,9 +26,11 @@ from daskgd.data.columns import (
     Selection,
     check_columns,
     choose_layout,
+    in_this_process,
     selection_mask,
 )
 from daskgd.data.html import html_table
+from daskgd.rows.features import compute_dtype
 from daskgd.rows.layout import Layout
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
@@ -117,6 +119,14 @@ class Dataset:
     def nbytes(self) -> int:
         """Bytes of all columns, decoded: what one sweep reads."""
         return self.columns.nbytes
+
+    @property
+    def X_at_hand(self) -> bool:
+        """Whether all of X lies in this process, in the dtype and order in which kernels need it."""
+        X = self.columns.X
+        if self.selections or not in_this_process(X):
+            return False
+        return X.dtype == compute_dtype(X.dtype) and bool(X.read(0, X.shape[0]).flags.c_contiguous)
 
     @property
     def X(self) -> da.Array:

@@ -15,7 +15,6 @@ from daskgd.estimators.fitting.smoothing import choose_smoothing
 from daskgd.estimators.fitting.solver_choice import (
     SolverChoice,
     choose,
-    choose_for_many_parameters,
     choose_local,
 )
 from daskgd.estimators.inference import Summary, check_summary, summarise
@@ -27,8 +26,7 @@ from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
 from daskgd.rows.layout import Shape
 from daskgd.rows.statistics import Moments
-from daskgd.solvers import ProximalNewton, Solver, SubsampledNewton
-from daskgd.solvers.newton import DENSE
+from daskgd.solvers import Solver, SubsampledNewton
 
 Array = NDArray[Any]
 
@@ -99,10 +97,6 @@ class LinearEstimator(Estimator):
         if problem.loss.nonsmooth and isinstance(solver, SubsampledNewton):
             problem, start, error = choose_smoothing(problem, solver, answers[0], fit.start, tol)
             fit = replace(fit, problem=problem, start=start, smoothing_error=error)
-        size = problem.model.size
-        sampled = isinstance(solver, ProximalNewton) and not answers[0].complete
-        if self.solver == "auto" and sampled and size > DENSE:
-            fit = replace(fit, choice=choose_for_many_parameters(size), first_sweep_answers=())
         return fit
 
     def _linear(self, survey: SurveyAnswer, outputs: int, kind: type[Linear] = Linear) -> Linear:

@@ -112,6 +112,10 @@ class Loss:
     scales: ClassVar[int] = 0
     """Number of margins, after those of the outputs, that have no features: one number for all rows."""
 
+    common_shift: ClassVar[bool] = False
+    """Whether the same number added to all margins of a row changes nothing, as it does for softmax: then
+    nothing but the penalty says where the coefficients of a feature lie together."""
+
     offsets: ClassVar[int] = 0
     """Number of columns of the targets, after those of the outputs, that are added to the margins."""
 
@@ -143,6 +147,31 @@ class Loss:
     def hessian(self, z: Array, y: Array) -> Array:
         """The second derivative of the loss by the margins, in the shape of z or ``(n, k, k)``."""
         raise NotImplementedError
+
+    def hessian_factor(self, z: Array, y: Array) -> Array:
+        """What the second derivative is made of at margins z, computed once for many products with it; by
+        default the second derivative itself. A loss whose outputs interact overrides this and the methods
+        below, so that nothing of size ``(n, k, k)`` is ever formed."""
+        return self.hessian(z, y)
+
+    def hessian_product(self, factor: Array, u: Array) -> Array:
+        """The product of the second derivative of each row with u, in the shape of z."""
+        out: Array = factor * u if factor.ndim == u.ndim else (factor @ u[:, :, None])[:, :, 0]
+        return out
+
+    def hessian_diagonal(self, factor: Array) -> Array:
+        """The second derivative by each margin alone, in the shape of z."""
+        return factor if factor.ndim < 3 else np.einsum("ijj->ij", factor)
+
+    def hessian_root_product(self, factor: Array, e: Array) -> Array:
+        """The product of S with e, in the shape of z, where ``S S'`` is the second derivative of each row,
+        its eigenvalues made absolute."""
+        if factor.ndim < 3:
+            out: Array = np.sqrt(np.abs(factor)) * e
+            return out
+        values, vectors = np.linalg.eigh(factor)
+        out = ((vectors * np.sqrt(np.abs(values))[:, None, :]) @ e[:, :, None])[:, :, 0]
+        return out
 
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         """The value ``(n,)`` and the gradient at once; a loss in which they share work overrides this."""

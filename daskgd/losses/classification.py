@@ -100,6 +100,7 @@ class Softmax(Loss):
 
     kind: ClassVar[str] = "classification"
     separate: ClassVar[bool] = False
+    common_shift: ClassVar[bool] = True
     inverse_link: ClassVar[str] = "softmax"
     lipschitz: ClassVar[float] = 0.25
 
@@ -122,11 +123,31 @@ class Softmax(Loss):
         return value, e
 
     def hessian(self, z: Array, y: Array) -> Array:
-        _, e, total = self._exponentials(z, y)
-        e /= total[:, None]
+        e = self.hessian_factor(z, y)
         out = -e[:, :, None] * e[:, None, :]
         k = np.arange(z.shape[1])
         out[:, k, k] += e
+        return out
+
+    def hessian_factor(self, z: Array, y: Array) -> Array:
+        """The probabilities P ``(n, k)`` of the classes: the second derivative is ``diag(P) - P P'``."""
+        _, e, total = self._exponentials(z, y)
+        e /= total[:, None]
+        return e
+
+    def hessian_product(self, factor: Array, u: Array) -> Array:
+        out = factor * u
+        # Sums over classes as products: numpy's reductions along short rows are slow.
+        out -= factor * (out @ np.ones(u.shape[1], u.dtype))[:, None]
+        return out
+
+    def hessian_diagonal(self, factor: Array) -> Array:
+        return factor * (1 - factor)
+
+    def hessian_root_product(self, factor: Array, e: Array) -> Array:
+        # diag(P) - P P' = S S' with S = diag(r) (I - r r') and r the roots of P, of length 1.
+        root = np.sqrt(factor)
+        out: Array = root * (e - root * ((root * e) @ np.ones(e.shape[1], e.dtype))[:, None])
         return out
 
     def constant(self, summary: TargetSummary) -> Array:

@@ -308,9 +308,8 @@ class Product(Query):
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         y, s = tile.targets(problem)
         model = problem.linear
-        curve = problem.loss.hessian(model.margins(self.w, tile.X), y)
-        dz = model.margins(self.v, tile.X)
-        bent = curve * dz if curve.ndim == dz.ndim else (curve @ dz[:, :, None])[:, :, 0]
+        factor = problem.loss.hessian_factor(model.margins(self.w, tile.X), y)
+        bent = problem.loss.hessian_product(factor, model.margins(self.v, tile.X))
         product = model.adjoint(tile.X, weighted(bent, s))
         check_finite(tile, product)
         return Sums(product=product, weight=total_weight(tile, s))

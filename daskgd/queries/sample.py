@@ -256,7 +256,7 @@ class Sample(Query):
 
         def hashed(mask: Array) -> HashedRows:
             at = np.flatnonzero(mask)
-            tile = rows.select(at).tile()
+            tile = (rows if len(at) == len(rows) else rows.select(at)).tile()
             return HashedRows(Rows(tile.X, tile.y, tile.sample_weight, 0, rows.numbers[at]), u[at])
 
         found = PartialSample(self.share, self.per_class, (hashed(uniform),), hashed(extra), strata).thin()

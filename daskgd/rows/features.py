@@ -7,6 +7,7 @@ features so far; another (sparse, categorical) is another class with these metho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,6 +59,10 @@ class Features(Protocol):
 
     def select(self, positions: Array) -> Features:
         """The rows at these positions, or where this mask is true, as a copy."""
+        ...
+
+    def columns(self, positions: Array) -> Features:
+        """The columns at these positions, as a copy."""
         ...
 
     def empty(self, n_rows: int) -> Features:
@@ -165,6 +170,9 @@ class Dense:
     def select(self, positions: Array) -> Dense:
         return Dense(self.values[positions])
 
+    def columns(self, positions: Array) -> Dense:
+        return Dense(np.ascontiguousarray(self.values[:, positions]))
+
     def empty(self, n_rows: int) -> Dense:
         return Dense(np.empty((n_rows, self.shape[1]), self.dtype))
 
@@ -172,7 +180,9 @@ class Dense:
         self.values[start : start + len(rows)] = rows.values
 
     def concat(self, *others: Dense) -> Dense:
-        return Dense(np.concatenate([self.values, *(other.values for other in others)]))
+        parts = [self.values, *(other.values for other in others)]
+        whole = adjacent(parts)
+        return Dense(np.concatenate(parts) if whole is None else whole)
 
     def prepared(self, dtype: np.dtype[Any] | None = None) -> Dense:
         return Dense(prepare(self.values, dtype))
@@ -214,6 +224,27 @@ class Dense:
 
     def nonfinite(self, numbers: int | Array) -> InvalidRows:
         return InvalidRows.nonfinite(self.values, numbers)
+
+
+def adjacent(parts: Sequence[Array]) -> Array | None:
+    """The rows of all parts as one view, where they lie one after the other in the same array; else None.
+
+    >>> whole = np.arange(6.0).reshape(3, 2)
+    >>> np.shares_memory(adjacent([whole[:1], whole[1:]]), whole), adjacent([whole[:1], whole[2:]])
+    (True, None)
+    """
+    first, base = parts[0], parts[0].base
+    if not isinstance(base, np.ndarray) or not first.flags.c_contiguous or base.dtype != first.dtype:
+        return None
+    if not base.flags.c_contiguous or base.shape[1:] != first.shape[1:] or not first.size:
+        return None
+    at = first.ctypes.data
+    for part in parts:
+        if part.base is not base or part.ctypes.data != at or not part.flags.c_contiguous:
+            return None
+        at += part.nbytes
+    start = (first.ctypes.data - base.ctypes.data) // first[:1].nbytes
+    return base[start : start + sum(map(len, parts))]
 
 
 def as_features(X: Features | Array) -> Features:

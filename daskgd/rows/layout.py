@@ -47,12 +47,15 @@ class Shape:
         Bytes of a number of X, as stored.
     classification : bool
         Whether the targets are labels.
+    at_hand : bool
+        Whether X lies in this process as kernels need it, so that a sample of all rows takes no memory.
     """
 
     n_rows: int
     n_features: int
     itemsize: int = 8
     classification: bool = False
+    at_hand: bool = False
 
     @property
     def row_bytes(self) -> int:

@@ -109,6 +109,14 @@ class SolveInMemory(LocalQuery):
     max_iter: int = 200
 
 
+class ComputeInMemory(LocalQuery):
+    """Work in memory of any other kind, that a query does by itself."""
+
+    def compute(self, threads: int) -> Any:
+        """The answer, computed in so many threads, which change no bits."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Solution:
     """The solution that a :class:`SolveInMemory` found: parameters w, and objective, gradient and estimated

@@ -19,7 +19,7 @@ from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe
 from daskgd.solvers.newton import DENSE, ROUNDING
 from daskgd.solvers.sampled_start import HESSIAN_ROWS, begin, hessian, sample_of, solve, some
-from daskgd.solvers.subsampled_newton import solve_cg
+from daskgd.solvers.hessian_free import solve_cg
 
 Array = NDArray[Any]
 

@@ -99,17 +99,32 @@ def two_loop(g: Array, S: Array, Y: Array, initial: Callable[[Array], Array] | N
 
     `initial` applies the estimate that the pairs correct; by default the scaled identity of (7.20).
     """
-    q = g.copy()
-    if len(S) == 0:
-        return q if initial is None else initial(q)
-    rho = 1 / np.einsum("ij,ij->i", S, Y)
-    alpha = np.zeros(len(S))
-    for i in reversed(range(len(S))):
-        alpha[i] = rho[i] * (S[i] @ q)
-        q -= alpha[i] * Y[i]
-    q = q * ((S[-1] @ Y[-1]) / (Y[-1] @ Y[-1])) if initial is None else initial(q)
-    for i in range(len(S)):
-        q += S[i] * (alpha[i] - rho[i] * (Y[i] @ q))
+    q, alpha = first_loop(g, S, Y)
+    if initial is not None:
+        q = initial(q)
+    elif len(S):
+        q = q * ((S[-1] @ Y[-1]) / (Y[-1] @ Y[-1]))
+    return second_loop(q, alpha, S, Y)
+
+
+def first_loop(g: Array, S: Array, Y: Array) -> tuple[Array, Array]:
+    """The vector ``(d,)`` to which the estimate that the pairs correct is applied, and what
+    :func:`second_loop` needs of the pairs ``(m,)``."""
+    q, alpha = g.copy(), np.zeros(len(S))
+    if len(S):
+        rho = 1 / np.einsum("ij,ij->i", S, Y)
+        for i in reversed(range(len(S))):
+            alpha[i] = rho[i] * (S[i] @ q)
+            q -= alpha[i] * Y[i]
+    return q, alpha
+
+
+def second_loop(q: Array, alpha: Array, S: Array, Y: Array) -> Array:
+    """The product with the estimate, from q, to which the one that the pairs correct has been applied."""
+    if len(S):
+        rho = 1 / np.einsum("ij,ij->i", S, Y)
+        for i in range(len(S)):
+            q += S[i] * (alpha[i] - rho[i] * (Y[i] @ q))
     return q
 
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
-from daskgd.solvers.base import Solver, Steps, extrapolated_gap
-from daskgd.solvers.fista import FISTA
+from daskgd.solvers.base import Steps, extrapolated_gap
 from daskgd.solvers.line_search import SUFFICIENT, backtrack
-from daskgd.solvers.newton import DENSE, ROUNDING, newton_step
-from daskgd.solvers.subsampled_newton import SampledState, SubsampledNewton
+from daskgd.solvers.newton import ROUNDING, newton_step
+from daskgd.solvers.newton_system import TIGHTEST, SolveProximalSystem
+from daskgd.solvers.subsampled_newton import DIRECTION_RTOL, SampledState, SubsampledNewton
 
 Array = NDArray[Any]
 
@@ -34,8 +34,8 @@ class ProximalNewton(SubsampledNewton):
     Parameters
     ----------
     rows_per_parameter, sample_bytes, most_bytes, seed :
-        As there. Beyond 1,500 parameters steps are proximal gradient steps from the sample's solution; then
-        FISTA is better.
+        As there. With many parameters Hessians are not formed: the model is minimised by products with the
+        sample's, on the features whose gradients are not well below their strengths.
 
     Examples
     --------
@@ -46,9 +46,6 @@ class ProximalNewton(SubsampledNewton):
     needs_smooth_penalty: ClassVar[bool] = False
     needs_linear: ClassVar[bool] = True
 
-    def _wide(self) -> Solver:
-        return FISTA()
-
     def _model_hessian(self, problem: Problem, s: SampledState) -> Array:
         """The model's Hessian ``(d, d)``: the sample's, corrected by BFGS updates (Nocedal & Wright 2006, eq.
         6.19)."""
@@ -58,13 +55,15 @@ class ProximalNewton(SubsampledNewton):
             B += np.outer(change, change) / (step @ change) - np.outer(Bs, Bs) / (step @ Bs)
         return (B + B.T) / 2
 
-    def _aim(self, problem: Problem, s: SampledState) -> SampledState:
+    def _aim(self, problem: Problem, s: SampledState) -> Steps:
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
-        if len(s.w) > DENSE:
+        if self._forms_hessian(problem, s):
+            d, gap, decrease = newton_step(problem, s.at, s.g, self._model_hessian(problem, s))
+        elif s.plain:
             d, gap, decrease = _gradient_step(problem, s)
         else:
-            d, gap, decrease = newton_step(problem, s.at, s.g, self._model_hessian(problem, s))
+            d, gap, decrease = yield from self._step_by_products(problem, s)
         certificate = np.inf
         if not problem.linear.intercept:
             loss_part = s.g - problem.penalty_gradient(s.at)
@@ -75,6 +74,17 @@ class ProximalNewton(SubsampledNewton):
         mistrusted = np.isinf(s.model_error_ratio)
         gap = min(max(gap * (1.0 if mistrusted else s.model_error_ratio), s.floor), certificate)
         return replace(s, d=d, gap=gap, gap_at=gap, w=s.at if mistrusted or s.plain else s.at + d)
+
+    def _step_by_products(self, problem: Problem, s: SampledState) -> Steps:
+        """As :func:`~daskgd.solvers.newton.newton_step`, with a Hessian that is not formed."""
+        every = self._every(problem, s) if s.complete else 1
+        system = SolveProximalSystem(
+            problem, s.sample, s.base, s.at, s.g, DIRECTION_RTOL, abs(s.f) if s.complete else 0.0, every
+        )
+        (found,) = yield (replace(system, rtol=TIGHTEST) if s.complete else system,)
+        l1, d = problem.penalty_l1(s.at), found.v - s.at
+        decrease = -float(s.g @ d) - float(l1 @ (np.abs(found.v) - np.abs(s.at)))
+        return d, found.gain + found.left, decrease
 
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         l1 = problem.penalty_l1(s.at)

@@ -24,7 +24,14 @@ from daskgd.problems import Problem
 from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Hessians
 from daskgd.rows.layout import Layout, Shape
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import EvaluateInMemory, LocalQuery, Solution, SolveInMemory, Steps
+from daskgd.solvers.base import (
+    ComputeInMemory,
+    EvaluateInMemory,
+    LocalQuery,
+    Solution,
+    SolveInMemory,
+    Steps,
+)
 from daskgd.training.journal import Journal
 from daskgd.training.loop import Fit, Meter, Stop, loop
 
@@ -168,12 +175,16 @@ def answer_local_queries(
             key: Any = (rows.dtype, *map(id, (*rows.X.arrays, rows.y, rows.sample_weight)))
             if isinstance(ask.query, SolveInMemory):
                 key = (i, j) if lane is None else (j, lane // LANES, *key)
+            elif isinstance(ask.query, ComputeInMemory):
+                key = (i, j)
             groups.setdefault(key, []).append((i, j))
 
     def work(places: list[tuple[int, int]]) -> None:
         queries: list[Any] = [asked[i][1][j].query for i, j in places]
         if isinstance(queries[0], SolveInMemory):
             found = solve_in_memory(queries, [asked[i][0] for i, _ in places], each)
+        elif isinstance(queries[0], ComputeInMemory):
+            found = [query.compute(each) for query in queries]
         else:
             found = evaluate_in_memory(queries, [asked[i][0] for i, _ in places], each)
         for (i, j), answer in zip(places, found, strict=True):

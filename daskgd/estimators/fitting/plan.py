@@ -28,7 +28,7 @@ from daskgd.engines.select import Choice, check_engine, scheduler_of
 from daskgd.engines.task_spans import Payload, task_spans
 from daskgd.engines.tasks import read_speed
 from daskgd.engines.worker_memory import Need, check_memory, free_memory, task_room
-from daskgd.estimators.fitting.solver_choice import SolverChoice, revise_choice
+from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.losses import Loss
 from daskgd.models.base import Maker
 from daskgd.penalties import L2
@@ -234,10 +234,8 @@ class Plan:
         """
         place, layout = Place.of(engine), dataset.layout
         made = model(shape.n_features, _outputs(dataset, shape))
-        # The sample is asked for before the number of parameters is known.
         whole, first_sweep_queries = choice.solver.needs_partitions, choice.solver.first_sweep_queries(shape)
         share = choice.solver.sample_share(shape)
-        choice = revise_choice(choice, shape, made.size)
         solver = choice.solver
         row_payload_nbytes = sum(query.row_payload_nbytes for query in first_sweep_queries)
         check_memory(dataset, place.client, whole, row_payload_nbytes)

@@ -14,7 +14,6 @@ from daskgd.penalties import Penalty
 from daskgd.rows.layout import Shape
 from daskgd.solvers import (
     ADMM,
-    FISTA,
     GIANT,
     NAMES,
     Gram,
@@ -23,7 +22,6 @@ from daskgd.solvers import (
     Solver,
     SubsampledNewton,
 )
-from daskgd.solvers.newton import DENSE
 
 GRAM_FEATURES = 2000
 """Most features for which second moments are collected: 32 MB of sums at each level of the merge tree."""
@@ -77,18 +75,3 @@ def find_solver(estimator: str, solver: Any) -> SolverChoice:
             f"such as daskgd.GradientDescent(step=0.1), got {solver!r}"
         )
     return SolverChoice(type(solver)(**solver.get_params()), GIVEN)
-
-
-def choose_for_many_parameters(parameters: int) -> SolverChoice:
-    """What ``solver="auto"`` means for a penalty with L1 where a Hessian of the sample would be too large."""
-    return SolverChoice(
-        FISTA(), f"a penalty with L1, and {parameters} parameters: too many for quadratic models"
-    )
-
-
-def revise_choice(choice: SolverChoice, shape: Shape, parameters: int) -> SolverChoice:
-    """Replace an automatic choice that cannot do with so many parameters, now that their number is known."""
-    wide = isinstance(choice.solver, ProximalNewton) and parameters > DENSE
-    if wide and choice.reason != GIVEN and choice.solver.sample_share(shape) < 1:
-        return choose_for_many_parameters(parameters)
-    return choice

@@ -1,0 +1,395 @@
+"""The Hessian over rows in memory without a matrix: products with it, a preconditioner, conjugate gradients.
+
+For many parameters. A dense Hessian costs n p^2 K^2 operations and d^3 for its factors; a product with it
+costs 4 n p K, and a good preconditioner leaves some dozen of them. Everything is made by tiles, and nothing
+of size n K^2 or d^2 is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh_tridiagonal
+
+from daskgd.problems import Problem
+from daskgd.queries.base import weighted
+from daskgd.rows.features import Features, compute_dtype
+from daskgd.rows.tiles import Rows, tile_rows
+
+Array = NDArray[Any]
+
+BLOCKS = 64
+"""Most blocks into which rows are cut for threads: a function of the rows alone, as bits depend on it."""
+
+FACTOR_BYTES = 256 << 20
+"""Bytes up to which the second derivatives of all rows are kept; beyond, each product makes them anew."""
+
+GRAM_ROWS = 2
+"""Rows for each feature from which second moments for a preconditioner are taken."""
+
+GRAM_WORK = 100
+"""How many times the work of a product, counted in operations, a preconditioner of second moments may take:
+it spares some tens of products, whose operations are several times slower than those of moments."""
+
+
+# -- products -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Curved:
+    """Some rows as a tile, the factors of their second derivatives, and their weights ``(n,)`` or None."""
+
+    rows: Rows
+    factor: Array
+    weights: Array | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def X(self) -> Features:
+        return self.rows.X.prepared(self.rows.dtype)
+
+
+class HessianOperator:
+    """The Hessian of a problem over rows in memory at parameters w, as products with it.
+
+    Products run in the dtype that suits X, float32 for float32: their rounding moves directions by some
+    1e-6, where conjugate gradients ask for 1e-3 at most.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a linear model.
+    rows : Rows
+    w : (d,)
+    threads : int
+        They change no bits.
+    every : int
+        Of the rows only every so many-th is used; those are copied, in float32.
+
+    Attributes
+    ----------
+    weight : float
+        The total weight of the rows.
+    mean_diagonal : (k,)
+        The second derivatives of the loss by each margin, averaged over rows.
+    """
+
+    def __init__(self, problem: Problem, rows: Rows, w: Array, threads: int = 1, every: int = 1) -> None:
+        model = problem.linear
+        exact = model.needs_float64
+        dtype = np.dtype(np.float64) if exact else compute_dtype(
+            rows.X.dtype if every == 1 else np.dtype(np.float32)
+        )
+        self.problem, self.w, self.threads, self.every = problem, w, threads, every
+        self.rows, self._dtype = rows, dtype
+        self.n_rows = -(-len(rows) // every)
+        self._height = tile_rows(max(model.n_features, model.outputs), dtype) * every
+        blocks = min(BLOCKS, -(-len(rows) // self._height))
+        self._block = self._height * max(-(-len(rows) // (self._height * max(blocks, 1))), 1)
+        self._keep = every > 1 or self.n_rows * model.outputs * dtype.itemsize <= FACTOR_BYTES
+        self._kept: dict[int, list[_Curved]] = {}
+        self.penalty = problem.penalty_hessian(w)
+        self.weight, self.mean_diagonal = self._first_pass()
+
+    def _tiles(self, start: int) -> Iterator[_Curved]:
+        """The tiles of a block, with their second derivatives."""
+        if start in self._kept:
+            yield from self._kept[start]
+            return
+        for a in range(start, min(start + self._block, len(self.rows)), self._height):
+            stop = min(a + self._height, start + self._block, len(self.rows))
+            if self.every == 1:
+                rows = replace(self.rows.slice(a, stop), dtype=self._dtype)
+            else:
+                rows = self.rows.select(np.arange(a, stop, self.every))
+                rows = replace(rows, X=rows.X.astype(self._dtype), dtype=self._dtype)
+            tile = rows.tile()
+            y, s = tile.targets(self.problem)
+            factor = self.problem.loss.hessian_factor(self.problem.margins(self.w, tile.X), y)
+            yield _Curved(rows, factor, s)
+
+    def _sum(self, work: Callable[[int], Any]) -> Any:
+        """The sum of `work` over all blocks, in their order."""
+        starts = range(0, max(len(self.rows), 1), self._block)
+        if self.threads == 1 or len(starts) == 1:
+            return _total(map(work, starts))
+        with ThreadPoolExecutor(min(self.threads, len(starts)), "daskgd-local") as pool:
+            return _total(pool.map(work, starts))
+
+    def _first_pass(self) -> tuple[float, Array]:
+        loss = self.problem.loss
+
+        def work(start: int) -> Array:
+            parts, tiles = [], []
+            for tile in self._tiles(start):
+                each = np.abs(loss.hessian_diagonal(tile.factor)).reshape(len(tile), -1)
+                weights = np.ones(len(tile)) if tile.weights is None else tile.weights
+                parts.append(np.append(weights @ each.astype(np.float64), weights.sum()))
+                tiles.append(tile)
+            if self._keep:
+                self._kept[start] = tiles
+            return np.add.reduce(parts)
+
+        sums = self._sum(work)
+        weight = float(sums[-1])
+        return weight, sums[:-1] / weight if weight > 0 else sums[:-1]
+
+    def product(self, v: Array) -> Array:
+        """The product of the Hessian with v, both ``(d,)``."""
+        problem, loss = self.problem, self.problem.loss
+
+        def work(start: int) -> Array:
+            out = np.zeros(len(v))
+            for tile in self._tiles(start):
+                X = tile.X
+                bent = loss.hessian_product(tile.factor, problem.margins(v, X))
+                out += problem.linear.adjoint(X, weighted(bent, tile.weights))
+            return out
+
+        out: Array = self._sum(work) / self.weight + self.penalty * v
+        return out
+
+    def diagonal(self) -> Array:
+        """The diagonal ``(d,)`` of the Hessian, second derivatives of the loss made absolute."""
+        problem, model = self.problem, self.problem.linear
+        k, scales = model.outputs, model.scales
+
+        def work(start: int) -> Array:
+            out = np.zeros(model.size)
+            for tile in self._tiles(start):
+                curve = np.abs(problem.loss.hessian_diagonal(tile.factor)).reshape(len(tile), -1)
+                curve = weighted(curve.astype(np.float64), tile.weights)
+                A = model.design_matrix(tile.X)
+                A *= A
+                out[: len(out) - scales] += (A.T @ curve[:, :k]).ravel()
+                out[len(out) - scales :] += curve[:, k:].sum(axis=0)
+            return out
+
+        out: Array = self._sum(work) / self.weight + self.penalty
+        return out
+
+    def draw(self, seed: int) -> Array:
+        """A random vector ``(d,)`` whose covariance is the Hessian times its number of rows: from one random
+        number for each margin and one for each parameter."""
+        problem = self.problem
+
+        def work(start: int) -> Array:
+            rng = np.random.Generator(np.random.Philox(key=[seed, start]))
+            out = np.zeros(len(self.w))
+            for tile in self._tiles(start):
+                factor, s = tile.factor, tile.weights
+                shape = problem.loss.hessian_diagonal(factor).shape
+                e = rng.standard_normal(shape, np.float32).astype(factor.dtype, copy=False)
+                bent = problem.loss.hessian_root_product(factor, e)
+                out += problem.linear.adjoint(tile.X, weighted(bent, None if s is None else np.sqrt(s)))
+            return out
+
+        rng = np.random.Generator(np.random.Philox(key=[seed, 2**63]))
+        prior = np.sqrt(np.maximum(self.penalty, 0.0)) * rng.standard_normal(len(self.w))
+        out: Array = self._sum(work) / np.sqrt(self.weight) + prior
+        return out
+
+
+def _total(parts: Iterator[Any]) -> Any:
+    """The sum of arrays, in their order."""
+    total = next(parts)
+    for part in parts:
+        total = total + part
+    return total
+
+
+# -- preconditioners ----------------------------------------------------------------------------
+
+
+class Preconditioner(Protocol):
+    """An approximate inverse of the Hessian, positive definite."""
+
+    def __call__(self, r: Array) -> Array:
+        """The product ``M^-1 r`` ``(d,)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Diagonal:
+    """The diagonal of the Hessian ``(d,)`` as its preconditioner."""
+
+    diagonal: Array
+
+    def __call__(self, r: Array) -> Array:
+        return r / self.diagonal
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMoments:
+    """Second moments of the features, shared by all outputs, as a preconditioner:
+
+        M_k = (c_k / c) A' diag(h) A / W + diag(l2),
+
+    h being the second derivatives of the loss averaged over outputs, and c_k and c their averages over rows
+    for output k and for all. For softmax it has the structure of Böhning's bound (1992) with the curvature
+    that is there in place of the largest that there can be. Outputs of about the same c_k share a factor.
+
+    Attributes
+    ----------
+    groups : tuple of (outputs, factor)
+    """
+
+    groups: tuple[tuple[Array, Any], ...]
+    outputs: int
+
+    def __call__(self, r: Array) -> Array:
+        R = r.reshape(-1, self.outputs)
+        out = np.empty_like(R)
+        for columns, factor in self.groups:
+            out[:, columns] = cho_solve(factor, R[:, columns], check_finite=False)
+        return out.ravel()
+
+
+def precondition(operator: HessianOperator) -> Preconditioner:
+    """A preconditioner for the operator: second moments where they are cheap beside products, otherwise the
+    diagonal."""
+    problem, model = operator.problem, operator.problem.linear
+    if not model.scales:
+        columns = _groups(operator)
+        p, n = model.n_features + model.intercept, operator.n_rows
+        work = min(GRAM_ROWS * p, n) * p**2 + len(columns) * p**3 / 3
+        if work <= GRAM_WORK * 4 * n * p * model.outputs:
+            found = _shared_moments(operator, columns)
+            if found is not None:
+                return found
+    diagonal = operator.diagonal()
+    least = 1e-10 * float(diagonal.max(initial=0.0))
+    return Diagonal(np.maximum(diagonal, least) if least > 0 else np.ones_like(diagonal))
+
+
+def _groups(operator: HessianOperator) -> list[Array]:
+    """Outputs that share a factor: those whose curvatures are within a factor of two, and whose penalties
+    are the same."""
+    k = operator.problem.linear.outputs
+    octave = np.round(np.log2(np.maximum(operator.mean_diagonal, np.finfo(float).tiny)))
+    penalties = operator.penalty.reshape(-1, k)
+    _, group = np.unique(np.vstack([octave, penalties]), axis=1, return_inverse=True)
+    group = group.reshape(-1)
+    return [np.flatnonzero(group == i) for i in range(int(group.max()) + 1)]
+
+
+def _shared_moments(operator: HessianOperator, columns: Sequence[Array]) -> SharedMoments | None:
+    """The preconditioner of second moments from some of the rows; None where they are not definite."""
+    problem, model = operator.problem, operator.problem.linear
+    p, k, n = model.n_features + model.intercept, model.outputs, len(operator.rows)
+    every = max(n // (GRAM_ROWS * p), 1)
+    rows = operator.rows if every == 1 else operator.rows.select(np.arange(0, n, every))
+    G, weight, mean = np.zeros((p, p)), 0.0, 0.0
+    height = max(p, 256)
+    for a in range(0, len(rows), height):
+        tile = rows.slice(a, a + height).tile()
+        y, s = tile.targets(problem)
+        factor = problem.loss.hessian_factor(problem.margins(operator.w, tile.X), y)
+        h = np.abs(problem.loss.hessian_diagonal(factor)).reshape(len(tile), -1).mean(axis=1)
+        h = weighted(h, s)
+        B = model.design_matrix(tile.X)
+        B *= np.sqrt(h)[:, None]
+        B = B.astype(np.float32)  # twice as fast, and exact enough for what is approximate
+        G += B.T @ B
+        weight += float(len(tile)) if s is None else float(s.sum())
+        mean += float(h.sum())
+    if not (weight > 0 and mean > 0 and np.isfinite(G).all()):
+        return None
+    G /= mean  # of mean curvature 1
+    # Few rows for each feature see some directions as flatter than they are.
+    typical = float(np.diagonal(G).mean())
+    G[np.diag_indices(p)] += typical * (1e-10 + (0.02 if every > 1 else 0.0))
+    penalties = operator.penalty.reshape(-1, k)
+    groups = []
+    for group in columns:
+        M = G * float(operator.mean_diagonal[group].mean())
+        M[np.diag_indices(p)] += penalties[:, group[0]]
+        try:
+            groups.append((group, cho_factor(M, lower=True, check_finite=False)))
+        except LinAlgError:
+            return None
+    return SharedMoments(tuple(groups), k)
+
+
+# -- conjugate gradients ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSolution:
+    """The solution x ``(d,)`` of ``H x = q`` by conjugate gradients, and what is known of it.
+
+    Attributes
+    ----------
+    x : (d,)
+    squared : float
+        ``q'H^-1 q``, an estimate that counts what the residual leaves open.
+    products : int
+        With H.
+    """
+
+    x: Array
+    squared: float
+    products: int
+
+
+def conjugate_gradients(
+    product: Callable[[Array], Array],
+    precondition: Preconditioner,
+    q: Array,
+    rtol: float,
+    most: int,
+) -> LinearSolution:
+    """Solve ``H x = q`` by preconditioned conjugate gradients (Golub & Van Loan 2013, section 11.5), until
+    the residual, in the metric of the preconditioner, is `rtol` of the first, or after `most` products.
+
+    After each product ``q'x`` is what ``q'H^-1 q`` amounts to in the directions walked so far. The residual r
+    hides ``r'H^-1 r`` more, which is at most ``r'M^-1 r`` over the least eigenvalue of ``M^-1 H``; of that
+    the process itself finds an estimate from above, its least Ritz value.
+    """
+    x, r = np.zeros_like(q), q.copy()
+    z = precondition(r)
+    p, rz = z, float(r @ z)
+    first = rz
+    steps: list[float] = []
+    ratios: list[float] = []
+    while len(steps) < most and rz > rtol * rtol * first and np.isfinite(rz):
+        Hp = product(p)
+        curvature = float(p @ Hp)
+        if not curvature > 1e-14 * float(np.linalg.norm(p) * np.linalg.norm(Hp)):
+            break  # flat, or rounding: what was found so far is a way down
+        step = rz / curvature
+        x += step * p
+        r -= step * Hp
+        z = precondition(r)
+        new = float(r @ z)
+        steps.append(step)
+        ratios.append(new / rz)
+        p, rz = z + (new / rz) * p, new
+    if not steps:
+        x = z
+        return LinearSolution(x, max(float(q @ x), 0.0), 1)
+    squared = float(q @ x) + max(rz, 0.0) / _least_ritz_value(steps, ratios)
+    return LinearSolution(x, max(squared, 0.0), len(steps))
+
+
+def _least_ritz_value(steps: Sequence[float], ratios: Sequence[float]) -> float:
+    """The least eigenvalue of the tridiagonal matrix that conjugate gradients make (Golub & Van Loan 2013,
+    section 11.3), from their step lengths and the ratios of successive residuals, squared."""
+    a, b = np.array(steps), np.array(ratios[:-1])
+    diagonal = 1 / a
+    diagonal[1:] += b / a[:-1]
+    beside = np.sqrt(np.maximum(b, 0.0)) / a[:-1]
+    values = eigvalsh_tridiagonal(diagonal, beside, check_finite=False)
+    return float(max(values[0], 1e-12 * values[-1]))
+
+
+def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, most: int = 100) -> Array:
+    """The product ``H^-1 q`` ``(d,)`` by conjugate gradients without a preconditioner."""
+    return conjugate_gradients(product, lambda r: r, q, rtol, most).x

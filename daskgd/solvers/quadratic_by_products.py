@@ -1,0 +1,179 @@
+"""Quadratics with an L1 norm and signs, minimised by products with their matrix: what proximal steps of many
+parameters come down to.
+
+The counterpart of :mod:`daskgd.solvers.quadratic` for matrices that are not formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+ROUNDS = 100
+"""Most faces on which a step is taken."""
+
+FACE_RTOL = 0.1
+"""Relative residual of a step on one face: another face is likely to come."""
+
+FACE_PRODUCTS = 25
+"""Most products for one of them."""
+
+FLAT = 1e-6
+"""Curvature, in units of the diagonal, below which a direction counts as flat."""
+
+HALVINGS = 12
+SUFFICIENT = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Quadratic:
+    """The model ``r'(v - w) + (v - w)'H(v - w) / 2 + sum_j l1_j |v_j|`` of v ``(d,)``, with ``v_j >= 0``
+    where `positive`.
+
+    Attributes
+    ----------
+    product : callable
+        The product of H, positive semidefinite, with a vector ``(d,)``.
+    diagonal : (d,)
+        That of H, all above 0.
+    l1 : (d,)
+        Strengths >= 0; 0 for what is not penalised.
+    positive : (d,) of bool
+    shared : int
+        The number of outputs k, where the model does not change when the same number is added to the k
+        coefficients of a feature, which lie one after the other; 0 where it does.
+    """
+
+    product: Callable[[Array], Array]
+    diagonal: Array
+    l1: Array
+    positive: Array
+    shared: int = 0
+
+    def face(self, v: Array, m: Array) -> Array:
+        """The coordinates ``(d,)`` of bool that are not 0 at v, or would leave 0 along the subgradient m.
+
+        Where the k coefficients of a feature only count relative to one another, one that is 0 stays so.
+        """
+        face = (v != 0) | (m != 0)
+        if self.shared:
+            n = int(np.count_nonzero(self.l1))
+            of_feature, zero = face[:n].reshape(-1, self.shared), (v[:n] == 0).reshape(-1, self.shared)
+            whole = of_feature.all(axis=1)
+            of_feature[whole, zero.argmax(axis=1)[whole]] = False
+        return face
+
+    def centred(self, v: Array) -> Array:
+        """The point of least L1 norm ``(d,)`` where the model without it is the same as at v: a median of the
+        coefficients of each feature is 0, or with signs to keep the least of them."""
+        k, n = self.shared, int(np.count_nonzero(self.l1)) if self.shared else 0
+        if not n:
+            return v
+        V = v[:n].reshape(-1, k)
+        shift = V.min(axis=1) if self.positive[0] else np.partition(V, k // 2, axis=1)[:, k // 2]
+        return np.append(V - shift[:, None], v[n:])
+
+    def subgradient(self, v: Array, r: Array) -> Array:
+        """The subgradient of least norm ``(d,)`` at v, where the gradient without the L1 norm is r."""
+        free = np.where(v != 0, r + self.l1 * np.sign(v), r - np.clip(r, -self.l1, self.l1))
+        return np.where(self.positive & (v <= 0), np.minimum(r + self.l1, 0.0), free)
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """Where the search for a minimum ended.
+
+    Attributes
+    ----------
+    v : (d,)
+    gain : float
+        How far the model is lower there than where the search began.
+    left : float
+        An estimate of how far it is above its minimum.
+    products : int
+    """
+
+    v: Array
+    gain: float
+    left: float
+    products: int
+
+
+def minimise(model: Quadratic, w: Array, r: Array, rtol: float, most: int) -> Minimum:
+    """Minimise a quadratic model from w, where its gradient without the L1 norm is r, both ``(d,)``.
+
+    Rounds of two halves (Moré & Toraldo 1991): conjugate gradients in the coordinates that are not 0 or would
+    leave 0, with their signs as they are; then a search along that step, on which coordinates whose sign
+    would change stop at 0. Ends when the subgradient, in the metric of the diagonal, is `rtol` of the first,
+    or after `most` products.
+    """
+    v, r = model.centred(w.copy()), r.copy()
+    gain, products = float(model.l1 @ (np.abs(w) - np.abs(v))), 0
+    first = size = 0.0
+    for _ in range(ROUNDS):
+        m = model.subgradient(v, r)
+        size = float(m @ (m / model.diagonal))
+        first = first or size
+        if size <= rtol * rtol * first or size == 0 or products >= most:
+            break
+        face = model.face(v, m)
+        signs = np.where(v != 0, np.sign(v), -np.sign(m))
+        kinks = face & ((model.l1 > 0) | model.positive)
+        x, used = _step_on_face(model, v, face, m)
+        products += used
+        t, found = 1.0, False
+        for _ in range(HALVINGS):
+            u = v + t * x
+            u[kinks & (u * signs <= 0)] = 0.0
+            step = u - v
+            slope = float(m @ step)
+            if slope < 0:
+                Hs = model.product(step)
+                products += 1
+                change = float(r @ step) + 0.5 * float(step @ Hs)
+                change += float(model.l1 @ (np.abs(u) - np.abs(v)))
+                if change <= SUFFICIENT * slope:
+                    v, r, gain, found = model.centred(u), r + Hs, gain - change, True
+                    gain += float(model.l1 @ (np.abs(u) - np.abs(v)))
+                    break
+            t /= 2 if t > 0.3 else 4
+        if not found:
+            return Minimum(v, gain, max(gain, size / 2), products)
+    # What is left of the subgradient promises as much for its size as what is gone.
+    return Minimum(v, gain, gain * size / first if first > 0 else 0.0, products)
+
+
+def _step_on_face(model: Quadratic, v: Array, face: Array, m: Array) -> tuple[Array, int]:
+    """The step x ``(d,)`` from v in the coordinates of a face that solves ``H x = -m`` there, by conjugate
+    gradients with the diagonal, and the products that it took.
+
+    Along a flat direction the L1 norm falls without end on the face; the step ends where that leaves it.
+    """
+    x, q = np.zeros_like(m), np.where(face, -m, 0.0)
+    z = q / model.diagonal
+    p, rz = z, float(q @ z)
+    target = FACE_RTOL * FACE_RTOL * rz
+    for used in range(1, FACE_PRODUCTS + 1):
+        Hp = np.where(face, model.product(p), 0.0)
+        curvature = float(p @ Hp)
+        if not curvature > FLAT * float(p @ (model.diagonal * p)):
+            far = np.where(face & ((model.l1 > 0) | model.positive) & ((v + x) * p < 0), -(v + x), 0.0)
+            hits = far[far != 0] / p[far != 0]
+            x = x + (float(hits.min()) if len(hits) else 0.0) * p
+            x = x if x.any() else z
+            break
+        step = rz / curvature
+        x += step * p
+        q = q - step * Hp
+        z = q / model.diagonal
+        new = float(q @ z)
+        if new <= target:
+            break
+        p, rz = z + (new / rz) * p, new
+    return x, used
