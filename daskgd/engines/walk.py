@@ -99,7 +99,7 @@ def _sums(asks: Sequence[Ask], rows: Rows) -> list[Sums | None]:
     by_tile = [i for i, ask in enumerate(asks) if ask.query.scope == "tile"]
     for tile in rows.tiles() if by_tile else ():
         for i in by_tile:
-            new, known = asks[i].query.tile(asks[i].problem, tile), sums[i]
+            new, known = asks[i].query.of_tile(asks[i].problem, tile), sums[i]
             sums[i] = new if known is None else known + new
     return [*sums]
 

@@ -18,6 +18,10 @@ from daskgd.rows.tiles import Rows, Tile
 Array = NDArray[Any]
 
 
+MARGINS = 1 << 20
+"""Most margins of a tile that are computed at a time: 8 MB of float64."""
+
+
 class Query:
     """The base of all queries: a question that one sweep over the data answers. Subclasses are frozen
     dataclasses."""
@@ -59,6 +63,13 @@ class Query:
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         """The sums of one tile, for the scope "tile"."""
         raise NotImplementedError
+
+    def of_tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        """The sums of one tile, in pieces where its rows have so many margins that they would fill caches."""
+        height = max(MARGINS // (1 if problem is None else problem.model.outputs), 16)
+        if len(tile) <= height:
+            return self.tile(problem, tile)  # type: ignore[arg-type]
+        return total(self.tile(problem, piece) for piece in tile.pieces(height))  # type: ignore[arg-type]
 
     def block(self, problem: Problem, rows: Rows) -> Sums:
         """The sums of one block as it is stored, for the scope "block": for queries that have little to do
@@ -151,7 +162,7 @@ def one_column(y: Array) -> Array:
 
 def on(rows: Rows, problem: Problem, query: Query) -> Any:
     """The answer of a tile query from rows in memory, without a sweep."""
-    return query.answer(problem, total(query.tile(problem, tile) for tile in rows.tiles()))
+    return query.answer(problem, total(query.of_tile(problem, tile) for tile in rows.tiles()))
 
 
 def total(parts: Iterator[Sums]) -> Sums:

@@ -92,7 +92,7 @@ class Part(Query):
         return self.query.tile(problem, tile)
 
     def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
-        sums = total(self.query.tile(problem, tile) for tile in rows.tiles())
+        sums = total(self.query.of_tile(problem, tile) for tile in rows.tiles())
         return compress(sums, self.wire, mix_keys(self.key, rows.start)), None
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[Any, float]:
@@ -142,7 +142,7 @@ class Local(Query):
 
     def partition(self, problem: Problem, rows: Rows, memory: Any) -> tuple[Sums, Any]:
         gradient = Gradient(self.w)
-        sums = total(gradient.tile(problem, tile) for tile in rows.tiles())
+        sums = total(gradient.of_tile(problem, tile) for tile in rows.tiles())
         v = np.zeros(self.size or len(self.w))
         if sums["weight"] > 0:
             _, g = gradient.answer(problem, sums)

@@ -178,6 +178,10 @@ class Gradients(Query):
         ]
 
 
+HESSIANS = 1 << 22
+"""Most numbers of the second derivatives of rows that are formed at a time: 32 MB of float64."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Hessian(Query):
     """The Hessian at `w` ``(d,)`` and nothing else: answers ``(d, d)``."""
@@ -197,8 +201,17 @@ class Hessian(Query):
     def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
         """The Hessian summed over the rows of a tile ``(d, d)``, at known margins z."""
         y, s = tile.targets(problem)
-        curve = weighted(problem.loss.hessian(z, y), s)
-        return problem.linear.curvature(tile.design_matrix(problem.linear), curve)
+        A, model, loss = tile.design_matrix(problem.linear), problem.linear, problem.loss
+        # Where margins interact there are k**2 numbers for each row: of some rows at a time.
+        height = len(z) if loss.separate or z.ndim == 1 else max(HESSIANS // z.shape[1] ** 2, 16)
+        if len(z) <= height:
+            return model.curvature(A, weighted(loss.hessian(z, y), s))
+        out = np.zeros((model.size, model.size))
+        for a in range(0, len(z), height):
+            at = slice(a, a + height)
+            curve = weighted(loss.hessian(z[at], y[at]), None if s is None else s[at])
+            out += model.curvature(A[at], curve)
+        return out
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         H: Array = sums["curvature"] / sums["weight"]

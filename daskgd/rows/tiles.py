@@ -70,6 +70,14 @@ class Tile:
     def __len__(self) -> int:
         return len(self.X)
 
+    def pieces(self, height: int) -> Iterator[Tile]:
+        """The tile in pieces of so many rows."""
+        for a in range(0, len(self), height):
+            b = a + height
+            y, s = (None if c is None else c[a:b] for c in (self.y, self.sample_weight))
+            numbers = self.numbers[a:b] if isinstance(self.numbers, np.ndarray) else self.numbers + a
+            yield Tile(self.X.slice(a, b), y, s, numbers)
+
     @property
     def labels(self) -> tuple[Array, Array]:
         """The distinct targets, sorted, and the position of each row's among them ``(n,)``; found once per

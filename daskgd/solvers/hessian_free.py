@@ -84,8 +84,10 @@ class HessianOperator:
     def __init__(self, problem: Problem, rows: Rows, w: Array, threads: int = 1, every: int = 1) -> None:
         model = problem.linear
         exact = model.needs_float64
-        dtype = np.dtype(np.float64) if exact else compute_dtype(
-            rows.X.dtype if every == 1 else np.dtype(np.float32)
+        dtype = (
+            np.dtype(np.float64)
+            if exact
+            else compute_dtype(rows.X.dtype if every == 1 else np.dtype(np.float32))
         )
         self.problem, self.w, self.threads, self.every = problem, w, threads, every
         self.rows, self._dtype = rows, dtype
@@ -252,9 +254,44 @@ class SharedMoments:
         return out.ravel()
 
 
+@dataclass(frozen=True, slots=True)
+class ShiftApart:
+    """A preconditioner for losses that do not see a common shift of the outputs, as softmax's: along it the
+    Hessian is the penalty alone, which is the same for all outputs, and across it `inner` stands for it.
+
+    Attributes
+    ----------
+    inner : Preconditioner
+    penalty : (p + 1, 1)
+        Of one output.
+    outputs : int
+    """
+
+    inner: Preconditioner
+    penalty: Array
+    outputs: int
+
+    def __call__(self, r: Array) -> Array:
+        R = r.reshape(-1, self.outputs)
+        shift = R.mean(axis=1, keepdims=True)
+        out = self.inner((R - shift).ravel()).reshape(R.shape)
+        out = out - out.mean(axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out += np.where(self.penalty > 0, shift / self.penalty, 0.0)
+        return out.ravel()
+
+
 def precondition(operator: HessianOperator) -> Preconditioner:
     """A preconditioner for the operator: second moments where they are cheap beside products, otherwise the
     diagonal."""
+    inner, k = _moments_or_diagonal(operator), operator.problem.linear.outputs
+    penalties = operator.penalty.reshape(-1, k) if operator.problem.loss.common_shift else None
+    if penalties is None or np.any(penalties != penalties[:, :1]):
+        return inner
+    return ShiftApart(inner, penalties[:, :1], k)
+
+
+def _moments_or_diagonal(operator: HessianOperator) -> Preconditioner:
     problem, model = operator.problem, operator.problem.linear
     if not model.scales:
         columns = _groups(operator)

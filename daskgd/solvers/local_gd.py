@@ -57,7 +57,7 @@ class LocalSteps:
         w = w - self.step * g
         for _ in range(self.steps - 1):
             query = Gradient(w)
-            sums = total(query.tile(problem, tile) for tile in rows.tiles())
+            sums = total(query.of_tile(problem, tile) for tile in rows.tiles())
             _, g = query.answer(problem, sums)
             if not g.any():
                 break

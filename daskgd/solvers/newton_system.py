@@ -105,7 +105,9 @@ class SolveProximalSystem(ComputeInMemory):
         diagonal = operator.diagonal()
         least = 1e-10 * float(diagonal.max(initial=0.0))
         l1, positive = l1[at], positive[at]
-        shifts = problem.loss.common_shift and not operator.penalty.any() and bool(l1[: len(features) * k].all())
+        shifts = (
+            problem.loss.common_shift and not operator.penalty.any() and bool(l1[: len(features) * k].all())
+        )
         quadratic = Quadratic(
             operator.product, np.maximum(diagonal, least or 1.0), l1, positive, k if shifts else 0
         )

@@ -6,7 +6,7 @@ The counterpart of :mod:`daskgd.solvers.quadratic` for matrices that are not for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,10 @@ FACE_PRODUCTS = 25
 FLAT = 1e-6
 """Curvature, in units of the diagonal, below which a direction counts as flat."""
 
-HALVINGS = 12
+TRIALS, SHORT = (1.0, 0.5, 0.25, 0.0625), tuple(4.0**-i for i in range(12))
+"""Shares that are tried of a step on a face, and, should none of them do, of a step along the gradient."""
+
+ROUNDING = 1e-12
 SUFFICIENT = 1e-4
 
 
@@ -124,29 +127,46 @@ def minimise(model: Quadratic, w: Array, r: Array, rtol: float, most: int) -> Mi
             break
         face = model.face(v, m)
         signs = np.where(v != 0, np.sign(v), -np.sign(m))
-        kinks = face & ((model.l1 > 0) | model.positive)
         x, used = _step_on_face(model, v, face, m)
         products += used
-        t, found = 1.0, False
-        for _ in range(HALVINGS):
-            u = v + t * x
-            u[kinks & (u * signs <= 0)] = 0.0
-            step = u - v
-            slope = float(m @ step)
-            if slope < 0:
-                Hs = model.product(step)
-                products += 1
-                change = float(r @ step) + 0.5 * float(step @ Hs)
-                change += float(model.l1 @ (np.abs(u) - np.abs(v)))
-                if change <= SUFFICIENT * slope:
-                    v, r, gain, found = model.centred(u), r + Hs, gain - change, True
-                    gain += float(model.l1 @ (np.abs(u) - np.abs(v)))
-                    break
-            t /= 2 if t > 0.3 else 4
-        if not found:
+        wrong = face & (v == 0) & (x * signs < 0)  # these would leave 0 the other way, once all others move
+        if wrong.any():
+            face &= ~wrong
+            x, used = _step_on_face(model, v, face, m)
+            products += used
+        for direction, shares in ((x, TRIALS), (-m / model.diagonal, SHORT)):
+            found, used = _search(model, v, r, m, signs, direction, shares)
+            products += used
+            if found is not None:
+                break
+        else:
             return Minimum(v, gain, max(gain, size / 2), products)
+        u, r, change = found
+        v = model.centred(u)
+        gain += float(model.l1 @ (np.abs(u) - np.abs(v))) - change
     # What is left of the subgradient promises as much for its size as what is gone.
     return Minimum(v, gain, gain * size / first if first > 0 else 0.0, products)
+
+
+def _search(
+    model: Quadratic, v: Array, r: Array, m: Array, signs: Array, x: Array, shares: Sequence[float]
+) -> tuple[tuple[Array, Array, float] | None, int]:
+    """The first point along x from v, coordinates stopping at 0 where their sign would change, that lowers
+    the model enough: the point, the gradient there and the change of the model, or None; and the products
+    that it took."""
+    kinks = (model.l1 > 0) | model.positive
+    for used, t in enumerate(shares):
+        u = v + t * x
+        u[kinks & (u * signs <= ROUNDING * np.abs(t * x))] = 0.0
+        step = u - v
+        slope = float(m @ step)
+        if not slope < 0:
+            continue
+        Hs = model.product(step)
+        change = float(r @ step) + 0.5 * float(step @ Hs) + float(model.l1 @ (np.abs(u) - np.abs(v)))
+        if change <= SUFFICIENT * slope:
+            return (u, r + Hs, change), used + 1
+    return None, len(shares)
 
 
 def _step_on_face(model: Quadratic, v: Array, face: Array, m: Array) -> tuple[Array, int]:
@@ -156,6 +176,7 @@ def _step_on_face(model: Quadratic, v: Array, face: Array, m: Array) -> tuple[Ar
     Along a flat direction the L1 norm falls without end on the face; the step ends where that leaves it.
     """
     x, q = np.zeros_like(m), np.where(face, -m, 0.0)
+    kinks = face & ((model.l1 > 0) | model.positive)
     z = q / model.diagonal
     p, rz = z, float(q @ z)
     target = FACE_RTOL * FACE_RTOL * rz
@@ -163,9 +184,10 @@ def _step_on_face(model: Quadratic, v: Array, face: Array, m: Array) -> tuple[Ar
         Hp = np.where(face, model.product(p), 0.0)
         curvature = float(p @ Hp)
         if not curvature > FLAT * float(p @ (model.diagonal * p)):
-            far = np.where(face & ((model.l1 > 0) | model.positive) & ((v + x) * p < 0), -(v + x), 0.0)
-            hits = far[far != 0] / p[far != 0]
-            x = x + (float(hits.min()) if len(hits) else 0.0) * p
+            moves = np.abs(p) > FLAT * float(np.abs(p).max())  # rather than rounding
+            hits = kinks & moves & ((v + x) * p < 0)
+            if hits.any():
+                x += float((-(v + x)[hits] / p[hits]).min()) * p
             x = x if x.any() else z
             break
         step = rz / curvature

@@ -90,7 +90,7 @@ def some(rows: Rows, most: int) -> Rows:
 def hessian(problem: Problem, rows: Rows, w: Array) -> Array:
     """The Hessian ``(d, d)`` of the partition's own objective, on as many of its rows as that takes."""
     query = Curvature(w)
-    sums = total(query.tile(problem, tile) for tile in some(rows, HESSIAN_ROWS * len(w)).tiles())
+    sums = total(query.of_tile(problem, tile) for tile in some(rows, HESSIAN_ROWS * len(w)).tiles())
     if not sums["weight"] > 0:  # class weights of 0
         return np.eye(len(w))
     H: Array = query.answer(problem, sums)[2]

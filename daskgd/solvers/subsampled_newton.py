@@ -566,7 +566,9 @@ class SubsampledNewton(Solver):
             stalled=False,
             objective_history=np.append(s.objective_history, f),
         )
-        if s.complete:  # in memory the Hessian at the new point costs nothing; where it is exact, pairs are old
+        if (
+            s.complete
+        ):  # in memory the Hessian at the new point costs nothing; where it is exact, pairs are old
             kept = 0 if self._every(problem, s) == 1 else len(S)
             new = replace(new, base=new.at, S=S[:kept], Y=Y[:kept])
             return (yield from self._aim(problem, new))
@@ -704,14 +706,8 @@ def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: i
     parts = []
     for tile in rows.tiles():
         y, s = tile.targets(problem)
-        curve = np.abs(problem.loss.hessian(problem.margins(w, tile.X), y))
-        each = (
-            curve
-            if curve.ndim == 1
-            else curve.trace(axis1=1, axis2=2)
-            if curve.ndim == 3
-            else curve.sum(axis=1)
-        )
+        factor = problem.loss.hessian_factor(problem.margins(w, tile.X), y)
+        each = np.abs(problem.loss.hessian_diagonal(factor)).reshape(len(tile), -1).sum(axis=1)
         parts.append(each if s is None else each * s)
     size = np.concatenate(parts)
     size += 1e-3 * size.mean() + np.finfo(float).tiny

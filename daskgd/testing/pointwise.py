@@ -86,7 +86,7 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
     """Check that a loss keeps its contract.
 
     The gradient is a subgradient of the value everywhere, kinks included, and its derivative where there is
-    one; the hessian is the derivative of the gradient; the value is convex, where declared so; nothing
+    one; the hessian is the derivative of the gradient, and its products, diagonal and root agree; the value is convex, where declared so; nothing
     overflows at margins of +-1e4; float32 stays float32; `value_and_gradient` agrees with both; no rows are
     no trouble; inputs are left alone and not returned; `baseline` is the least mean loss over constants, or
     within a factor of 10 of it where not declared exact; a deviance is linear in the targets but for a term
@@ -211,6 +211,7 @@ def _check_derivatives(loss: Loss, z: Array, y: Array, name: str) -> None:
             np.all((low - near <= c) & (c <= high + near)),
             f"{name}: hessian is not the derivative of gradient",
         )
+    _check_hessian_parts(loss, z, y, hessian, name)
     if not loss.convex:
         return
     other = np.roll(z, 7, axis=0)
@@ -218,6 +219,36 @@ def _check_derivatives(loss: Loss, z: Array, y: Array, name: str) -> None:
     require(
         np.all(loss.value(other, y) >= bound - 1e-9 * (1 + np.abs(bound))), f"{name}: value is not convex"
     )
+
+
+def _check_hessian_parts(loss: Loss, z: Array, y: Array, hessian: Array, name: str) -> None:
+    """Check that products with the second derivative, its diagonal and its root are those of `hessian`."""
+    full = hessian
+    if hessian.ndim < 3:
+        columns = hessian.reshape(len(z), -1)
+        full = columns[:, :, None] * np.eye(columns.shape[1])
+    factor, k = loss.hessian_factor(z, y), full.shape[1]
+    scale = 1e-10 * (1 + np.abs(full).max(axis=(1, 2)))
+    products = np.stack(
+        [loss.hessian_product(factor, np.broadcast_to(e, (len(z), k)).reshape(z.shape)) for e in np.eye(k)],
+        axis=-1,
+    ).reshape(full.shape)
+    error = np.abs(products - full).max(axis=(1, 2))
+    require(np.all(error <= scale), f"{name}: hessian_product is not the product with hessian")
+    diagonal = loss.hessian_diagonal(factor).reshape(len(z), k)
+    error = np.abs(diagonal - np.einsum("ijj->ij", full)).max(axis=1)
+    require(np.all(error <= scale), f"{name}: hessian_diagonal is not the diagonal of hessian")
+    roots = np.stack(
+        [
+            loss.hessian_root_product(factor, np.broadcast_to(e, (len(z), k)).reshape(z.shape))
+            for e in np.eye(k)
+        ],
+        axis=-1,
+    ).reshape(full.shape)
+    values, vectors = np.linalg.eigh(full)
+    absolute = (vectors * np.abs(values)[:, None, :]) @ vectors.transpose(0, 2, 1)
+    error = np.abs(roots @ roots.transpose(0, 2, 1) - absolute).max(axis=(1, 2))
+    require(np.all(error <= 10 * scale), f"{name}: hessian_root_product is not that of a root of |hessian|")
 
 
 def _check_extremes(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None:

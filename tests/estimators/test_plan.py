@@ -230,12 +230,12 @@ def test_sweeps_are_honest_about_wide_and_kinked_data():
     assert str(solver.expected_sweeps(Shape(100, 100), loss=Quantile(0.5), parameters=5000)) == "1"
 
 
-def test_too_many_parameters_for_quadratic_models():
+def test_many_parameters_with_l1_have_the_solver_of_few():
     X = da.zeros((3_000_000, 2_000), chunks=(1000, 2000), dtype="float32")
     y = da.zeros(3_000_000, chunks=1000, dtype="int8")
     plan = daskgd.LogisticRegression(l1_ratio=1.0).plan(X, y)
-    assert (type(plan.solver).__name__, plan.sweeps) == ("FISTA", "tens to hundreds")
-    assert plan.sample_rows > 0  # it is asked for before that is known
+    assert (type(plan.solver).__name__, plan.sweeps) == ("ProximalNewton", "4 to 8")
+    assert plan.sample_rows > 0
 
 
 def test_what_does_not_fit_is_refused_with_the_size_that_would(client):
