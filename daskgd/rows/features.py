@@ -31,6 +31,10 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if small else np.float64)
 
 
+SELECTED = 256
+"""Rows that are selected at a time where they change their dtype."""
+
+
 class Features(Protocol):
     """The features of n rows, p columns: what every kind of X in memory can do.
 
@@ -57,8 +61,8 @@ class Features(Protocol):
         """The rows `start` to `stop`, as a view."""
         ...
 
-    def select(self, positions: Array) -> Features:
-        """The rows at these positions, or where this mask is true, as a copy."""
+    def select(self, positions: Array, dtype: np.dtype[Any] | None = None) -> Features:
+        """The rows at these positions, or where this mask is true, as a copy in `dtype`, by default theirs."""
         ...
 
     def columns(self, positions: Array) -> Features:
@@ -167,8 +171,15 @@ class Dense:
     def slice(self, start: int, stop: int) -> Dense:
         return Dense(self.values[start:stop])
 
-    def select(self, positions: Array) -> Dense:
-        return Dense(self.values[positions])
+    def select(self, positions: Array, dtype: np.dtype[Any] | None = None) -> Dense:
+        if dtype is None or dtype == self.dtype:
+            return Dense(self.values[positions])
+        if positions.dtype == bool:
+            positions = np.flatnonzero(positions)
+        out = np.empty((len(positions), self.shape[1]), dtype)
+        for a in range(0, len(positions), SELECTED):  # never all of them in both dtypes
+            out[a : a + SELECTED] = self.values[positions[a : a + SELECTED]]
+        return Dense(out)
 
     def columns(self, positions: Array) -> Dense:
         return Dense(np.ascontiguousarray(self.values[:, positions]))

@@ -186,10 +186,12 @@ class Rows:
         X = self.X.slice(start, stop)
         return replace(self, X=X, y=y, sample_weight=s, kept=kept, start=self.start + start)
 
-    def select(self, positions: Array) -> Rows:
-        """The rows at these positions, or where this mask is true, as a copy; each keeps its number."""
+    def select(self, positions: Array, dtype: np.dtype[Any] | None = None) -> Rows:
+        """The rows at these positions, or where this mask is true, as a copy, X in `dtype`, by default its
+        own; each keeps its number."""
         y, s = (None if c is None else c[positions] for c in (self.y, self.sample_weight))
-        return replace(self, X=self.X.select(positions), y=y, sample_weight=s, kept=self.numbers[positions])
+        X = self.X.select(positions, dtype)
+        return replace(self, X=X, y=y, sample_weight=s, kept=self.numbers[positions])
 
     def tile(self) -> Tile:
         """All rows as one tile."""

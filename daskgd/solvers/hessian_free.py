@@ -70,9 +70,6 @@ class HessianOperator:
     w : (d,)
     threads : int
         They change no bits.
-    every : int
-        Of the rows only every so many-th is used; those are copied, in float32.
-
     Attributes
     ----------
     weight : float
@@ -81,21 +78,15 @@ class HessianOperator:
         The second derivatives of the loss by each margin, averaged over rows.
     """
 
-    def __init__(self, problem: Problem, rows: Rows, w: Array, threads: int = 1, every: int = 1) -> None:
+    def __init__(self, problem: Problem, rows: Rows, w: Array, threads: int = 1) -> None:
         model = problem.linear
-        exact = model.needs_float64
-        dtype = (
-            np.dtype(np.float64)
-            if exact
-            else compute_dtype(rows.X.dtype if every == 1 else np.dtype(np.float32))
-        )
-        self.problem, self.w, self.threads, self.every = problem, w, threads, every
-        self.rows, self._dtype = rows, dtype
-        self.n_rows = -(-len(rows) // every)
-        self._height = tile_rows(max(model.n_features, model.outputs), dtype) * every
+        dtype = np.dtype(np.float64) if model.needs_float64 else compute_dtype(rows.X.dtype)
+        self.problem, self.w, self.threads = problem, w, threads
+        self.rows = replace(rows, dtype=dtype)
+        self._height = tile_rows(max(model.n_features, model.outputs), dtype)
         blocks = min(BLOCKS, -(-len(rows) // self._height))
         self._block = self._height * max(-(-len(rows) // (self._height * max(blocks, 1))), 1)
-        self._keep = every > 1 or self.n_rows * model.outputs * dtype.itemsize <= FACTOR_BYTES
+        self._keep = len(rows) * model.outputs * dtype.itemsize <= FACTOR_BYTES
         self._kept: dict[int, list[_Curved]] = {}
         self.penalty = problem.penalty_hessian(w)
         self.weight, self.mean_diagonal = self._first_pass()
@@ -106,12 +97,7 @@ class HessianOperator:
             yield from self._kept[start]
             return
         for a in range(start, min(start + self._block, len(self.rows)), self._height):
-            stop = min(a + self._height, start + self._block, len(self.rows))
-            if self.every == 1:
-                rows = replace(self.rows.slice(a, stop), dtype=self._dtype)
-            else:
-                rows = self.rows.select(np.arange(a, stop, self.every))
-                rows = replace(rows, X=rows.X.astype(self._dtype), dtype=self._dtype)
+            rows = self.rows.slice(a, min(a + self._height, start + self._block))
             tile = rows.tile()
             y, s = tile.targets(self.problem)
             factor = self.problem.loss.hessian_factor(self.problem.margins(self.w, tile.X), y)
@@ -295,7 +281,7 @@ def _moments_or_diagonal(operator: HessianOperator) -> Preconditioner:
     problem, model = operator.problem, operator.problem.linear
     if not model.scales:
         columns = _groups(operator)
-        p, n = model.n_features + model.intercept, operator.n_rows
+        p, n = model.n_features + model.intercept, len(operator.rows)
         work = min(GRAM_ROWS * p, n) * p**2 + len(columns) * p**3 / 3
         if work <= GRAM_WORK * 4 * n * p * model.outputs:
             found = _shared_moments(operator, columns)

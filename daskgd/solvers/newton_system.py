@@ -43,18 +43,15 @@ class SolveNewtonSystem(ComputeInMemory):
         The objective, where q is its gradient and rtol is to depend on how far away the minimum is: the
         residual is then a fourth root of the gap's share of it (Dembo, Eisenstat & Steihaug 1982), within
         ``LOOSEST`` and `rtol`; 0 for rtol as it is.
-    every : int
-        Of the rows only every so many-th.
     """
 
     w: Array
     q: Array
     rtol: float = TIGHTEST
     scale: float = 0.0
-    every: int = 1
 
     def compute(self, threads: int) -> LinearSolution:
-        operator = HessianOperator(self.problem, self.rows, self.w, threads, self.every)
+        operator = HessianOperator(self.problem, self.rows, self.w, threads)
         inverse = precondition(operator)
         rtol = self.rtol
         if self.scale > 0:
@@ -76,7 +73,7 @@ class SolveProximalSystem(ComputeInMemory):
     ----------
     base, w, g : (d,)
         g is the gradient of all but the L1 norm.
-    rtol, scale, every :
+    rtol, scale :
         As those of :class:`SolveNewtonSystem`.
     """
 
@@ -85,7 +82,6 @@ class SolveProximalSystem(ComputeInMemory):
     g: Array
     rtol: float = TIGHTEST
     scale: float = 0.0
-    every: int = 1
 
     def compute(self, threads: int) -> Minimum:
         problem, model = self.problem, self.problem.linear
@@ -101,7 +97,7 @@ class SolveProximalSystem(ComputeInMemory):
             # The margins at `base` come from all features, but those left out have coefficients of 0 there,
             # or nearly so.
             problem, rows = problem.on_features(features), replace(rows, X=rows.X.columns(features))
-        operator = HessianOperator(problem, rows, base, threads, self.every)
+        operator = HessianOperator(problem, rows, base, threads)
         diagonal = operator.diagonal()
         least = 1e-10 * float(diagonal.max(initial=0.0))
         l1, positive = l1[at], positive[at]
@@ -143,10 +139,11 @@ class DrawStep(ComputeInMemory):
 
 
 def stage(problem: Problem, rows: Rows, share: int) -> Rows:
-    """Every `share`-th of the rows; where targets are labels, every `share`-th of each class, and one at
-    least."""
+    """Every `share`-th of the rows, as a copy in float32 where the model does not need more; where targets
+    are labels, every `share`-th of each class, and one at least."""
+    dtype = None if problem.linear.needs_float64 else np.dtype(np.float32)
     if problem.labels is None:
-        return rows.select(np.arange(0, len(rows), share))
+        return rows.select(np.arange(0, len(rows), share), dtype)
     assert rows.y is not None
     codes = problem.codes(rows.y, rows.start if rows.kept is None else rows.kept)
     counts = np.bincount(codes, minlength=len(problem.labels))
@@ -155,4 +152,4 @@ def stage(problem: Problem, rows: Rows, share: int) -> Rows:
     # A class of few rows has a larger share of this part than of all rows: weights set that right.
     scale = (counts / np.maximum(np.bincount(codes[at], minlength=len(counts)), 1))[codes[at]]
     s = None if rows.sample_weight is None else rows.sample_weight[at]
-    return replace(rows.select(at), sample_weight=scale if s is None else s * scale)
+    return replace(rows.select(at, dtype), sample_weight=scale if s is None else s * scale)

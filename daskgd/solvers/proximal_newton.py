@@ -77,11 +77,8 @@ class ProximalNewton(SubsampledNewton):
 
     def _step_by_products(self, problem: Problem, s: SampledState) -> Steps:
         """As :func:`~daskgd.solvers.newton.newton_step`, with a Hessian that is not formed."""
-        every = self._every(problem, s) if s.complete else 1
-        system = SolveProximalSystem(
-            problem, s.sample, s.base, s.at, s.g, DIRECTION_RTOL, abs(s.f) if s.complete else 0.0, every
-        )
-        (found,) = yield (replace(system, rtol=TIGHTEST) if s.complete else system,)
+        system = SolveProximalSystem(problem, s.part, s.base, s.at, s.g, DIRECTION_RTOL)
+        (found,) = yield (replace(system, rtol=TIGHTEST, scale=abs(s.f)) if s.complete else system,)
         l1, d = problem.penalty_l1(s.at), found.v - s.at
         decrease = -float(s.g @ d) - float(l1 @ (np.abs(found.v) - np.abs(s.at)))
         return d, found.gain + found.left, decrease

@@ -123,6 +123,8 @@ class SampledState(State):
         By which factor a step of the model shrinks the gap, at worst; 1 where it is not to be trusted.
     X, y, s :
         The sample; ``complete`` if it is all rows.
+    part_X, part_y, part_s :
+        Where all rows are in memory and they are many: as many of them as Hessians need. Else none.
     lacking : (p,)
         By how much each feature varies less in the sample than in the data.
     values (d,), vectors (d, d) :
@@ -150,6 +152,9 @@ class SampledState(State):
     y: Array | None = None
     s: Array | None = None
     complete: bool = False
+    part_X: Features = field(default_factory=lambda: Dense(np.zeros((0, 0))))
+    part_y: Array | None = None
+    part_s: Array | None = None
     lacking: Array = field(default_factory=lambda: np.zeros(0))
     values: Array = field(default_factory=lambda: np.zeros(0))
     vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -164,6 +169,7 @@ class SampledState(State):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "X", as_features(self.X))
+        object.__setattr__(self, "part_X", as_features(self.part_X))
 
     @property
     def point(self) -> Array:
@@ -190,6 +196,12 @@ class SampledState(State):
     def sample(self) -> Rows:
         """The rows of the sample; kernels run on them in float64."""
         return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))
+
+
+    @property
+    def part(self) -> Rows:
+        """The rows over which the Hessian is taken, where it is not formed."""
+        return Rows(self.part_X, self.part_y, self.part_s, 0) if len(self.part_X) else self.sample
 
 
 @dataclass(slots=True)
@@ -313,10 +325,19 @@ class SubsampledNewton(Solver):
         quarter of the rows, which comes from that on a quarter of those, and so on."""
         ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(s.w)),)
         new = replace(s, f=f, g=g)
-        if len(s.X) >= STAGE * max(STAGE_ROWS * problem.linear.n_features, LEAST_STAGE_ROWS):
-            part = stage(problem, replace(s.sample, dtype=None), STAGE)
+        model, rows = problem.linear, replace(s.sample, dtype=None)
+        each = model.size // (model.outputs if problem.loss.separate else 1)
+        share = len(rows) // (HESSIAN_ROWS * each)
+        if share > 1:
+            part = stage(problem, rows, share)
+            new = replace(new, part_X=part.X, part_y=part.y, part_s=part.sample_weight)
+        elif len(rows) >= STAGE * max(STAGE_ROWS * model.n_features, LEAST_STAGE_ROWS):
+            part = stage(problem, rows, STAGE)
+        else:
+            part = None
+        if part is not None:
             # Closer than the part's own error, about a parameter's worth for each of its rows, is in vain.
-            tol = min(0.03 * len(s.w) / len(part), 0.1)
+            tol = min(0.03 * each / len(part), 0.1)
             (solved,) = yield (SolveInMemory(problem, part, self._of_all_rows(), s.w, tol),)
             ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(solved.w)),)
             if f < new.f:
@@ -481,10 +502,9 @@ class SubsampledNewton(Solver):
         """The product ``(d,)`` of q and the inverse of the sample's Hessian, by its factors or by conjugate
         gradients; and what is missing of q's squared length in its metric."""
         if not len(s.values):
-            system = SolveNewtonSystem(problem, s.sample, s.base, q, DIRECTION_RTOL)
+            system = SolveNewtonSystem(problem, s.part, s.base, q, DIRECTION_RTOL)
             if s.complete:
-                every = self._every(problem, s)
-                system = replace(system, rtol=TIGHTEST, scale=abs(s.f), every=every)
+                system = replace(system, rtol=TIGHTEST, scale=abs(s.f))
             (found,) = yield (system,)
             return found.x, max(found.squared - float(q @ found.x), 0.0)
         scale = 1.0
@@ -494,12 +514,6 @@ class SubsampledNewton(Solver):
             ratio = float(s.S[-1] @ s.Y[-1]) / length if length > 0 else 1.0
             scale = ratio if not 0.5 < ratio < 2 else 1.0
         return s.vectors @ (scale * (s.vectors.T @ q) / s.values), 0.0
-
-    @staticmethod
-    def _every(problem: Problem, s: SampledState) -> int:
-        """Of all rows in memory every so many-th is enough for the Hessian of a direction."""
-        each = len(s.w) // (problem.model.outputs if problem.loss.separate else 1)
-        return max(len(s.X) // (HESSIAN_ROWS * each), 1)
 
     def _quadratic_form(self, problem: Problem, s: SampledState, v: Array) -> float:
         """The curvature along v, ``v' H v``, with the sample's Hessian; 0 where it is not formed."""
@@ -566,10 +580,9 @@ class SubsampledNewton(Solver):
             stalled=False,
             objective_history=np.append(s.objective_history, f),
         )
-        if (
-            s.complete
-        ):  # in memory the Hessian at the new point costs nothing; where it is exact, pairs are old
-            kept = 0 if self._every(problem, s) == 1 else len(S)
+        if s.complete:
+            # The Hessian at the new point costs next to nothing; where it is exact, pairs are out of date.
+            kept = len(S) if len(s.part_X) else 0
             new = replace(new, base=new.at, S=S[:kept], Y=Y[:kept])
             return (yield from self._aim(problem, new))
         new = yield from self._aim(problem, new)

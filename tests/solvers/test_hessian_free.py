@@ -79,15 +79,6 @@ def test_threads_and_what_is_kept_change_no_bits(name: str, monkeypatch: pytest.
     np.testing.assert_array_equal(HessianOperator(problem, rows, w, threads=2).product(v), first)
 
 
-def test_every_so_many_th_row_is_a_selection() -> None:
-    problem, rows, w = example(Softmax(), 4, n=1000)
-    v = np.random.default_rng(0).standard_normal(len(w))
-    some = HessianOperator(problem, rows.select(np.arange(0, 1000, 3)), w)
-    thinned = HessianOperator(problem, rows, w, every=3)
-    assert thinned.n_rows == 334
-    np.testing.assert_allclose(thinned.product(v), some.product(v), rtol=1e-5, atol=1e-7)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_the_system_is_solved(name: str) -> None:
     problem, rows, w = example(*CASES[name])
