@@ -95,21 +95,33 @@ class Linear(Model):
 
     def margins(self, w: Array, X: Features | Array) -> Array:
         """Margins of the rows of X ``(n, p)``: ``(n,)`` or ``(n, k)`` in the dtype of X."""
+        features = as_features(X)
+        return self.margins_of(self.factors(w, features.dtype), features)
+
+    def factors(self, w: Array, dtype: np.dtype[Any]) -> Array:
+        """What rows in this dtype are multiplied with: coefficients over intercepts in the units of X,
+        ``(p + 1,)`` or ``(p + 1, k)``, or without intercepts p of them."""
         # Parameters that crossed a network arrive at odd addresses, where BLAS takes another path and
         # gives other bits; here is where the kernel receives them, so here they are aligned.
-        features = as_features(X)
-        W = align(self.in_units_of_X(w), self._exact(X.dtype))
-        if self.outputs == 1:
-            W = W[:, 0]
-        z: Array = features.dot(W[: self.n_features])
+        W = align(self.in_units_of_X(w), self._exact(dtype))
+        return W[:, 0] if self.outputs == 1 else W
+
+    def margins_of(self, W: Array, X: Features) -> Array:
+        """Margins of the rows of X, by the :meth:`factors` for its dtype."""
+        z: Array = X.dot(W[: self.n_features])
         if self.intercept:
             z += W[-1]
         return z.astype(X.dtype, copy=False)
 
     def adjoint(self, X: Features | Array, r: Array) -> Array:
         """The derivative by w of ``sum(r * margins)``, ``(d,)`` float64."""
-        cross = as_features(X).t_dot(r.astype(self._exact(X.dtype), copy=False))
-        return self.from_units_of_X(cross.reshape(self.n_features, self.outputs), _sum(r))
+        return self.from_units_of_X(*self.cross(as_features(X), r))
+
+    def cross(self, X: Features, r: Array) -> tuple[Array, Any]:
+        """``X' r`` ``(p, k)`` and the sum of r over rows ``(k,)``, of which :meth:`from_units_of_X` makes the
+        adjoint: sums, which add over tiles."""
+        cross = X.t_dot(r.astype(self._exact(X.dtype), copy=False))
+        return cross.reshape(self.n_features, self.outputs), _sum(r)
 
     def from_units_of_X(self, cross: Array, total: Any) -> Array:
         """Make the adjoint ``(d,)`` of ``X' r`` ``(p, k)`` and the sum of r over rows ``(k,)``."""

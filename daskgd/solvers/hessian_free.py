@@ -53,6 +53,7 @@ class _Curved:
 
     @property
     def X(self) -> Features:
+        """The features as kernels need them."""
         return self.rows.X.prepared(self.rows.dtype)
 
 
@@ -129,19 +130,37 @@ class HessianOperator:
         weight = float(sums[-1])
         return weight, sums[:-1] / weight if weight > 0 else sums[:-1]
 
-    def product(self, v: Array) -> Array:
-        """The product of the Hessian with v, both ``(d,)``."""
-        problem, loss = self.problem, self.problem.loss
+    def _adjoint(self, of_tile: Callable[[_Curved], Array]) -> Array:
+        """The adjoint ``(d,)`` of what `of_tile` makes of each tile, in the shape of its margins, summed over
+        all rows."""
+        model = self.problem.linear
+        p, k = model.n_features, model.outputs
 
         def work(start: int) -> Array:
-            out = np.zeros(len(v))
+            if model.scales:
+                return np.add.reduce([model.adjoint(tile.X, of_tile(tile)) for tile in self._tiles(start)])
+            # What is done once for all rows is not done for each tile.
+            cross, total = np.zeros((p, k)), np.zeros(k)
             for tile in self._tiles(start):
-                X = tile.X
-                bent = loss.hessian_product(tile.factor, problem.margins(v, X))
-                out += problem.linear.adjoint(X, weighted(bent, tile.weights))
-            return out
+                part, sums = model.cross(tile.X, of_tile(tile))
+                cross += part
+                total += sums
+            return np.append(cross, total)
 
-        out: Array = self._sum(work) / self.weight + self.penalty * v
+        out: Array = self._sum(work)
+        return out if model.scales else model.from_units_of_X(out[: p * k].reshape(p, k), out[p * k :])
+
+    def product(self, v: Array) -> Array:
+        """The product of the Hessian with v, both ``(d,)``."""
+        loss, model = self.problem.loss, self.problem.linear
+        W = None if model.scales else model.factors(v, self.rows.dtype)
+
+        def of_tile(tile: _Curved) -> Array:
+            X = tile.X
+            z = model.margins(v, X) if W is None else model.margins_of(W, X)
+            return weighted(loss.hessian_product(tile.factor, z), tile.weights)
+
+        out: Array = self._adjoint(of_tile) / self.weight + self.penalty * v
         return out
 
     def diagonal(self) -> Array:
@@ -166,22 +185,18 @@ class HessianOperator:
     def draw(self, seed: int) -> Array:
         """A random vector ``(d,)`` whose covariance is the Hessian times its number of rows: from one random
         number for each margin and one for each parameter."""
-        problem = self.problem
+        loss = self.problem.loss
 
-        def work(start: int) -> Array:
-            rng = np.random.Generator(np.random.Philox(key=[seed, start]))
-            out = np.zeros(len(self.w))
-            for tile in self._tiles(start):
-                factor, s = tile.factor, tile.weights
-                shape = problem.loss.hessian_diagonal(factor).shape
-                e = rng.standard_normal(shape, np.float32).astype(factor.dtype, copy=False)
-                bent = problem.loss.hessian_root_product(factor, e)
-                out += problem.linear.adjoint(tile.X, weighted(bent, None if s is None else np.sqrt(s)))
-            return out
+        def of_tile(tile: _Curved) -> Array:
+            rng = np.random.Generator(np.random.Philox(key=[seed, tile.rows.start]))
+            shape = loss.hessian_diagonal(tile.factor).shape
+            e = rng.standard_normal(shape, np.float32).astype(tile.factor.dtype, copy=False)
+            s = None if tile.weights is None else np.sqrt(tile.weights)
+            return weighted(loss.hessian_root_product(tile.factor, e), s)
 
         rng = np.random.Generator(np.random.Philox(key=[seed, 2**63]))
         prior = np.sqrt(np.maximum(self.penalty, 0.0)) * rng.standard_normal(len(self.w))
-        out: Array = self._sum(work) / np.sqrt(self.weight) + prior
+        out: Array = self._adjoint(of_tile) / np.sqrt(self.weight) + prior
         return out
 
 
