@@ -109,6 +109,13 @@ class SolveInMemory(LocalQuery):
     max_iter: int = 200
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tolerance(Query):
+    """The gap at which the fit stops where the objective is `f`: a float, which the loop itself answers."""
+
+    f: float
+
+
 class ComputeInMemory(LocalQuery):
     """Work in memory of any other kind, that a query does by itself."""
 

@@ -29,7 +29,7 @@ BLOCKS = 64
 FACTOR_BYTES = 256 << 20
 """Bytes up to which the second derivatives of all rows are kept; beyond, each product makes them anew."""
 
-GRAM_ROWS = 2
+GRAM_ROWS = 8
 """Rows for each feature from which second moments for a preconditioner are taken."""
 
 GRAM_WORK = 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from daskgd.problems import Problem
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import ComputeInMemory
-from daskgd.solvers.hessian_free import HessianOperator, LinearSolution, conjugate_gradients, precondition
+from daskgd.solvers.hessian_free import (
+    HessianOperator,
+    LinearSolution,
+    Preconditioner,
+    conjugate_gradients,
+    precondition,
+)
 from daskgd.solvers.quadratic_by_products import Minimum, Quadratic, minimise
 
 Array = NDArray[Any]
@@ -43,21 +49,35 @@ class SolveNewtonSystem(ComputeInMemory):
         The objective, where q is its gradient and rtol is to depend on how far away the minimum is: the
         residual is then a fourth root of the gap's share of it (Dembo, Eisenstat & Steihaug 1982), within
         ``LOOSEST`` and `rtol`; 0 for rtol as it is.
+    metric : Preconditioner, optional
+        Made anew where it is not given.
     """
 
     w: Array
     q: Array
     rtol: float = TIGHTEST
     scale: float = 0.0
+    metric: Preconditioner | None = field(default=None, compare=False)
 
     def compute(self, threads: int) -> LinearSolution:
         operator = HessianOperator(self.problem, self.rows, self.w, threads)
-        inverse = precondition(operator)
+        inverse = self.metric or precondition(operator)
         rtol = self.rtol
         if self.scale > 0:
             away = float(self.q @ inverse(self.q)) / self.scale
             rtol = max(min(LOOSEST, away**0.25), rtol)
         return conjugate_gradients(operator.product, inverse, self.q, rtol, PRODUCTS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MakeMetric(ComputeInMemory):
+    """Work in memory: a preconditioner for the Hessian over `rows` at w ``(d,)``; answers a
+    :class:`~daskgd.solvers.hessian_free.Preconditioner`, a dataclass of arrays."""
+
+    w: Array
+
+    def compute(self, threads: int) -> Preconditioner:
+        return precondition(HessianOperator(self.problem, self.rows, self.w, threads))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,6 +46,11 @@ class ProximalNewton(SubsampledNewton):
     needs_smooth_penalty: ClassVar[bool] = False
     needs_linear: ClassVar[bool] = True
 
+    def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
+        """The State as it is: steps by products make their own."""
+        yield from ()
+        return s
+
     def _model_hessian(self, problem: Problem, s: SampledState) -> Array:
         """The model's Hessian ``(d, d)``: the sample's, corrected by BFGS updates (Nocedal & Wright 2006, eq.
         6.19)."""
@@ -77,7 +82,7 @@ class ProximalNewton(SubsampledNewton):
 
     def _step_by_products(self, problem: Problem, s: SampledState) -> Steps:
         """As :func:`~daskgd.solvers.newton.newton_step`, with a Hessian that is not formed."""
-        system = SolveProximalSystem(problem, s.part, s.base, s.at, s.g, DIRECTION_RTOL)
+        system = SolveProximalSystem(problem, s.sample, s.base, s.at, s.g, DIRECTION_RTOL)
         (found,) = yield (replace(system, rtol=TIGHTEST, scale=abs(s.f)) if s.complete else system,)
         l1, d = problem.penalty_l1(s.at), found.v - s.at
         decrease = -float(s.g @ d) - float(l1 @ (np.abs(found.v) - np.abs(s.at)))

@@ -28,6 +28,7 @@ from daskgd.solvers.base import (
     State,
     Steps,
     SweepEstimate,
+    Tolerance,
     extrapolated_gap,
     is_count,
     require,
@@ -35,7 +36,7 @@ from daskgd.solvers.base import (
 from daskgd.solvers.lbfgs import first_loop, remember, second_loop, two_loop
 from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.newton import DENSE, FLAT_STEP, ROUNDING, Newton, raise_flat
-from daskgd.solvers.newton_system import TIGHTEST, DrawStep, SolveNewtonSystem, stage
+from daskgd.solvers.newton_system import TIGHTEST, DrawStep, MakeMetric, SolveNewtonSystem, stage
 
 Array = NDArray[Any]
 
@@ -53,14 +54,11 @@ DIRECTION_RTOL, ESTIMATE_RTOL = 0.05, 0.3
 """Relative residuals of conjugate gradients: for directions less than what the sample gets wrong; for lengths
 that need only be about right."""
 
-STAGE = 4
-"""Factor by which the rows of a stage in memory are more than those of the stage before."""
+LEAST_STAGE, STAGE = 4, 16
+"""How many times the rows of a stage in memory those of the stage after it are, at least and at most."""
 
-STAGE_ROWS, LEAST_STAGE_ROWS = 8, 1000
+STAGE_ROWS, LEAST_STAGE_ROWS = 32, 1000
 """Least rows of a stage for each feature, and in all."""
-
-HESSIAN_ROWS = 32
-"""Rows for each parameter whose Hessian is good enough for directions where gradients cost next to nothing."""
 
 START_WORK = 1e8
 """The same where the answer is where to start: beyond it, the sample is sampled in its turn."""
@@ -101,6 +99,16 @@ SCREEN = 1e-4
 SLOW = 0.3
 """Share of the gap from which on what a step leaves makes it a slow one."""
 
+METRIC_AGAIN_GAP = 0.1
+"""Gap relative to the objective beyond which the preconditioner in memory is made anew after a step."""
+
+CONFIRMING = 0.2
+"""Relative residual of a Newton system whose solution is to confirm that the gap is small."""
+
+STALLING, PATIENCE = 0.6, 3
+"""Share of the gap from which on what a step in memory leaves makes it a slow one; and as many of them after
+which directions are Newton's."""
+
 MAX_SLOW_STEPS = 2
 """Slow steps in a row after which the Hessian is taken anew where the fit stands."""
 
@@ -123,8 +131,8 @@ class SampledState(State):
         By which factor a step of the model shrinks the gap, at worst; 1 where it is not to be trusted.
     X, y, s :
         The sample; ``complete`` if it is all rows.
-    part_X, part_y, part_s :
-        Where all rows are in memory and they are many: as many of them as Hessians need. Else none.
+    metric : Preconditioner or None
+        Where all rows are in memory: of the Hessian, at some point on the way.
     lacking : (p,)
         By how much each feature varies less in the sample than in the data.
     values (d,), vectors (d, d) :
@@ -152,9 +160,7 @@ class SampledState(State):
     y: Array | None = None
     s: Array | None = None
     complete: bool = False
-    part_X: Features = field(default_factory=lambda: Dense(np.zeros((0, 0))))
-    part_y: Array | None = None
-    part_s: Array | None = None
+    metric: Any = None
     lacking: Array = field(default_factory=lambda: np.zeros(0))
     values: Array = field(default_factory=lambda: np.zeros(0))
     vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -169,7 +175,6 @@ class SampledState(State):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "X", as_features(self.X))
-        object.__setattr__(self, "part_X", as_features(self.part_X))
 
     @property
     def point(self) -> Array:
@@ -196,12 +201,6 @@ class SampledState(State):
     def sample(self) -> Rows:
         """The rows of the sample; kernels run on them in float64."""
         return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))
-
-
-    @property
-    def part(self) -> Rows:
-        """The rows over which the Hessian is taken, where it is not formed."""
-        return Rows(self.part_X, self.part_y, self.part_s, 0) if len(self.part_X) else self.sample
 
 
 @dataclass(slots=True)
@@ -321,21 +320,15 @@ class SubsampledNewton(Solver):
         return (yield from self._leave_sample(problem, s, solved))
 
     def _begin_in_memory(self, problem: Problem, s: SampledState) -> Steps:
-        """The first State where all rows are in memory and Hessians are not formed: at the solution on a
-        quarter of the rows, which comes from that on a quarter of those, and so on."""
+        """The first State where all rows are in memory and Hessians are not formed: at the solution on a part
+        of the rows, which comes from that on a part of those, and so on."""
         ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(s.w)),)
         new = replace(s, f=f, g=g)
         model, rows = problem.linear, replace(s.sample, dtype=None)
         each = model.size // (model.outputs if problem.loss.separate else 1)
-        share = len(rows) // (HESSIAN_ROWS * each)
-        if share > 1:
+        share = min(len(rows) // max(STAGE_ROWS * model.n_features, LEAST_STAGE_ROWS), STAGE)
+        if share >= LEAST_STAGE:
             part = stage(problem, rows, share)
-            new = replace(new, part_X=part.X, part_y=part.y, part_s=part.sample_weight)
-        elif len(rows) >= STAGE * max(STAGE_ROWS * model.n_features, LEAST_STAGE_ROWS):
-            part = stage(problem, rows, STAGE)
-        else:
-            part = None
-        if part is not None:
             # Closer than the part's own error, about a parameter's worth for each of its rows, is in vain.
             tol = min(0.03 * each / len(part), 0.1)
             (solved,) = yield (SolveInMemory(problem, part, self._of_all_rows(), s.w, tol),)
@@ -343,7 +336,12 @@ class SubsampledNewton(Solver):
             if f < new.f:
                 new = replace(new, w=solved.w, at=solved.w, f=f, g=g)
         new = replace(new, at=new.w, objective_history=np.array([new.f]))
-        return (yield from self._aim(problem, (yield from self._take_hessian(problem, new))))
+        return (yield from self._aim(problem, (yield from self._take_metric(problem, new))))
+
+    def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
+        """The State with a preconditioner of the Hessian at `s.at`."""
+        (metric,) = yield (MakeMetric(problem, s.sample, s.at),)
+        return replace(s, metric=metric, base=s.at)
 
     def _leave_sample(self, problem: Problem, s: SampledState, solved: Solution) -> Steps:
         """The first State with an objective on all rows, from the solution on the sample.
@@ -502,10 +500,7 @@ class SubsampledNewton(Solver):
         """The product ``(d,)`` of q and the inverse of the sample's Hessian, by its factors or by conjugate
         gradients; and what is missing of q's squared length in its metric."""
         if not len(s.values):
-            system = SolveNewtonSystem(problem, s.part, s.base, q, DIRECTION_RTOL)
-            if s.complete:
-                system = replace(system, rtol=TIGHTEST, scale=abs(s.f))
-            (found,) = yield (system,)
+            (found,) = yield (SolveNewtonSystem(problem, s.sample, s.base, q, DIRECTION_RTOL),)
             return found.x, max(found.squared - float(q @ found.x), 0.0)
         scale = 1.0
         if len(s.S):
@@ -528,6 +523,8 @@ class SubsampledNewton(Solver):
             return replace(s, gap=np.inf)
         if s.plain:
             d, missing = -two_loop(s.g, s.S, s.Y), 0.0
+        elif s.complete:
+            d, missing = yield from self._direction_in_memory(problem, s)
         else:
             q, alpha = first_loop(s.g, s.S, s.Y)
             q, missing = yield from self._solve(problem, s, q)
@@ -542,6 +539,32 @@ class SubsampledNewton(Solver):
         return replace(
             s, d=d, gap=gap, gap_at=gap, w=s.at if np.isinf(s.model_error_ratio) or s.plain else s.at + d
         )
+
+    def _direction_in_memory(self, problem: Problem, s: SampledState) -> Steps:
+        """The direction ``(d,)`` where gradients cost about what a product with the Hessian does; and what is
+        missing of g's squared length in the metric of the Hessian.
+
+        That of L-BFGS, started from a preconditioner of the Hessian: a gradient each. It says little of the
+        gap where the preconditioner is far off; so once it says that the fit is done, the Newton system is
+        solved, and bears it out or not. The same where steps stay short.
+        """
+        error = 1.0 if np.isinf(s.model_error_ratio) else s.model_error_ratio
+        d = np.zeros_like(s.g)
+        if s.slow_steps < PATIENCE:
+            q, alpha = first_loop(s.g, s.S, s.Y)
+            x = s.metric(q)
+            if len(s.S):
+                y = s.Y[-1]
+                ratio = float(s.S[-1] @ y) / float(y @ s.metric(y))
+                x = x if 0.5 < ratio < 2 else ratio * x
+            d = -second_loop(x, alpha, s.S, s.Y)
+            (tol,) = yield (Tolerance(s.f),)
+            if -float(s.g @ d) / 2 * error > tol:
+                return d, 0.0
+        slow = s.slow_steps >= PATIENCE
+        rtol, scale = (TIGHTEST, abs(s.f)) if slow else (CONFIRMING, 0.0)
+        (found,) = yield (SolveNewtonSystem(problem, s.sample, s.at, s.g, rtol, scale, s.metric),)
+        return -found.x, max(found.squared - float(s.g @ found.x), 0.0)
 
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         """The State after a step along s.d, searched along the line where the unit step is refused."""
@@ -581,10 +604,12 @@ class SubsampledNewton(Solver):
             objective_history=np.append(s.objective_history, f),
         )
         if s.complete:
-            # The Hessian at the new point costs next to nothing; where it is exact, pairs are out of date.
-            kept = len(S) if len(s.part_X) else 0
-            new = replace(new, base=new.at, S=S[:kept], Y=Y[:kept])
-            return (yield from self._aim(problem, new))
+            new = replace(new, base=new.at)
+            if s.gap_at > METRIC_AGAIN_GAP * abs(f):
+                new = yield from self._take_metric(problem, new)
+            new = yield from self._aim(problem, new)
+            slow = new.gap_at > STALLING * s.gap_at
+            return replace(new, slow_steps=min(s.slow_steps + slow, PATIENCE) if slow else s.slow_steps)
         new = yield from self._aim(problem, new)
         if s.error < 1 and s.gap_at > 0:  # the next step gains about as much as the last
             new = new.end_after_step(SAFETY * max(new.gap_at / s.gap_at, self._noise(s)))
@@ -682,7 +707,9 @@ def _in_memory(problem: Problem, rows: Rows, steps: Steps) -> Steps:
         queries = next(steps)
         while True:
             answers = yield tuple(
-                query if isinstance(query, LocalQuery) else EvaluateInMemory(problem, rows, query)
+                query
+                if isinstance(query, LocalQuery | Tolerance)
+                else EvaluateInMemory(problem, rows, query)
                 for query in queries
             )
             queries = steps.send(answers)

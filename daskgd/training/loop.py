@@ -19,7 +19,7 @@ from daskgd._compat.caller import warn
 from daskgd.engines.base import Engine
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Query
-from daskgd.solvers.base import Solver, State
+from daskgd.solvers.base import Solver, State, Tolerance
 from daskgd.training.journal import Journal
 
 Array = NDArray[Any]
@@ -71,8 +71,15 @@ class Stop:
         gap = state.gap if self.gap_lower_bound is None else max(state.gap, self.gap_lower_bound(state))
         if gap == 0:
             return 0.0
-        scale = max(state.f, 1e-3 * self.baseline)
+        scale = self._scale(state.f)
         return float(gap / scale) if scale > 0 else np.inf
+
+    def absolute(self, f: float) -> float:
+        """The gap at which to stop, not relative, where the objective is f."""
+        return self.tol * self._scale(f)
+
+    def _scale(self, f: float) -> float:
+        return max(f, 1e-3 * self.baseline)
 
     def outcome(self, state: State, iteration: int, first: float) -> str | None:
         """``"converged"``, ``"diverged"``, ``"stalled"``, ``"budget_spent"``, or None to go on.
@@ -175,6 +182,9 @@ def loop(
         try:
             while True:
                 queries = steps.send(answers)  # type: ignore[arg-type]
+                if isinstance(queries[0], Tolerance):
+                    answers = [stop.absolute(query.f) for query in queries if isinstance(query, Tolerance)]
+                    continue
                 answers = yield [Ask(problem, query, run) for query in queries]
         except StopIteration as end:
             return end.value
