@@ -19,6 +19,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh_tridiagona
 from daskgd.problems import Problem
 from daskgd.queries.base import weighted
 from daskgd.rows.features import Features, compute_dtype
+from daskgd.rows.random_numbers import row_random_numbers
 from daskgd.rows.tiles import Rows, tile_rows
 
 Array = NDArray[Any]
@@ -28,6 +29,9 @@ BLOCKS = 64
 
 FACTOR_BYTES = 256 << 20
 """Bytes up to which the second derivatives of all rows are kept; beyond, each product makes them anew."""
+
+THREADED = 100
+"""Outputs from which on threads are used."""
 
 GRAM_ROWS = 8
 """Rows for each feature from which second moments for a preconditioner are taken."""
@@ -77,12 +81,15 @@ class HessianOperator:
         The total weight of the rows.
     mean_diagonal : (k,)
         The second derivatives of the loss by each margin, averaged over rows.
+    curvature : (n,)
+        The same of each row, averaged over margins, times its weight.
     """
 
     def __init__(self, problem: Problem, rows: Rows, w: Array, threads: int = 1) -> None:
         model = problem.linear
         dtype = np.dtype(np.float64) if model.needs_float64 else compute_dtype(rows.X.dtype)
-        self.problem, self.w, self.threads = problem, w, threads
+        # Few margins are a few operations on a tile, for which threads would only wait for one another.
+        self.problem, self.w, self.threads = problem, w, threads if model.outputs >= THREADED else 1
         self.rows = replace(rows, dtype=dtype)
         self._height = tile_rows(max(model.n_features, model.outputs), dtype)
         blocks = min(BLOCKS, -(-len(rows) // self._height))
@@ -90,6 +97,7 @@ class HessianOperator:
         self._keep = len(rows) * model.outputs * dtype.itemsize <= FACTOR_BYTES
         self._kept: dict[int, list[_Curved]] = {}
         self.penalty = problem.penalty_hessian(w)
+        self.curvature = np.empty(len(rows))
         self.weight, self.mean_diagonal = self._first_pass()
 
     def _tiles(self, start: int) -> Iterator[_Curved]:
@@ -118,9 +126,11 @@ class HessianOperator:
         def work(start: int) -> Array:
             parts, tiles = [], []
             for tile in self._tiles(start):
-                each = np.abs(loss.hessian_diagonal(tile.factor)).reshape(len(tile), -1)
+                each = np.abs(loss.hessian_diagonal(tile.factor)).reshape(len(tile), -1).astype(np.float64)
                 weights = np.ones(len(tile)) if tile.weights is None else tile.weights
-                parts.append(np.append(weights @ each.astype(np.float64), weights.sum()))
+                parts.append(np.append(weights @ each, weights.sum()))
+                first = tile.rows.start - self.rows.start
+                self.curvature[first : first + len(tile)] = each.mean(axis=1) * weights
                 tiles.append(tile)
             if self._keep:
                 self._kept[start] = tiles
@@ -308,42 +318,40 @@ def _moments_or_diagonal(operator: HessianOperator) -> Preconditioner:
 
 
 def _groups(operator: HessianOperator) -> list[Array]:
-    """Outputs that share a factor: those whose curvatures are within a factor of two, and whose penalties
-    are the same."""
+    """Outputs that share a factor: those whose curvatures are within a factor of two, where the penalties of
+    all are the same; otherwise each is by itself."""
     k = operator.problem.linear.outputs
-    octave = np.round(np.log2(np.maximum(operator.mean_diagonal, np.finfo(float).tiny)))
     penalties = operator.penalty.reshape(-1, k)
-    _, group = np.unique(np.vstack([octave, penalties]), axis=1, return_inverse=True)
-    group = group.reshape(-1)
-    return [np.flatnonzero(group == i) for i in range(int(group.max()) + 1)]
+    if np.any(penalties != penalties[:, :1]):
+        return [np.array([i]) for i in range(k)]
+    octave = np.round(np.log2(np.maximum(operator.mean_diagonal, np.finfo(float).tiny)))
+    return [np.flatnonzero(octave == value) for value in np.unique(octave)]
 
 
 def _shared_moments(operator: HessianOperator, columns: Sequence[Array]) -> SharedMoments | None:
-    """The preconditioner of second moments from some of the rows; None where they are not definite."""
-    problem, model = operator.problem, operator.problem.linear
-    p, k, n = model.n_features + model.intercept, model.outputs, len(operator.rows)
-    every = max(n // (GRAM_ROWS * p), 1)
-    rows = operator.rows if every == 1 else operator.rows.select(np.arange(0, n, every))
-    G, weight, mean = np.zeros((p, p)), 0.0, 0.0
+    """The preconditioner of second moments from some of the rows, drawn in proportion to their curvature, as
+    those of which the model is sure add nothing; None where they are not definite."""
+    model, h = operator.problem.linear, operator.curvature
+    p, k, most = model.n_features + model.intercept, model.outputs, GRAM_ROWS * (model.n_features + 1)
+    total = float(h.sum())
+    if not (total > 0 and np.isfinite(total)):
+        return None
+    size = h + 1e-3 * total / len(h)
+    share = np.minimum(size * (most / size.sum()), 1.0) if len(h) > most else np.ones(len(h))
+    at = np.flatnonzero(row_random_numbers(np.arange(len(h)), 0, 0) < share)
+    roots = np.sqrt(h[at] / share[at] / total)
+    G = np.zeros((p, p))
     height = max(p, 256)
-    for a in range(0, len(rows), height):
-        tile = rows.slice(a, a + height).tile()
-        y, s = tile.targets(problem)
-        factor = problem.loss.hessian_factor(problem.margins(operator.w, tile.X), y)
-        h = np.abs(problem.loss.hessian_diagonal(factor)).reshape(len(tile), -1).mean(axis=1)
-        h = weighted(h, s)
-        B = model.design_matrix(tile.X)
-        B *= np.sqrt(h)[:, None]
+    for a in range(0, len(at), height):
+        B = model.design_matrix(operator.rows.X.select(at[a : a + height]))
+        B *= roots[a : a + height, None]
         B = B.astype(np.float32)  # twice as fast, and exact enough for what is approximate
         G += B.T @ B
-        weight += float(len(tile)) if s is None else float(s.sum())
-        mean += float(h.sum())
-    if not (weight > 0 and mean > 0 and np.isfinite(G).all()):
+    if not np.isfinite(G).all():
         return None
-    G /= mean  # of mean curvature 1
-    # Few rows for each feature see some directions as flatter than they are.
+    # Few rows for each feature see some directions as flat.
     typical = float(np.diagonal(G).mean())
-    G[np.diag_indices(p)] += typical * (1e-10 + (0.02 if every > 1 else 0.0))
+    G[np.diag_indices(p)] += typical * (1e-10 if len(at) > 2 * p else 0.02)
     penalties = operator.penalty.reshape(-1, k)
     groups = []
     for group in columns:

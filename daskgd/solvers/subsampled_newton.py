@@ -99,8 +99,8 @@ SCREEN = 1e-4
 SLOW = 0.3
 """Share of the gap from which on what a step leaves makes it a slow one."""
 
-METRIC_AGAIN_GAP = 0.1
-"""Gap relative to the objective beyond which the preconditioner in memory is made anew after a step."""
+METRIC_AGAIN = 0.7
+"""Share of the objective from where the preconditioner in memory was made, below which it is made anew."""
 
 CONFIRMING = 0.2
 """Relative residual of a Newton system whose solution is to confirm that the gap is small."""
@@ -133,6 +133,8 @@ class SampledState(State):
         The sample; ``complete`` if it is all rows.
     metric : Preconditioner or None
         Where all rows are in memory: of the Hessian, at some point on the way.
+    metric_f : float
+        The objective there.
     lacking : (p,)
         By how much each feature varies less in the sample than in the data.
     values (d,), vectors (d, d) :
@@ -161,6 +163,7 @@ class SampledState(State):
     s: Array | None = None
     complete: bool = False
     metric: Any = None
+    metric_f: float = np.inf
     lacking: Array = field(default_factory=lambda: np.zeros(0))
     values: Array = field(default_factory=lambda: np.zeros(0))
     vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -341,7 +344,7 @@ class SubsampledNewton(Solver):
     def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
         """The State with a preconditioner of the Hessian at `s.at`."""
         (metric,) = yield (MakeMetric(problem, s.sample, s.at),)
-        return replace(s, metric=metric, base=s.at)
+        return replace(s, metric=metric, metric_f=s.f, base=s.at)
 
     def _leave_sample(self, problem: Problem, s: SampledState, solved: Solution) -> Steps:
         """The first State with an objective on all rows, from the solution on the sample.
@@ -605,7 +608,7 @@ class SubsampledNewton(Solver):
         )
         if s.complete:
             new = replace(new, base=new.at)
-            if s.gap_at > METRIC_AGAIN_GAP * abs(f):
+            if new.f < METRIC_AGAIN * new.metric_f or s.slow_steps >= PATIENCE:
                 new = yield from self._take_metric(problem, new)
             new = yield from self._aim(problem, new)
             slow = new.gap_at > STALLING * s.gap_at
