@@ -47,9 +47,9 @@ class ProximalNewton(SubsampledNewton):
     needs_linear: ClassVar[bool] = True
 
     def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
-        """The State as it is: steps by products make their own."""
+        """The State with its Hessian at `s.at`; steps by products make their own preconditioner."""
         yield from ()
-        return s
+        return replace(s, base=s.at)
 
     def _model_hessian(self, problem: Problem, s: SampledState) -> Array:
         """The model's Hessian ``(d, d)``: the sample's, corrected by BFGS updates (Nocedal & Wright 2006, eq.

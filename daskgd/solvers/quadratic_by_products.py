@@ -24,8 +24,9 @@ FACE_RTOL = 0.1
 FACE_PRODUCTS = 25
 """Most products for one of them."""
 
-FLAT = 1e-6
-"""Curvature, in units of the diagonal, below which a direction counts as flat."""
+DAMPING, LEAST_DAMPING, MOST_DAMPING = 4.0, 1e-9, 0.3
+"""What is added to H for a step, in units of the diagonal: a share of the L1 strengths over the size of the
+coefficients, within limits."""
 
 TRIALS, SHORT = (1.0, 0.5, 0.25, 0.0625), tuple(4.0**-i for i in range(12))
 """Shares that are tried of a step on a face, and, should none of them do, of a step along the gradient."""
@@ -173,24 +174,24 @@ def _step_on_face(model: Quadratic, v: Array, face: Array, m: Array) -> tuple[Ar
     """The step x ``(d,)`` from v in the coordinates of a face that solves ``H x = -m`` there, by conjugate
     gradients with the diagonal, and the products that it took.
 
-    Along a flat direction the L1 norm falls without end on the face; the step ends where that leaves it.
+    Along a flat direction the L1 norm falls without end on the face. A multiple of the diagonal is added to
+    H, so small that along such directions the step goes about as far as the coefficients are large, where
+    their signs change.
     """
+    root = np.sqrt(model.diagonal)
+    kinks = model.l1[face] / root[face]
+    size = float(np.abs(v * root).max(initial=0.0)) or float(np.abs(m / root).max(initial=0.0))
+    damping = float(np.median(kinks[kinks > 0])) / size if size > 0 and np.any(kinks > 0) else 0.0
+    damping = float(np.clip(DAMPING * damping, LEAST_DAMPING, MOST_DAMPING))
     x, q = np.zeros_like(m), np.where(face, -m, 0.0)
-    kinks = face & ((model.l1 > 0) | model.positive)
     z = q / model.diagonal
     p, rz = z, float(q @ z)
     target = FACE_RTOL * FACE_RTOL * rz
     for used in range(1, FACE_PRODUCTS + 1):
-        Hp = np.where(face, model.product(p), 0.0)
-        curvature = float(p @ Hp)
-        if not curvature > FLAT * float(p @ (model.diagonal * p)):
-            moves = np.abs(p) > FLAT * float(np.abs(p).max())  # rather than rounding
-            hits = kinks & moves & ((v + x) * p < 0)
-            if hits.any():
-                x += float((-(v + x)[hits] / p[hits]).min()) * p
-            x = x if x.any() else z
+        Hp = np.where(face, model.product(p) + damping * model.diagonal * p, 0.0)
+        step = rz / float(p @ Hp)
+        if not (np.isfinite(step) and step > 0):
             break
-        step = rz / curvature
         x += step * p
         q = q - step * Hp
         z = q / model.diagonal
@@ -198,4 +199,4 @@ def _step_on_face(model: Quadratic, v: Array, face: Array, m: Array) -> tuple[Ar
         if new <= target:
             break
         p, rz = z + (new / rz) * p, new
-    return x, used
+    return x if x.any() else z, used
