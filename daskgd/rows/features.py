@@ -182,7 +182,7 @@ class Dense:
         return Dense(out)
 
     def columns(self, positions: Array) -> Dense:
-        return Dense(np.ascontiguousarray(self.values[:, positions]))
+        return Dense(np.take(self.values, positions, axis=1))
 
     def empty(self, n_rows: int) -> Dense:
         return Dense(np.empty((n_rows, self.shape[1]), self.dtype))

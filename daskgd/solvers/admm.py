@@ -26,10 +26,10 @@ from daskgd.solvers.base import (
     require,
     secant_gap,
 )
+from daskgd.solvers.hessian_free import solve_cg
 from daskgd.solvers.newton import DENSE, newton_step
 from daskgd.solvers.quadratic import minimise
 from daskgd.solvers.sampled_start import HESSIAN_ROWS, begin, hessian, sample_of, solve, some
-from daskgd.solvers.hessian_free import solve_cg
 
 Array = NDArray[Any]
 

@@ -15,11 +15,11 @@ from daskgd.queries import Dispersion, Local, Product, Query, Spread, on
 from daskgd.rows.layout import Shape
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Solver, State, Steps, SweepEstimate, check_whole, extrapolated_gap
+from daskgd.solvers.hessian_free import solve_cg
 from daskgd.solvers.lbfgs import remember, two_loop
 from daskgd.solvers.line_search import cubic, search, wolfe
 from daskgd.solvers.newton import DENSE, ROUNDING
 from daskgd.solvers.sampled_start import HESSIAN_ROWS, begin, hessian, sample_of, solve, some
-from daskgd.solvers.hessian_free import solve_cg
 
 Array = NDArray[Any]
 

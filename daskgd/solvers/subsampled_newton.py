@@ -710,9 +710,7 @@ def _in_memory(problem: Problem, rows: Rows, steps: Steps) -> Steps:
         queries = next(steps)
         while True:
             answers = yield tuple(
-                query
-                if isinstance(query, LocalQuery | Tolerance)
-                else EvaluateInMemory(problem, rows, query)
+                query if isinstance(query, LocalQuery | Tolerance) else EvaluateInMemory(problem, rows, query)
                 for query in queries
             )
             queries = steps.send(answers)
