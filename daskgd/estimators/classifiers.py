@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import unique_labels
 from daskgd._compat.caller import warn
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable, _Classifier
+from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.estimators.parameters import (
@@ -28,7 +29,8 @@ from daskgd.losses import Hinge, Logistic, Loss, Softmax
 from daskgd.losses import Perceptron as PerceptronLoss
 from daskgd.rows.layout import Shape
 from daskgd.solvers import LocalGD, Solver
-from daskgd.solvers.base import is_positive
+from daskgd.solvers.base import is_count, is_positive
+from daskgd.solvers.pocket import Pocket
 
 Array = NDArray[Any]
 
@@ -285,8 +287,9 @@ class Perceptron(_Classifier):
 
     Within a sweep every partition corrects its own mistakes in several passes, and the results are averaged
     (iterative parameter mixing, McDonald, Hall & Mann 2010), which separates separable data, as the plain
-    perceptron does. It stops when no mistake is left, for any `tol` > 0, or after `max_iter` sweeps of ten
-    local passes each.
+    perceptron does. It stops when no mistake is left, when the share of rows that are right has not risen by
+    more than `tol` for `n_iter_no_change` sweeps, or after `max_iter` sweeps of ten local passes each; the
+    coefficients are those that got most rows right (the pocket algorithm, Gallant 1990).
     scikit-learn's goes row by row, so that its coefficients, one separating plane of many, are others.
 
     Parameters
@@ -294,15 +297,19 @@ class Perceptron(_Classifier):
     penalty : "l2" or None
     alpha : float
         Strength of the penalty, if there is one: ``alpha / 2 |w|**2`` beside the mean loss.
-    l1_ratio, shuffle, n_jobs, early_stopping, validation_fraction, n_iter_no_change :
+    l1_ratio, shuffle, n_jobs, early_stopping, validation_fraction :
         Must have their default values: there is nothing for them to do here.
+    tol : float
+        By how much the share of right rows must rise to count; 0 runs `max_iter` sweeps.
+    n_iter_no_change : int
+        Sweeps without a rise after which to stop.
     eta0 : float
         Length of a step.
     fit_intercept, class_weight :
         As in :class:`LogisticRegression`.
     solver : str or Solver
-        ``"auto"`` is ``LocalGD(step=eta0, local_steps=10)``.
-    regime, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+        ``"auto"`` is ``Pocket(step=eta0, min_delta=tol, patience=n_iter_no_change)``.
+    regime, max_iter, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
@@ -326,7 +333,7 @@ class Perceptron(_Classifier):
         "n_jobs": is_one_of(None),
         "early_stopping": is_one_of(False),
         "validation_fraction": is_one_of(0.1),
-        "n_iter_no_change": is_one_of(5),
+        "n_iter_no_change": (is_count, "a whole number >= 1"),
         "class_weight": CLASS_WEIGHT,
     }
 
@@ -337,8 +344,8 @@ class Perceptron(_Classifier):
         alpha: float = 0.0001,
         l1_ratio: float = 0.15,
         fit_intercept: bool = True,
-        max_iter: int = 100,
-        tol: float = 1e-6,
+        max_iter: int = 1000,
+        tol: float = 1e-3,
         shuffle: bool = True,
         verbose: int = 0,
         eta0: float = 1.0,
@@ -446,10 +453,18 @@ class Perceptron(_Classifier):
         return self
 
     def _auto(self, shape: Shape | None) -> SolverChoice:
-        return SolverChoice(
-            LocalGD(step=float(self.eta0), local_steps=10),
-            "the perceptron's rule, in every partition, and averaged: it separates what can be separated",
+        rule = "the perceptron's rule, in every partition, and averaged: it separates what can be separated"
+        if self.tol == 0:
+            return SolverChoice(LocalGD(step=float(self.eta0), local_steps=10), rule)
+        pocket = Pocket(
+            step=float(self.eta0), min_delta=float(self.tol), patience=int(self.n_iter_no_change)
         )
+        return SolverChoice(pocket, rule)
+
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        if self.outcome_ == "stalled":  # it has improved as far as `tol` and `n_iter_no_change` ask
+            self.outcome_ = "converged"
 
     def _other(self, shape: Shape | None) -> SolverChoice:
         return self._auto(shape)  # there is no parallel rule
