@@ -456,9 +456,7 @@ class Perceptron(_Classifier):
         rule = "the perceptron's rule, in every partition, and averaged: it separates what can be separated"
         if self.tol == 0:
             return SolverChoice(LocalGD(step=float(self.eta0), local_steps=10), rule)
-        pocket = Pocket(
-            step=float(self.eta0), min_delta=float(self.tol), patience=int(self.n_iter_no_change)
-        )
+        pocket = Pocket(step=float(self.eta0), min_delta=float(self.tol), patience=int(self.n_iter_no_change))
         return SolverChoice(pocket, rule)
 
     def _finish(self, outcome: FitOutcome) -> None:

@@ -62,7 +62,8 @@ class Features(Protocol):
         ...
 
     def select(self, positions: Array, dtype: np.dtype[Any] | None = None) -> Features:
-        """The rows at these positions, or where this mask is true, as a copy in `dtype`, by default theirs."""
+        """The rows at these positions, or where this mask is true, as a copy in `dtype`, by default
+        theirs."""
         ...
 
     def columns(self, positions: Array) -> Features:

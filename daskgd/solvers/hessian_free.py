@@ -90,7 +90,7 @@ class HessianOperator:
         dtype = np.dtype(np.float64) if model.needs_float64 else compute_dtype(rows.X.dtype)
         # Few margins are a few operations on a tile, for which threads would only wait for one another.
         self.problem, self.w, self.threads = problem, w, threads if model.outputs >= THREADED else 1
-        self.rows = replace(rows, dtype=dtype)
+        self.rows, self.dtype = replace(rows, dtype=dtype), dtype
         self._height = tile_rows(max(model.n_features, model.outputs), dtype)
         blocks = min(BLOCKS, -(-len(rows) // self._height))
         self._block = self._height * max(-(-len(rows) // (self._height * max(blocks, 1))), 1)
@@ -163,7 +163,7 @@ class HessianOperator:
     def product(self, v: Array) -> Array:
         """The product of the Hessian with v, both ``(d,)``."""
         loss, model = self.problem.loss, self.problem.linear
-        W = None if model.scales else model.factors(v, self.rows.dtype)
+        W = None if model.scales else model.factors(v, self.dtype)
 
         def of_tile(tile: _Curved) -> Array:
             X = tile.X
@@ -303,7 +303,7 @@ def precondition(operator: HessianOperator) -> Preconditioner:
 
 
 def _moments_or_diagonal(operator: HessianOperator) -> Preconditioner:
-    problem, model = operator.problem, operator.problem.linear
+    model = operator.problem.linear
     if not model.scales:
         columns = _groups(operator)
         p, n = model.n_features + model.intercept, len(operator.rows)

@@ -82,8 +82,9 @@ class MakeMetric(ComputeInMemory):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SolveProximalSystem(ComputeInMemory):
-    """Work in memory: the minimum of the quadratic model of the loss at w with the penalty as it is, the
-    Hessian being that over `rows` at `base`; answers a :class:`~daskgd.solvers.quadratic_by_products.Minimum`.
+    """Work in memory: the minimum of the quadratic model of the loss at w with the penalty as it is, where
+    the Hessian is that over `rows` at `base`; answers a
+    :class:`~daskgd.solvers.quadratic_by_products.Minimum`.
 
     Features whose coefficients are 0 and whose gradients are well below their L1 strengths stay at 0: the
     gradient over all rows shows in the next iteration whether that was right (strong rules: Tibshirani et al.

@@ -78,8 +78,8 @@ class Pocket(LocalGD):
         yield from ()
         return PocketState(w, np.inf, np.zeros_like(w), step=self.step, current=w)
 
-    def iterate(self, problem: Problem, state: PocketState) -> Steps:
-        s = state
+    def iterate(self, problem: Problem, state: Any) -> Steps:
+        s: PocketState = state
         step = float(np.ldexp(self.step, -s.halvings))
         work = LocalSteps(step, self.local_steps, self.batch_size, self.seed or 0, s.round)
         (f, g, v), score = yield (Local(s.current, work), Score(s.current))

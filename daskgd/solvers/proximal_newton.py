@@ -14,7 +14,8 @@ from daskgd.solvers.base import Steps, extrapolated_gap
 from daskgd.solvers.line_search import SUFFICIENT, backtrack
 from daskgd.solvers.newton import ROUNDING, newton_step
 from daskgd.solvers.newton_system import TIGHTEST, SolveProximalSystem
-from daskgd.solvers.subsampled_newton import DIRECTION_RTOL, SampledState, SubsampledNewton
+from daskgd.solvers.sampled_state import SampledState
+from daskgd.solvers.subsampled_newton import DIRECTION_RTOL, SubsampledNewton
 
 Array = NDArray[Any]
 

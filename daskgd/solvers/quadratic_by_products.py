@@ -187,7 +187,9 @@ def _step_on_face(model: Quadratic, v: Array, face: Array, m: Array) -> tuple[Ar
     z = q / model.diagonal
     p, rz = z, float(q @ z)
     target = FACE_RTOL * FACE_RTOL * rz
-    for used in range(1, FACE_PRODUCTS + 1):
+    used = 0
+    while used < FACE_PRODUCTS:
+        used += 1
         Hp = np.where(face, model.product(p) + damping * model.diagonal * p, 0.0)
         step = rz / float(p @ Hp)
         if not (np.isfinite(step) and step > 0):

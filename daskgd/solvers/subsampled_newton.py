@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,57 +13,41 @@ from daskgd.losses import Loss
 from daskgd.problems import Problem
 from daskgd.queries import Curvature, Gradient, GradientOnly, Hessian, Product, Query
 from daskgd.queries.sample import Sample, SampleAnswer
-from daskgd.rows.features import Dense, Features, as_features
 from daskgd.rows.layout import Shape
 from daskgd.rows.random_numbers import PROBE, row_random_numbers
-from daskgd.rows.statistics import Moments
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import (
     EvaluateInMemory,
-    LocalQuery,
     Solution,
     SolveInMemory,
     Solver,
-    State,
     Steps,
     SweepEstimate,
-    Tolerance,
     extrapolated_gap,
     is_count,
     require,
 )
+from daskgd.solvers.hessian_policy import HessianPolicy, model_error, next_hessian_policy
 from daskgd.solvers.lbfgs import first_loop, remember, second_loop, two_loop
 from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.newton import DENSE, FLAT_STEP, ROUNDING, Newton, raise_flat
-from daskgd.solvers.newton_system import TIGHTEST, DrawStep, MakeMetric, SolveNewtonSystem, stage
+from daskgd.solvers.newton_in_memory import NewtonInMemory, answer_in_memory
+from daskgd.solvers.newton_system import DrawStep, SolveNewtonSystem
+from daskgd.solvers.sampled_hessian import (
+    MATRIX,
+    curvature_weighted_subsample,
+    forms_hessian,
+    hessian_work,
+    lacking_variance,
+    unseen_curvature,
+)
+from daskgd.solvers.sampled_state import SampledState
 
 Array = NDArray[Any]
-
-HESSIAN_WORK = 3e10
-"""Multiplications that one Hessian in memory may take: some seconds on one core."""
-
-NEWTON_WORK = 4e9
-"""Multiplications for one Hessian up to which every iteration in memory forms a new one, where all rows are
-there and the answer is the end."""
-
-MATRIX = 250
-"""Parameters, of one output where outputs are separate, up to which Hessians over rows in memory are formed."""
 
 DIRECTION_RTOL, ESTIMATE_RTOL = 0.05, 0.3
 """Relative residuals of conjugate gradients: for directions less than what the sample gets wrong; for lengths
 that need only be about right."""
-
-LEAST_STAGE, STAGE = 4, 16
-"""How many times the rows of a stage in memory those of the stage after it are, at least and at most."""
-
-STAGE_ROWS, LEAST_STAGE_ROWS = 32, 1000
-"""Least rows of a stage for each feature, and in all."""
-
-START_WORK = 1e8
-"""The same where the answer is where to start: beyond it, the sample is sampled in its turn."""
-
-FINAL_TOL = 1e-14
-"""Relative gap to which the problem is solved where all rows are in memory."""
 
 HESSIAN_AGAIN_GAP = 1e-2
 """Gap relative to the objective beyond which the sample's Hessian is taken anew after a step."""
@@ -99,115 +82,22 @@ SCREEN = 1e-4
 SLOW = 0.3
 """Share of the gap from which on what a step leaves makes it a slow one."""
 
-METRIC_AGAIN = 0.7
-"""Share of the objective from where the preconditioner in memory was made, below which it is made anew."""
+NEWTON_WORK = 4e9
+"""Multiplications for one Hessian up to which every iteration in memory forms a new one, where all rows are
+there and the answer is the end."""
 
-CONFIRMING = 0.2
-"""Relative residual of a Newton system whose solution is to confirm that the gap is small."""
+START_WORK = 1e8
+"""The same where the answer is where to start: beyond it, the sample is sampled in its turn."""
 
-STALLING, PATIENCE = 0.6, 3
-"""Share of the gap from which on what a step in memory leaves makes it a slow one; and as many of them after
-which directions are Newton's."""
+FINAL_TOL = 1e-14
+"""Relative gap to which the problem is solved where all rows are in memory."""
 
-MAX_SLOW_STEPS = 2
-"""Slow steps in a row after which the Hessian is taken anew where the fit stands."""
-
-MISLED = 2 * MAX_SLOW_STEPS
-"""Slow steps in a row after which the sample's Hessian is given up for that of all rows, or for none."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampledState(State):
-    """Where sub-sampled Newton stands: `w` is where to end if this is the end; f and g were measured at `at`.
-
-    Attributes
-    ----------
-    at : (d,)
-    d : (d,)
-        The next step, from `at`.
-    gap_at : float
-        The gap at `at`; `gap` is that at `w`, or `gap_at` where the model is not trusted so far.
-    error : float
-        By which factor a step of the model shrinks the gap, at worst; 1 where it is not to be trusted.
-    X, y, s :
-        The sample; ``complete`` if it is all rows.
-    metric : Preconditioner or None
-        Where all rows are in memory: of the Hessian, at some point on the way.
-    metric_f : float
-        The objective there.
-    lacking : (p,)
-        By how much each feature varies less in the sample than in the data.
-    values (d,), vectors (d, d) :
-        Eigenvalues and eigenvectors of the sample's Hessian at ``base``; none where it is not formed.
-    S, Y : (<=20, d)
-        Steps and differences of gradients.
-    model_error_ratio : float
-        By which factor the model was wrong along the last step, at least 1; infinity before the first.
-    floor : float
-        The least gap to believe in: one that has shrunk faster than a sample of this size can explain is
-        luck.
-    slow_steps : int
-        Slow steps in a row; ``MISLED`` of them, or that number put here, give the sample's Hessian up.
-    exact : bool
-        Whether the Hessian is that of all rows, which was asked because the sample's misled.
-    plain : bool
-        Whether the sample was found to be of no use, and a Hessian of all rows is too much: L-BFGS.
-    """
-
-    at: Array = field(default_factory=lambda: np.zeros(0))
-    d: Array = field(default_factory=lambda: np.zeros(0))
-    gap_at: float = np.inf
-    error: float = 1.0
-    X: Features = field(default_factory=lambda: Dense(np.zeros((0, 0))))
-    y: Array | None = None
-    s: Array | None = None
-    complete: bool = False
-    metric: Any = None
-    metric_f: float = np.inf
-    lacking: Array = field(default_factory=lambda: np.zeros(0))
-    values: Array = field(default_factory=lambda: np.zeros(0))
-    vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    base: Array = field(default_factory=lambda: np.zeros(0))
-    S: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    model_error_ratio: float = np.inf
-    floor: float = 0.0
-    slow_steps: int = 0
-    exact: bool = False
-    plain: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "X", as_features(self.X))
-
-    @property
-    def point(self) -> Array:
-        return self.at
-
-    @property
-    def misled(self) -> bool:
-        """Whether the sample's Hessian has been found to mislead, and not been replaced yet."""
-        return self.slow_steps >= MISLED and not self.plain
-
-    def give_up_sample(self) -> SampledState:
-        """The State in which the sample's Hessian is known to mislead."""
-        return replace(self, slow_steps=MISLED)
-
-    def end_after_step(self, error: float) -> SampledState:
-        """The State that ends after the next step, which leaves the factor `error` of the gap; unchanged
-        where `error` is not below 1."""
-        error = min(error, 1.0)
-        if error == 1.0:
-            return replace(self, error=error)
-        return replace(self, w=self.at + self.d, gap=self.gap_at * error, error=error)
-
-    @property
-    def sample(self) -> Rows:
-        """The rows of the sample; kernels run on them in float64."""
-        return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))
+HESSIAN_WORK = 3e10
+"""Multiplications that one Hessian in memory may take: some seconds on one core."""
 
 
 @dataclass(slots=True)
-class SubsampledNewton(Solver):
+class SubsampledNewton(NewtonInMemory, Solver):
     """Sub-sampled Newton with quasi-Newton correction (Byrd, Chin, Neveitt & Nocedal 2011; Roosta-Khorasani &
     Mahoney 2019).
 
@@ -287,7 +177,7 @@ class SubsampledNewton(Solver):
             y=rows.y,
             s=rows.sample_weight,
             complete=sample.complete,
-            lacking=_lacking(problem, sample.moments),
+            lacking=lacking_variance(problem, sample.moments),
             S=none,
             Y=none,
         )
@@ -296,7 +186,7 @@ class SubsampledNewton(Solver):
         if not np.isfinite(state.f):
             return (yield from self._begin(problem, state))
         if state.complete and not forms_hessian(problem):
-            return (yield from _in_memory(problem, state.sample, self._go_on(problem, state)))
+            return (yield from answer_in_memory(problem, state.sample, self._go_on(problem, state)))
         if state.complete:
             return replace(state, stalled=True)
         return (yield from self._go_on(problem, state))
@@ -321,30 +211,6 @@ class SubsampledNewton(Solver):
         if s.complete:
             return replace(s, w=solved.w, at=solved.w, f=solved.f, g=solved.g, gap=solved.gap)
         return (yield from self._leave_sample(problem, s, solved))
-
-    def _begin_in_memory(self, problem: Problem, s: SampledState) -> Steps:
-        """The first State where all rows are in memory and Hessians are not formed: at the solution on a part
-        of the rows, which comes from that on a part of those, and so on."""
-        ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(s.w)),)
-        new = replace(s, f=f, g=g)
-        model, rows = problem.linear, replace(s.sample, dtype=None)
-        each = model.size // (model.outputs if problem.loss.separate else 1)
-        share = min(len(rows) // max(STAGE_ROWS * model.n_features, LEAST_STAGE_ROWS), STAGE)
-        if share >= LEAST_STAGE:
-            part = stage(problem, rows, share)
-            # Closer than the part's own error, about a parameter's worth for each of its rows, is in vain.
-            tol = min(0.03 * each / len(part), 0.1)
-            (solved,) = yield (SolveInMemory(problem, part, self._of_all_rows(), s.w, tol),)
-            ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(solved.w)),)
-            if f < new.f:
-                new = replace(new, w=solved.w, at=solved.w, f=f, g=g)
-        new = replace(new, at=new.w, objective_history=np.array([new.f]))
-        return (yield from self._aim(problem, (yield from self._take_metric(problem, new))))
-
-    def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
-        """The State with a preconditioner of the Hessian at `s.at`."""
-        (metric,) = yield (MakeMetric(problem, s.sample, s.at),)
-        return replace(s, metric=metric, metric_f=s.f, base=s.at)
 
     def _leave_sample(self, problem: Problem, s: SampledState, solved: Solution) -> Steps:
         """The first State with an objective on all rows, from the solution on the sample.
@@ -402,7 +268,8 @@ class SubsampledNewton(Solver):
             error^2 = |B^(-1/2) H B^(-1/2) a - a|^2 / |a|^2 = |H probe - B probe|^2 / probe' B probe,
 
         lengths of gradients in the metric of B^-1, is that of the model on all rows, averaged over
-        directions (Hutchinson 1990): a step shrinks the gap by as much. What is not quadratic about the step itself shows on a part of the sample.
+        directions (Hutchinson 1990): a step shrinks the gap by as much. What is not quadratic about the step
+        itself shows on a part of the sample.
         """
         if not (s.d.any() and s.gap_at < np.inf):
             return s
@@ -465,7 +332,7 @@ class SubsampledNewton(Solver):
 
     def _in_memory(self, problem: Problem, rows: Rows, tol: float) -> Solver:
         """The solver of the problem on rows in memory, to a relative gap of `tol`."""
-        if len(rows) * _hessian_work(problem) <= (NEWTON_WORK if tol <= FINAL_TOL else START_WORK):
+        if len(rows) * hessian_work(problem) <= (NEWTON_WORK if tol <= FINAL_TOL else START_WORK):
             return Newton()
         each = 200 if problem.loss.separate else 30 * problem.model.outputs
         part = max(rows.X.nbytes // 4, 1)
@@ -480,11 +347,11 @@ class SubsampledNewton(Solver):
         if not self._forms_hessian(problem, s):
             return replace(s, base=s.at)
         rows = s.sample
-        most = int(HESSIAN_WORK / _hessian_work(problem))
+        most = int(HESSIAN_WORK / hessian_work(problem))
         if len(rows) > most:
             rows = curvature_weighted_subsample(problem, rows, s.at, most)
         (H,) = yield (EvaluateInMemory(problem, rows, Hessian(s.at)),)
-        H[np.diag_indices_from(H)] += _unseen(problem, s, len(rows), H)
+        H[np.diag_indices_from(H)] += unseen_curvature(problem, s.lacking, len(rows), H)
         return self._factorise(s, H)
 
     @staticmethod
@@ -543,32 +410,6 @@ class SubsampledNewton(Solver):
             s, d=d, gap=gap, gap_at=gap, w=s.at if np.isinf(s.model_error_ratio) or s.plain else s.at + d
         )
 
-    def _direction_in_memory(self, problem: Problem, s: SampledState) -> Steps:
-        """The direction ``(d,)`` where gradients cost about what a product with the Hessian does; and what is
-        missing of g's squared length in the metric of the Hessian.
-
-        That of L-BFGS, started from a preconditioner of the Hessian: a gradient each. It says little of the
-        gap where the preconditioner is far off; so once it says that the fit is done, the Newton system is
-        solved, and bears it out or not. The same where steps stay short.
-        """
-        error = 1.0 if np.isinf(s.model_error_ratio) else s.model_error_ratio
-        d = np.zeros_like(s.g)
-        if s.slow_steps < PATIENCE:
-            q, alpha = first_loop(s.g, s.S, s.Y)
-            x = s.metric(q)
-            if len(s.S):
-                y = s.Y[-1]
-                ratio = float(s.S[-1] @ y) / float(y @ s.metric(y))
-                x = x if 0.5 < ratio < 2 else ratio * x
-            d = -second_loop(x, alpha, s.S, s.Y)
-            (tol,) = yield (Tolerance(s.f),)
-            if -float(s.g @ d) / 2 * error > tol:
-                return d, 0.0
-        slow = s.slow_steps >= PATIENCE
-        rtol, scale = (TIGHTEST, abs(s.f)) if slow else (CONFIRMING, 0.0)
-        (found,) = yield (SolveNewtonSystem(problem, s.sample, s.at, s.g, rtol, scale, s.metric),)
-        return -found.x, max(found.squared - float(s.g @ found.x), 0.0)
-
     def _step(self, problem: Problem, s: SampledState) -> Steps:
         """The State after a step along s.d, searched along the line where the unit step is refused."""
         slope = float(s.g @ s.d)
@@ -607,12 +448,7 @@ class SubsampledNewton(Solver):
             objective_history=np.append(s.objective_history, f),
         )
         if s.complete:
-            new = replace(new, base=new.at)
-            if new.f < METRIC_AGAIN * new.metric_f or s.slow_steps >= PATIENCE:
-                new = yield from self._take_metric(problem, new)
-            new = yield from self._aim(problem, new)
-            slow = new.gap_at > STALLING * s.gap_at
-            return replace(new, slow_steps=min(s.slow_steps + slow, PATIENCE) if slow else s.slow_steps)
+            return (yield from self._renew_in_memory(problem, s, new))
         new = yield from self._aim(problem, new)
         if s.error < 1 and s.gap_at > 0:  # the next step gains about as much as the last
             new = new.end_after_step(SAFETY * max(new.gap_at / s.gap_at, self._noise(s)))
@@ -658,157 +494,12 @@ class SubsampledNewton(Solver):
         return (yield from self._aim(problem, replace(s, plain=True)))
 
 
-class HessianPolicy(Enum):
-    """What becomes of the Hessian after a step."""
-
-    KEEP = "keep"
-    RENEW = "take the sample's anew where the fit stands"
-    RENEW_AND_FORGET = "the same, and forget all pairs but the last"
-    GIVE_UP = "give it up"
-
-
-def next_hessian_policy(s: SampledState, far: bool) -> HessianPolicy:
-    """The policy for the Hessian after the step that led to `s`; `far` is whether that step began far from
-    the minimum.
-
-    The first steps after a Hessian are judged by their gap: far away, curvature changes along a step, and the
-    Hessian is that of the new point, from where older pairs say nothing. Later steps, corrected by pairs, are
-    judged by how fast the gap falls.
-    """
-    if far and not (s.plain or s.exact) and s.slow_steps < MAX_SLOW_STEPS:
-        return HessianPolicy.RENEW_AND_FORGET
-    if s.slow_steps == MAX_SLOW_STEPS and not s.plain:
-        return HessianPolicy.GIVE_UP if s.exact else HessianPolicy.RENEW
-    return HessianPolicy.KEEP
-
-
-def model_error(promised: float, t: float, gained: float, met: float, rounding: float) -> float:
-    """The factor, at least 1, by which a quadratic model was wrong along a step.
-
-    Of the whole step it had promised a gain of half the curvature along it, ``promised = d'Hd / 2``; a step
-    of ``t d`` gained `gained` and met the curvature ``met = s'y``. Gains that are lost in `rounding` say
-    nothing.
-
-    >>> model_error(promised=1.0, t=1.0, gained=3.0, met=1.0, rounding=0.0)
-    3.0
-    """
-    if not promised > rounding:
-        return 1.0
-    expected = 2 * promised * t * t
-    return max(1.0, gained / promised, expected / met if met > 0 else 1.0)
-
-
 def _look(*queries: Query | None) -> Generator[tuple[Query, ...], Sequence[Any], list[Any]]:
     """The answers of queries asked in one sweep; None for those that are None."""
     answers = iter((yield tuple(query for query in queries if query is not None)))
     return [None if query is None else next(answers) for query in queries]
 
 
-def _in_memory(problem: Problem, rows: Rows, steps: Steps) -> Steps:
-    """Run a generator of queries, those to the data answered from rows in memory: its return value."""
-    try:
-        queries = next(steps)
-        while True:
-            answers = yield tuple(
-                query if isinstance(query, LocalQuery | Tolerance) else EvaluateInMemory(problem, rows, query)
-                for query in queries
-            )
-            queries = steps.send(answers)
-    except StopIteration as end:
-        return end.value
-
-
 def _every(rows: Rows, most: int) -> Rows:
     """At most about `most` of the rows, evenly spread."""
     return rows.select(np.arange(0, len(rows), max(len(rows) // most, 1)))
-
-
-def forms_hessian(problem: Problem) -> bool:
-    """Whether a problem over rows in memory is solved with its Hessian as a matrix, rather than by products
-    with it.
-
-    A Hessian takes ``n d**2 / 2`` operations and its eigenvectors ``10 d**3``, some six times; products take
-    ``4 n d``, some fifty times, at a seventh of the speed. On as many rows as parameters need, that comes to
-    the same at some hundreds of parameters, whatever the number of outputs.
-    """
-    model = problem.linear
-    return (model.size // model.outputs if problem.loss.separate else model.size) <= MATRIX
-
-
-def _hessian_work(problem: Problem) -> float:
-    """The multiplications that the Hessian takes for each row."""
-    model = problem.model
-    return model.n_features**2 * model.outputs * (model.outputs + 1) / 2 + 1.0
-
-
-def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
-    """About `most` of the rows, weighted to stand for all, drawn in proportion to the curvature of their loss
-    at w: rows of which the model is sure tell nothing of the Hessian."""
-    parts = []
-    for tile in rows.tiles():
-        y, s = tile.targets(problem)
-        factor = problem.loss.hessian_factor(problem.margins(w, tile.X), y)
-        each = np.abs(problem.loss.hessian_diagonal(factor)).reshape(len(tile), -1).sum(axis=1)
-        parts.append(each if s is None else each * s)
-    size = np.concatenate(parts)
-    size += 1e-3 * size.mean() + np.finfo(float).tiny
-    share = np.minimum(size * (most / size.sum()), 1.0)
-    at = np.flatnonzero(row_random_numbers(np.arange(len(rows)), 0, 0) < share)
-    weights = 1 / share[at] if rows.sample_weight is None else rows.sample_weight[at] / share[at]
-    # The mean is over all rows: their weight stands in one row less where the draw was lucky, more where not.
-    total = len(rows) if rows.sample_weight is None else rows.sample_weight.sum()
-    weights *= total / weights.sum()
-    return replace(rows.select(at), sample_weight=weights)
-
-
-def _unseen(problem: Problem, s: SampledState, n_rows: int, H: Array) -> Array:
-    """The curvature to add to the diagonal ``(d,)`` for features that vary less in the sample than in the
-    data.
-
-    A column that is nearly always 0 may be so throughout the sample, which then knows nothing of its
-    curvature. In standardised units the data's variance is 1; what the sample lacks of it is filled up at the
-    average curvature. With few rows for each parameter some more is added, in proportion.
-    """
-    model = problem.model
-    diagonal = np.diag(H)
-    out = np.zeros(len(H))
-    few = len(H) / max(n_rows, 1)
-    if few > 0.1:
-        out += 0.1 * few * diagonal
-    lacking = np.repeat(s.lacking, model.outputs)
-    typical = float(np.median(diagonal[: len(lacking)]))
-    out[: len(lacking)] += typical * lacking
-    return out
-
-
-def solve_cg(product: Callable[[Array], Array], q: Array, rtol: float = 0.01, most: int = 100) -> Array:
-    """The product ``H^-1 q`` ``(d,)`` by conjugate gradients, to a relative residual `rtol`."""
-    x, r = np.zeros_like(q), q.copy()
-    p, rr = r.copy(), float(q @ q)
-    target = rtol * rtol * rr
-    for _ in range(most):
-        if rr <= target:
-            break
-        Hp = product(p)
-        lipschitz = float(p @ Hp)
-        if not lipschitz > 0:
-            break
-        x += rr / lipschitz * p
-        r -= rr / lipschitz * Hp
-        new = float(r @ r)
-        p = r + new / rr * p
-        rr = new
-    return x if x.any() else q
-
-
-def _lacking(problem: Problem, moments: Moments | None) -> Array:
-    """Twice the share of each feature's variance that the sample lacks beyond a half, ``(p,)``; 0 where the
-    data's variance is not known."""
-    model = problem.linear
-    if model.scale is None or moments is None:
-        return np.zeros(model.n_features)
-    center = 0.0 if model.center is None else model.center
-    seen = (moments.variance + (moments.mean - center) ** 2) / model.scale**2
-    seen = np.where(model.scale == 1.0, np.maximum(seen, 1.0), seen)  # constant columns
-    out: Array = np.clip(1 - 2 * seen, 0.0, 1.0)
-    return out

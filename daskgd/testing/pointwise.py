@@ -86,12 +86,12 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
     """Check that a loss keeps its contract.
 
     The gradient is a subgradient of the value everywhere, kinks included, and its derivative where there is
-    one; the hessian is the derivative of the gradient, and its products, diagonal and root agree; the value is convex, where declared so; nothing
-    overflows at margins of +-1e4; float32 stays float32; `value_and_gradient` agrees with both; no rows are
-    no trouble; inputs are left alone and not returned; `baseline` is the least mean loss over constants, or
-    within a factor of 10 of it where not declared exact; a deviance is linear in the targets but for a term
-    without margins, and least at `constant`; smoothing kinks adds what `excess` says; `inverse_link`,
-    `variance_power` and `shift_invariant` are true.
+    one; the hessian is the derivative of the gradient, and its products, diagonal and root agree; the value
+    is convex, where declared so; nothing overflows at margins of +-1e4; float32 stays float32;
+    `value_and_gradient` agrees with both; no rows are no trouble; inputs are left alone and not returned;
+    `baseline` is the least mean loss over constants, or within a factor of 10 of it where not declared exact;
+    a deviance is linear in the targets but for a term without margins, and least at `constant`; smoothing
+    kinks adds what `excess` says; `inverse_link`, `variance_power` and `shift_invariant` are true.
 
     Parameters
     ----------

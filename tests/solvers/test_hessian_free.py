@@ -1,4 +1,4 @@
-"""Hessians that are not formed: products, preconditioners, conjugate gradients, and proximal steps by them."""
+"""Hessians that are not formed: products, preconditioners, conjugate gradients, proximal steps."""
 
 from __future__ import annotations
 

@@ -1,0 +1,123 @@
+"""Sub-sampled Newton where all rows are in memory and Hessians are not formed: its steps cost about what a
+product with the Hessian does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem
+from daskgd.queries import Gradient
+from daskgd.rows.tiles import Rows
+from daskgd.solvers.base import EvaluateInMemory, LocalQuery, SolveInMemory, Solver, Steps, Tolerance
+from daskgd.solvers.lbfgs import first_loop, second_loop
+from daskgd.solvers.newton_system import TIGHTEST, MakeMetric, SolveNewtonSystem, stage
+from daskgd.solvers.sampled_state import SampledState
+
+Array = NDArray[Any]
+
+LEAST_STAGE, STAGE = 4, 16
+"""How many times the rows of a stage in memory those of the stage after it are, at least and at most."""
+
+STAGE_ROWS, LEAST_STAGE_ROWS = 32, 1000
+"""Least rows of a stage for each feature, and in all."""
+
+METRIC_AGAIN = 0.7
+"""Share of the objective from where the preconditioner in memory was made, below which it is made anew."""
+
+CONFIRMING = 0.2
+"""Relative residual of a Newton system whose solution is to confirm that the gap is small."""
+
+STALLING, PATIENCE = 0.6, 3
+"""Share of the gap from which on what a step in memory leaves makes it a slow one; and as many of them after
+which directions are Newton's."""
+
+
+class NewtonInMemory:
+    """The part of :class:`~daskgd.SubsampledNewton` for rows in memory."""
+
+    __slots__ = ()
+
+    def _of_all_rows(self) -> Solver:
+        """The same solver, with all rows for its sample."""
+        raise NotImplementedError
+
+    def _aim(self, problem: Problem, s: SampledState) -> Steps:
+        """The State with its next step and its gap, from f and g at `s.at`."""
+        raise NotImplementedError
+
+    def _begin_in_memory(self, problem: Problem, s: SampledState) -> Steps:
+        """The first State where all rows are in memory and Hessians are not formed: at the solution on a part
+        of the rows, which comes from that on a part of those, and so on."""
+        ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(s.w)),)
+        new = replace(s, f=f, g=g)
+        model, rows = problem.linear, replace(s.sample, dtype=None)
+        each = model.size // (model.outputs if problem.loss.separate else 1)
+        share = min(len(rows) // max(STAGE_ROWS * model.n_features, LEAST_STAGE_ROWS), STAGE)
+        if share >= LEAST_STAGE:
+            part = stage(problem, rows, share)
+            # Closer than the part's own error, about a parameter's worth for each of its rows, is in vain.
+            tol = min(0.03 * each / len(part), 0.1)
+            (solved,) = yield (SolveInMemory(problem, part, self._of_all_rows(), s.w, tol),)
+            ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(solved.w)),)
+            if f < new.f:
+                new = replace(new, w=solved.w, at=solved.w, f=f, g=g)
+        new = replace(new, at=new.w, objective_history=np.array([new.f]))
+        return (yield from self._aim(problem, (yield from self._take_metric(problem, new))))
+
+    def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
+        """The State with a preconditioner of the Hessian at `s.at`."""
+        (metric,) = yield (MakeMetric(problem, s.sample, s.at),)
+        return replace(s, metric=metric, metric_f=s.f, base=s.at)
+
+    def _direction_in_memory(self, problem: Problem, s: SampledState) -> Steps:
+        """The direction ``(d,)`` where gradients cost about what a product with the Hessian does; and what is
+        missing of g's squared length in the metric of the Hessian.
+
+        That of L-BFGS, started from a preconditioner of the Hessian: a gradient each. It says little of the
+        gap where the preconditioner is far off; so once it says that the fit is done, the Newton system is
+        solved, and bears it out or not. The same where steps stay short.
+        """
+        error = 1.0 if np.isinf(s.model_error_ratio) else s.model_error_ratio
+        d = np.zeros_like(s.g)
+        if s.slow_steps < PATIENCE:
+            q, alpha = first_loop(s.g, s.S, s.Y)
+            x = s.metric(q)
+            if len(s.S):
+                y = s.Y[-1]
+                ratio = float(s.S[-1] @ y) / float(y @ s.metric(y))
+                x = x if 0.5 < ratio < 2 else ratio * x
+            d = -second_loop(x, alpha, s.S, s.Y)
+            (tol,) = yield (Tolerance(s.f),)
+            if -float(s.g @ d) / 2 * error > tol:
+                return d, 0.0
+        slow = s.slow_steps >= PATIENCE
+        rtol, scale = (TIGHTEST, abs(s.f)) if slow else (CONFIRMING, 0.0)
+        (found,) = yield (SolveNewtonSystem(problem, s.sample, s.at, s.g, rtol, scale, s.metric),)
+        return -found.x, max(found.squared - float(s.g @ found.x), 0.0)
+
+    def _renew_in_memory(self, problem: Problem, s: SampledState, new: SampledState) -> Steps:
+        """The State `new`, to which a step from s has led, with its next step."""
+        new = replace(new, base=new.at)
+        if new.f < METRIC_AGAIN * new.metric_f or s.slow_steps >= PATIENCE:
+            new = yield from self._take_metric(problem, new)
+        new = yield from self._aim(problem, new)
+        slow = new.gap_at > STALLING * s.gap_at
+        return replace(new, slow_steps=min(s.slow_steps + slow, PATIENCE) if slow else s.slow_steps)
+
+
+def answer_in_memory(problem: Problem, rows: Rows, steps: Steps) -> Steps:
+    """Run a generator of queries, those to the data answered from rows in memory: its return value."""
+    try:
+        queries = next(steps)
+        while True:
+            answers = yield tuple(
+                query if isinstance(query, LocalQuery | Tolerance) else EvaluateInMemory(problem, rows, query)
+                for query in queries
+            )
+            queries = steps.send(answers)
+    except StopIteration as end:
+        return end.value

@@ -1,0 +1,91 @@
+"""The Hessian of a sample as a matrix: when it is formed, over which rows, and what these do not see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem
+from daskgd.rows.random_numbers import row_random_numbers
+from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import Rows
+
+Array = NDArray[Any]
+
+MATRIX = 250
+"""Parameters, of one output where outputs are separate, up to which a problem over rows in memory is solved
+with its Hessian as a matrix."""
+
+
+def forms_hessian(problem: Problem) -> bool:
+    """Whether a problem over rows in memory is solved with its Hessian as a matrix, rather than by products
+    with it.
+
+    A Hessian takes ``n d**2 / 2`` operations and its eigenvectors ``10 d**3``, some six times; products take
+    ``4 n d``, some fifty times, at a seventh of the speed. On as many rows as parameters need, that comes to
+    the same at some hundreds of parameters, whatever the number of outputs.
+    """
+    model = problem.linear
+    return (model.size // model.outputs if problem.loss.separate else model.size) <= MATRIX
+
+
+def hessian_work(problem: Problem) -> float:
+    """The multiplications that the Hessian takes for each row."""
+    model = problem.model
+    return model.n_features**2 * model.outputs * (model.outputs + 1) / 2 + 1.0
+
+
+def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
+    """About `most` of the rows, weighted to stand for all, drawn in proportion to the curvature of their loss
+    at w: rows of which the model is sure tell nothing of the Hessian."""
+    parts = []
+    for tile in rows.tiles():
+        y, s = tile.targets(problem)
+        factor = problem.loss.hessian_factor(problem.margins(w, tile.X), y)
+        each = np.abs(problem.loss.hessian_diagonal(factor)).reshape(len(tile), -1).sum(axis=1)
+        parts.append(each if s is None else each * s)
+    size = np.concatenate(parts)
+    size += 1e-3 * size.mean() + np.finfo(float).tiny
+    share = np.minimum(size * (most / size.sum()), 1.0)
+    at = np.flatnonzero(row_random_numbers(np.arange(len(rows)), 0, 0) < share)
+    weights = 1 / share[at] if rows.sample_weight is None else rows.sample_weight[at] / share[at]
+    # The mean is over all rows: their weight stands in one row less where the draw was lucky, more where not.
+    total = len(rows) if rows.sample_weight is None else rows.sample_weight.sum()
+    weights *= total / weights.sum()
+    return replace(rows.select(at), sample_weight=weights)
+
+
+def unseen_curvature(problem: Problem, lacking_each: Array, n_rows: int, H: Array) -> Array:
+    """The curvature to add to the diagonal ``(d,)`` for features that vary less in the sample than in the
+    data.
+
+    A column that is nearly always 0 may be so throughout the sample, which then knows nothing of its
+    curvature. In standardised units the data's variance is 1; what the sample lacks of it is filled up at the
+    average curvature. With few rows for each parameter some more is added, in proportion.
+    """
+    model = problem.model
+    diagonal = np.diag(H)
+    out = np.zeros(len(H))
+    few = len(H) / max(n_rows, 1)
+    if few > 0.1:
+        out += 0.1 * few * diagonal
+    lacking = np.repeat(lacking_each, model.outputs)
+    typical = float(np.median(diagonal[: len(lacking)]))
+    out[: len(lacking)] += typical * lacking
+    return out
+
+
+def lacking_variance(problem: Problem, moments: Moments | None) -> Array:
+    """Twice the share of each feature's variance that the sample lacks beyond a half, ``(p,)``; 0 where the
+    data's variance is not known."""
+    model = problem.linear
+    if model.scale is None or moments is None:
+        return np.zeros(model.n_features)
+    center = 0.0 if model.center is None else model.center
+    seen = (moments.variance + (moments.mean - center) ** 2) / model.scale**2
+    seen = np.where(model.scale == 1.0, np.maximum(seen, 1.0), seen)  # constant columns
+    out: Array = np.clip(1 - 2 * seen, 0.0, 1.0)
+    return out
