@@ -1,0 +1,142 @@
+"""Fits of any shape: many classes, many features, few rows; the answer is scikit-learn's or better."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression as Theirs
+
+import daskgd
+
+
+def classes_apart(n: int, p: int, k: int, scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of k classes, correlated features of many sizes; the larger `scale` the farther apart."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, p)) @ (rng.standard_normal((p, p)) / np.sqrt(p) * np.geomspace(1, 0.01, p))
+    W = scale * rng.standard_normal((p, k))
+    y = (X @ W + rng.gumbel(size=(n, k))).argmax(axis=1)
+    y[:k] = np.arange(k)
+    return X * rng.uniform(0.1, 10, p) + rng.uniform(-3, 3, p), y
+
+
+def objective(model: daskgd.LogisticRegression, X: np.ndarray, y: np.ndarray) -> float:
+    """The mean objective at the model's coefficients, in numpy."""
+    z = X @ model.coef_.T + model.intercept_
+    if z.shape[1] == 1:
+        f = np.logaddexp(0, z[:, 0]) - y * z[:, 0]
+    else:
+        f = logsumexp(z, axis=1) - z[np.arange(len(y)), y]
+    norm = np.abs(model.coef_).sum() if model.l1_ratio else 0.5 * (model.coef_**2).sum()
+    return float(f.mean() + (norm / (model.C * len(y)) if np.isfinite(model.C) else 0.0))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    n=st.integers(30, 600),
+    p=st.sampled_from([1, 2, 5, 20, 90, 300, 700]),
+    k=st.sampled_from([2, 2, 3, 5, 12, 40, 150]),
+    C=st.sampled_from([0.01, 1.0, 100.0]),
+    l1=st.sampled_from([0.0, 0.0, 1.0]),
+    scale=st.sampled_from([0.1, 1.0, 10.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_any_shape_ends_at_the_minimum(
+    n: int, p: int, k: int, C: float, l1: float, scale: float, seed: int
+) -> None:
+    X, y = classes_apart(n, p, min(k, n // 3), scale, seed)
+    model = daskgd.LogisticRegression(C=C, l1_ratio=l1, tol=1e-5)
+    model.fit(X, y)
+    assert np.isfinite(model.coef_).all()
+    assert np.isfinite(model.intercept_).all()
+    assert model.outcome_ == "converged"
+    better = daskgd.LogisticRegression(C=C, l1_ratio=l1, tol=1e-10, max_iter=3000, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rounding may end it short of so small a tol
+        better.coef_, better.intercept_ = model.coef_, model.intercept_
+        better.fit(X, y)
+    f, best = objective(model, X, y), objective(better, X, y)
+    assert f - best <= (2 * model.gap_ + 1e-5) * max(f, 1e-3 * model._baseline)
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "k"),
+    [(600, 250, 5), (2000, 120, 10), (2000, 70, 20), (600, 20, 60), (700, 5, 200), (300, 1200, 2)],
+)
+@pytest.mark.parametrize("stored", [False, True])
+def test_many_parameters_are_scikit_learns(n: int, p: int, k: int, stored: bool, tmp_path) -> None:
+    X, y = classes_apart(n, p, k, 1.0, 3)
+    data = (X, y)
+    if stored:
+        daskgd.write_dataset(tmp_path / "rows.zarr", X, y)
+        data = (tmp_path / "rows.zarr",)
+    model = daskgd.LogisticRegression(tol=1e-8).fit(*data)
+    theirs = Theirs(tol=1e-8, max_iter=20_000).fit(X, y)
+    f, other = objective(model, X, y), _their_objective(theirs, X, y)
+    assert model.n_sweeps_ == 1
+    assert f <= other * (1 + 1e-7)
+    np.testing.assert_allclose(
+        model.predict_proba(X), theirs.predict_proba(X), atol=5e-3
+    )  # scikit-learn's own tolerance
+
+
+def _their_objective(theirs: Theirs, X: np.ndarray, y: np.ndarray) -> float:
+    twin = daskgd.LogisticRegression()
+    twin.coef_, twin.intercept_ = theirs.coef_, theirs.intercept_
+    return objective(twin, X, y)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_weights_are_rows_twice_with_many_classes(l1_ratio: float) -> None:
+    X, y = classes_apart(400, 30, 12, 1.0, 4)
+    s = np.random.default_rng(0).integers(0, 3, 400)
+    s[:12] = 1
+    weighted = daskgd.LogisticRegression(tol=1e-9, l1_ratio=l1_ratio).fit(X, y, sample_weight=s.astype(float))
+    repeated = daskgd.LogisticRegression(tol=1e-9, l1_ratio=l1_ratio).fit(X.repeat(s, axis=0), y.repeat(s))
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, atol=2e-4)
+
+
+def test_many_fits_with_many_parameters_share_the_read() -> None:
+    X, y = classes_apart(500, 40, 8, 1.0, 5)
+    models = [daskgd.LogisticRegression(C=C) for C in (0.1, 1.0, 10.0)]
+    daskgd.together(models, X, y)
+    for model in models:
+        alone = daskgd.LogisticRegression(C=model.C).fit(X, y)
+        assert model.n_sweeps_ == 1
+        np.testing.assert_allclose(model.coef_, alone.coef_, atol=1e-3 * np.abs(alone.coef_).max())
+
+
+def test_a_sample_of_many_classes_needs_few_sweeps() -> None:
+    X, y = classes_apart(40_000, 20, 15, 1.0, 6)
+    solver = daskgd.SubsampledNewton(sample_bytes=20_000 * 160, rows_per_parameter=1)
+    model = daskgd.LogisticRegression(solver=solver).fit(X.astype("f4"), y)
+    exact = daskgd.LogisticRegression(tol=1e-9).fit(X.astype("f4"), y)
+    f, best = objective(model, X, y), objective(exact, X, y)
+    assert model.n_sweeps_ <= 6
+    assert f - best <= 2 * model.gap_ * f + 1e-6
+
+
+def test_least_squares_of_many_features() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 2100))
+    y = X[:, :9] @ np.arange(9.0) + rng.standard_normal(600)
+    ridge = daskgd.Ridge(alpha=5.0, tol=1e-10).fit(X, y)
+    K = X - X.mean(axis=0)
+    exact = K.T @ np.linalg.solve(K @ K.T + 5.0 * np.eye(600), y - y.mean())
+    np.testing.assert_allclose(ridge.coef_, exact, atol=1e-4)
+
+
+def test_the_perceptron_ends_where_it_no_longer_improves() -> None:
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((3000, 8))
+    y = X @ rng.standard_normal(8) + 2 * rng.standard_normal(3000) > 0
+    model = daskgd.Perceptron(n_iter_no_change=3, tol=0.01).fit(X, y)
+    patient = daskgd.Perceptron(n_iter_no_change=10, tol=0.001).fit(X, y)
+    assert model.outcome_ == "converged"
+    assert model.n_iter_ <= 12
+    assert model.n_iter_ < patient.n_iter_ < 1000
+    assert patient.score(X, y) >= model.score(X, y) > 0.7
