@@ -245,18 +245,17 @@ def adjacent(parts: Sequence[Array]) -> Array | None:
     >>> np.shares_memory(adjacent([whole[:1], whole[1:]]), whole), adjacent([whole[:1], whole[2:]])
     (True, None)
     """
-    first, base = parts[0], parts[0].base
-    if not isinstance(base, np.ndarray) or not first.flags.c_contiguous or base.dtype != first.dtype:
-        return None
-    if not base.flags.c_contiguous or base.shape[1:] != first.shape[1:] or not first.size:
+    first = parts[0]
+    if not first.size or first.base is None:
         return None
     at = first.ctypes.data
     for part in parts:
-        if part.base is not base or part.ctypes.data != at or not part.flags.c_contiguous:
+        same = part.base is first.base and part.dtype == first.dtype and part.shape[1:] == first.shape[1:]
+        if not (same and part.flags.c_contiguous and part.ctypes.data == at):
             return None
         at += part.nbytes
-    start = (first.ctypes.data - base.ctypes.data) // first[:1].nbytes
-    return base[start : start + sum(map(len, parts))]
+    shape = (sum(map(len, parts)), *first.shape[1:])
+    return np.lib.stride_tricks.as_strided(first, shape, writeable=False)
 
 
 def as_features(X: Features | Array) -> Features:

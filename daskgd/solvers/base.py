@@ -66,11 +66,20 @@ class State:
         return self.w
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LocalQuery(Query):
-    """Work on rows in memory, which the loop has done on the driver without a sweep.
+class DriverQuery(Query):
+    """A question that is answered on the driver, without a sweep. Never asked with a question to the data."""
 
-    Those of many fits are done side by side. Never asked with a question to the data.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tolerance(DriverQuery):
+    """The gap at which the fit stops where the objective is `f`: a float, which the loop itself answers."""
+
+    f: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalQuery(DriverQuery):
+    """Work on rows in memory; that of many fits is done side by side.
 
     Attributes
     ----------
@@ -107,13 +116,6 @@ class SolveInMemory(LocalQuery):
     w: Array
     tol: float
     max_iter: int = 200
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tolerance(Query):
-    """The gap at which the fit stops where the objective is `f`: a float, which the loop itself answers."""
-
-    f: float
 
 
 class ComputeInMemory(LocalQuery):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import EvaluateInMemory, LocalQuery, SolveInMemory, Solver, Steps, Tolerance
+from daskgd.solvers.base import EvaluateInMemory, SolveInMemory, Solver, Steps, Tolerance
 from daskgd.solvers.lbfgs import first_loop, second_loop
 from daskgd.solvers.newton_system import TIGHTEST, MakeMetric, SolveNewtonSystem, stage
 from daskgd.solvers.sampled_state import SampledState
@@ -115,7 +115,7 @@ def answer_in_memory(problem: Problem, rows: Rows, steps: Steps) -> Steps:
         queries = next(steps)
         while True:
             answers = yield tuple(
-                query if isinstance(query, LocalQuery | Tolerance) else EvaluateInMemory(problem, rows, query)
+                query if isinstance(query, DriverQuery) else EvaluateInMemory(problem, rows, query)
                 for query in queries
             )
             queries = steps.send(answers)

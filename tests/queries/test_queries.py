@@ -41,7 +41,7 @@ from daskgd.queries.survey import MAX_LABELS, Labels
 from daskgd.rows.invalid_rows import InvalidRows
 from daskgd.rows.statistics import Moments
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import LocalQuery
+from daskgd.solvers.base import DriverQuery
 from daskgd.testing import QUERIES, ArraySource, check_query, examples, reference, toy_rows
 
 
@@ -63,13 +63,13 @@ def test_contract_of_a_sample_with_classes(per_class: int) -> None:
 
 
 def test_every_query_is_in_the_table() -> None:
-    """All but work in memory, which is not asked of data, and what the checks themselves ask."""
+    """All but questions to the driver, which are not asked of data, and what the checks themselves ask."""
     for module in pkgutil.walk_packages(daskgd.queries.__path__, "daskgd.queries."):
         importlib.import_module(module.name)
     ours = {name for name in subclasses(Query) if name.startswith("daskgd.")}
     checks = {name for name in ours if name.startswith("daskgd.testing.")}
     listed = {full_name(type(query)) for query, _, _ in QUERIES}
-    assert ours - checks - subclasses(LocalQuery) - {full_name(LocalQuery)} == listed
+    assert ours - checks - subclasses(DriverQuery) - {full_name(DriverQuery)} == listed
 
 
 def full_name(kind: type) -> str:
