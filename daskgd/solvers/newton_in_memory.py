@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
 from daskgd.rows.tiles import Rows
-from daskgd.solvers.base import EvaluateInMemory, SolveInMemory, Solver, Steps, Tolerance
+from daskgd.solvers.base import DriverQuery, EvaluateInMemory, SolveInMemory, Solver, Steps, Tolerance
 from daskgd.solvers.lbfgs import first_loop, second_loop
 from daskgd.solvers.newton_system import TIGHTEST, MakeMetric, SolveNewtonSystem, stage
 from daskgd.solvers.sampled_state import SampledState
