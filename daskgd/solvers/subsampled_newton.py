@@ -206,7 +206,8 @@ class SubsampledNewton(NewtonInMemory, Solver):
         if s.complete and not forms_hessian(problem):
             return (yield from self._begin_in_memory(problem, s))
         # On part of the rows, any closer than the sample's own error is in vain.
-        tol = FINAL_TOL if s.complete else max(1e-3 * len(s.w) / len(s.X), 1e-12)
+        share = 1e-3 if forms_hessian(problem) else 1e-2  # without the Hessian digits cost more
+        tol = FINAL_TOL if s.complete else max(share * len(s.w) / len(s.X), 1e-12)
         solved = yield from self.solved(problem, s.sample, s.w, tol)
         if s.complete:
             return replace(s, w=solved.w, at=solved.w, f=solved.f, g=solved.g, gap=solved.gap)
