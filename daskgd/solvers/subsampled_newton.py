@@ -274,9 +274,8 @@ class SubsampledNewton(NewtonInMemory, Solver):
         """
         if not (s.d.any() and s.gap_at < np.inf):
             return s
-        product = yield from self._product(problem, s, probe)
-        miss = yield from self._squared(problem, s, beyond - s.g - product)
-        error = max(miss / float(probe @ product), len(s.w) / len(s.X))
+        error = yield from self._model_error(problem, s, probe, beyond - s.g)
+        error = max(error, len(s.w) / len(s.X))
         part = _every(s.sample, PROBED)
         before, after, bent = yield (
             EvaluateInMemory(problem, part, GradientOnly(s.at)),
@@ -286,19 +285,22 @@ class SubsampledNewton(NewtonInMemory, Solver):
         rest = yield from self._squared(problem, s, after - before - bent)
         return s.end_after_step(SAFETY * (error + rest / (2 * s.gap_at)))
 
+    def _model_error(self, problem: Problem, s: SampledState, probe: Array, change: Array) -> Steps:
+        """The squared error of the sample's Hessian along a probe, with which the gradient changes so."""
+        if len(s.values):
+            root = np.sqrt(s.values)
+            along = (s.vectors.T @ probe) * root
+            miss = (s.vectors.T @ change) / root - along
+            return float(miss @ miss) / float(along @ along)
+        (product,) = yield (EvaluateInMemory(problem, s.sample, Product(s.base, probe)),)
+        return (yield from self._squared(problem, s, change - product)) / float(probe @ product)
+
     @staticmethod
     def _forms_hessian(problem: Problem, s: SampledState) -> bool:
         """Whether the Hessian of the sample is formed, for the directions of full sweeps: eigenvectors serve
         many of them, and tell how far to trust the first."""
         separate = problem.loss.separate and not s.complete
         return problem.model.size <= (DENSE if separate else MATRIX)
-
-    def _product(self, problem: Problem, s: SampledState, v: Array) -> Steps:
-        """The product ``(d,)`` of the sample's Hessian with v."""
-        if not len(s.values):
-            (out,) = yield (EvaluateInMemory(problem, s.sample, Product(s.base, v)),)
-            return out
-        return s.vectors @ ((s.vectors.T @ v) * s.values)
 
     def _squared(self, problem: Problem, s: SampledState, v: Array) -> Steps:
         """The squared length of v, a float, in the metric of the inverse of the sample's Hessian."""
