@@ -47,6 +47,19 @@ def check_memory(
         )
 
 
+def check_driver_memory(needed: int, what: str) -> None:
+    """Refuse a fit of which this process would hold more than it has memory for; `what` says of what."""
+    free = free_memory(None)
+    if needed > free:
+        raise ValueError(
+            f"{what}: this process would hold about {format_bytes(needed)} (the sample, matrices and vectors "
+            f"of the parameters), and {format_bytes(free)} are free here. Take "
+            'solver="lbfgs", which holds no sample and no matrices, a smaller sample, such as "
+            "solver=daskgd.SubsampledNewton(sample_bytes=10_000_000, most_bytes=10_000_000), fewer features, "
+            "or a machine with more memory"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What one task holds at once.

@@ -21,6 +21,7 @@ from daskgd._compat.caller import warn
 from daskgd.data.convert import as_dataset, check_plain, is_in_memory, is_sparse, lazy, numeric
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import check_engine, open_engine
+from daskgd.engines.worker_memory import check_driver_memory
 from daskgd.estimators.export import export
 from daskgd.estimators.files import save_model
 from daskgd.estimators.fitting.callbacks import CallbackSupportMixin
@@ -336,6 +337,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         survey, *first_sweep_answers = answers
         problem, attributes = self._problem(survey, dataset)
+        needed = choice.solver.driver_nbytes(self._shape(dataset), problem)
+        check_driver_memory(needed, f"{type(self).__name__} of {problem.model.size:,} parameters")
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
         w = self._initial(problem, summary, survey) if initial is None else initial
         stop = Stop(self._tol(choice.solver), int(self.max_iter))

@@ -242,6 +242,19 @@ class Solver:
         queries = self.first_sweep_queries(shape)
         return max([query.share for query in queries if isinstance(query, Sample)], default=0.0)
 
+    def driver_nbytes(self, shape: Shape, problem: Problem) -> int:
+        """The bytes, about, that the process that calls ``fit`` holds of a problem at most: samples, matrices
+        and vectors."""
+        share, d = self.sample_share(shape), problem.model.size
+        # All rows of an array in memory are a view of it; other samples are there twice while they arrive.
+        copies = 0 if shape.at_hand and share >= 1 else 2
+        sample = round(copies * share * shape.n_rows * shape.row_bytes)
+        return sample + 8 * self.driver_numbers(shape, problem) + 80 * d
+
+    def driver_numbers(self, shape: Shape, problem: Problem) -> int:
+        """How many numbers these matrices and vectors have, beside a few vectors of all parameters."""
+        return 0
+
     def expected_sweeps(
         self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
     ) -> SweepEstimate:

@@ -120,6 +120,9 @@ class Gram(Solver):
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return (SecondMoments(),)
 
+    def driver_numbers(self, shape: Shape, problem: Problem) -> int:
+        return 4 * (shape.n_features + problem.model.outputs) ** 2
+
     def expected_sweeps(
         self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
     ) -> SweepEstimate:

@@ -63,6 +63,9 @@ class LBFGS(Solver):
     ) -> SweepEstimate:
         return SweepEstimate(words="tens to hundreds")
 
+    def driver_numbers(self, shape: Shape, problem: Problem) -> int:
+        return 2 * self.memory * problem.model.size
+
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         ((f, g),) = yield (Gradient(w),)
         none = np.zeros((0, len(w)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries import Curvature
+from daskgd.rows.layout import Shape
 from daskgd.solvers.base import Solver, State, Steps
 from daskgd.solvers.line_search import SUFFICIENT, backtrack, search, wolfe
 from daskgd.solvers.quadratic import minimise
@@ -64,6 +65,9 @@ class Newton(Solver):
 
     needs_smooth_penalty: ClassVar[bool] = False
     needs_linear: ClassVar[bool] = True
+
+    def driver_numbers(self, shape: Shape, problem: Problem) -> int:
+        return 4 * problem.model.size**2  # the Hessian, its eigenvectors, and as it arrives
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         ((f, g, H),) = yield (Curvature(w),)

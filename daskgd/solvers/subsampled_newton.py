@@ -27,6 +27,7 @@ from daskgd.solvers.base import (
     is_count,
     require,
 )
+from daskgd.solvers.hessian_free import FACTOR_BYTES
 from daskgd.solvers.hessian_policy import HessianPolicy, model_error, next_hessian_policy
 from daskgd.solvers.lbfgs import first_loop, remember, second_loop, two_loop
 from daskgd.solvers.line_search import search, wolfe
@@ -72,6 +73,9 @@ WIDE = 1000
 
 THIN = 100
 """Rows of the sample per parameter below which the same is so."""
+
+MOST_MOMENTS = 5000
+"""Features beyond which second moments are never worth their cost as a preconditioner."""
 
 PAIRS = 20
 """Most pairs of steps and differences of gradients that correct the sample's Hessian."""
@@ -151,6 +155,14 @@ class SubsampledNewton(NewtonInMemory, Solver):
         rows = max(self.sample_bytes / shape.row_bytes, min(self.rows_per_parameter * width, most), width)
         per_class = int(min(20 * width, rows / 10))
         return (Sample.of(shape, rows, per_class, self.seed or 0),)
+
+    def driver_numbers(self, shape: Shape, problem: Problem) -> int:
+        model, rows = problem.linear, self.sample_share(shape) * shape.n_rows
+        pairs = 2 * PAIRS * model.size
+        if forms_hessian(problem) and model.size <= DENSE:
+            return pairs + 4 * model.size**2
+        moments = 4 * min(model.n_features, MOST_MOMENTS) ** 2
+        return pairs + moments + int(min(rows * model.outputs, FACTOR_BYTES / 8))
 
     def expected_sweeps(
         self, shape: Shape, loss: Loss | None = None, parameters: int | None = None

@@ -393,3 +393,20 @@ def test_the_command_line_loads_nothing_heavy():
     code = "import sys, daskgd.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "dask", "distributed", "zarr", "sklearn"} & set(done.stdout.split())
+
+
+def test_what_this_process_holds_is_in_the_plan_and_refused_where_it_cannot(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((2000, 300)), rng.integers(0, 4, 2000)
+    plan = daskgd.LogisticRegression().plan(X, y)
+    assert plan.driver_bytes < X.nbytes  # the array is its own sample
+    stored = daskgd.LogisticRegression().plan(da.from_array(X, chunks=500), da.from_array(y, chunks=500))
+    assert stored.driver_bytes >= plan.driver_bytes + 2 * X.nbytes
+    assert f"driver {dask.utils.format_bytes(plan.driver_bytes)}" in str(plan)
+    monkeypatch.setattr("daskgd.engines.worker_memory.free_memory", lambda client: 10_000)
+    for call in (
+        lambda: daskgd.LogisticRegression().plan(X, y),
+        lambda: daskgd.LogisticRegression().fit(X, y),
+    ):
+        with pytest.raises(ValueError, match=r'of .* parameters: this process would hold .*solver="lbfgs"'):
+            call()

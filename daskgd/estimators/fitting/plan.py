@@ -27,7 +27,13 @@ from daskgd.engines.runs import Runs, length
 from daskgd.engines.select import Choice, check_engine, scheduler_of
 from daskgd.engines.task_spans import Payload, task_spans
 from daskgd.engines.tasks import read_speed
-from daskgd.engines.worker_memory import Need, check_memory, free_memory, task_room
+from daskgd.engines.worker_memory import (
+    Need,
+    check_driver_memory,
+    check_memory,
+    free_memory,
+    task_room,
+)
 from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.losses import Loss
 from daskgd.models.base import Maker
@@ -168,6 +174,9 @@ class Plan:
     task_bytes, task_room : int
         Bytes of rows that one task holds at once, at most, and bytes that it may take: its thread's share of
         the tightest worker's memory, less what is in use.
+    driver_bytes : int
+        Bytes that the process that calls ``fit`` holds at most, about: sample, matrices and vectors. Labels
+        that were not counted yet are taken for two.
     limit : int
         Memory limit of that worker in bytes; without a cluster, the memory of this machine that is free.
     sample_rows : int
@@ -206,6 +215,7 @@ class Plan:
     streamed_bytes: int
     task_bytes: int
     task_room: int
+    driver_bytes: int
     limit: int
     sample_rows: int
     sweeps: str
@@ -255,6 +265,8 @@ class Plan:
 
         first = [Ask(None, query) for query in (Survey(shape.classification), *first_sweep_queries)]
         problem = Problem(loss, made, L2(np.ones(made.size)))
+        driver_bytes = solver.driver_nbytes(shape, problem)
+        check_driver_memory(driver_bytes, f"{estimator} of {made.size:,} parameters")
         again = [Ask(problem, Gradient(np.ones(made.size)))]
         first_tasks_, later_tasks = (
             _count_tasks(dataset, place, kept, asks, partitions)
@@ -290,6 +302,7 @@ class Plan:
             streamed_bytes=streamed,
             task_bytes=task_bytes,
             task_room=task_room,
+            driver_bytes=driver_bytes,
             limit=limit,
             sample_rows=round(share * shape.n_rows),
             sweeps=str(sweeps),
@@ -335,6 +348,7 @@ class Plan:
             "each": f"{format_bytes(self.sweep_bytes)}; {rest}",
             "tasks": tasks,
             "memory": f"{least} ({format_bytes(self.limit)} {whose})",
+            "driver": f"{format_bytes(self.driver_bytes)} in this process",
             "reads": self._reading(),
         }
         return "\n".join(f"{name:<6} {text}" for name, text in lines.items())
