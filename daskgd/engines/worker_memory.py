@@ -54,7 +54,7 @@ def check_driver_memory(needed: int, what: str) -> None:
         raise ValueError(
             f"{what}: this process would hold about {format_bytes(needed)} (the sample, matrices and vectors "
             f"of the parameters), and {format_bytes(free)} are free here. Take "
-            'solver="lbfgs", which holds no sample and no matrices, a smaller sample, such as "
+            'solver="lbfgs", which holds no sample and no matrices, a smaller sample, such as '
             "solver=daskgd.SubsampledNewton(sample_bytes=10_000_000, most_bytes=10_000_000), fewer features, "
             "or a machine with more memory"
         )
