@@ -12,6 +12,8 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression as Theirs
 
 import daskgd
+from daskgd.monitoring.events import Iterated, Swept
+from tests.tiers import slow_but
 
 
 def classes_apart(n: int, p: int, k: int, scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +37,7 @@ def objective(model: daskgd.LogisticRegression, X: np.ndarray, y: np.ndarray) ->
     return float(f.mean() + (norm / (model.C * len(y)) if np.isfinite(model.C) else 0.0))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     n=st.integers(30, 600),
     p=st.sampled_from([1, 2, 5, 20, 90, 300, 700]),
@@ -63,12 +65,16 @@ def test_any_shape_ends_at_the_minimum(
     assert f - best <= (2 * model.gap_ + 1e-5) * max(f, 1e-3 * model._baseline)
 
 
+SHAPES = [(600, 250, 5), (2000, 120, 10), (2000, 70, 20), (600, 20, 60), (700, 5, 200), (300, 1200, 2)]
+QUICK = [(600, 250, 5, False), (700, 5, 200, True), (300, 1200, 2, False)]
+
+
 @pytest.mark.parametrize(
-    ("n", "p", "k"),
-    [(600, 250, 5), (2000, 120, 10), (2000, 70, 20), (600, 20, 60), (700, 5, 200), (300, 1200, 2)],
+    "shape_and_place",
+    slow_but([(*shape, stored) for shape in SHAPES for stored in (False, True)], *QUICK),
 )
-@pytest.mark.parametrize("stored", [False, True])
-def test_many_parameters_are_scikit_learns(n: int, p: int, k: int, stored: bool, tmp_path) -> None:
+def test_many_parameters_are_scikit_learns(shape_and_place: tuple[int, int, int, bool], tmp_path) -> None:
+    n, p, k, stored = shape_and_place
     X, y = classes_apart(n, p, k, 1.0, 3)
     data = (X, y)
     if stored:
@@ -140,3 +146,54 @@ def test_the_perceptron_ends_where_it_no_longer_improves() -> None:
     assert model.n_iter_ <= 12
     assert model.n_iter_ < patient.n_iter_ < 1000
     assert patient.score(X, y) >= model.score(X, y) > 0.7
+
+
+SAMPLED = 10_000 * 80
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    X, y = classes_apart(16_000, 20, 14, 1.0, 8)
+    path = tmp_path_factory.mktemp("shapes") / "rows.zarr"
+    daskgd.write_dataset(path, X.astype("f4"), y, chunk_bytes=200_000)
+    return str(path)
+
+
+def of_many_parameters(kind: str, **more: object) -> daskgd.LogisticRegression:
+    """A fit of 294 parameters that asks for all rows at once, or for a sample of them."""
+    l1 = 1.0 if "l1" in kind else 0.0
+    solver = daskgd.ProximalNewton if l1 else daskgd.SubsampledNewton
+    settings = {"sample_bytes": SAMPLED, "rows_per_parameter": 1} if "sampled" in kind else {}
+    return daskgd.LogisticRegression(l1_ratio=l1, solver=solver(**settings), **more)
+
+
+KINDS = slow_but(["complete", "sampled", "complete l1", "sampled l1"], "complete", "sampled l1")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_of_many_parameters_resumes_to_the_same_bits(kind: str, stored: str, tmp_path) -> None:
+    whole = of_many_parameters(kind).fit(stored)
+    for kill in (1, 3, 5):
+        seen = 0
+
+        def interrupt(event: object, kill: int = kill) -> None:
+            nonlocal seen
+            seen += isinstance(event, Swept | Iterated)
+            if seen == kill:
+                raise KeyboardInterrupt
+
+        kept = tmp_path / f"checkpoint-{kill}"
+        with pytest.raises(KeyboardInterrupt):
+            of_many_parameters(kind).fit(stored, checkpoint=kept, watch=interrupt)
+        resumed = of_many_parameters(kind).fit(stored, checkpoint=kept)
+        np.testing.assert_array_equal(resumed.coef_, whole.coef_)
+        assert (resumed.n_sweeps_, resumed.n_iter_) == (whole.n_sweeps_, whole.n_iter_)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", KINDS)
+def test_fits_of_many_parameters_have_the_same_bits_on_any_engine(kind: str, stored: str, client) -> None:
+    there = of_many_parameters(kind).fit(stored)
+    here = of_many_parameters(kind, engine="serial").fit(stored)
+    np.testing.assert_array_equal(there.coef_, here.coef_)
+    assert there.n_sweeps_ == here.n_sweeps_
