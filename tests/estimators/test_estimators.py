@@ -711,7 +711,7 @@ def test_an_early_interrupt_of_a_refit_keeps_the_whole_model():
         (daskgd.LogisticRegression(l1_ratio=1.0), "distributed", "ADMM"),
         (daskgd.Ridge(), "distributed", "GIANT"),
         (daskgd.LinearSVR(max_iter=3), "distributed", "LocalSGD"),
-        (daskgd.Perceptron(max_iter=3), "auto", "LocalGD"),
+        (daskgd.Perceptron(max_iter=3), "auto", "Pocket"),
         (daskgd.MLPClassifier((3,), max_iter=3), "parallel", "LBFGS"),
         (daskgd.MLPClassifier((3,), max_iter=3), "distributed", "LocalSGD"),
     ],
@@ -724,7 +724,7 @@ def test_the_regime_chooses_a_solver_and_says_so(est, regime, solver):
     est.fit(XP, y)
     assert est.history_.solver.startswith(f"{solver}(")
     assert est.history_.regime == (
-        "distributed" if solver in ("GIANT", "ADMM", "LocalGD", "LocalSGD") else "parallel"
+        "distributed" if solver in ("GIANT", "ADMM", "LocalGD", "LocalSGD", "Pocket") else "parallel"
     )
     assert f"({est.history_.regime})" in plan
 
@@ -738,7 +738,7 @@ def test_the_regime_chooses_a_solver_and_says_so(est, regime, solver):
             r"is distributed, as regime says, got LBFGS",
         ),
         (daskgd.LogisticRegression(solver="giant"), "parallel", r"is parallel, as regime says, got GIANT"),
-        (daskgd.Perceptron(), "parallel", r"got LocalGD"),
+        (daskgd.Perceptron(), "parallel", r"got Pocket"),
         (daskgd.Ridge(), "both", r"expected regime to be 'auto' or 'parallel' or 'distributed', got 'both'"),
     ],
 )
