@@ -31,6 +31,13 @@ SHRINK = 0.2
 NARROWEST = 1e-10
 """Width relative to the spread of the targets at which it is not made smaller any more."""
 
+PART, PART_ROWS = 16, 200
+"""The widest smoothings are solved on one in so many rows of the sample, if these are so many for each
+parameter: all that is wanted of them is where to go on from."""
+
+COARSE = 1e-2
+"""Share of the objective that smoothing adds from which on all rows of the sample are used."""
+
 BAND = 5
 """Fewest rows near a kink for each parameter, where the sample is not all rows."""
 
@@ -47,15 +54,20 @@ def choose_smoothing(
     rows = replace(sample.rows, dtype=np.dtype(float))
     width = spread = _spread(problem, rows)
     goal = min(tol, 1e-9) if sample.complete else max(tol, 1e-7)
+    enough = len(rows) >= PART * PART_ROWS * len(w)
+    some = rows.select(np.arange(0, len(rows), PART)) if enough else rows
     while True:
         smooth = replace(problem, loss=problem.loss.smoothed(width))
-        solved = run_in_memory(solver.solved(smooth, rows, w, 1e-8))
+        solved = run_in_memory(solver.solved(smooth, some, w, 1e-8))
         if np.isfinite(solved.f):
             w = solved.w
-        added, band = on(rows, smooth, Excess(w))
+        added, band = on(some, smooth, Excess(w))
         share = added / max(solved.f, 1e-3 * spread)
-        few = not sample.complete and band * SHRINK < BAND * len(w)
-        if share <= goal or few or width <= NARROWEST * spread:
+        few_near = band * SHRINK < BAND * len(w)
+        if some is not rows and (share <= COARSE or few_near):
+            some = rows  # from here on every row counts
+            continue
+        if share <= goal or (few_near and not sample.complete) or width <= NARROWEST * spread:
             return smooth, w, share
         width *= SHRINK
 
