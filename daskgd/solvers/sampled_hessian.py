@@ -15,7 +15,7 @@ from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 
-MATRIX = 250
+MATRIX = 100
 """Parameters, of one output where outputs are separate, up to which a problem over rows in memory is solved
 with its Hessian as a matrix."""
 
