@@ -12,6 +12,7 @@ import click
 COMMANDS = (
     "sweep",
     "peers",
+    "shapes",
     "sweeps",
     "penalties",
     "memory",
@@ -56,8 +57,8 @@ def everything(out: Path, environments: Path | None, limit: int | None, **shared
     for name in COMMANDS:
         command = main.get_command(click.Context(main), name)
         assert command is not None
-        options = {"environments": environments, "limit": limit} if name == "peers" else {}
-        given = {key: value for key, value in {**shared, **options}.items() if value is not None}
+        options = {"peers": {"environments": environments, "limit": limit}, "shapes": {"quick": True}}
+        given = {k: v for k, v in {**shared, **options.get(name, {})}.items() if v is not None}
         try:
             with command.make_context(name, ["--out", str(out)]) as context:
                 context.params.update(given)
