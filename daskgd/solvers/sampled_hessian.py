@@ -15,9 +15,14 @@ from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 
-MATRIX = 100
-"""Parameters, of one output where outputs are separate, up to which a problem over rows in memory is solved
-with its Hessian as a matrix."""
+MATRIX, MATRIX_L1 = 100, 250
+"""Parameters up to which a problem over rows in memory is solved with its Hessian as a matrix, with a smooth
+penalty and with an L1 norm: as measured, beyond these products are faster."""
+
+
+def most_for_matrix(problem: Problem) -> int:
+    """The most parameters with which the Hessian over rows in memory is formed."""
+    return MATRIX if problem.penalty.smooth else MATRIX_L1
 
 
 def forms_hessian(problem: Problem) -> bool:
@@ -25,11 +30,9 @@ def forms_hessian(problem: Problem) -> bool:
     with it.
 
     A Hessian takes ``n d**2 / 2`` operations and its eigenvectors ``10 d**3``, some six times; products take
-    ``4 n d``, some fifty times, at a seventh of the speed. On as many rows as parameters need, that comes to
-    the same at some hundreds of parameters, whatever the number of outputs.
+    ``4 n d``, some fifty times, at a seventh of the speed.
     """
-    model = problem.linear
-    return (model.size // model.outputs if problem.loss.separate else model.size) <= MATRIX
+    return problem.model.size <= most_for_matrix(problem)
 
 
 def hessian_work(problem: Problem) -> float:

@@ -35,11 +35,11 @@ from daskgd.solvers.newton import DENSE, FLAT_STEP, ROUNDING, Newton, raise_flat
 from daskgd.solvers.newton_in_memory import NewtonInMemory, answer_in_memory
 from daskgd.solvers.newton_system import DrawStep, SolveNewtonSystem
 from daskgd.solvers.sampled_hessian import (
-    MATRIX,
     curvature_weighted_subsample,
     forms_hessian,
     hessian_work,
     lacking_variance,
+    most_for_matrix,
     unseen_curvature,
 )
 from daskgd.solvers.sampled_state import SampledState
@@ -312,7 +312,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
         """Whether the Hessian of the sample is formed, for the directions of full sweeps: eigenvectors serve
         many of them, and tell how far to trust the first."""
         separate = problem.loss.separate and not s.complete
-        return problem.model.size <= (DENSE if separate else MATRIX)
+        return problem.model.size <= (DENSE if separate else most_for_matrix(problem))
 
     def _squared(self, problem: Problem, s: SampledState, v: Array) -> Steps:
         """The squared length of v, a float, in the metric of the inverse of the sample's Hessian."""
