@@ -64,7 +64,7 @@ class _Curved:
 class HessianOperator:
     """The Hessian of a problem over rows in memory at parameters w, as products with it.
 
-    Products run in the dtype that suits X, float32 for float32: their rounding moves directions by some
+    Products run in the dtype that suits X, float32 for float32 and losses without kinks: their rounding moves directions by some
     1e-6, where conjugate gradients ask for 1e-3 at most.
 
     Parameters
@@ -87,7 +87,9 @@ class HessianOperator:
 
     def __init__(self, problem: Problem, rows: Rows, w: Array, threads: int = 1) -> None:
         model = problem.linear
-        dtype = np.dtype(np.float64) if model.needs_float64 else compute_dtype(rows.X.dtype)
+        # The curvature of smoothed kinks is that of the few rows near them: float32 would not say of which.
+        exact = model.needs_float64 or problem.loss.nonsmooth
+        dtype = np.dtype(np.float64) if exact else compute_dtype(rows.X.dtype)
         # Few margins are a few operations on a tile, for which threads would only wait for one another.
         self.problem, self.w, self.threads = problem, w, threads if model.outputs >= THREADED else 1
         self.rows, self.dtype = replace(rows, dtype=dtype), dtype

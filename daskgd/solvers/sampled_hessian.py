@@ -15,14 +15,15 @@ from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 
-MATRIX, MATRIX_L1 = 100, 250
-"""Parameters up to which a problem over rows in memory is solved with its Hessian as a matrix, with a smooth
-penalty and with an L1 norm: as measured, beyond these products are faster."""
+MATRIX, MATRIX_WITH_KINKS = 100, 250
+"""Parameters up to which a problem over rows in memory is solved with its Hessian as a matrix: of smooth loss
+and penalty, and of others. As measured, beyond these products are faster."""
 
 
 def most_for_matrix(problem: Problem) -> int:
     """The most parameters with which the Hessian over rows in memory is formed."""
-    return MATRIX if problem.penalty.smooth else MATRIX_L1
+    kinks = problem.loss.nonsmooth or not problem.penalty.smooth
+    return MATRIX_WITH_KINKS if kinks else MATRIX
 
 
 def forms_hessian(problem: Problem) -> bool:

@@ -197,3 +197,15 @@ def test_fits_of_many_parameters_have_the_same_bits_on_any_engine(kind: str, sto
     here = of_many_parameters(kind, engine="serial").fit(stored)
     np.testing.assert_array_equal(there.coef_, here.coef_)
     assert there.n_sweeps_ == here.n_sweeps_
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("estimator", [daskgd.LinearSVR(), daskgd.QuantileRegressor(alpha=0.001)])
+def test_smoothed_kinks_of_many_features(estimator: daskgd.LinearSVR, dtype: str) -> None:
+    """The curvature is that of the few rows near a kink, which float32 would not find."""
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((600, 260))
+    y = X[:, :5].sum(axis=1) + rng.standard_normal(600)
+    model = estimator.fit(X.astype(dtype), y, sample_weight=rng.random(600))
+    assert model.outcome_ == "converged"
+    assert model.gap_ < 1e-6
