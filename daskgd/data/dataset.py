@@ -122,9 +122,10 @@ class Dataset:
 
     @property
     def X_at_hand(self) -> bool:
-        """Whether all of X lies in this process, in the dtype and order in which kernels need it."""
+        """Whether all of X lies in this process, in the dtype and order in which kernels need it, and no
+        weights may leave rows out."""
         X = self.columns.X
-        if self.selections or not in_this_process(X):
+        if self.selections or self.columns.sample_weight is not None or not in_this_process(X):
             return False
         return X.dtype == compute_dtype(X.dtype) and bool(X.read(0, X.shape[0]).flags.c_contiguous)
 

@@ -337,7 +337,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         survey, *first_sweep_answers = answers
         problem, attributes = self._problem(survey, dataset)
-        needed = choice.solver.driver_nbytes(self._shape(dataset), problem)
+        # The sample is here by now, and no longer free.
+        needed = 8 * choice.solver.driver_numbers(self._shape(dataset), problem)
         check_driver_memory(needed, f"{type(self).__name__} of {problem.model.size:,} parameters")
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
         w = self._initial(problem, summary, survey) if initial is None else initial

@@ -461,8 +461,8 @@ class Perceptron(_Classifier):
 
     def _finish(self, outcome: FitOutcome) -> None:
         super()._finish(outcome)
-        if self.outcome_ == "stalled":  # it has improved as far as `tol` and `n_iter_no_change` ask
-            self.outcome_ = "converged"
+        if self.outcome_ == "stalled" and outcome.history.solver.startswith("Pocket("):
+            self.outcome_ = "converged"  # it has improved as far as `tol` and `n_iter_no_change` ask
 
     def _other(self, shape: Shape | None) -> SolverChoice:
         return self._auto(shape)  # there is no parallel rule

@@ -53,6 +53,9 @@ class Score(Query):
             same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
             hit = problem.labels[codes.astype(np.intp)] == y
+            if problem.class_weight is not None:
+                c = problem.class_weight[np.searchsorted(problem.labels, y).clip(0, len(problem.labels) - 1)]
+                s = c if s is None else s * c
             return Sums(hit=summed(hit, s), weight=total_weight(tile, s), **found)
         y = columns(y).astype(np.float64)
         offset = 0.0 if problem.offset is None else problem.offset

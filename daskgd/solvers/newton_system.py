@@ -160,9 +160,10 @@ class DrawStep(ComputeInMemory):
 
 
 def stage(problem: Problem, rows: Rows, share: int) -> Rows:
-    """Every `share`-th of the rows, as a copy in float32 where the model does not need more; where targets
-    are labels, every `share`-th of each class, and one at least."""
-    dtype = None if problem.linear.needs_float64 else np.dtype(np.float32)
+    """Every `share`-th of the rows, as a copy, in float32 where features are standardised and do not need
+    more; where targets are labels, every `share`-th of each class, and one at least."""
+    exact = problem.linear.needs_float64 or problem.linear.scale is None
+    dtype = None if exact else np.dtype(np.float32)
     if problem.labels is None:
         return rows.select(np.arange(0, len(rows), share), dtype)
     assert rows.y is not None

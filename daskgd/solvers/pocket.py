@@ -74,6 +74,10 @@ class Pocket(LocalGD):
             raise ValueError(f"Pocket counts labels that are right; {problem.loss} has none. Use LocalGD()")
         LocalGD.check(self, problem)
 
+    def retreat(self, best: Any, lost: Any) -> None:
+        """No shorter steps: the pocket keeps what was best."""
+        return None
+
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         yield from ()
         return PocketState(w, np.inf, np.zeros_like(w), step=self.step, current=w)
@@ -83,12 +87,14 @@ class Pocket(LocalGD):
         step = float(np.ldexp(self.step, -s.halvings))
         work = LocalSteps(step, self.local_steps, self.batch_size, self.seed or 0, s.round)
         (f, g, v), score = yield (Local(s.current, work), Score(s.current))
-        better = score > s.score
-        rose = score > s.score + self.min_delta
+        if not s.current.any():  # where a fit begins, which is no model yet
+            score = -np.inf
+        better, rose = score > s.score, score > s.score + self.min_delta
         waited = 0 if rose else s.waited + 1
+        kept = s.current + v if np.isinf(max(score, s.score)) else s.w
         return replace(
             s,
-            w=s.current if better else s.w,
+            w=s.current if better else kept,
             f=f,
             g=g,
             gap=np.inf if g.any() else 0.0,

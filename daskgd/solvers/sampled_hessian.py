@@ -15,15 +15,17 @@ from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 
-MATRIX, MATRIX_WITH_KINKS = 100, 250
+MATRIX, MATRIX_WITH_KINKS, MATRIX_L1 = 100, 250, 1500
 """Parameters up to which a problem over rows in memory is solved with its Hessian as a matrix: of smooth loss
-and penalty, and of others. As measured, beyond these products are faster."""
+and penalty; of losses with kinks, or softmax with L1; and of other losses with L1, whose steps end at the
+minimum of their model then."""
 
 
 def most_for_matrix(problem: Problem) -> int:
     """The most parameters with which the Hessian over rows in memory is formed."""
-    kinks = problem.loss.nonsmooth or not problem.penalty.smooth
-    return MATRIX_WITH_KINKS if kinks else MATRIX
+    if problem.penalty.smooth:
+        return MATRIX_WITH_KINKS if problem.loss.nonsmooth else MATRIX
+    return MATRIX_L1 if problem.loss.separate else MATRIX_WITH_KINKS
 
 
 def forms_hessian(problem: Problem) -> bool:

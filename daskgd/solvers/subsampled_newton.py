@@ -109,7 +109,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
     sample is all rows, that is the answer. Then every iteration is one sweep, for the gradient: its
     direction is
     that of L-BFGS, started from the inverse of the sample's Hessian (by conjugate gradients where there are
-    more than 1,500 parameters), which leaves to the full data only what the sample got wrong. Unit steps are
+    many parameters), which leaves to the full data only what the sample got wrong. Unit steps are
     nearly always right; refused ones are searched for along the line. When steps stay poor the Hessian is
     taken anew where the fit stands, and if that does not help, not taken at all: plain L-BFGS.
 
@@ -123,7 +123,8 @@ class SubsampledNewton(NewtonInMemory, Solver):
     sample_bytes : int
         Bytes of X in the sample, at least, where the data has them.
     most_bytes : int
-        Bytes of X in the sample at most, whatever `rows_per_parameter` asks for.
+        Bytes of X in the sample at most, whatever `rows_per_parameter` asks for; up to 8 GB where X is an
+        array in memory, of which the sample is a view.
     seed : int or None
         Of the sample; None is 0, or what the estimator's `random_state` says.
 
@@ -347,9 +348,15 @@ class SubsampledNewton(NewtonInMemory, Solver):
 
     def _in_memory(self, problem: Problem, rows: Rows, tol: float) -> Solver:
         """The solver of the problem on rows in memory, to a relative gap of `tol`."""
-        if len(rows) * hessian_work(problem) <= (NEWTON_WORK if tol <= FINAL_TOL else START_WORK):
+        each, width = (
+            200 if problem.loss.separate else 30 * problem.model.outputs,
+            problem.linear.n_features + 1,
+        )
+        fewer = max(min(each * width, len(rows) // 4), width)
+        work = len(rows) * hessian_work(problem)
+        # A sample of the sample must be a smaller problem.
+        if work <= (NEWTON_WORK if tol <= FINAL_TOL else START_WORK) or fewer > len(rows) // 2:
             return Newton()
-        each = 200 if problem.loss.separate else 30 * problem.model.outputs
         part = max(rows.X.nbytes // 4, 1)
         return type(self)(rows_per_parameter=each, sample_bytes=1, most_bytes=part, seed=self.seed)
 

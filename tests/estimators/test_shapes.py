@@ -200,12 +200,42 @@ def test_fits_of_many_parameters_have_the_same_bits_on_any_engine(kind: str, sto
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
-@pytest.mark.parametrize("estimator", [daskgd.LinearSVR(), daskgd.QuantileRegressor(alpha=0.001)])
+@pytest.mark.parametrize("estimator", [daskgd.LinearSVR(), daskgd.QuantileRegressor(alpha=0.01)])
 def test_smoothed_kinks_of_many_features(estimator: daskgd.LinearSVR, dtype: str) -> None:
     """The curvature is that of the few rows near a kink, which float32 would not find."""
     rng = np.random.default_rng(2)
-    X = rng.standard_normal((600, 260))
-    y = X[:, :5].sum(axis=1) + rng.standard_normal(600)
-    model = estimator.fit(X.astype(dtype), y, sample_weight=rng.random(600))
+    X = rng.standard_normal((300, 260))
+    y = X[:, :5].sum(axis=1) + rng.standard_normal(300)
+    model = estimator.fit(X.astype(dtype), y, sample_weight=rng.random(300))
     assert model.outcome_ == "converged"
     assert model.gap_ < 1e-6
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_ill_conditioned_features_end_at_the_minimum(l1_ratio: float) -> None:
+    """Powers of three numbers, whose standardised moments have eigenvalues far below those of float32."""
+    rng = np.random.default_rng(1)
+    U = rng.random((2000, 3))
+    powers = [(i, j, k) for i in range(8) for j in range(8 - i) for k in range(8 - i - j)][1:]
+    X = np.stack([U[:, 0] ** i * U[:, 1] ** j * U[:, 2] ** k for i, j, k in powers], axis=1)
+    y = (np.sin(6 * U[:, 0]) + U[:, 1] * U[:, 2] + 0.3 * rng.logistic(size=2000) > 0.3).astype(int)
+    model = daskgd.LogisticRegression(C=1e6, l1_ratio=l1_ratio).fit(X, y)
+    exact = daskgd.LogisticRegression(C=1e6, l1_ratio=l1_ratio, solver="newton", tol=1e-10).fit(X, y)
+    f, best = objective(model, X, y), objective(exact, X, y)
+    assert f - best <= (2 * model.gap_ + 1e-6) * f
+
+
+def test_the_pocket_counts_class_weights_and_one_round() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 3))
+    y = X[:, 0] + rng.standard_normal(2000) > 2.2  # few
+    model = daskgd.Perceptron(class_weight="balanced").fit(X, y)
+    assert model.predict(X)[y].mean() > 0.6
+    assert daskgd.Perceptron(max_iter=1).fit(X, y).coef_.any()
+
+
+def test_large_features_that_are_not_scaled() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30_000, 101))
+    y = X[:, 0] + rng.logistic(size=30_000) > 0
+    assert daskgd.LogisticRegression(C=np.inf, scale=False).fit(X * 1e60, y).outcome_ == "converged"
