@@ -395,9 +395,14 @@ def downhill(problem: Problem, w: Array, g: Array) -> Array:
     >>> downhill(lasso, np.array([0.0, 0.0, 2.0]), np.array([0.5, -3.0, -1.0]))
     array([ 0., -2.,  0.])
     """
-    l1 = problem.penalty_l1(w)
+    return least_subgradient(w, g, problem.penalty_l1(w), problem.positive)
+
+
+def least_subgradient(w: Array, g: Array, l1: Array, positive: Array) -> Array:
+    """The subgradient of least norm ``(d,)`` at w of a function with gradient g plus ``sum_j l1_j |w_j|``,
+    among ``w_j >= 0`` where `positive`."""
     free = np.where(w != 0, g + l1 * np.sign(w), g - np.clip(g, -l1, l1))
-    return np.where(problem.positive & (w <= 0), np.minimum(g + l1, 0.0), free)
+    return np.where(positive & (w <= 0), np.minimum(g + l1, 0.0), free)
 
 
 def certain_gap(problem: Problem, lipschitz: Array, w: Array, g: Array) -> float:

@@ -19,8 +19,8 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh_tridiagona
 from daskgd.problems import Problem
 from daskgd.queries.base import weighted
 from daskgd.rows.features import Features, compute_dtype
-from daskgd.rows.random_numbers import row_random_numbers
 from daskgd.rows.tiles import Rows, tile_rows
+from daskgd.solvers.sampled_hessian import draw_by_curvature
 
 Array = NDArray[Any]
 
@@ -341,10 +341,8 @@ def _shared_moments(operator: HessianOperator, columns: Sequence[Array]) -> Shar
     total = float(h.sum())
     if not (total > 0 and np.isfinite(total)):
         return None
-    size = h + 1e-3 * total / len(h)
-    share = np.minimum(size * (most / size.sum()), 1.0) if len(h) > most else np.ones(len(h))
-    at = np.flatnonzero(row_random_numbers(np.arange(len(h)), 0, 0) < share)
-    roots = np.sqrt(h[at] / share[at] / total)
+    at, share = draw_by_curvature(h, most) if len(h) > most else (np.arange(len(h)), np.ones(len(h)))
+    roots = np.sqrt(h[at] / share / total)
     G = np.zeros((p, p))
     height = max(p, 256)
     for a in range(0, len(at), height):

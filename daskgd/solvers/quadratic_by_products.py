@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.solvers.base import least_subgradient
+
 Array = NDArray[Any]
 
 ROUNDS = 100
@@ -85,8 +87,7 @@ class Quadratic:
 
     def subgradient(self, v: Array, r: Array) -> Array:
         """The subgradient of least norm ``(d,)`` at v, where the gradient without the L1 norm is r."""
-        free = np.where(v != 0, r + self.l1 * np.sign(v), r - np.clip(r, -self.l1, self.l1))
-        return np.where(self.positive & (v <= 0), np.minimum(r + self.l1, 0.0), free)
+        return least_subgradient(v, r, self.l1, self.positive)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,15 @@ def hessian_work(problem: Problem) -> float:
     return model.n_features**2 * model.outputs * (model.outputs + 1) / 2 + 1.0
 
 
+def draw_by_curvature(curvature: Array, most: int) -> tuple[Array, Array]:
+    """The positions of about `most` rows, drawn in proportion to their curvature ``(n,)``, and the
+    probability with which each of them was."""
+    size = curvature + (1e-3 * curvature.mean() + np.finfo(float).tiny)
+    share = np.minimum(size * (most / size.sum()), 1.0)
+    at = np.flatnonzero(row_random_numbers(np.arange(len(size)), 0, 0) < share)
+    return at, share[at]
+
+
 def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: int) -> Rows:
     """About `most` of the rows, weighted to stand for all, drawn in proportion to the curvature of their loss
     at w: rows of which the model is sure tell nothing of the Hessian."""
@@ -54,10 +63,8 @@ def curvature_weighted_subsample(problem: Problem, rows: Rows, w: Array, most: i
         each = np.abs(problem.loss.hessian_diagonal(factor)).reshape(len(tile), -1).sum(axis=1)
         parts.append(each if s is None else each * s)
     size = np.concatenate(parts)
-    size += 1e-3 * size.mean() + np.finfo(float).tiny
-    share = np.minimum(size * (most / size.sum()), 1.0)
-    at = np.flatnonzero(row_random_numbers(np.arange(len(rows)), 0, 0) < share)
-    weights = 1 / share[at] if rows.sample_weight is None else rows.sample_weight[at] / share[at]
+    at, share = draw_by_curvature(size, most)
+    weights = 1 / share if rows.sample_weight is None else rows.sample_weight[at] / share
     # The mean is over all rows: their weight stands in one row less where the draw was lucky, more where not.
     total = len(rows) if rows.sample_weight is None else rows.sample_weight.sum()
     weights *= total / weights.sum()
