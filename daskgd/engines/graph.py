@@ -23,7 +23,7 @@ from dask.utils import format_bytes
 
 from daskgd._compat.dask import List, Task, TaskRef
 from daskgd.config import setting
-from daskgd.data.columns import ColumnSource
+from daskgd.data.columns import ColumnSource, in_this_process
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import (
     Partial,
@@ -38,7 +38,7 @@ from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import Cluster, n_threads, reaching, stepped_aside, threads_of
 from daskgd.engines.merge_tree import Node, join
 from daskgd.engines.preflight import pickled_size
-from daskgd.engines.runs import length
+from daskgd.engines.runs import Runs, length
 from daskgd.engines.task_spans import (
     MERGE_WIDTH,
     Payload,
@@ -57,6 +57,10 @@ QUESTION_BYTES = 64 << 10
 
 QUESTIONS_BYTES = 16 << 20
 """The same for all tasks together: what they carry passes through the scheduler."""
+
+TASK_BYTES = 8 << 20
+"""Bytes of rows in memory, times the products with them, from which a task in this process is worth it: some
+milliseconds."""
 
 REPORT_SECONDS = 0.5
 """Seconds between two reports of which part of a sweep is done."""
@@ -170,9 +174,9 @@ class Graph:
         layout, manager = self._source.layout, self.cache_manager
         unit = layout.partition_blocks if whole_partitions else 1
         kept = manager.assign(threads) if manager is not None and unit <= manager.unit_blocks else {}
-        max_tasks = self.tasks or default_tasks(threads)
-        payload = Payload.of(asks, self.dataset.n_features)
-        return task_spans(layout, threads, kept, payload, max_tasks, whole_partitions)
+        return spans_of_sweep(
+            self.dataset, asks, threads, kept, whole_partitions, self.client is None, self.tasks
+        )
 
     def _run(self, asks: list[Ask], task_spans: list[TaskSpan]) -> dict[Node, Partial]:
         """What the task spans add to the sums, merged as far as their nodes of the tree are neighbours."""
@@ -329,9 +333,28 @@ class Graph:
         return replace(source, columns=source.columns._replace(**bare)), pieces
 
 
-def default_tasks(threads: Mapping[str, int]) -> int:
-    """Tasks for the streamed blocks of a sweep, by ``daskgd.tasks-per-thread``."""
-    return int(setting("tasks-per-thread")) * max(sum(threads.values()), 1)
+def spans_of_sweep(
+    dataset: Dataset,
+    asks: Sequence[Ask],
+    threads: Mapping[str, int],
+    kept: Mapping[str, Runs],
+    whole_partitions: bool,
+    local: bool,
+    tasks: int | None = None,
+) -> list[TaskSpan]:
+    """What each task of a sweep that asks this walks: at most `tasks` of what is streamed, by default
+    ``daskgd.tasks-per-thread`` for each thread. Fewer where the rows lie in this process, and tasks run there
+    (`local`), and would hardly have more to do than it takes to schedule them."""
+    payload = Payload.of(asks, dataset.n_features)
+    most = int(setting("tasks-per-thread")) * max(sum(threads.values()), 1)
+    if local and in_this_process(dataset.columns.X):
+        payload = replace(payload, row_payload_nbytes=0)  # rows stay where they are
+        if not (whole_partitions or any(ask.query.compute_bound for ask in asks)):
+            products = max(
+                [1, *(ask.problem.model.size // dataset.n_features for ask in asks if ask.problem)]
+            )
+            most = min(most, max(1, dataset.nbytes * products // TASK_BYTES))
+    return task_spans(dataset.layout, threads, kept, payload, tasks or most, whole_partitions)
 
 
 def asks_are_a_task(asks: list[Ask], n_spans: int) -> bool:

@@ -241,7 +241,8 @@ class Sample(Query):
         return max(self.nbytes, 1)
 
     def block(self, problem: Any, rows: Rows) -> Sums:
-        u = row_random_numbers(rows.numbers, self.seed, SAMPLE)
+        every = self.share >= 1  # whatever their hashes are
+        u = np.zeros(len(rows)) if every else row_random_numbers(rows.numbers, self.seed, SAMPLE)
         weighs = np.ones(len(rows), dtype=bool) if rows.sample_weight is None else rows.sample_weight > 0
         uniform = (u < self.share) & weighs
         extra = np.zeros(len(rows), dtype=bool)

@@ -36,8 +36,9 @@ THREADED = 100
 HIDDEN = 0.5
 """Share of ``q'H^-1 q`` that the residual may hide, by the least Ritz value, where a system is solved."""
 
-GRAM_ROWS = 8
-"""Rows for each feature from which second moments for a preconditioner are taken."""
+GRAM_ROWS, MOST_GRAM_ROWS, GRAM_SHARE = 8, 200, 4
+"""Rows for each feature from which second moments for a preconditioner are taken, at least and at most; in
+between as many as make them about as costly as `GRAM_SHARE` passes over all rows."""
 
 GRAM_WORK = 100
 """How many times the work of a product, counted in operations, a preconditioner of second moments may take:
@@ -312,7 +313,7 @@ def _moments_or_diagonal(operator: HessianOperator) -> Preconditioner:
     if not model.scales:
         columns = _groups(operator)
         p, n = model.n_features + model.intercept, len(operator.rows)
-        work = min(GRAM_ROWS * p, n) * p**2 + len(columns) * p**3 / 3
+        work = _gram_rows(operator) * p**2 + len(columns) * p**3 / 3
         if work <= GRAM_WORK * 4 * n * p * model.outputs:
             found = _shared_moments(operator, columns)
             if found is not None:
@@ -320,6 +321,13 @@ def _moments_or_diagonal(operator: HessianOperator) -> Preconditioner:
     diagonal = operator.diagonal()
     least = 1e-10 * float(diagonal.max(initial=0.0))
     return Diagonal(np.maximum(diagonal, least) if least > 0 else np.ones_like(diagonal))
+
+
+def _gram_rows(operator: HessianOperator) -> int:
+    """How many rows to take second moments from."""
+    p = operator.problem.linear.n_features + 1
+    n = len(operator.rows)
+    return min(n, int(np.clip(GRAM_SHARE * n / p, GRAM_ROWS * p, MOST_GRAM_ROWS * p)))
 
 
 def _groups(operator: HessianOperator) -> list[Array]:
@@ -337,7 +345,7 @@ def _shared_moments(operator: HessianOperator, columns: Sequence[Array]) -> Shar
     """The preconditioner of second moments from some of the rows, drawn in proportion to their curvature, as
     those of which the model is sure add nothing; None where they are not definite."""
     model, h = operator.problem.linear, operator.curvature
-    p, k, most = model.n_features + model.intercept, model.outputs, GRAM_ROWS * (model.n_features + 1)
+    p, k, most = model.n_features + model.intercept, model.outputs, _gram_rows(operator)
     total = float(h.sum())
     if not (total > 0 and np.isfinite(total)):
         return None

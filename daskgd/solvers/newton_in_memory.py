@@ -52,8 +52,7 @@ class NewtonInMemory:
     def _begin_in_memory(self, problem: Problem, s: SampledState) -> Steps:
         """The first State where all rows are in memory and Hessians are not formed: at the solution on a part
         of the rows, which comes from that on a part of those, and so on."""
-        ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(s.w)),)
-        new = replace(s, f=f, g=g)
+        new, near, warm = s, s.sample, bool(s.w[problem.model.penalised].any())
         model, rows = problem.linear, replace(s.sample, dtype=None)
         each = model.size // (model.outputs if problem.loss.separate else 1)
         share = min(len(rows) // max(STAGE_ROWS * model.n_features, LEAST_STAGE_ROWS), STAGE)
@@ -62,15 +61,21 @@ class NewtonInMemory:
             # Closer than the part's own error, about a parameter's worth for each of its rows, is in vain.
             tol = min(0.03 * each / len(part), 0.1)
             (solved,) = yield (SolveInMemory(problem, part, self._of_all_rows(), s.w, tol),)
+            ((first, _),) = yield (EvaluateInMemory(problem, part, Gradient(s.w)),)
             ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(solved.w)),)
-            if f < new.f:
-                new = replace(new, w=solved.w, at=solved.w, f=f, g=g)
+            if f < first:
+                new, near = replace(s, w=solved.w, f=f, g=g), part
+        if warm or not np.isfinite(new.f):
+            ((f, g),) = yield (EvaluateInMemory(problem, s.sample, Gradient(s.w)),)
+            if not f > new.f:
+                new, near = replace(s, f=f, g=g), s.sample
         new = replace(new, at=new.w, objective_history=np.array([new.f]))
-        return (yield from self._aim(problem, (yield from self._take_metric(problem, new))))
+        new = yield from self._take_metric(problem, new, near)
+        return (yield from self._aim(problem, new))
 
-    def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
-        """The State with a preconditioner of the Hessian at `s.at`."""
-        (metric,) = yield (MakeMetric(problem, s.sample, s.at),)
+    def _take_metric(self, problem: Problem, s: SampledState, rows: Rows) -> Steps:
+        """The State with a preconditioner of the Hessian over these rows at `s.at`."""
+        (metric,) = yield (MakeMetric(problem, rows, s.at),)
         return replace(s, metric=metric, metric_f=s.f, base=s.at)
 
     def _direction_in_memory(self, problem: Problem, s: SampledState) -> Steps:
@@ -103,7 +108,7 @@ class NewtonInMemory:
         """The State `new`, to which a step from s has led, with its next step."""
         new = replace(new, base=new.at)
         if new.f < METRIC_AGAIN * new.metric_f or s.slow_steps >= PATIENCE:
-            new = yield from self._take_metric(problem, new)
+            new = yield from self._take_metric(problem, new, new.sample)
         new = yield from self._aim(problem, new)
         slow = new.gap_at > STALLING * s.gap_at
         return replace(new, slow_steps=min(s.slow_steps + slow, PATIENCE) if slow else s.slow_steps)

@@ -20,6 +20,9 @@ MATRIX, MATRIX_WITH_KINKS, MATRIX_L1 = 100, 250, 1500
 and penalty; of losses with kinks, or softmax with L1; and of other losses with L1, whose steps end at the
 minimum of their model then."""
 
+MATRIX_WORK = 5e6
+"""Rows times squared parameters up to which that is so of all rows, where loss and penalty are smooth."""
+
 
 def most_for_matrix(problem: Problem) -> int:
     """The most parameters with which the Hessian over rows in memory is formed."""
@@ -28,13 +31,17 @@ def most_for_matrix(problem: Problem) -> int:
     return MATRIX_L1 if problem.loss.separate else MATRIX_WITH_KINKS
 
 
-def forms_hessian(problem: Problem) -> bool:
-    """Whether a problem over rows in memory is solved with its Hessian as a matrix, rather than by products
-    with it.
+def forms_hessian(problem: Problem, n_rows: int = 0) -> bool:
+    """Whether a problem over rows in memory, and over `n_rows` of them where these are all that there are, is
+    solved with its Hessian as a matrix, rather than by products with it.
 
     A Hessian takes ``n d**2 / 2`` operations and its eigenvectors ``10 d**3``, some six times; products take
-    ``4 n d``, some fifty times, at a seventh of the speed.
+    ``4 n d``, some fifty times, at a seventh of the speed. Where the answer need not be closer than the
+    tolerance, as it is on all rows, some ten products and gradients are enough.
     """
+    smooth = problem.penalty.smooth and not problem.loss.nonsmooth
+    if smooth and n_rows * problem.model.size**2 > MATRIX_WORK:
+        return False
     return problem.model.size <= most_for_matrix(problem)
 
 

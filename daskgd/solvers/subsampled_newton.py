@@ -198,7 +198,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
     def iterate(self, problem: Problem, state: SampledState) -> Steps:
         if not np.isfinite(state.f):
             return (yield from self._begin(problem, state))
-        if state.complete and not forms_hessian(problem):
+        if state.complete and not forms_hessian(problem, len(state.X)):
             return (yield from answer_in_memory(problem, state.sample, self._go_on(problem, state)))
         if state.complete:
             return replace(state, stalled=True)
@@ -216,7 +216,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
             ((f, g),) = yield (Gradient(s.w),)
             new = replace(s, f=f, g=g, objective_history=np.array([f]), plain=True)
             return (yield from self._aim(problem, new))
-        if s.complete and not forms_hessian(problem):
+        if s.complete and not forms_hessian(problem, len(s.X)):
             return (yield from self._begin_in_memory(problem, s))
         # On part of the rows, any closer than the sample's own error is in vain.
         share = 1e-3 if forms_hessian(problem) else 1e-2  # without the Hessian digits cost more

@@ -32,7 +32,8 @@ class Journal:
     objective and the best State.
 
     Replayed into a fresh generator the answers lead to the same place without reading any data: killed at any
-    sweep and resumed, a fit goes on with the same bits.
+    sweep and resumed, a fit goes on with the same bits. Where it is not `recorded`, as nobody will resume the
+    fit, it keeps States but no answers.
     """
 
     state: Any = None
@@ -40,9 +41,12 @@ class Journal:
     entries: list[tuple[str, list[Any]]] = field(default_factory=list)
     first: float = np.inf
     best: State | None = None
+    recorded: bool = True
 
     def play(self, steps: Steps) -> Generator[tuple[Query, ...], list[Any], Any]:
         """Run the generator `steps`: it is answered from the entries while there are any, then by asking."""
+        if not self.recorded:
+            return (yield from steps)
         known = iter(list(self.entries))
         try:
             queries = next(steps)

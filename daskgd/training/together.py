@@ -222,7 +222,7 @@ def solve_in_memory(
 ) -> list[Solution]:
     """Solve problems on the same rows: whole fits in memory, by the same solvers and the same loop."""
     rows = asked[0].rows
-    journals = [Journal() for _ in asked]
+    journals = [Journal(recorded=False) for _ in asked]
 
     def fit(one: SolveInMemory, journal: Journal) -> Fit:
         labels = one.problem.labels is not None

@@ -21,7 +21,7 @@ from daskgd.data.columns import Columns, ColumnSource
 from daskgd.data.dataset import Dataset
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import THIS_PROCESS, threads_of
-from daskgd.engines.graph import count_tasks, default_tasks
+from daskgd.engines.graph import count_tasks, spans_of_sweep
 from daskgd.engines.placement import columns_to_materialise
 from daskgd.engines.runs import Runs, length
 from daskgd.engines.select import Choice, check_engine, scheduler_of
@@ -376,9 +376,8 @@ def _count_tasks(
     """The tasks that read, and all tasks, of a sweep that asks this."""
     if place.kind in ("serial", "custom"):
         return int(place.kind == "serial"), 0
-    payload, threads = Payload.of(asks, dataset.n_features), place.threads
-    n = len(task_spans(dataset.layout, threads, kept, payload, default_tasks(threads), partitions))
-    return n, count_tasks(asks, n, payload, place.client)
+    n = len(spans_of_sweep(dataset, asks, place.threads, kept, partitions, place.client is None))
+    return n, count_tasks(asks, n, Payload.of(asks, dataset.n_features), place.client)
 
 
 def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
 from daskgd.queries import Ask
 from daskgd.training.checkpoint import Checkpoint, Identity, Saver, Snapshot, known_types
+from daskgd.training.journal import Journal
 from daskgd.training.loop import Fit, Result, loop
 from daskgd.training.together import together as advance
 
@@ -238,7 +239,7 @@ def prepare_fits(
     fits = []
     for i, one in enumerate(inputs):
         if snapshot is None:
-            progress = FitProgress(float(one.estimator.tol))
+            progress = FitProgress(float(one.estimator.tol), journal=Journal(recorded=saver is not None))
             progress.meter.sweeps = dataset.extra_sweeps
         else:
             progress = FitProgress.from_checkpoint(snapshot.fits[i], one.watchers, dataset.extra_sweeps)
