@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh_tridiagonal
 
 from daskgd.problems import Problem
+from daskgd.queries import Hessian
 from daskgd.queries.base import weighted
+from daskgd.queries.sums import Sums
 from daskgd.rows.features import Features, compute_dtype
 from daskgd.rows.tiles import Rows, tile_rows
 from daskgd.solvers.sampled_hessian import draw_by_curvature
@@ -197,6 +199,20 @@ class HessianOperator:
 
         out: Array = self._sum(work) / self.weight + self.penalty
         return out
+
+    def matrix(self, features: Array) -> Array:
+        """The Hessian by the parameters of these features, intercepts included, as a matrix."""
+        few, query = self.problem.on_features(features), Hessian(self.w[self.problem.parameters_of(features)])
+
+        def work(start: int) -> Array:
+            out = np.zeros((few.model.size, few.model.size))
+            for tile in self._tiles(start):
+                rows = tile.rows
+                z = self.problem.margins(self.w, tile.X)
+                out += query.at(z, few, replace(rows, X=rows.X.columns(features)).tile())
+            return out
+
+        return query.answer(few, Sums(curvature=self._sum(work), weight=self.weight))
 
     def draw(self, seed: int) -> Array:
         """A random vector ``(d,)`` whose covariance is the Hessian: from one random

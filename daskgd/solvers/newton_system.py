@@ -18,7 +18,9 @@ from daskgd.solvers.hessian_free import (
     conjugate_gradients,
     precondition,
 )
+from daskgd.solvers.newton import newton_step
 from daskgd.solvers.quadratic_by_products import Minimum, Quadratic, minimise
+from daskgd.solvers.sampled_hessian import MATRIX_L1
 
 Array = NDArray[Any]
 
@@ -31,8 +33,15 @@ SCREENED = 0.75
 RESTRICTED = 0.6
 """Share of the features up to which a step is worth a copy of their columns."""
 
-PRODUCTS = 500
-"""Most products with the Hessian for one system."""
+MATRIX_WORK = 5e10
+"""Rows times squared parameters up to which the Hessian over a working set is formed: seconds on one core."""
+
+ROOM = 0.1
+"""Share of a working set that is to be left for features that join the support."""
+
+FEW_PRODUCTS, PRODUCTS = 50, 500
+"""Most products with the Hessian for one system; and those after which working sets are to end the search
+for the minimum of one with L1: features are correlated then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +97,7 @@ class SolveProximalSystem(ComputeInMemory):
 
     Features whose coefficients are 0 and whose gradients are well below their L1 strengths stay at 0: the
     gradient over all rows shows in the next iteration whether that was right (strong rules: Tibshirani et al.
-    2012).
+    2012). Of the others the Hessian is formed where they are few, and the minimum is that to rounding.
 
     Attributes
     ----------
@@ -96,6 +105,8 @@ class SolveProximalSystem(ComputeInMemory):
         g is the gradient of all but the L1 norm.
     rtol, scale :
         As those of :class:`SolveNewtonSystem`.
+    tol : float
+        How close to the minimum w must seem to be for that to be confirmed.
     """
 
     base: Array
@@ -103,6 +114,7 @@ class SolveProximalSystem(ComputeInMemory):
     g: Array
     rtol: float = TIGHTEST
     scale: float = 0.0
+    tol: float = 0.0
 
     def compute(self, threads: int) -> Minimum:
         problem, model = self.problem, self.problem.linear
@@ -133,10 +145,55 @@ class SolveProximalSystem(ComputeInMemory):
         if self.scale > 0:
             m = quadratic.subgradient(w, g)
             rtol = max(min(LOOSEST, (float(m @ (m / quadratic.diagonal)) / self.scale) ** 0.25), rtol)
-        found = minimise(quadratic, w, g, rtol, PRODUCTS)
+        most = min(MATRIX_L1, int(np.sqrt(MATRIX_WORK / max(len(rows), 1)))) // k
+        found = minimise(quadratic, w, g, rtol, FEW_PRODUCTS, self.tol)
+        if found.products >= FEW_PRODUCTS:
+            r = g + operator.product(found.v - w)
+            rest = minimise_by_working_sets(operator, quadratic, found.v, r, rtol, self.tol, most)
+            found = replace(rest, gain=found.gain + rest.gain)
         v = self.w.copy()
         v[at] = found.v
         return replace(found, v=v)
+
+
+def minimise_by_working_sets(
+    operator: HessianOperator, model: Quadratic, w: Array, r: Array, rtol: float, tol: float, most: int
+) -> Minimum:
+    """Minimise the quadratic model of a problem from w, where its gradient without the L1 norm is r.
+
+    Over a working set of features, at most `most`, the Hessian is formed, and the minimum is that to
+    rounding. A product with the whole Hessian shows what else would leave 0, which joins them: the largest
+    first. Ends where nothing would; or, where w is farther than `tol` from the minimum, where the subgradient
+    in the metric of the diagonal is `rtol` of the first. A support that is too large for a working set is
+    left to :func:`~daskgd.solvers.quadratic_by_products.minimise`.
+    """
+    problem, k = operator.problem, operator.problem.linear.outputs
+    n = problem.linear.n_features
+    v, gain, first, products = w.copy(), 0.0, 0.0, 0
+    working = np.zeros(n, dtype=bool)
+    while True:
+        m = model.subgradient(v, r)
+        each = (m * m / model.diagonal)[: n * k].reshape(n, k).sum(axis=1)
+        violated = np.where(working, 0.0, each)
+        support = v[: n * k].reshape(n, k).any(axis=1)
+        size = float(m @ (m / model.diagonal))
+        done = products > 0 and (not violated.any() or (gain > tol and size <= rtol * rtol * first))
+        if done:
+            return Minimum(v, gain, gain * size / first if violated.any() and first > 0 else 0.0, products)
+        room = most - int(support.sum())
+        if room < min(ROOM * most, int(np.count_nonzero(violated))) or products >= PRODUCTS:
+            found = minimise(model, v, r, rtol, PRODUCTS, tol)
+            return replace(found, gain=gain + found.gain, products=products + found.products)
+        first = first or size
+        joining = np.argsort(-violated, kind="stable")[:room]
+        working = support.copy()
+        working[joining[violated[joining] > 0]] = True
+        features = np.flatnonzero(working)
+        at = problem.parameters_of(features)
+        d, gained, _ = newton_step(problem.on_features(features), v[at], r[at], operator.matrix(features))
+        step = np.zeros_like(v)
+        step[at] = d
+        v, r, gain, products = v + step, r + operator.product(step), gain + gained, products + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

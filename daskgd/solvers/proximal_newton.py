@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
-from daskgd.solvers.base import Steps, extrapolated_gap
+from daskgd.rows.tiles import Rows
+from daskgd.solvers.base import Steps, Tolerance, extrapolated_gap
 from daskgd.solvers.line_search import SUFFICIENT, backtrack
 from daskgd.solvers.newton import ROUNDING, newton_step
 from daskgd.solvers.newton_system import TIGHTEST, SolveProximalSystem
@@ -25,8 +26,9 @@ class ProximalNewton(SubsampledNewton):
     """Sub-sampled Newton for penalties with L1 (proximal Newton: Lee, Sun & Saunders 2014).
 
     As :class:`~daskgd.SubsampledNewton`, but every step minimises a quadratic model of the loss with the
-    penalty as it is, by coordinate descent in memory: the sample's Hessian, corrected by BFGS with the steps
-    made so far. Coefficients that are zero are exactly zero.
+    penalty as it is, in memory: the sample's Hessian, corrected by BFGS with the steps made so far, by
+    coordinate descent; with many parameters that Hessian as products. Coefficients that are zero are exactly
+    zero.
 
     The gap is the smaller of two: what the model promises of the next step, times the factor by which the
     last one did better than promised; and, without an intercept, the penalty's own certificate (Fenchel's
@@ -47,7 +49,7 @@ class ProximalNewton(SubsampledNewton):
     needs_smooth_penalty: ClassVar[bool] = False
     needs_linear: ClassVar[bool] = True
 
-    def _take_metric(self, problem: Problem, s: SampledState) -> Steps:
+    def _take_metric(self, problem: Problem, s: SampledState, rows: Rows) -> Steps:
         """The State with its Hessian at `s.at`; steps by products make their own preconditioner."""
         yield from ()
         return replace(s, base=s.at)
@@ -83,7 +85,8 @@ class ProximalNewton(SubsampledNewton):
 
     def _step_by_products(self, problem: Problem, s: SampledState) -> Steps:
         """As :func:`~daskgd.solvers.newton.newton_step`, with a Hessian that is not formed."""
-        system = SolveProximalSystem(problem, s.sample, s.base, s.at, s.g, DIRECTION_RTOL)
+        (tol,) = yield (Tolerance(s.f),)
+        system = SolveProximalSystem(problem, s.sample, s.base, s.at, s.g, DIRECTION_RTOL, tol=tol)
         (found,) = yield (replace(system, rtol=TIGHTEST, scale=abs(s.f)) if s.complete else system,)
         l1, d = problem.penalty_l1(s.at), found.v - s.at
         decrease = -float(s.g @ d) - float(l1 @ (np.abs(found.v) - np.abs(s.at)))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.solvers.base import least_subgradient
+from daskgd.solvers.hessian_free import LinearSolution, conjugate_gradients
 
 Array = NDArray[Any]
 
@@ -25,6 +26,9 @@ FACE_RTOL = 0.1
 
 FACE_PRODUCTS = 25
 """Most products for one of them."""
+
+CERTAIN = 0.2
+"""Relative residual of the system on a face that is to confirm that the minimum is near."""
 
 DAMPING, LEAST_DAMPING, MOST_DAMPING = 4.0, 1e-9, 0.3
 """What is added to H for a step, in units of the diagonal: a share of the L1 strengths over the size of the
@@ -110,13 +114,17 @@ class Minimum:
     products: int
 
 
-def minimise(model: Quadratic, w: Array, r: Array, rtol: float, most: int) -> Minimum:
+def minimise(model: Quadratic, w: Array, r: Array, rtol: float, most: int, tol: float = 0.0) -> Minimum:
     """Minimise a quadratic model from w, where its gradient without the L1 norm is r, both ``(d,)``.
 
     Rounds of two halves (Moré & Toraldo 1991): conjugate gradients in the coordinates that are not 0 or would
     leave 0, with their signs as they are; then a search along that step, on which coordinates whose sign
     would change stop at 0. Ends when the subgradient, in the metric of the diagonal, is `rtol` of the first,
     or after `most` products.
+
+    That metric sees little of flat directions, of which correlated features have many. So where w seems to be
+    within `tol` of the minimum, the Newton system on the face is solved, whose remainder counts; and the
+    search goes on where that bears it out not to be so.
     """
     v, r = model.centred(w.copy()), r.copy()
     gain, products = float(model.l1 @ (np.abs(w) - np.abs(v))), 0
@@ -125,11 +133,21 @@ def minimise(model: Quadratic, w: Array, r: Array, rtol: float, most: int) -> Mi
         m = model.subgradient(v, r)
         size = float(m @ (m / model.diagonal))
         first = first or size
-        if size <= rtol * rtol * first or size == 0 or products >= most:
-            break
         face = model.face(v, m)
         signs = np.where(v != 0, np.sign(v), -np.sign(m))
-        x, used = _step_on_face(model, v, face, m)
+        if size == 0 or products >= most:
+            break
+        if size <= rtol * rtol * first:
+            left = gain * size / first
+            if gain + left > tol:
+                break
+            found_on_face = _newton_on_face(model, face, m, most)
+            products, left = products + found_on_face.products, found_on_face.squared / 2
+            if gain + left <= tol or products >= most:
+                return Minimum(v, gain, left, products)
+            x, used, first = found_on_face.x, 0, size
+        else:
+            x, used = _step_on_face(model, v, face, m)
         products += used
         wrong = face & (v == 0) & (x * signs < 0)  # these would leave 0 the other way, once all others move
         if wrong.any():
@@ -148,6 +166,18 @@ def minimise(model: Quadratic, w: Array, r: Array, rtol: float, most: int) -> Mi
         gain += float(model.l1 @ (np.abs(u) - np.abs(v))) - change
     # What is left of the subgradient promises as much for its size as what is gone.
     return Minimum(v, gain, gain * size / first if first > 0 else 0.0, products)
+
+
+def _newton_on_face(model: Quadratic, face: Array, m: Array, most: int) -> LinearSolution:
+    """The solution x ``(d,)`` of ``H x = -m`` in the coordinates of a face, and how far the model is above
+    its minimum there: half of ``squared``."""
+    return conjugate_gradients(
+        lambda x: np.where(face, model.product(x), 0.0),
+        lambda q: q / model.diagonal,
+        np.where(face, -m, 0.0),
+        CERTAIN,
+        most,
+    )
 
 
 def _search(

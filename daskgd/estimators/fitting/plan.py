@@ -25,7 +25,7 @@ from daskgd.engines.graph import count_tasks, spans_of_sweep
 from daskgd.engines.placement import columns_to_materialise
 from daskgd.engines.runs import Runs, length
 from daskgd.engines.select import Choice, check_engine, scheduler_of
-from daskgd.engines.task_spans import Payload, task_spans
+from daskgd.engines.task_spans import Payload
 from daskgd.engines.tasks import read_speed
 from daskgd.engines.worker_memory import (
     Need,
