@@ -354,8 +354,10 @@ class SubsampledNewton(NewtonInMemory, Solver):
         )
         fewer = max(min(each * width, len(rows) // 4), width)
         work = len(rows) * hessian_work(problem)
-        # A sample of the sample must be a smaller problem.
-        if work <= (NEWTON_WORK if tol <= FINAL_TOL else START_WORK) or fewer > len(rows) // 2:
+        # A sample of the sample must be a smaller problem; and the curvature of kinks is that of a few rows, of
+        # which it would have none.
+        whole = tol <= FINAL_TOL or problem.loss.nonsmooth
+        if work <= (NEWTON_WORK if whole else START_WORK) or fewer > len(rows) // 2:
             return Newton()
         part = max(rows.X.nbytes // 4, 1)
         return type(self)(rows_per_parameter=each, sample_bytes=1, most_bytes=part, seed=self.seed)

@@ -31,9 +31,12 @@ SHRINK = 0.2
 NARROWEST = 1e-10
 """Width relative to the spread of the targets at which it is not made smaller any more."""
 
-PART, PART_ROWS = 16, 200
+PART, PART_ROWS = 16, 25
 """The widest smoothings are solved on one in so many rows of the sample, if these are so many for each
 parameter: all that is wanted of them is where to go on from."""
+
+CLOSE = 0.01
+"""Gap to which each width is solved, relative to what it is expected to add to the objective."""
 
 COARSE = 1e-2
 """Share of the objective that smoothing adds from which on all rows of the sample are used."""
@@ -53,12 +56,15 @@ def choose_smoothing(
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
     width = spread = _spread(problem, rows)
-    goal = min(tol, 1e-9) if sample.complete else max(tol, 1e-7)
+    goal = min(tol / 10, 1e-7) if sample.complete else max(tol, 1e-7)
+    share = 1.0
     enough = len(rows) >= PART * PART_ROWS * len(w)
     some = rows.select(np.arange(0, len(rows), PART)) if enough else rows
     while True:
         smooth = replace(problem, loss=problem.loss.smoothed(width))
-        solved = run_in_memory(solver.solved(smooth, some, w, 1e-8))
+        # No closer than what the next width adds; where the fit may end, much closer.
+        near = np.clip(SHRINK**2 * share * CLOSE, 1e-8, 1e-2)
+        solved = run_in_memory(solver.solved(smooth, some, w, float(near)))
         if np.isfinite(solved.f):
             w = solved.w
         added, band = on(some, smooth, Excess(w))
