@@ -277,12 +277,18 @@ def check_columns(columns: Columns) -> None:
         raise ValueError("y: Complex data not supported; expected real numbers or labels")
 
 
+WIDE_BLOCK_BYTES = 8 << 20
+"""Bytes of a block that are enough however wide X is."""
+
+
 def choose_layout(X: Column, block_bytes: int, partition_bytes: int) -> Layout:
-    """The layout with blocks of whole chunks, each of at least `block_bytes`.
+    """The layout with blocks of whole chunks, each of at least `block_bytes`; more for wide X, whose second
+    moments should not be larger than the rows of which they are.
 
     A partition is 2**j blocks, as many as `partition_bytes` hold, and at least one.
     """
     row_bytes = max(X.shape[1] * X.dtype.itemsize, 1)
+    block_bytes = max(block_bytes, min(X.shape[1] // 4 * row_bytes, WIDE_BLOCK_BYTES))
     chunks = max(1, -(-block_bytes // (X.chunk_rows * row_bytes)))
     block_rows = min(chunks * X.chunk_rows, X.shape[0])
     fit = max(1, partition_bytes // (block_rows * row_bytes))

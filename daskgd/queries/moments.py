@@ -12,7 +12,7 @@ from daskgd.problems import Problem
 from daskgd.queries.base import Query, check_finite, total_weight
 from daskgd.queries.sums import Sums
 from daskgd.rows.statistics import CUT, Comoments
-from daskgd.rows.tiles import Tile
+from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
 
@@ -48,13 +48,15 @@ class SecondMoments(Query):
     weights that are negative, it leaves for a :class:`Survey` in the same sweep to refuse.
     """
 
+    scope: ClassVar[str] = "block"  # a tile has hardly more rows than a wide matrix has columns
     name: ClassVar[str] = "second-moments"
 
     def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
         return 8 * n_features**2
 
-    def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        return Sums(n_rows=len(tile), moments=tile.X.comoments(tile.y, tile.sample_weight))
+    def block(self, problem: Problem | None, rows: Rows) -> Sums:
+        s = None if rows.sample_weight is None else rows.sample_weight.astype(np.float64, copy=False)
+        return Sums(n_rows=len(rows), moments=rows.X.comoments(rows.y, s))
 
     def answer(self, problem: Problem | None, sums: Sums) -> SecondMomentsAnswer:
         moments: Comoments = sums["moments"]
