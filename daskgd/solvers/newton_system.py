@@ -193,7 +193,10 @@ def minimise_by_working_sets(
         d, gained, _ = newton_step(problem.on_features(features), v[at], r[at], operator.matrix(features))
         step = np.zeros_like(v)
         step[at] = d
-        v, r, gain, products = v + step, r + operator.product(step), gain + gained, products + 1
+        r, products = r + operator.product(step), products + 1
+        u = v + step
+        v = model.centred(u)
+        gain += gained + float(model.l1 @ (np.abs(u) - np.abs(v)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

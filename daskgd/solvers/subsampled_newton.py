@@ -354,7 +354,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
         )
         fewer = max(min(each * width, len(rows) // 4), width)
         work = len(rows) * hessian_work(problem)
-        # A sample of the sample must be a smaller problem; and the curvature of kinks is that of a few rows, of
+        # A sample of the sample must be a smaller problem. The curvature of kinks is that of a few rows, of
         # which it would have none.
         whole = tol <= FINAL_TOL or problem.loss.nonsmooth
         if work <= (NEWTON_WORK if whole else START_WORK) or fewer > len(rows) // 2:

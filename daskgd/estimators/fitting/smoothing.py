@@ -52,11 +52,11 @@ def choose_smoothing(
 
     The error is what smoothing adds to the objective at most, relative to it.
     From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
-    below `tol` (1e-9, where the sample is all rows), or too few rows of the sample would lie near a kink.
+    below `tol` (a hundredth of it, where the sample is all rows), or too few rows of the sample would lie near a kink.
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
     width = spread = _spread(problem, rows)
-    goal = min(tol / 10, 1e-7) if sample.complete else max(tol, 1e-7)
+    goal = min(tol / 100, 1e-8) if sample.complete else max(tol, 1e-7)
     share = 1.0
     enough = len(rows) >= PART * PART_ROWS * len(w)
     some = rows.select(np.arange(0, len(rows), PART)) if enough else rows
@@ -75,7 +75,8 @@ def choose_smoothing(
             continue
         if share <= goal or (few_near and not sample.complete) or width <= NARROWEST * spread:
             return smooth, w, share
-        width *= SHRINK
+        # What is added falls with the square of the width; no narrower than that takes.
+        width *= float(min(max(SHRINK, np.sqrt(goal / (2 * share))), 0.9))
 
 
 def _spread(problem: Problem, rows: Rows) -> float:
