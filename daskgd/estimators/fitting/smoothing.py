@@ -52,7 +52,8 @@ def choose_smoothing(
 
     The error is what smoothing adds to the objective at most, relative to it.
     From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
-    below `tol` (a hundredth of it, where the sample is all rows), or too few rows of the sample would lie near a kink.
+    below `tol` (a hundredth of it, where the sample is all rows), or too few rows of the sample would lie near
+    a kink.
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
     width = spread = _spread(problem, rows)
@@ -63,7 +64,7 @@ def choose_smoothing(
     while True:
         smooth = replace(problem, loss=problem.loss.smoothed(width))
         # No closer than what the next width adds; where the fit may end, much closer.
-        near = np.clip(SHRINK**2 * share * CLOSE, 1e-8, 1e-2)
+        near = np.clip(SHRINK**2 * share * CLOSE, 1e-9, 1e-2)
         solved = run_in_memory(solver.solved(smooth, some, w, float(near)))
         if np.isfinite(solved.f):
             w = solved.w
