@@ -30,8 +30,9 @@ from daskgd.data.columns import (
     selection_mask,
 )
 from daskgd.data.html import html_table
-from daskgd.rows.features import compute_dtype
+from daskgd.rows.features import as_features, compute_dtype
 from daskgd.rows.layout import Layout
+from daskgd.rows.tiles import Rows
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
 from daskgd.storage.opening import open_store
@@ -84,6 +85,7 @@ class Dataset:
         selections: tuple[Selection, ...] = (),
         extra_sweeps: int = 0,
         layout: Layout | None = None,
+        origin: Dataset | None = None,
     ) -> None:
         self.columns = Columns(X, y, sample_weight)
         check_columns(self.columns)
@@ -97,6 +99,7 @@ class Dataset:
         self.partition_bytes = _parse_size(partition_bytes, "partition-bytes")
         self.selections = selections
         self.extra_sweeps = extra_sweeps
+        self.origin = origin
         self.layout = layout or choose_layout(X, self.block_bytes, self.partition_bytes)
 
     # -- what it holds ------------------------------------------------------------------------
@@ -120,14 +123,26 @@ class Dataset:
         """Bytes of all columns, decoded: what one sweep reads."""
         return self.columns.nbytes
 
-    @property
-    def X_at_hand(self) -> bool:
-        """Whether all of X lies in this process, in the dtype and order in which kernels need it, and no
-        weights may leave rows out."""
-        X = self.columns.X
-        if self.selections or self.columns.sample_weight is not None or not in_this_process(X):
+    @cached_property
+    def at_hand(self) -> bool:
+        """Whether all rows lie in this process, none without weight, and X in the dtype and order in which
+        kernels need it; wherever tasks read them."""
+        columns = (self.origin or self).columns
+        if self.selections or not all(map(in_this_process, columns.present.values())):
             return False
-        return X.dtype == compute_dtype(X.dtype) and bool(X.read(0, X.shape[0]).flags.c_contiguous)
+        X, s, n = columns.X, columns.sample_weight, self.layout.n_rows
+        if s is not None and not (s.read(0, n) > 0).all():
+            return False
+        return X.dtype == compute_dtype(X.dtype) and bool(X.read(0, n).flags.c_contiguous)
+
+    def rows_at_hand(self) -> Rows:
+        """All rows, X as a view, where they are :attr:`at_hand`; targets as tasks read them."""
+        origin, n = self.origin or self, self.layout.n_rows
+        y, s = (None if c is None else c.read(0, n) for c in origin.columns[1:])
+        if y is not None and self.classes is not None and origin.classes is None:
+            y = np.searchsorted(self.classes, y.reshape(n))
+        s = None if s is None else s.astype(np.float64, copy=False)
+        return Rows(as_features(origin.columns.X.read(0, n)), y, s, 0)
 
     @property
     def X(self) -> da.Array:

@@ -103,7 +103,7 @@ def materialise(
             )
             spooled, classes = _spool(dataset, to_materialise, f"{scratch}/spool.zarr")
             columns |= spooled
-        yield dataset.replace(Columns(**columns), layout=dataset.layout, classes=classes)
+        yield dataset.replace(Columns(**columns), layout=dataset.layout, classes=classes, origin=dataset)
     finally:
         columns.clear()  # the futures of what was held
         if scratch is not None:

@@ -124,6 +124,8 @@ class LinearEstimator(Estimator):
                     "warm_start=False"
                 )
             fitted = (self.scale_,) if loss.scales else ()
+            if getattr(self, "positive", False):  # which the last fit may not have been
+                coef = np.maximum(coef, 0.0)
             return model.parameters(coef, np.ravel(self.intercept_) - shift, *fitted)
         constant = loss.constant(summary)
         b, scales = constant[:k] - shift, constant[k:]

@@ -234,7 +234,8 @@ class Sample(Query):
         labels."""
         share = min(1.0, n_rows / max(shape.n_rows, 1))
         strata = per_class if shape.classification and share < 1 else 0
-        return cls(share, strata, seed, int(share * shape.n_rows * shape.row_bytes))
+        travels = not (shape.at_hand and share >= 1)
+        return cls(share, strata, seed, int(travels * share * shape.n_rows * shape.row_bytes))
 
     @property
     def row_payload_nbytes(self) -> int:

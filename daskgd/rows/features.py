@@ -7,7 +7,6 @@ features so far; another (sparse, categorical) is another class with these metho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -192,9 +191,7 @@ class Dense:
         self.values[start : start + len(rows)] = rows.values
 
     def concat(self, *others: Dense) -> Dense:
-        parts = [self.values, *(other.values for other in others)]
-        whole = adjacent(parts)
-        return Dense(np.concatenate(parts) if whole is None else whole)
+        return Dense(np.concatenate([self.values, *(other.values for other in others)]))
 
     def prepared(self, dtype: np.dtype[Any] | None = None) -> Dense:
         return Dense(prepare(self.values, dtype))
@@ -236,26 +233,6 @@ class Dense:
 
     def nonfinite(self, numbers: int | Array) -> InvalidRows:
         return InvalidRows.nonfinite(self.values, numbers)
-
-
-def adjacent(parts: Sequence[Array]) -> Array | None:
-    """The rows of all parts as one view, where they lie one after the other in the same array; else None.
-
-    >>> whole = np.arange(6.0).reshape(3, 2)
-    >>> np.shares_memory(adjacent([whole[:1], whole[1:]]), whole), adjacent([whole[:1], whole[2:]])
-    (True, None)
-    """
-    first = parts[0]
-    if not first.size or first.base is None:
-        return None
-    at = first.ctypes.data
-    for part in parts:
-        same = part.base is first.base and part.dtype == first.dtype and part.shape[1:] == first.shape[1:]
-        if not (same and part.flags.c_contiguous and part.ctypes.data == at):
-            return None
-        at += part.nbytes
-    shape = (sum(map(len, parts)), *first.shape[1:])
-    return np.lib.stride_tricks.as_strided(first, shape, writeable=False)
 
 
 def as_features(X: Features | Array) -> Features:

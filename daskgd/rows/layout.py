@@ -48,7 +48,7 @@ class Shape:
     classification : bool
         Whether the targets are labels.
     at_hand : bool
-        Whether X lies in this process as kernels need it, so that a sample of all rows takes no memory.
+        Whether all rows lie in this process as kernels need them, so that a sample of all takes no memory.
     """
 
     n_rows: int

@@ -42,8 +42,8 @@ class ProximalNewton(SubsampledNewton):
 
     Examples
     --------
-    >>> ProximalNewton(rows_per_parameter=500).most_bytes
-    512000000
+    >>> ProximalNewton(rows_per_parameter=500).sample_bytes
+    64000000
     """
 
     needs_smooth_penalty: ClassVar[bool] = False

@@ -62,8 +62,9 @@ CONFIDENT = 200
 SAFETY = 10.0
 """Times as large as measured is what the model's error is taken for, where no step has confirmed it."""
 
-AT_HAND_BYTES = 8_000_000_000
-"""Bytes of X in the sample at most where X is in memory already, and the sample is a view of it."""
+MOST_BYTES, AT_HAND_BYTES = 512_000_000, 8_000_000_000
+"""Bytes of X in the sample at most, by default; and where X is in memory already, of which the sample is a
+view."""
 
 PROBED = 10_000
 """Rows of the sample on which a step is tried, for what is not quadratic about it."""
@@ -122,9 +123,9 @@ class SubsampledNewton(NewtonInMemory, Solver):
         Rows of the sample for each parameter of an output, at least.
     sample_bytes : int
         Bytes of X in the sample, at least, where the data has them.
-    most_bytes : int
-        Bytes of X in the sample at most, whatever `rows_per_parameter` asks for; up to 8 GB where X is an
-        array in memory, of which the sample is a view.
+    most_bytes : int or None
+        Bytes of X in the sample at most, whatever `rows_per_parameter` asks for. None is 512 MB, and 8 GB
+        where X is an array in memory, of which the sample is a view.
     seed : int or None
         Of the sample; None is 0, or what the estimator's `random_state` says.
 
@@ -138,12 +139,14 @@ class SubsampledNewton(NewtonInMemory, Solver):
 
     rows_per_parameter: int = 200
     sample_bytes: int = 64_000_000
-    most_bytes: int = 512_000_000
+    most_bytes: int | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("rows_per_parameter", "sample_bytes", "most_bytes"):
+        for name in ("rows_per_parameter", "sample_bytes"):
             require(is_count(getattr(self, name)), self, name, "a whole number >= 1", getattr(self, name))
+        most = self.most_bytes
+        require(most is None or is_count(most), self, "most_bytes", "None or a whole number >= 1", most)
         seed = self.seed
         ok = seed is None or (seed == 0 and not isinstance(seed, bool)) or is_count(seed)
         require(ok, self, "seed", "None or a whole number >= 0", seed)
@@ -152,7 +155,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
 
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         width = shape.n_features + 1
-        most = (max(self.most_bytes, AT_HAND_BYTES) if shape.at_hand else self.most_bytes) / shape.row_bytes
+        most = (self.most_bytes or (AT_HAND_BYTES if shape.at_hand else MOST_BYTES)) / shape.row_bytes
         rows = max(self.sample_bytes / shape.row_bytes, min(self.rows_per_parameter * width, most), width)
         per_class = int(min(20 * width, rows / 10))
         return (Sample.of(shape, rows, per_class, self.seed or 0),)

@@ -23,7 +23,8 @@ from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fit
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
-from daskgd.queries import Ask
+from daskgd.queries import Ask, Query
+from daskgd.queries.sample import Sample, SampleAnswer
 from daskgd.training.checkpoint import Checkpoint, Identity, Saver, Snapshot, known_types
 from daskgd.training.journal import Journal
 from daskgd.training.loop import Fit, Result, loop
@@ -118,9 +119,17 @@ class RunningFit:
         """The whole fit as a generator of asks: the first sweep, then the loop unless it is `stopped`."""
         estimator, choice, progress = self.estimator, self.input.choice, self.progress
         if progress.first_sweep_answers is None:
-            queries = choice.solver.first_sweep_queries(estimator._shape(dataset))
-            answers = yield [Ask(None, query) for query in (estimator._survey(), *queries)]
-            progress.first_sweep_answers = list(answers)
+            queries = (estimator._survey(), *choice.solver.first_sweep_queries(estimator._shape(dataset)))
+            # All rows that are at hand need not be asked for.
+            at_hand = [
+                dataset.at_hand and isinstance(query, Sample) and query.share >= 1 for query in queries
+            ]
+            asks = [Ask(None, query) for query, mine in zip(queries, at_hand, strict=True) if not mine]
+            answers = iter((yield asks))
+            progress.first_sweep_answers = [
+                SampleAnswer(dataset.rows_at_hand(), True, None) if mine else next(answers)
+                for mine in at_hand
+            ]
         prepared = estimator._prepare(
             dataset, choice, progress.first_sweep_answers, progress.initial, progress.tol
         )
@@ -311,6 +320,12 @@ def _tell_sweeping(fits: Sequence[RunningFit], share: float) -> None:
     """Tell the watchers of all fits which share of a sweep is done."""
     for fit in fits:
         fit.tell(Sweeping(fit.name, int(fit.progress.meter.sweeps) + 1, share))
+
+
+def _at_hand(query: Query, dataset: Dataset) -> SampleAnswer | None:
+    """The answer of a query for all rows, where they are at hand; None for others."""
+    every = isinstance(query, Sample) and query.share >= 1 and dataset.at_hand
+    return SampleAnswer(dataset.rows_at_hand(), True, None) if every else None
 
 
 class _AfterSweep:

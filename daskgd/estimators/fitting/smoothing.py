@@ -52,7 +52,7 @@ def choose_smoothing(
 
     The error is what smoothing adds to the objective at most, relative to it.
     From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
-    below `tol` (a hundredth of it, where the sample is all rows), or too few rows of the sample would lie near
+    below `tol` (a hundredth of it where the sample is all rows), or too few rows of the sample would lie near
     a kink.
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
