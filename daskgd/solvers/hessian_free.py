@@ -21,6 +21,7 @@ from daskgd.queries import Hessian
 from daskgd.queries.base import weighted
 from daskgd.queries.sums import Sums
 from daskgd.rows.features import Features, compute_dtype
+from daskgd.rows.statistics import CUT
 from daskgd.rows.tiles import Rows, tile_rows
 from daskgd.solvers.sampled_hessian import draw_by_curvature
 
@@ -191,10 +192,12 @@ class HessianOperator:
             for tile in self._tiles(start):
                 curve = np.abs(problem.loss.hessian_diagonal(tile.factor)).reshape(len(tile), -1)
                 curve = weighted(curve.astype(np.float64), tile.weights)
-                A = model.design_matrix(tile.X)
-                A *= A
-                out[: len(out) - scales] += (A.T @ curve[:, :k]).ravel()
                 out[len(out) - scales :] += curve[:, k:].sum(axis=0)
+                height = max(CUT // model.n_features, 16)
+                for a in range(0, len(tile), height):
+                    A = model.design_matrix(tile.X.slice(a, a + height))
+                    A *= A
+                    out[: len(out) - scales] += (A.T @ curve[a : a + height, :k]).ravel()
             return out
 
         out: Array = self._sum(work) / self.weight + self.penalty
@@ -404,11 +407,14 @@ class LinearSolution:
         ``q'H^-1 q``, an estimate that counts what the residual leaves open.
     products : int
         With H.
+    least : float
+        The least Ritz value of ``M^-1 H``; infinity before any product.
     """
 
     x: Array
     squared: float
     products: int
+    least: float = np.inf
 
 
 def conjugate_gradients(
@@ -417,13 +423,18 @@ def conjugate_gradients(
     q: Array,
     rtol: float,
     most: int,
+    hidden: float = 0.0,
+    least: float = np.inf,
+    value: float = np.inf,
 ) -> LinearSolution:
     """Solve ``H x = q`` by preconditioned conjugate gradients (Golub & Van Loan 2013, section 11.5), until
     the residual, in the metric of the preconditioner, is `rtol` of the first, or after `most` products.
 
     After each product ``q'x`` is what ``q'H^-1 q`` amounts to in the directions walked so far. The residual r
     hides ``r'H^-1 r`` more, which is at most ``r'M^-1 r`` over the least eigenvalue of ``M^-1 H``; of that
-    the process itself finds an estimate from above, its least Ritz value.
+    the process itself finds an estimate from above, its least Ritz value; `least` may be one that is known
+    already. Where `hidden` is given, that is how much the residual may hide, and `rtol` does not matter: so
+    much for each `value` of the quadratic at 0, which falls by ``q'x / 2``.
     """
     x, r = np.zeros_like(q), q.copy()
     z = precondition(r)
@@ -433,10 +444,13 @@ def conjugate_gradients(
     ratios: list[float] = []
     while len(steps) < most and np.isfinite(rz) and rz > 0:
         # The residual may be small along directions in which it hides much.
-        if rz <= rtol * rtol * first and (
-            not steps or rz <= HIDDEN * float(q @ x) * _least_ritz_value(steps, ratios)
-        ):
-            break
+        if hidden or rz <= rtol * rtol * first:
+            if steps:
+                least = min(least, _least_ritz_value(steps, ratios))
+            found = float(q @ x)
+            allowed = hidden * max(1 - found / (2 * value), 1e-3) if hidden else HIDDEN * found
+            if not (hidden or steps) or rz <= allowed * least < np.inf:
+                break
         Hp = product(p)
         curvature = float(p @ Hp)
         if not curvature > 1e-14 * float(np.linalg.norm(p) * np.linalg.norm(Hp)):
@@ -450,10 +464,10 @@ def conjugate_gradients(
         ratios.append(new / rz)
         p, rz = z + (new / rz) * p, new
     if not steps:
-        x = z
-        return LinearSolution(x, max(float(q @ x), 0.0), 1)
-    squared = float(q @ x) + max(rz, 0.0) / _least_ritz_value(steps, ratios)
-    return LinearSolution(x, max(squared, 0.0), len(steps))
+        return LinearSolution(z, max(first, 0.0) / min(least, 1.0), 1, least)
+    least = min(least, _least_ritz_value(steps, ratios))
+    squared = float(q @ x) + max(rz, 0.0) / least
+    return LinearSolution(x, max(squared, 0.0), len(steps), least)
 
 
 def _least_ritz_value(steps: Sequence[float], ratios: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.losses import Squared
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
 from daskgd.rows.tiles import Rows
@@ -28,10 +29,13 @@ STAGE_ROWS, LEAST_STAGE_ROWS = 32, 1000
 METRIC_AGAIN = 0.7
 """Share of the objective from where the preconditioner in memory was made, below which it is made anew."""
 
+MOVED = 0.95
+"""The same where steps stay short."""
+
 CONFIRMING = 0.2
 """Relative residual of a Newton system whose solution is to confirm that the gap is small."""
 
-STALLING, PATIENCE = 0.6, 3
+STALLING, PATIENCE = 0.6, 6
 """Share of the gap from which on what a step in memory leaves makes it a slow one; and as many of them after
 which directions are Newton's."""
 
@@ -79,13 +83,15 @@ class NewtonInMemory:
         return replace(s, metric=metric, metric_f=s.f, base=s.at)
 
     def _direction_in_memory(self, problem: Problem, s: SampledState) -> Steps:
-        """The direction ``(d,)`` where gradients cost about what a product with the Hessian does; and what is
-        missing of g's squared length in the metric of the Hessian.
+        """The direction ``(d,)`` where gradients cost about what a product with the Hessian does; what is
+        missing of g's squared length in the metric of the Hessian; and the State, which may know more of it.
 
         That of L-BFGS, started from a preconditioner of the Hessian: a gradient each. It says little of the
         gap where the preconditioner is far off; so once it says that the fit is done, the Newton system is
         solved, and bears it out or not. The same where steps stay short.
         """
+        if isinstance(problem.loss, Squared):
+            return (yield from self._solution_of_quadratic(problem, s))
         error = 1.0 if np.isinf(s.model_error_ratio) else s.model_error_ratio
         d = np.zeros_like(s.g)
         if s.slow_steps < PATIENCE:
@@ -98,16 +104,27 @@ class NewtonInMemory:
             d = -second_loop(x, alpha, s.S, s.Y)
             (tol,) = yield (Tolerance(s.f),)
             if -float(s.g @ d) / 2 * error > tol:
-                return d, 0.0
+                return d, 0.0, s
         slow = s.slow_steps >= PATIENCE
         rtol, scale = (TIGHTEST, abs(s.f)) if slow else (CONFIRMING, 0.0)
         (found,) = yield (SolveNewtonSystem(problem, s.sample, s.at, s.g, rtol, scale, s.metric),)
-        return -found.x, max(found.squared - float(s.g @ found.x), 0.0)
+        return -found.x, max(found.squared - float(s.g @ found.x), 0.0), s
+
+    def _solution_of_quadratic(self, problem: Problem, s: SampledState) -> Steps:
+        """The same of a quadratic, whose Newton system is the problem: solved until what is left of the gap
+        is within the tolerance. What a solution found of the Hessian tells whether another is needed."""
+        (tol,) = yield (Tolerance(s.f),)
+        aim = {"hidden": tol, "least": s.least, "value": s.f}
+        (found,) = yield (SolveNewtonSystem(problem, s.sample, s.at, s.g, metric=s.metric, **aim),)
+        missing = max(found.squared - float(s.g @ found.x), 0.0)
+        return -found.x, missing, replace(s, least=found.least)
 
     def _renew_in_memory(self, problem: Problem, s: SampledState, new: SampledState) -> Steps:
         """The State `new`, to which a step from s has led, with its next step."""
         new = replace(new, base=new.at)
-        if new.f < METRIC_AGAIN * new.metric_f or s.slow_steps >= PATIENCE:
+        if isinstance(problem.loss, Squared):
+            return (yield from self._aim(problem, new))
+        if new.f < METRIC_AGAIN * new.metric_f or (s.slow_steps >= PATIENCE and new.f < MOVED * new.metric_f):
             new = yield from self._take_metric(problem, new, new.sample)
         new = yield from self._aim(problem, new)
         slow = new.gap_at > STALLING * s.gap_at

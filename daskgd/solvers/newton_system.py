@@ -60,6 +60,8 @@ class SolveNewtonSystem(ComputeInMemory):
         ``LOOSEST`` and `rtol`; 0 for rtol as it is.
     metric : Preconditioner, optional
         Made anew where it is not given.
+    hidden, least, value : float
+        As those of :func:`~daskgd.solvers.hessian_free.conjugate_gradients`.
     """
 
     w: Array
@@ -67,6 +69,9 @@ class SolveNewtonSystem(ComputeInMemory):
     rtol: float = TIGHTEST
     scale: float = 0.0
     metric: Preconditioner | None = field(default=None, compare=False)
+    hidden: float = 0.0
+    least: float = np.inf
+    value: float = np.inf
 
     def compute(self, threads: int) -> LinearSolution:
         operator = HessianOperator(self.problem, self.rows, self.w, threads)
@@ -75,7 +80,9 @@ class SolveNewtonSystem(ComputeInMemory):
         if self.scale > 0:
             away = float(self.q @ inverse(self.q)) / self.scale
             rtol = max(min(LOOSEST, away**0.25), rtol)
-        return conjugate_gradients(operator.product, inverse, self.q, rtol, PRODUCTS)
+        return conjugate_gradients(
+            operator.product, inverse, self.q, rtol, PRODUCTS, self.hidden, self.least, self.value
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,6 +40,8 @@ class SampledState(State):
         Where all rows are in memory: of the Hessian, at some point on the way.
     metric_f : float
         The objective there.
+    least : float
+        The least Ritz value of the Hessian in the metric, where both stay the same: the loss is quadratic.
     lacking : (p,)
         By how much each feature varies less in the sample than in the data.
     values (d,), vectors (d, d) :
@@ -69,6 +71,7 @@ class SampledState(State):
     complete: bool = False
     metric: Any = None
     metric_f: float = np.inf
+    least: float = np.inf
     lacking: Array = field(default_factory=lambda: np.zeros(0))
     values: Array = field(default_factory=lambda: np.zeros(0))
     vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))

@@ -421,7 +421,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
         if s.plain:
             d, missing = -two_loop(s.g, s.S, s.Y), 0.0
         elif s.complete:
-            d, missing = yield from self._direction_in_memory(problem, s)
+            d, missing, s = yield from self._direction_in_memory(problem, s)
         else:
             q, alpha = first_loop(s.g, s.S, s.Y)
             q, missing = yield from self._solve(problem, s, q)
