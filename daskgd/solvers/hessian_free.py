@@ -193,7 +193,7 @@ class HessianOperator:
                 curve = np.abs(problem.loss.hessian_diagonal(tile.factor)).reshape(len(tile), -1)
                 curve = weighted(curve.astype(np.float64), tile.weights)
                 out[len(out) - scales :] += curve[:, k:].sum(axis=0)
-                height = max(CUT // model.n_features, 16)
+                height = max(CUT // max(model.n_features, 1), 16)
                 for a in range(0, len(tile), height):
                     A = model.design_matrix(tile.X.slice(a, a + height))
                     A *= A
@@ -205,14 +205,19 @@ class HessianOperator:
 
     def matrix(self, features: Array) -> Array:
         """The Hessian by the parameters of these features, intercepts included, as a matrix."""
-        few, query = self.problem.on_features(features), Hessian(self.w[self.problem.parameters_of(features)])
+        problem, loss = self.problem, self.problem.loss
+        few, query = problem.on_features(features), Hessian(self.w[problem.parameters_of(features)])
 
         def work(start: int) -> Array:
             out = np.zeros((few.model.size, few.model.size))
             for tile in self._tiles(start):
-                rows = tile.rows
-                z = self.problem.margins(self.w, tile.X)
-                out += query.at(z, few, replace(rows, X=rows.X.columns(features)).tile())
+                X = tile.X.columns(features)
+                if loss.separate:
+                    curve = weighted(loss.hessian_diagonal(tile.factor), tile.weights)
+                    out += few.linear.curvature(few.linear.design_matrix(X), curve)
+                else:
+                    z = problem.margins(self.w, tile.X)
+                    out += query.at(z, few, replace(tile.rows, X=X).tile())
             return out
 
         return query.answer(few, Sums(curvature=self._sum(work), weight=self.weight))

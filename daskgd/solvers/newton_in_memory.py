@@ -35,7 +35,7 @@ MOVED = 0.95
 CONFIRMING = 0.2
 """Relative residual of a Newton system whose solution is to confirm that the gap is small."""
 
-STALLING, PATIENCE = 0.6, 6
+STALLING, PATIENCE = 0.6, 3
 """Share of the gap from which on what a step in memory leaves makes it a slow one; and as many of them after
 which directions are Newton's."""
 

@@ -36,12 +36,14 @@ RESTRICTED = 0.6
 MATRIX_WORK = 5e10
 """Rows times squared parameters up to which the Hessian over a working set is formed: seconds on one core."""
 
+LEAST_JOINING, GROWTH = 100, 1
+"""Coefficients that join a working set at a time, at least, and for each feature of its support."""
+
 ROOM = 0.1
 """Share of a working set that is to be left for features that join the support."""
 
-FEW_PRODUCTS, PRODUCTS = 50, 500
-"""Most products with the Hessian for one system; and those after which working sets are to end the search
-for the minimum of one with L1: features are correlated then."""
+PRODUCTS = 500
+"""Most products with the Hessian for one system."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,11 +155,7 @@ class SolveProximalSystem(ComputeInMemory):
             m = quadratic.subgradient(w, g)
             rtol = max(min(LOOSEST, (float(m @ (m / quadratic.diagonal)) / self.scale) ** 0.25), rtol)
         most = min(MATRIX_L1, int(np.sqrt(MATRIX_WORK / max(len(rows), 1)))) // k
-        found = minimise(quadratic, w, g, rtol, FEW_PRODUCTS, self.tol)
-        if found.products >= FEW_PRODUCTS:
-            r = g + operator.product(found.v - w)
-            rest = minimise_by_working_sets(operator, quadratic, found.v, r, rtol, self.tol, most)
-            found = replace(rest, gain=found.gain + rest.gain)
+        found = minimise_by_working_sets(operator, quadratic, w, g, rtol, self.tol, most)
         v = self.w.copy()
         v[at] = found.v
         return replace(found, v=v)
@@ -192,7 +190,8 @@ def minimise_by_working_sets(
             found = minimise(model, v, r, rtol, PRODUCTS, tol)
             return replace(found, gain=gain + found.gain, products=products + found.products)
         first = first or size
-        joining = np.argsort(-violated, kind="stable")[:room]
+        grown = min(room, max(LEAST_JOINING // k, GROWTH * int(support.sum()), 1))
+        joining = np.argsort(-violated, kind="stable")[:grown]
         working = support.copy()
         working[joining[violated[joining] > 0]] = True
         features = np.flatnonzero(working)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.losses import Squared
 from daskgd.problems import Problem
 from daskgd.queries import Gradient
 from daskgd.rows.tiles import Rows
@@ -19,6 +20,9 @@ from daskgd.solvers.sampled_state import SampledState
 from daskgd.solvers.subsampled_newton import DIRECTION_RTOL, SubsampledNewton
 
 Array = NDArray[Any]
+
+EXACT_RTOL = 1e-6
+"""Relative size of the subgradient to which a model that is exact is minimised."""
 
 
 @dataclass(slots=True)
@@ -87,7 +91,11 @@ class ProximalNewton(SubsampledNewton):
         """As :func:`~daskgd.solvers.newton.newton_step`, with a Hessian that is not formed."""
         (tol,) = yield (Tolerance(s.f),)
         system = SolveProximalSystem(problem, s.sample, s.base, s.at, s.g, DIRECTION_RTOL, tol=tol)
-        (found,) = yield (replace(system, rtol=TIGHTEST, scale=abs(s.f)) if s.complete else system,)
+        if s.complete and isinstance(problem.loss, Squared):  # the model is the objective
+            system = replace(system, rtol=EXACT_RTOL)
+        elif s.complete:
+            system = replace(system, rtol=TIGHTEST, scale=abs(s.f))
+        (found,) = yield (system,)
         l1, d = problem.penalty_l1(s.at), found.v - s.at
         decrease = -float(s.g @ d) - float(l1 @ (np.abs(found.v) - np.abs(s.at)))
         return d, found.gain + found.left, decrease
