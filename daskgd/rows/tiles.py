@@ -21,14 +21,16 @@ TILE_BYTES = 1 << 21
 """Bytes of X in one tile: small enough for caches, large enough to keep the interpreter out of the way (in
 steps of two from 256 KB to 8 MB the fastest over widths from 50 to 10,000, float32 and float64)."""
 
-LEAST_ROWS = 64
-"""Rows of a tile, at least, however wide X is."""
+LEAST_ROWS, WIDE_ROWS, WIDE_BYTES = 16, 64, 8 << 20
+"""Rows of a tile, at least; and where rows are wide, as many as are worth the interpreter's while, in so many
+bytes."""
 
 
 def tile_rows(n_features: int, dtype: np.dtype[Any]) -> int:
     """The height of a tile in rows: a function of the width and dtype of X alone, so that bits depend on
     nothing else."""
-    return max(LEAST_ROWS, TILE_BYTES // (max(n_features, 1) * compute_dtype(dtype).itemsize))
+    row_bytes = max(n_features, 1) * compute_dtype(dtype).itemsize
+    return max(TILE_BYTES // row_bytes, min(WIDE_ROWS, WIDE_BYTES // row_bytes), LEAST_ROWS)
 
 
 class MakesTargets(Protocol):
