@@ -7,7 +7,7 @@ not know dask, zarr or data sets.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from daskgd.engines.merge_tree import Node, join, spans
 from daskgd.engines.timing import Clock, Timed, Timing, walked
 from daskgd.engines.walk import walk
 from daskgd.queries import Ask
-from daskgd.rows.tiles import BlockSource
+from daskgd.rows.tiles import BlockSource, Rows, Tile
 
 
 class Serial:
@@ -68,11 +68,15 @@ class Threaded:
     source :
         Where rows come from.
     threads : int
+    keeps_tiles : bool
+        Whether tiles are kept from sweep to sweep, with what they have become as targets and as design
+        matrix.
     """
 
-    def __init__(self, source: BlockSource, threads: int) -> None:
+    def __init__(self, source: BlockSource, threads: int, keeps_tiles: bool = False) -> None:
         self.source = source
         self.threads = threads
+        self._known: dict[int, list[Tile]] | None = {} if keeps_tiles else None
         self.nbytes = 0
         self.memory: PartitionMemory = {}
 
@@ -83,7 +87,7 @@ class Threaded:
         nodes = spans(layout, 2 * threads if threads > 1 else 1, False)
 
         def work(node: Node) -> Partial:
-            return walk(self.source, asks, *node, self.memory)
+            return walk(self.source, asks, *node, self.memory, self._tiles)
 
         with one_blas_thread():
             if len(nodes) == 1:
@@ -93,3 +97,11 @@ class Threaded:
                     parts = dict(zip(nodes, pool.map(work, nodes), strict=True))
                 (partial,) = join(parts, layout.n_blocks).values()
         return partial.answers(asks)
+
+    def _tiles(self, rows: Rows) -> Iterable[Tile]:
+        """The tiles of a block."""
+        if self._known is None:
+            return rows.tiles()
+        if rows.start not in self._known:
+            self._known[rows.start] = list(rows.tiles())
+        return self._known[rows.start]

@@ -7,7 +7,7 @@ The file knows rows, queries and the merge tree; it must not know dask, zarr, ca
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,21 +19,28 @@ from daskgd.engines.merge_tree import tree
 from daskgd.queries import Ask
 from daskgd.queries.sums import Sums
 from daskgd.rows.features import Features
-from daskgd.rows.tiles import BlockSource, Rows
+from daskgd.rows.tiles import BlockSource, Rows, Tile
 
 Array = NDArray[Any]
 
 
-def walk(source: BlockSource, asks: Sequence[Ask], lo: int, hi: int, memory: PartitionMemory) -> Partial:
+def walk(
+    source: BlockSource,
+    asks: Sequence[Ask],
+    lo: int,
+    hi: int,
+    memory: PartitionMemory,
+    tiles: Callable[[Rows], Iterable[Tile]] = Rows.tiles,
+) -> Partial:
     """What blocks lo..hi-1 add to the sums of the asks, read one at a time and merged in the tree's order.
 
     If a query wants whole partitions, they are read one at a time, and the blocks within are views of them.
-    Blocks that nobody wants are not read.
+    Blocks that nobody wants are not read. `tiles` cuts the rows of a block, for engines that keep its tiles.
     """
     wanted, size = Wanted(asks, source.layout), source.layout.partition_blocks
 
     def of_block(block: int) -> Partial:
-        return walk_block(source, asks, wanted, block)
+        return walk_block(source, asks, wanted, block, tiles)
 
     def of_partition(index: int) -> Partial:
         return walk_partition(source, asks, wanted, index, memory)
@@ -44,14 +51,21 @@ def walk(source: BlockSource, asks: Sequence[Ask], lo: int, hi: int, memory: Par
         return tree(lo, hi, of_block, operator.add)
 
 
-def walk_block(source: BlockSource, asks: Sequence[Ask], wanted: Wanted, block: int) -> Partial:
+def walk_block(
+    source: BlockSource,
+    asks: Sequence[Ask],
+    wanted: Wanted,
+    block: int,
+    tiles: Callable[[Rows], Iterable[Tile]] = Rows.tiles,
+) -> Partial:
     """What one block adds to the sums of the asks that want it; it is not read where none does."""
     sums: list[Sums | None] = [None] * len(asks)
     if block in wanted:
         rows = source.read(*source.layout.rows(block, block + 1))
         positions = wanted.positions(block)
-        for position, found in zip(positions, _sums([asks[i] for i in positions], rows), strict=True):
-            sums[position] = found
+        found = _sums([asks[i] for i in positions], rows, tiles)
+        for position, its in zip(positions, found, strict=True):
+            sums[position] = its
     return Partial(sums, {})
 
 
@@ -89,7 +103,9 @@ def walk_partition(
     return Partial(sums, remembered)
 
 
-def _sums(asks: Sequence[Ask], rows: Rows) -> list[Sums | None]:
+def _sums(
+    asks: Sequence[Ask], rows: Rows, tiles: Callable[[Rows], Iterable[Tile]] = Rows.tiles
+) -> list[Sums | None]:
     """What the rows of a block add to the sums of each ask.
 
     Queries of scope "block" see all rows at once, those of scope "tile" one tile after the other: each tile
@@ -97,7 +113,7 @@ def _sums(asks: Sequence[Ask], rows: Rows) -> list[Sums | None]:
     """
     sums = [ask.query.block(ask.problem, rows) if ask.query.scope == "block" else None for ask in asks]
     by_tile = [i for i, ask in enumerate(asks) if ask.query.scope == "tile"]
-    for tile in rows.tiles() if by_tile else ():
+    for tile in tiles(rows) if by_tile else ():
         for i in by_tile:
             new, known = asks[i].query.of_tile(asks[i].problem, tile), sums[i]
             sums[i] = new if known is None else known + new

@@ -240,7 +240,9 @@ def solve_in_memory(
         )
 
     fits = [fit(one, journal) for one, journal in zip(asked, journals, strict=True)]
-    together(fits, [Meter() for _ in asked], _engine_of(rows, threads), lanes, threads)
+    keeps_tiles = 8 * len(rows) * (rows.X.shape[1] + 1) <= KEPT_BYTES
+    engine = _engine_of(rows, threads, keeps_tiles)
+    together(fits, [Meter() for _ in asked], engine, lanes, threads)
     out = []
     for journal in journals:
         best = journal.best
@@ -287,10 +289,14 @@ LOCAL_BLOCK_BYTES = 8 << 20
 """Bytes of a block of rows in memory: what a thread works on at a time."""
 
 
-def _engine_of(rows: Rows, threads: int) -> Threaded:
+KEPT_BYTES = 64 << 20
+"""Bytes of a design matrix up to which it is kept while a problem is solved."""
+
+
+def _engine_of(rows: Rows, threads: int, keeps_tiles: bool = False) -> Threaded:
     """An engine over rows in memory."""
     block = max(LOCAL_BLOCK_BYTES // max(rows.X.slice(0, 1).nbytes, 1), 1)
-    return Threaded(_RowsInMemory(rows, Layout(max(len(rows), 1), block, 1)), threads)
+    return Threaded(_RowsInMemory(rows, Layout(max(len(rows), 1), block, 1)), threads, keeps_tiles)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
