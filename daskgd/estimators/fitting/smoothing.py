@@ -8,6 +8,7 @@ not know data sets or estimators.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import on
+from daskgd.queries import Gradient, on
 from daskgd.queries.excess import Excess
 from daskgd.queries.sample import SampleAnswer
-from daskgd.rows.tiles import Rows
+from daskgd.rows.features import as_features
+from daskgd.rows.tiles import Rows, Tile
 from daskgd.solvers import SubsampledNewton
 from daskgd.training.together import run_in_memory
 
@@ -40,6 +42,13 @@ CLOSE = 0.01
 
 COARSE = 1e-2
 """Share of the objective that smoothing adds from which on all rows of the sample are used."""
+
+BEND = 1e-4
+"""Curvature of a smoothed kink, times its width, below which it is straight: some 17 widths away."""
+
+NEAREST, FEWER = 10, 0.5
+"""Rows for each parameter that are taken for near a kink, at least; and the share of all rows up to which the
+solution is sought on those near kinks."""
 
 BAND = 5
 """Fewest rows near a kink for each parameter, where the sample is not all rows."""
@@ -64,12 +73,16 @@ def choose_smoothing(
     while True:
         smooth = replace(problem, loss=problem.loss.smoothed(width))
         # No closer than what the next width adds; where the fit may end, much closer.
-        near = np.clip(SHRINK**2 * share * CLOSE, 1e-9, 1e-2)
-        solved = run_in_memory(solver.solved(smooth, some, w, float(near)))
-        if np.isfinite(solved.f):
-            w = solved.w
+        near = float(np.clip(SHRINK**2 * share * CLOSE, 1e-9, 1e-2))
+        found = None
+        if some is rows and share <= COARSE and problem.model.outputs == 1:
+            found = _solved_near_kinks(problem, smooth, solver, rows, w, near, share)
+        if found is None:
+            solved = run_in_memory(solver.solved(smooth, some, w, near))
+            found = (solved.w, solved.f) if np.isfinite(solved.f) else (w, solved.f)
+        w, f = found
         added, band = on(some, smooth, Excess(w))
-        share = added / max(solved.f, 1e-3 * spread)
+        share = added / max(f, 1e-3 * spread)
         few_near = band * SHRINK < BAND * len(w)
         if some is not rows and (share <= COARSE or few_near):
             some = rows  # from here on every row counts
@@ -78,6 +91,67 @@ def choose_smoothing(
             return smooth, w, share
         # What is added falls with the square of the width; no narrower than that takes.
         width *= float(min(max(SHRINK, np.sqrt(goal / (2 * share))), 0.9))
+
+
+def _solved_near_kinks(
+    problem: Problem,
+    smooth: Problem,
+    solver: SubsampledNewton,
+    rows: Rows,
+    w: Array,
+    tol: float,
+    share: float,
+) -> tuple[Array, float] | None:
+    """The solution from w on the rows near kinks, and the objective of all rows there; None where these rows
+    are many, or others come to a kink on the way, which moves the objective by more than `share` of it."""
+    few = condensed(problem, smooth, rows, w)
+    if len(few) >= FEWER * len(rows):
+        return None
+    solved = run_in_memory(solver.solved(smooth, few, w, tol))
+    f, _ = on(rows, smooth, Gradient(solved.w))
+    return (solved.w, f) if abs(f - solved.f) <= share * f else None
+
+
+def condensed(problem: Problem, smooth: Problem, rows: Rows, w: Array) -> Rows:
+    """Rows that stand for all in a problem with kinks, near w ``(d,)``: those within some widths of a kink,
+    and the means of the others.
+
+    Away from its kinks the loss of a row is linear in the margin, and the margin in the features: of rows
+    with the same slope, and the same label, the sum of the losses is that of their mean, as long as none of
+    them comes to a kink.
+    """
+    classes, n = problem.labels is not None, len(rows)
+    curved, kinds, weights = np.empty(n), np.empty(n, complex), np.ones(n)
+    for at, tile in _numbered(rows):
+        here, (y, s) = slice(at, at + len(tile)), tile.targets(problem)
+        z = problem.margins(w, tile.X)
+        curved[here] = smooth.loss.hessian(z, y)
+        kinds[here] = np.round(problem.loss.gradient(z, y), 9) + 1j * (y if classes else 0)
+        weights[here] = 1.0 if s is None else s
+    nearest = min(NEAREST * len(w), n)
+    straight = min(BEND / smooth.loss.width, np.partition(curved, n - nearest)[n - nearest])  # type: ignore[attr-defined]
+    far, y = curved < straight, np.asarray(rows.y).reshape(n)
+    kept = rows.select(np.flatnonzero(~far), rows.dtype)
+    means = []
+    for kind in np.unique(kinds[far]):
+        its = np.where(far & (kinds == kind), weights, 0.0)
+        if its.any():
+            share = its / its.sum()
+            parts = (tile.X.t_dot(share[a : a + len(tile)]) for a, tile in _numbered(rows))
+            means.append((sum(parts), y[np.argmax(its)] if classes else share @ y, its.sum()))
+    if not means:
+        return kept
+    X, y_means, s_means = (np.array(column) for column in zip(*means, strict=True))
+    y, s = np.concatenate([y[~far], y_means]), np.concatenate([weights[~far], s_means])
+    return Rows(kept.X.concat(as_features(X)), y, s, 0, dtype=rows.dtype)
+
+
+def _numbered(rows: Rows) -> Iterator[tuple[int, Tile]]:
+    """The tiles of rows, and at which row each begins."""
+    at = 0
+    for tile in rows.tiles():
+        yield at, tile
+        at += len(tile)
 
 
 def _spread(problem: Problem, rows: Rows) -> float:
