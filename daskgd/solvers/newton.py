@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpocon, dpotrf, dpotrs
 
 from daskgd.problems import Problem
 from daskgd.queries import Curvature
@@ -22,6 +23,9 @@ DENSE = 1500
 
 FLAT_STEP, FLAT_GAP = 1e-2, 1e-8
 """Curvature, relative to the largest, that stands for none at all: for the step, and for what it promises."""
+
+STEEP = 1e-9
+"""Inverse of the condition of a Hessian from which on it has no flat directions and is factorised as it is."""
 
 LEAST_DAMPING = 1e-3
 ROUNDING = 64 * float(np.finfo(float).eps)
@@ -152,6 +156,10 @@ def decrement(H: Array, g: Array) -> tuple[Array, float]:
     """
     if not np.isfinite(H).all() or not np.isfinite(g).all():
         return np.zeros_like(g), np.inf
+    factor, failed = dpotrf(H, lower=1, clean=0)
+    if not failed and len(H) and dpocon(factor, float(np.abs(H).sum(axis=0).max()), uplo="L")[0] >= STEEP:
+        x = dpotrs(factor, g, lower=1)[0]
+        return -x, float(g @ x) / 2
     values, vectors = np.linalg.eigh(H)
     along = vectors.T @ g
     # Along flat directions the model promises everything or, where the gradient is rounding, nothing: the

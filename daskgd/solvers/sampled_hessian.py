@@ -15,10 +15,10 @@ from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 
-MATRIX, MATRIX_WITH_KINKS, MATRIX_L1 = 100, 250, 1500
+MATRIX, MATRIX_WITH_KINKS, MATRIX_L1, MATRIX_L1_SHARED = 100, 1000, 1500, 250
 """Parameters up to which a problem over rows in memory is solved with its Hessian as a matrix: of smooth loss
-and penalty; of losses with kinks, or softmax with L1; and of other losses with L1, whose steps end at the
-minimum of their model then."""
+and penalty; of losses with kinks; with L1, whose steps end at the minimum of their model then; and with L1
+where all outputs share a loss, as in softmax."""
 
 MATRIX_WORK = 5e6
 """Rows times squared parameters up to which that is so of all rows, where loss and penalty are smooth."""
@@ -28,7 +28,7 @@ def most_for_matrix(problem: Problem) -> int:
     """The most parameters with which the Hessian over rows in memory is formed."""
     if problem.penalty.smooth:
         return MATRIX_WITH_KINKS if problem.loss.nonsmooth else MATRIX
-    return MATRIX_L1 if problem.loss.separate else MATRIX_WITH_KINKS
+    return MATRIX_L1 if problem.loss.separate else MATRIX_L1_SHARED
 
 
 def forms_hessian(problem: Problem, n_rows: int = 0) -> bool:
