@@ -25,7 +25,7 @@ FLAT_STEP, FLAT_GAP = 1e-2, 1e-8
 """Curvature, relative to the largest, that stands for none at all: for the step, and for what it promises."""
 
 STEEP = 1e-9
-"""Inverse of the condition of a Hessian from which on it has no flat directions and is factorised as it is."""
+"""Inverse of the condition of a Hessian from which on it has no flat directions, and is factorised."""
 
 LEAST_DAMPING = 1e-3
 ROUNDING = 64 * float(np.finfo(float).eps)
