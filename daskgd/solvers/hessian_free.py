@@ -39,9 +39,10 @@ THREADED = 100
 HIDDEN = 0.5
 """Share of ``q'H^-1 q`` that the residual may hide, by the least Ritz value, where a system is solved."""
 
-GRAM_ROWS, MOST_GRAM_ROWS, GRAM_SHARE = 8, 200, 4
-"""Rows for each feature from which second moments for a preconditioner are taken, at least and at most; in
-between as many as make them about as costly as `GRAM_SHARE` passes over all rows."""
+GRAM_ROWS, FEW_GRAM_ROWS, MOST_GRAM_ROWS, GRAM_SHARE = 8, 4, 200, 4
+"""Rows for each feature from which second moments for a preconditioner are taken: at least the first or, where
+these are too much work, the second; at most the third, where they cost no more than some `GRAM_SHARE` passes
+over all rows."""
 
 GRAM_WORK = 100
 """How many times the work of a product, counted in operations, a preconditioner of second moments may take:
@@ -333,25 +334,28 @@ def precondition(operator: HessianOperator) -> Preconditioner:
 
 
 def _moments_or_diagonal(operator: HessianOperator) -> Preconditioner:
-    model = operator.problem.linear
-    if not model.scales:
+    if not operator.problem.linear.scales:
         columns = _groups(operator)
-        p, n = model.n_features + model.intercept, len(operator.rows)
-        work = _gram_rows(operator) * p**2 + len(columns) * p**3 / 3
-        if work <= GRAM_WORK * 4 * n * p * model.outputs:
-            found = _shared_moments(operator, columns)
-            if found is not None:
-                return found
+        rows = _gram_rows(operator, len(columns))
+        found = _shared_moments(operator, columns, rows) if rows else None
+        if found is not None:
+            return found
     diagonal = operator.diagonal()
     least = 1e-10 * float(diagonal.max(initial=0.0))
     return Diagonal(np.maximum(diagonal, least) if least > 0 else np.ones_like(diagonal))
 
 
-def _gram_rows(operator: HessianOperator) -> int:
-    """How many rows to take second moments from."""
-    p = operator.problem.linear.n_features + 1
-    n = len(operator.rows)
-    return min(n, int(np.clip(GRAM_SHARE * n / p, GRAM_ROWS * p, MOST_GRAM_ROWS * p)))
+def _gram_rows(operator: HessianOperator, factors: int) -> int:
+    """How many rows to take second moments from, for so many factors of them; 0 where that is too much
+    work."""
+    model, n = operator.problem.linear, len(operator.rows)
+    p = model.n_features + model.intercept
+    affordable = GRAM_WORK * 4 * n * model.outputs / p - factors * p / 3  # p**2 operations a row
+    for least in (GRAM_ROWS, FEW_GRAM_ROWS):
+        rows = min(n, int(np.clip(GRAM_SHARE * n / p, least * p, MOST_GRAM_ROWS * p)))
+        if rows <= affordable:
+            return rows
+    return 0
 
 
 def _groups(operator: HessianOperator) -> list[Array]:
@@ -365,11 +369,11 @@ def _groups(operator: HessianOperator) -> list[Array]:
     return [np.flatnonzero(octave == value) for value in np.unique(octave)]
 
 
-def _shared_moments(operator: HessianOperator, columns: Sequence[Array]) -> SharedMoments | None:
-    """The preconditioner of second moments from some of the rows, drawn in proportion to their curvature, as
-    those of which the model is sure add nothing; None where they are not definite."""
+def _shared_moments(operator: HessianOperator, columns: Sequence[Array], most: int) -> SharedMoments | None:
+    """The preconditioner of second moments from about `most` of the rows, drawn in proportion to their
+    curvature, as those of which the model is sure add nothing; None where they are not definite."""
     model, h = operator.problem.linear, operator.curvature
-    p, k, most = model.n_features + model.intercept, model.outputs, _gram_rows(operator)
+    p, k = model.n_features + model.intercept, model.outputs
     total = float(h.sum())
     if not (total > 0 and np.isfinite(total)):
         return None
