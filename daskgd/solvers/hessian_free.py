@@ -40,9 +40,9 @@ HIDDEN = 0.5
 """Share of ``q'H^-1 q`` that the residual may hide, by the least Ritz value, where a system is solved."""
 
 GRAM_ROWS, FEW_GRAM_ROWS, MOST_GRAM_ROWS, GRAM_SHARE = 8, 4, 200, 4
-"""Rows for each feature from which second moments for a preconditioner are taken: at least the first or, where
-these are too much work, the second; at most the third, where they cost no more than some `GRAM_SHARE` passes
-over all rows."""
+"""Rows for each feature from which second moments for a preconditioner are taken: at least the first, or the
+second where these are too much work; at most the third, where they cost no more than `GRAM_SHARE` passes over
+all rows."""
 
 GRAM_WORK = 100
 """How many times the work of a product, counted in operations, a preconditioner of second moments may take:
@@ -445,7 +445,7 @@ def conjugate_gradients(
     already. Where `hidden` is given, that is how much the residual may hide, and `rtol` does not matter: so
     much for each `value` of the quadratic at 0, which falls by ``q'x / 2``.
     """
-    x, r = np.zeros_like(q), q.copy()
+    x, r = np.zeros_like(q), q
     z = precondition(r)
     p, rz = z, float(r @ z)
     first = rz
@@ -466,7 +466,7 @@ def conjugate_gradients(
             break  # flat, or rounding: what was found so far is a way down
         step = rz / curvature
         x += step * p
-        r -= step * Hp
+        r = r - step * Hp  # a copy: a preconditioner may return what it was given
         z = precondition(r)
         new = float(r @ z)
         steps.append(step)

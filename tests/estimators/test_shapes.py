@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Theirs
 
 import daskgd
+from daskgd import losses, models, penalties
+from daskgd.estimators.fitting.smoothing import condensed
 from daskgd.monitoring.events import Iterated, Swept
+from daskgd.problems import Problem
+from daskgd.queries import Gradient, on
+from daskgd.rows.tiles import Rows
 from tests.tiers import slow_but
 
 
@@ -241,3 +248,66 @@ def test_large_features_that_are_not_scaled() -> None:
     X = rng.standard_normal((30_000, 101))
     y = X[:, 0] + rng.logistic(size=30_000) > 0
     assert daskgd.LogisticRegression(C=np.inf, scale=False).fit(X * 1e60, y).outcome_ == "converged"
+
+
+# -- rows at hand, rows near kinks ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.cluster
+def test_labels_of_text_at_hand_end_in_the_same_bits_on_a_cluster(client: Any, weights: bool) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4_000, 30))
+    level = np.clip(np.round(X[:, 0] + rng.standard_normal(4_000)) + 1, 0, 2).astype(int)
+    y = np.array(["no", "perhaps", "yes"])[level]
+    s = rng.uniform(0.5, 2, 4_000) if weights else None
+    here = daskgd.LogisticRegression(engine="serial").fit(X, y, s)
+    there = daskgd.LogisticRegression().fit(X, y, s)
+    assert np.array_equal(here.coef_, there.coef_)
+    assert here.classes_.tolist() == there.classes_.tolist()
+
+
+def test_a_limit_of_the_sample_is_honoured_in_memory_too() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 10))
+    y = (X[:, 0] + rng.standard_normal(20_000) > 0).astype(int)
+    limited = daskgd.SubsampledNewton(rows_per_parameter=10, sample_bytes=1, most_bytes=100_000)
+    few = daskgd.LogisticRegression(solver=limited).fit(X, y)
+    assert few.n_sweeps_ > 1
+    assert daskgd.LogisticRegression(solver=daskgd.SubsampledNewton()).fit(X, y).n_sweeps_ == 1
+    with pytest.raises(ValueError, match="most_bytes None or a whole number"):
+        daskgd.SubsampledNewton(most_bytes=0)
+
+
+@pytest.mark.parametrize("solver", ["auto", "fista", "proximal_newton"])
+def test_a_warm_start_leaves_no_sign_that_is_not_allowed(solver: str) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 8))
+    y = X @ np.array([1, -1, 2, -2, 0, 0, 0.5, -0.5]) + rng.standard_normal(500)
+    est = daskgd.Lasso(alpha=0.01, warm_start=True, solver=solver).fit(X, y)
+    assert est.coef_.min() < 0
+    est.set_params(positive=True).fit(X, y)
+    assert est.coef_.min() >= 0
+    assert np.allclose(est.coef_, daskgd.Lasso(alpha=0.01, positive=True).fit(X, y).coef_, atol=1e-3)
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize(
+    "loss", [losses.Hinge(), losses.Quantile(0.3), losses.EpsilonInsensitive(0.4)], ids=repr
+)
+def test_rows_near_kinks_stand_for_all(loss: Any, text: bool) -> None:
+    rng = np.random.default_rng(0)
+    X, w = rng.standard_normal((3_000, 4)), rng.standard_normal(5)
+    classes = loss.kind == "classification"
+    y = X @ w[:4] + w[4] + rng.standard_normal(3_000)
+    names = np.array(["a", "b"]) if text else np.array([0, 1])
+    labels = names if classes else None
+    rows = Rows(X, names[(y > 0).astype(int)] if classes else y, rng.uniform(0, 2, 3_000), 0)
+    problem = Problem(loss, models.Linear(4), penalties.L2(np.zeros(5)), labels)
+    smooth = replace(problem, loss=loss.smoothed(1e-4))
+    few = condensed(problem, smooth, rows, w)
+    assert len(few) < 0.2 * len(rows)
+    for at in (w, w + 1e-4 * rng.standard_normal(5)):
+        (f, g), (whole_f, whole_g) = (on(some, smooth, Gradient(at)) for some in (few, rows))
+        assert f == pytest.approx(whole_f, rel=1e-6)
+        assert np.allclose(g, whole_g, atol=1e-5)

@@ -25,7 +25,13 @@ from daskgd.solvers.hessian_free import (
     conjugate_gradients,
     precondition,
 )
-from daskgd.solvers.newton_system import DrawStep, SolveNewtonSystem, SolveProximalSystem, stage
+from daskgd.solvers.newton_system import (
+    DrawStep,
+    SolveNewtonSystem,
+    SolveProximalSystem,
+    minimise_by_working_sets,
+    stage,
+)
 from daskgd.solvers.quadratic_by_products import Quadratic, minimise
 
 CASES = {
@@ -213,3 +219,69 @@ def test_softmax_with_l1_has_no_flat_direction_to_fall_along(k: int) -> None:
     assert value(found.v) <= value(best) + 1e-6 * abs(value(best))
     medians = np.sort(found.v[: 8 * k].reshape(8, k), axis=1)
     assert np.all((medians == 0).any(axis=1))
+
+
+@pytest.mark.parametrize("features", [[0, 1, 2, 3, 4, 5], [1, 4], []])
+@pytest.mark.parametrize("name", ["logistic", "softmax", "squared"])
+def test_the_hessian_of_some_features_is_that_of_the_matrix(name: str, features: list[int]) -> None:
+    problem, rows, w = example(*CASES[name])
+    at = problem.parameters_of(np.array(features, dtype=int))
+    H = on(rows, problem, Hessian(w))[np.ix_(at, at)]
+    assert np.allclose(HessianOperator(problem, rows, w).matrix(np.array(features, dtype=int)), H, rtol=1e-9)
+
+
+@pytest.mark.parametrize("most", [3, 8, 40])
+@pytest.mark.parametrize(
+    ("name", "rho"), [("logistic", 0.0), ("logistic", 0.999), ("softmax", 0.9), ("squared", 0.99)]
+)
+def test_working_sets_end_at_the_minimum_of_the_matrix(name: str, rho: float, most: int) -> None:
+    problem, rows, w = example(*CASES[name], p=40)
+    rng = np.random.default_rng(0)
+    X = np.asarray(rows.X.toarray())
+    rows = replace(rows, X=(1 - rho) * X + rho * rng.standard_normal((len(X), 1)))
+    k = problem.model.outputs
+    l1 = np.where(problem.model.penalised, 0.02, 0.0)
+    problem = replace(problem, penalty=L1(l1))
+    operator = HessianOperator(problem, rows, 0 * w)
+    H, (_, g) = on(rows, problem, Hessian(0 * w)), on(rows, problem, Gradient(0 * w))
+    model = Quadratic(operator.product, np.diag(H), l1, np.zeros(len(w), dtype=bool), 0)
+    found = minimise_by_working_sets(operator, model, 0 * w, g, 1e-9, 1.0, most)
+    best = quadratic.minimise(H + 1e-13 * np.eye(len(H)), -g, l1)
+
+    def value(v: np.ndarray) -> float:
+        return float(g @ v + v @ H @ v / 2 + l1 @ np.abs(v))
+
+    assert value(best) < 0
+    assert value(found.v) <= value(best) + 1e-6 * abs(value(best)), k
+    assert found.gain == pytest.approx(-value(found.v), rel=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.9, 0.99, 0.9999])
+def test_a_small_gap_by_products_is_confirmed(rho: float) -> None:
+    rng = np.random.default_rng(1)
+    X = np.sqrt(1 - rho) * rng.standard_normal((300, 60)) + np.sqrt(rho) * rng.standard_normal((300, 1))
+    H, b, l1 = X.T @ X / 300, X.T @ (X[:, 0] - X[:, 1] + rng.standard_normal(300)) / 300, np.full(60, 1e-3)
+    model = Quadratic(lambda v: H @ v, np.diag(H), l1, np.zeros(60, dtype=bool))
+    best = quadratic.minimise(H, b, l1)
+
+    def value(v: np.ndarray) -> float:
+        return float(-b @ v + v @ H @ v / 2 + l1 @ np.abs(v))
+
+    found = minimise(model, np.zeros(60), -b, 0.3, 10_000, tol=10.0)
+    assert value(found.v) - value(best) <= 2 * found.left + 1e-12
+
+
+def test_a_quadratic_is_solved_until_little_is_hidden() -> None:
+    rng = np.random.default_rng(2)
+    Q, _ = np.linalg.qr(rng.standard_normal((80, 80)))
+    H = (Q * np.geomspace(1, 1e4, 80)) @ Q.T
+    q = rng.standard_normal(80)
+    found = conjugate_gradients(lambda v: H @ v, lambda r: r, q, 0.0, 500, hidden=1e-6)
+    best = np.linalg.solve(H, q)
+    assert q @ best - (2 * q @ found.x - found.x @ H @ found.x) <= 1e-6
+    assert found.least == pytest.approx(1.0, rel=0.1)
+    again = conjugate_gradients(
+        lambda v: H @ v, lambda r: r, q - H @ found.x, 0.0, 500, hidden=1e-6, least=found.least
+    )
+    assert again.products == 1
+    assert again.squared <= 1.2e-6
