@@ -133,7 +133,7 @@ class Comoments:
         matrix = np.zeros((q, q), order="F")
         if not weight > 0:
             return cls(0.0, np.zeros(q), matrix)
-        # About a row of the tile itself: with the largest weight none lies further than sqrt(n) standard
+        # About one of the rows themselves: with the largest weight none lies further than sqrt(n) standard
         # deviations from the mean, so that what is taken off at the end costs no digits that matter.
         at = 0 if s is None else int(np.argmax(s))
         first = np.zeros(q)

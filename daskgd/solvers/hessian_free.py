@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,6 +255,11 @@ def _total(parts: Iterator[Any]) -> Any:
 class Preconditioner(Protocol):
     """An approximate inverse of the Hessian, positive definite."""
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether it is of about the size of the inverse in all directions."""
+        ...
+
     def __call__(self, r: Array) -> Array:
         """The product ``M^-1 r`` ``(d,)``."""
         ...
@@ -265,6 +270,7 @@ class Diagonal:
     """The diagonal of the Hessian ``(d,)`` as its preconditioner."""
 
     diagonal: Array
+    sees_all: ClassVar[bool] = False
 
     def __call__(self, r: Array) -> Array:
         return r / self.diagonal
@@ -283,10 +289,14 @@ class SharedMoments:
     Attributes
     ----------
     groups : tuple of (outputs, factor)
+    outputs : int
+    sees_all : bool
+        Whether it is of enough rows.
     """
 
     groups: tuple[tuple[Array, Any], ...]
     outputs: int
+    sees_all: bool = True
 
     def __call__(self, r: Array) -> Array:
         R = r.reshape(-1, self.outputs)
@@ -312,6 +322,10 @@ class ShiftApart:
     inner: Preconditioner
     penalty: Array
     outputs: int
+
+    @property
+    def sees_all(self) -> bool:
+        return self.inner.sees_all
 
     def __call__(self, r: Array) -> Array:
         R = r.reshape(-1, self.outputs)
@@ -353,9 +367,9 @@ def _gram_rows(operator: HessianOperator, factors: int) -> int:
     affordable = GRAM_WORK * 4 * n * model.outputs / p - factors * p / 3  # p**2 operations a row
     for least in (GRAM_ROWS, FEW_GRAM_ROWS):
         rows = min(n, int(np.clip(GRAM_SHARE * n / p, least * p, MOST_GRAM_ROWS * p)))
-        if rows <= affordable:
+        if rows <= (affordable / 4 if least == GRAM_ROWS else affordable):
             return rows
-    return 0
+    return int(affordable) if affordable > 2 * p and n > 2 * p else 0
 
 
 def _groups(operator: HessianOperator) -> list[Array]:
@@ -399,7 +413,7 @@ def _shared_moments(operator: HessianOperator, columns: Sequence[Array], most: i
             groups.append((group, cho_factor(M, lower=True, check_finite=False)))
         except LinAlgError:
             return None
-    return SharedMoments(tuple(groups), k)
+    return SharedMoments(tuple(groups), k, len(at) > 2 * p)
 
 
 # -- conjugate gradients ------------------------------------------------------------------------
@@ -428,7 +442,7 @@ class LinearSolution:
 
 def conjugate_gradients(
     product: Callable[[Array], Array],
-    precondition: Preconditioner,
+    precondition: Callable[[Array], Array],
     q: Array,
     rtol: float,
     most: int,
@@ -454,10 +468,12 @@ def conjugate_gradients(
     while len(steps) < most and np.isfinite(rz) and rz > 0:
         # The residual may be small along directions in which it hides much.
         if hidden or rz <= rtol * rtol * first:
-            if steps:
-                least = min(least, _least_ritz_value(steps, ratios))
             found = float(q @ x)
-            allowed = hidden * max(1 - found / (2 * value), 1e-3) if hidden else HIDDEN * found
+            allowed = HIDDEN * found
+            if hidden:
+                allowed = hidden * (max(1 - found / (2 * value), 1e-3) if value > 0 else 1.0)
+            if steps and rz <= allowed * least:  # which only falls
+                least = min(least, _least_ritz_value(steps, ratios))
             if not (hidden or steps) or rz <= allowed * least < np.inf:
                 break
         Hp = product(p)

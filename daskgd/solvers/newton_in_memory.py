@@ -80,7 +80,7 @@ class NewtonInMemory:
     def _take_metric(self, problem: Problem, s: SampledState, rows: Rows) -> Steps:
         """The State with a preconditioner of the Hessian over these rows at `s.at`."""
         (metric,) = yield (MakeMetric(problem, rows, s.at),)
-        return replace(s, metric=metric, metric_f=s.f, base=s.at)
+        return replace(s, metric=metric, metric_f=s.f, base=s.at, least=np.inf)
 
     def _direction_in_memory(self, problem: Problem, s: SampledState) -> Steps:
         """The direction ``(d,)`` where gradients cost about what a product with the Hessian does; what is
@@ -107,8 +107,9 @@ class NewtonInMemory:
                 return d, 0.0, s
         slow = s.slow_steps >= PATIENCE
         rtol, scale = (TIGHTEST, abs(s.f)) if slow else (CONFIRMING, 0.0)
-        (found,) = yield (SolveNewtonSystem(problem, s.sample, s.at, s.g, rtol, scale, s.metric),)
-        return -found.x, max(found.squared - float(s.g @ found.x), 0.0), s
+        system = SolveNewtonSystem(problem, s.sample, s.at, s.g, rtol, scale, s.metric, least=s.least)
+        (found,) = yield (system,)
+        return -found.x, max(found.squared - float(s.g @ found.x), 0.0), replace(s, least=found.least)
 
     def _solution_of_quadratic(self, problem: Problem, s: SampledState) -> Steps:
         """The same of a quadratic, whose Newton system is the problem: solved until what is left of the gap

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
+from daskgd.rows.random_numbers import PROBE, row_random_numbers
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import ComputeInMemory
 from daskgd.solvers.hessian_free import (
@@ -36,8 +37,14 @@ RESTRICTED = 0.6
 MATRIX_WORK = 5e10
 """Rows times squared parameters up to which the Hessian over a working set is formed: seconds on one core."""
 
-LEAST_JOINING, GROWTH = 100, 1
-"""Coefficients that join a working set at a time, at least, and for each feature of its support."""
+LEAST_JOINING = 100
+"""Coefficients that join a working set at a time, at least; and as many as have joined before."""
+
+NOISE = 64
+"""Rounding units of a gradient below which a subgradient is none."""
+
+PROBES = 10
+"""Products in a random direction, for what the preconditioner does not see of the Hessian."""
 
 ROOM = 0.1
 """Share of a working set that is to be left for features that join the support."""
@@ -78,12 +85,16 @@ class SolveNewtonSystem(ComputeInMemory):
     def compute(self, threads: int) -> LinearSolution:
         operator = HessianOperator(self.problem, self.rows, self.w, threads)
         inverse = self.metric or precondition(operator)
-        rtol = self.rtol
+        rtol, least = self.rtol, self.least
+        if np.isinf(least) and not inverse.sees_all:
+            # A gradient may have next to nothing in the flat directions, in which most of the gap lies.
+            any_direction = row_random_numbers(np.arange(len(self.q)), 0, PROBE) - 0.5
+            least = conjugate_gradients(operator.product, inverse, any_direction, 0.0, PROBES).least
         if self.scale > 0:
             away = float(self.q @ inverse(self.q)) / self.scale
             rtol = max(min(LOOSEST, away**0.25), rtol)
         return conjugate_gradients(
-            operator.product, inverse, self.q, rtol, PRODUCTS, self.hidden, self.least, self.value
+            operator.product, inverse, self.q, rtol, PRODUCTS, self.hidden, least, self.value
         )
 
 
@@ -168,32 +179,44 @@ def minimise_by_working_sets(
 
     Over a working set of features, at most `most`, the Hessian is formed, and the minimum is that to
     rounding. A product with the whole Hessian shows what else would leave 0, which joins them: the largest
-    first. Ends where nothing would; or, where w is farther than `tol` from the minimum, where the subgradient
-    in the metric of the diagonal is `rtol` of the first. A support that is too large for a working set is
-    left to :func:`~daskgd.solvers.quadratic_by_products.minimise`.
+    first. Ends where nothing would, or nothing is gained any more; or, where w is farther than `tol` from the
+    minimum, where the subgradient in the metric of the diagonal is `rtol` of the first. A support that is too
+    large for a working set is left to :func:`~daskgd.solvers.quadratic_by_products.minimise`.
     """
     problem, k = operator.problem, operator.problem.linear.outputs
     n = problem.linear.n_features
-    v, gain, first, products = w.copy(), 0.0, 0.0, 0
-    working = np.zeros(n, dtype=bool)
+    noise = NOISE * float(np.finfo(operator.dtype).eps)
+    v, gain, gained, first, products = w.copy(), 0.0, np.inf, 0.0, 0
+    working, seen, stay = (np.zeros(n, dtype=bool) for _ in range(3))
+
+    def of_features(values: Array) -> Array:
+        return values[: n * k].reshape(n, k)
+
     while True:
         m = model.subgradient(v, r)
-        each = (m * m / model.diagonal)[: n * k].reshape(n, k).sum(axis=1)
-        violated = np.where(working, 0.0, each)
-        support = v[: n * k].reshape(n, k).any(axis=1)
-        size = float(m @ (m / model.diagonal))
-        done = products > 0 and (not violated.any() or (gain > tol and size <= rtol * rtol * first))
-        if done:
-            return Minimum(v, gain, gain * size / first if violated.any() and first > 0 else 0.0, products)
+        m[np.abs(m) <= noise * np.maximum(model.l1, np.abs(r))] = 0.0
+        each = m * m / model.diagonal
+        violated, size = np.where(working, 0.0, of_features(each).sum(axis=1)), float(each.sum())
+        if products and (
+            not violated.any() or not gained > 0 or (gain > tol and size <= rtol * rtol * first)
+        ):
+            return Minimum(v, gain, size / 2, products)
+        support = of_features(v).any(axis=1)
         room = most - int(support.sum())
-        if room < min(ROOM * most, int(np.count_nonzero(violated))) or products >= PRODUCTS:
+        if room < max(ROOM * most, 1) or products >= PRODUCTS:
             found = minimise(model, v, r, rtol, PRODUCTS, tol)
             return replace(found, gain=gain + found.gain, products=products + found.products)
         first = first or size
-        grown = min(room, max(LEAST_JOINING // k, GROWTH * int(support.sum()), 1))
-        joining = np.argsort(-violated, kind="stable")[:grown]
-        working = support.copy()
-        working[joining[violated[joining] > 0]] = True
+        joining = np.argsort(-violated, kind="stable")[
+            : min(room, max(LEAST_JOINING // k, int(support.sum()), 1))
+        ]
+        joining = joining[violated[joining] > 0]
+        stay[joining] = seen[joining]  # what comes back goes no more, so that sets do not alternate
+        seen[joining] = True
+        working = support | stay
+        if working.sum() + len(joining) > most:
+            working = support
+        working[joining] = True
         features = np.flatnonzero(working)
         at = problem.parameters_of(features)
         d, gained, _ = newton_step(problem.on_features(features), v[at], r[at], operator.matrix(features))
@@ -202,7 +225,8 @@ def minimise_by_working_sets(
         r, products = r + operator.product(step), products + 1
         u = v + step
         v = model.centred(u)
-        gain += gained + float(model.l1 @ (np.abs(u) - np.abs(v)))
+        gained += float(model.l1 @ (np.abs(u) - np.abs(v)))
+        gain += gained
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,7 +41,7 @@ class SampledState(State):
     metric_f : float
         The objective there.
     least : float
-        The least Ritz value of the Hessian in the metric, where both stay the same: the loss is quadratic.
+        The least Ritz value of the Hessian in the metric, where a system has been solved; infinity before.
     lacking : (p,)
         By how much each feature varies less in the sample than in the data.
     values (d,), vectors (d, d) :

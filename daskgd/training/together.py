@@ -240,7 +240,9 @@ def solve_in_memory(
         )
 
     fits = [fit(one, journal) for one, journal in zip(asked, journals, strict=True)]
-    keeps_tiles = 8 * len(rows) * (rows.X.shape[1] + 1) <= KEPT_BYTES
+    model = asked[0].problem.linear if asked[0].problem.model.linear else None
+    alike = model is not None and all(model.same_design(one.problem.linear) for one in asked)
+    keeps_tiles = alike and 8 * len(rows) * (rows.X.shape[1] + 1) <= KEPT_BYTES
     engine = _engine_of(rows, threads, keeps_tiles)
     together(fits, [Meter() for _ in asked], engine, lanes, threads)
     out = []

@@ -304,6 +304,8 @@ def test_rows_near_kinks_stand_for_all(loss: Any, text: bool) -> None:
     labels = names if classes else None
     rows = Rows(X, names[(y > 0).astype(int)] if classes else y, rng.uniform(0, 2, 3_000), 0)
     problem = Problem(loss, models.Linear(4), penalties.L2(np.zeros(5)), labels)
+    if classes:
+        problem = replace(problem, class_weight=np.array([1.0, 5.0]))
     smooth = replace(problem, loss=loss.smoothed(1e-4))
     few = condensed(problem, smooth, rows, w)
     assert len(few) < 0.2 * len(rows)
@@ -311,3 +313,33 @@ def test_rows_near_kinks_stand_for_all(loss: Any, text: bool) -> None:
         (f, g), (whole_f, whole_g) = (on(some, smooth, Gradient(at)) for some in (few, rows))
         assert f == pytest.approx(whole_f, rel=1e-6)
         assert np.allclose(g, whole_g, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [800, 1_500])
+@pytest.mark.parametrize("tol", [1e-2, 1e-6])
+def test_flat_directions_that_the_gradient_hardly_has_count_in_the_gap(rows: int, tol: float) -> None:
+    """Features with a spectrum from 1 to 1/p, of which the targets need the flattest: the first gradient is
+    along the steepest, whose step is no solution."""
+    rng = np.random.default_rng(0)
+    Q, _ = np.linalg.qr(rng.standard_normal((500, 500)))
+    Z, c = rng.standard_normal((rows, 500)), rng.standard_normal(500)
+    X, y = (Z / np.arange(1, 501)) @ Q.T, Z @ c + 0.01 * rng.standard_normal(rows)
+    est = daskgd.LinearRegression(tol=tol, solver="subsampled_newton").fit(X, y)
+    A = np.c_[X, np.ones(rows)]
+    least = np.mean((A @ np.linalg.lstsq(A, y)[0] - y) ** 2) / 2
+    f = np.mean((X @ est.coef_ + est.intercept_ - y) ** 2) / 2
+    assert est.outcome_ == "converged"
+    assert f - least <= (2 * est.gap_ + tol) * max(f, 1e-3 * y.var() / 2)
+
+
+def test_features_that_tie_end_the_search() -> None:
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((400, 80))
+    X, y = np.tile(Z, 20), Z[:, :8].sum(axis=1) + rng.standard_normal(400)
+    est = daskgd.Lasso(alpha=0.1, solver="proximal_newton").fit(X, y)
+    assert est.outcome_ == "converged"
+    residual = y - X @ est.coef_ - est.intercept_
+    f = np.mean(residual**2) / 2 + 0.1 * np.abs(est.coef_).sum()
+    alone = daskgd.Lasso(alpha=0.1).fit(Z, y)
+    best = np.mean((y - Z @ alone.coef_ - alone.intercept_) ** 2) / 2 + 0.1 * np.abs(alone.coef_).sum()
+    assert f <= best * (1 + 2e-6)

@@ -120,16 +120,10 @@ class RunningFit:
         estimator, choice, progress = self.estimator, self.input.choice, self.progress
         if progress.first_sweep_answers is None:
             queries = (estimator._survey(), *choice.solver.first_sweep_queries(estimator._shape(dataset)))
-            # All rows that are at hand need not be asked for.
-            at_hand = [
-                dataset.at_hand and isinstance(query, Sample) and query.share >= 1 for query in queries
-            ]
-            asks = [Ask(None, query) for query, mine in zip(queries, at_hand, strict=True) if not mine]
+            known = [_at_hand(query, dataset) for query in queries]
+            asks = [Ask(None, query) for query, answer in zip(queries, known, strict=True) if answer is None]
             answers = iter((yield asks))
-            progress.first_sweep_answers = [
-                SampleAnswer(dataset.rows_at_hand(), True, None) if mine else next(answers)
-                for mine in at_hand
-            ]
+            progress.first_sweep_answers = [next(answers) if answer is None else answer for answer in known]
         prepared = estimator._prepare(
             dataset, choice, progress.first_sweep_answers, progress.initial, progress.tol
         )

@@ -90,7 +90,7 @@ def choose_smoothing(
         if share <= goal or (few_near and not sample.complete) or width <= NARROWEST * spread:
             return smooth, w, share
         # What is added falls with the square of the width; no narrower than that takes.
-        width *= float(min(max(SHRINK, np.sqrt(goal / (2 * share))), 0.9))
+        width *= float(max(SHRINK, np.sqrt(goal / (2 * share))))
 
 
 def _solved_near_kinks(
@@ -103,13 +103,13 @@ def _solved_near_kinks(
     share: float,
 ) -> tuple[Array, float] | None:
     """The solution from w on the rows near kinks, and the objective of all rows there; None where these rows
-    are many, or others come to a kink on the way, which moves the objective by more than `share` of it."""
+    are many, or others come to a kink on the way, which moves the objective by more than that share of it."""
     few = condensed(problem, smooth, rows, w)
     if len(few) >= FEWER * len(rows):
         return None
     solved = run_in_memory(solver.solved(smooth, few, w, tol))
     f, _ = on(rows, smooth, Gradient(solved.w))
-    return (solved.w, f) if abs(f - solved.f) <= share * f else None
+    return (solved.w, f) if abs(f - solved.f) <= SHRINK * share * f else None
 
 
 def condensed(problem: Problem, smooth: Problem, rows: Rows, w: Array) -> Rows:
@@ -123,26 +123,28 @@ def condensed(problem: Problem, smooth: Problem, rows: Rows, w: Array) -> Rows:
     classes, n = problem.labels is not None, len(rows)
     curved, kinds, weights = np.empty(n), np.empty(n, complex), np.ones(n)
     for at, tile in _numbered(rows):
-        here, (y, s) = slice(at, at + len(tile)), tile.targets(problem)
+        here, (y, _) = slice(at, at + len(tile)), tile.targets(problem)
         z = problem.margins(w, tile.X)
         curved[here] = smooth.loss.hessian(z, y)
         kinds[here] = np.round(problem.loss.gradient(z, y), 9) + 1j * (y if classes else 0)
-        weights[here] = 1.0 if s is None else s
+        weights[here] = (
+            1.0 if tile.sample_weight is None else tile.sample_weight
+        )  # classes' are the problem's
     nearest = min(NEAREST * len(w), n)
     straight = min(BEND / smooth.loss.width, np.partition(curved, n - nearest)[n - nearest])  # type: ignore[attr-defined]
     far, y = curved < straight, np.asarray(rows.y).reshape(n)
     kept = rows.select(np.flatnonzero(~far), rows.dtype)
-    means = []
-    for kind in np.unique(kinds[far]):
-        its = np.where(far & (kinds == kind), weights, 0.0)
-        if its.any():
-            share = its / its.sum()
-            parts = (tile.X.t_dot(share[a : a + len(tile)]) for a, tile in _numbered(rows))
-            means.append((sum(parts), y[np.argmax(its)] if classes else share @ y, its.sum()))
-    if not means:
+    of_kind = np.array([np.where(far & (kinds == kind), weights, 0.0) for kind in np.unique(kinds[far])])
+    of_kind = of_kind[of_kind.any(axis=1)].T if len(of_kind) else np.zeros((n, 0))
+    if not of_kind.shape[1]:
         return kept
-    X, y_means, s_means = (np.array(column) for column in zip(*means, strict=True))
-    y, s = np.concatenate([y[~far], y_means]), np.concatenate([weights[~far], s_means])
+    totals = of_kind.sum(axis=0)
+    share = of_kind / totals
+    X = np.zeros((share.shape[1], rows.X.shape[1]))
+    for at, tile in _numbered(rows):
+        X += tile.X.t_dot(share[at : at + len(tile)]).T
+    y_means = y[np.argmax(of_kind, axis=0)] if classes else y @ share
+    y, s = np.concatenate([y[~far], y_means]), np.concatenate([weights[~far], totals])
     return Rows(kept.X.concat(as_features(X)), y, s, 0, dtype=rows.dtype)
 
 
