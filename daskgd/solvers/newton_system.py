@@ -207,9 +207,8 @@ def minimise_by_working_sets(
             found = minimise(model, v, r, rtol, PRODUCTS, tol)
             return replace(found, gain=gain + found.gain, products=products + found.products)
         first = first or size
-        joining = np.argsort(-violated, kind="stable")[
-            : min(room, max(LEAST_JOINING // k, int(support.sum()), 1))
-        ]
+        few = min(room, max(LEAST_JOINING // k, int(support.sum()), 1))
+        joining = np.argsort(-violated, kind="stable")[:few]
         joining = joining[violated[joining] > 0]
         stay[joining] = seen[joining]  # what comes back goes no more, so that sets do not alternate
         seen[joining] = True

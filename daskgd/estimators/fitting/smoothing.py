@@ -127,9 +127,8 @@ def condensed(problem: Problem, smooth: Problem, rows: Rows, w: Array) -> Rows:
         z = problem.margins(w, tile.X)
         curved[here] = smooth.loss.hessian(z, y)
         kinds[here] = np.round(problem.loss.gradient(z, y), 9) + 1j * (y if classes else 0)
-        weights[here] = (
-            1.0 if tile.sample_weight is None else tile.sample_weight
-        )  # classes' are the problem's
+        if tile.sample_weight is not None:  # those of classes stay with the problem
+            weights[here] = tile.sample_weight
     nearest = min(NEAREST * len(w), n)
     straight = min(BEND / smooth.loss.width, np.partition(curved, n - nearest)[n - nearest])  # type: ignore[attr-defined]
     far, y = curved < straight, np.asarray(rows.y).reshape(n)
