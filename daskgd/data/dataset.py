@@ -62,6 +62,9 @@ class Dataset:
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block and most of a partition, decoded; by default from dask.config.
 
+    origin : Dataset, optional
+        The data as they were given, where the columns are copies of them that tasks can read.
+
     Attributes
     ----------
     columns : :class:`daskgd.data.columns.Columns`

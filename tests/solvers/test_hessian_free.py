@@ -29,10 +29,10 @@ from daskgd.solvers.newton_system import (
     DrawStep,
     SolveNewtonSystem,
     SolveProximalSystem,
-    minimise_by_working_sets,
     stage,
 )
 from daskgd.solvers.quadratic_by_products import Quadratic, minimise
+from daskgd.solvers.working_sets import minimise as minimise_by_working_sets
 
 CASES = {
     "logistic": (Logistic(), 1),
@@ -245,7 +245,7 @@ def test_working_sets_end_at_the_minimum_of_the_matrix(name: str, rho: float, mo
     operator = HessianOperator(problem, rows, 0 * w)
     H, (_, g) = on(rows, problem, Hessian(0 * w)), on(rows, problem, Gradient(0 * w))
     model = Quadratic(operator.product, np.diag(H), l1, np.zeros(len(w), dtype=bool), 0)
-    found = minimise_by_working_sets(operator, model, 0 * w, g, 1e-9, 1.0, most)
+    found = minimise_by_working_sets(operator, model, 0 * w, g, 1e-9, 1.0, most, 500)
     best = quadratic.minimise(H + 1e-13 * np.eye(len(H)), -g, l1)
 
     def value(v: np.ndarray) -> float:
