@@ -28,7 +28,7 @@ from daskgd.estimators.parameters import (
 from daskgd.losses import Hinge, Logistic, Loss, Softmax
 from daskgd.losses import Perceptron as PerceptronLoss
 from daskgd.rows.layout import Shape
-from daskgd.solvers import LocalGD, Solver
+from daskgd.solvers import Solver
 from daskgd.solvers.base import is_count, is_positive
 from daskgd.solvers.pocket import Pocket
 
@@ -285,11 +285,11 @@ class LinearSVC(_Classifier):
 class Perceptron(_Classifier):
     """Rosenblatt's perceptron, one class against the rest, on data that need not fit in memory.
 
-    Within a sweep every partition corrects its own mistakes in several passes, and the results are averaged
-    (iterative parameter mixing, McDonald, Hall & Mann 2010), which separates separable data, as the plain
-    perceptron does. It stops when no mistake is left, when the share of rows that are right has not risen by
-    more than `tol` for `n_iter_no_change` sweeps, or after `max_iter` sweeps of ten local passes each; the
-    coefficients are those that got most rows right (the pocket algorithm, Gallant 1990).
+    Within a sweep every partition goes once over its rows, in batches of at most 256, and corrects its
+    mistakes; the results are averaged (iterative parameter mixing, McDonald, Hall & Mann 2010), which
+    separates separable data, as the plain perceptron does. It stops when no mistake is left, when the share
+    of rows that are right has not risen by more than `tol` for `n_iter_no_change` sweeps, or after `max_iter`
+    sweeps; the coefficients are those that got most rows right (the pocket algorithm, Gallant 1990).
     scikit-learn's goes row by row, so that its coefficients, one separating plane of many, are others.
 
     Parameters
@@ -393,9 +393,9 @@ class Perceptron(_Classifier):
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more sweep of ``fit`` over these rows, from the present coefficients.
 
-        That is, in every partition `local_steps` passes of the solver (ten), and their average. Features are
-        taken as they are, as `scale` would be by the moments of this call's rows: it must be "auto" or False.
-        The rows are read twice: once to check them.
+        That is, a pass over the rows of every partition, and the average. Features are taken as they are, as
+        `scale` would be by the moments of this call's rows: it must be "auto" or False. The rows are read
+        twice: once to check them.
 
         Parameters
         ----------
@@ -454,9 +454,8 @@ class Perceptron(_Classifier):
 
     def _auto(self, shape: Shape | None) -> SolverChoice:
         rule = "the perceptron's rule, in every partition, and averaged: it separates what can be separated"
-        if self.tol == 0:
-            return SolverChoice(LocalGD(step=float(self.eta0), local_steps=10), rule)
-        pocket = Pocket(step=float(self.eta0), min_delta=float(self.tol), patience=int(self.n_iter_no_change))
+        patience = None if self.tol == 0 else int(self.n_iter_no_change)
+        pocket = Pocket(step=float(self.eta0), min_delta=float(self.tol), patience=patience)
         return SolverChoice(pocket, rule)
 
     def _finish(self, outcome: FitOutcome) -> None:

@@ -1,7 +1,8 @@
-"""The perceptron's rule with a pocket: local steps, and the parameters that made the fewest mistakes."""
+"""The perceptron's rule with a pocket: local passes, and the parameters that made the fewest mistakes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,10 +11,15 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries import Local, Score
-from daskgd.solvers.base import Steps, is_count, require
-from daskgd.solvers.local_gd import LocalGD, LocalState, LocalSteps
+from daskgd.rows.features import Features
+from daskgd.rows.tiles import Rows, tile_rows
+from daskgd.solvers.base import Solver, Steps, check_whole, is_count, is_positive, require
+from daskgd.solvers.local_gd import LocalState
 
 Array = NDArray[Any]
+
+BATCH_ROWS, BATCHES = 256, 64
+"""Rows of a batch, at most, and batches that a pass has where there are rows for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,48 +41,124 @@ class PocketState(LocalState):
     waited: int = 0
 
 
-@dataclass(slots=True)
-class Pocket(LocalGD):
-    """Local steps of the perceptron's rule, averaged, with the best parameters in the pocket (Gallant 1990).
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """The work of one partition in one round: `passes` over its rows, in batches of `batch_size`.
 
-    As :class:`~daskgd.LocalGD`, and each sweep also counts the rows that the parameters at its start get
-    right. Those that got most right are the answer. The fit ends where no mistake is left, or where the share
-    of right rows has not risen by more than `min_delta` for `patience` sweeps: classes that no plane
-    separates leave the rule to wander without end.
+    Every batch takes a step of length `step` against the gradient of its mean loss, which the rows that are
+    wrong make up, and of the penalty. Tiles, and rows within them, are in an order drawn from (seed, first
+    row, round, pass). The answer is the mean of the parameters after each step of the last pass, and those
+    after the last step where that pass met no mistake, after which there is no other.
+    """
+
+    step: float
+    passes: int
+    batch_size: int | None
+    seed: int
+    round: int
+
+    def __call__(self, problem: Problem, rows: Rows, w: Array, g: Array, memory: Any) -> tuple[Array, Any]:
+        if not g.any():
+            return np.zeros_like(w), None
+        at, mean = w, w
+        for number in range(self.passes):
+            wrong, steps, total = False, 0, np.zeros_like(w)
+            for X, y, s in self._batches(problem, rows, number):
+                mass = len(X) if s is None else float(s.sum())
+                if mass == 0:
+                    continue
+                z, vjp = problem.forward(at, X)
+                slope = problem.loss.gradient(z, y)
+                met = bool(slope.any())
+                if met:
+                    if s is not None:
+                        slope = slope * (s if slope.ndim == 1 else s[:, None])
+                    at = at - (self.step / mass) * vjp(slope)
+                at = at - self.step * problem.penalty_gradient(at)
+                wrong, steps, total = wrong or met, steps + 1, total + at
+            mean = total / max(steps, 1) if wrong else at
+            if not wrong:
+                break
+        return mean - w, None
+
+    def _batches(
+        self, problem: Problem, rows: Rows, number: int
+    ) -> Iterator[tuple[Features, Array, Array | None]]:
+        """The features, targets and weights of every batch of a pass."""
+        size = self.batch_size or min(max(len(rows) // BATCHES, 1), BATCH_ROWS)
+        height = tile_rows(rows.X.shape[1], rows.dtype or rows.X.dtype)
+        draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, number])
+        random = np.random.Generator(draw)
+        for start in random.permutation(np.arange(0, len(rows), height)):
+            tile = rows.slice(start, start + height).tile()
+            order = random.permutation(len(tile))
+            y, s = tile.targets(problem)
+            X, y, s = tile.X.select(order), y[order], None if s is None else s[order]
+            for a in range(0, len(tile), size):
+                b = a + size
+                yield X.slice(a, b), y[a:b], None if s is None else s[a:b]
+
+
+@dataclass(slots=True)
+class Pocket(Solver):
+    """Passes of the perceptron's rule, averaged, with the best parameters in the pocket (Gallant 1990).
+
+    In a sweep every partition goes over its rows in small batches, several times, and the results are
+    averaged (iterative parameter mixing, McDonald, Hall & Mann 2010). Each sweep also counts the rows that
+    the parameters at its start get right: those that got most right are the answer. The fit ends where no
+    mistake is left, or where the share of right rows has not risen by more than `min_delta` for `patience`
+    sweeps: classes that no plane separates leave the rule to wander without end.
 
     Parameters
     ----------
-    step, local_steps, batch_size, seed :
-        As those of :class:`~daskgd.LocalGD`.
+    step : float
+        Length of a step.
+    passes : int
+        Passes over the rows of a partition in a sweep.
+    batch_size : int, optional
+        Rows for a step; None is a 64th of the rows of the partition, between 1 and 256.
+    seed : int, optional
+        For the order of the batches; None takes the estimator's `random_state`.
     min_delta : float
         By how much the share must rise to count.
-    patience : int
-        Sweeps without a rise after which to stop.
+    patience : int or None
+        Sweeps without a rise after which to stop; None never does.
 
     Examples
     --------
     >>> from daskgd.solvers.pocket import Pocket
-    >>> Pocket(step=1.0).patience
+    >>> Pocket(step=0.1).patience
     5
     """
 
+    regime = "distributed"
+    needs_smooth = False
+    needs_partitions = True
+    approximate = True
+    fixes_step = True
+
+    step: float = 1.0
+    passes: int = 1
+    batch_size: int | None = None
+    seed: int | None = None
     min_delta: float = 1e-3
-    patience: int = 5
+    patience: int | None = 5
 
     def __post_init__(self) -> None:
-        LocalGD.__post_init__(self)  # super() does not find its way in a dataclass with slots
+        require(is_positive(self.step), self, "step", "> 0", self.step)
+        require(is_count(self.passes), self, "passes", "a whole number >= 1", self.passes)
+        batch = self.batch_size is None or is_count(self.batch_size)
+        require(batch, self, "batch_size", "None or a whole number >= 1", self.batch_size)
+        check_whole(self, "seed", optional=True)
         ok = isinstance(self.min_delta, int | float) and 0 <= self.min_delta < np.inf
         require(ok, self, "min_delta", "a number >= 0", self.min_delta)
-        require(is_count(self.patience), self, "patience", "a whole number >= 1", self.patience)
+        patient = self.patience is None or is_count(self.patience)
+        require(patient, self, "patience", "None or a whole number >= 1", self.patience)
 
     def check(self, problem: Problem) -> None:
         if problem.loss.kind != "classification":
             raise ValueError(f"Pocket counts labels that are right; {problem.loss} has none. Use LocalGD()")
-        LocalGD.check(self, problem)
-
-    def retreat(self, best: Any, lost: Any) -> None:
-        """No shorter steps: the pocket keeps what was best."""
-        return None
+        Solver.check(self, problem)
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         yield from ()
@@ -84,8 +166,7 @@ class Pocket(LocalGD):
 
     def iterate(self, problem: Problem, state: Any) -> Steps:
         s: PocketState = state
-        step = float(np.ldexp(self.step, -s.halvings))
-        work = LocalSteps(step, self.local_steps, self.batch_size, self.seed or 0, s.round)
+        work = Passes(self.step, self.passes, self.batch_size, self.seed or 0, s.round)
         (f, g, v), score = yield (Local(s.current, work), Score(s.current))
         if not s.current.any():  # where a fit begins, which is no model yet
             score = -np.inf
@@ -98,7 +179,7 @@ class Pocket(LocalGD):
             f=f,
             g=g,
             gap=np.inf if g.any() else 0.0,
-            stalled=waited >= self.patience,
+            stalled=self.patience is not None and waited >= self.patience,
             at=s.current,
             round=s.round + 1,
             current=s.current + v,
