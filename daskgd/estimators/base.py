@@ -204,8 +204,14 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _shape(self, dataset: Dataset) -> Shape:
         X = dataset.columns.X
-        itemsize = compute_dtype(X.dtype).itemsize
-        return Shape(dataset.n_rows, dataset.n_features, itemsize, self._classification, dataset.at_hand)
+        return Shape(
+            dataset.n_rows,
+            dataset.n_features,
+            itemsize=compute_dtype(X.dtype).itemsize,
+            classification=self._classification,
+            at_hand=dataset.at_hand,
+            nonsmooth=self._loss(2).nonsmooth,
+        )
 
     def plan(self, X: Any, y: Any = None) -> Plan:
         """Plan what ``fit`` would do with this data: solver, sweeps, engine, tasks, memory, seconds.

@@ -49,6 +49,8 @@ class Shape:
         Whether the targets are labels.
     at_hand : bool
         Whether all rows lie in this process as kernels need them, so that a sample of all takes no memory.
+    nonsmooth : bool
+        Whether the loss has kinks, near which few rows of a sample lie.
     """
 
     n_rows: int
@@ -56,6 +58,7 @@ class Shape:
     itemsize: int = 8
     classification: bool = False
     at_hand: bool = False
+    nonsmooth: bool = False
 
     @property
     def row_bytes(self) -> int:

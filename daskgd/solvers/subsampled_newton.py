@@ -125,7 +125,8 @@ class SubsampledNewton(NewtonInMemory, Solver):
         Bytes of X in the sample, at least, where the data has them.
     most_bytes : int or None
         Bytes of X in the sample at most, whatever `rows_per_parameter` asks for. None is 512 MB, and 8 GB
-        where X is an array in memory, of which the sample is a view.
+        where X is an array in memory, of which the sample is a view; with a loss that has kinks, it is all
+        rows then, if they are no more than that.
     seed : int or None
         Of the sample; None is 0, or what the estimator's `random_state` says.
 
@@ -156,7 +157,8 @@ class SubsampledNewton(NewtonInMemory, Solver):
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         width = shape.n_features + 1
         most = (self.most_bytes or (AT_HAND_BYTES if shape.at_hand else MOST_BYTES)) / shape.row_bytes
-        rows = max(self.sample_bytes / shape.row_bytes, min(self.rows_per_parameter * width, most), width)
+        wanted = np.inf if shape.at_hand and shape.nonsmooth else self.rows_per_parameter * width
+        rows = max(self.sample_bytes / shape.row_bytes, min(wanted, most), width)
         per_class = int(min(20 * width, rows / 10))
         return (Sample.of(shape, rows, per_class, self.seed or 0),)
 

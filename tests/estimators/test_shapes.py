@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Theirs
 
@@ -21,6 +22,7 @@ from daskgd.monitoring.events import Iterated, Swept
 from daskgd.problems import Problem
 from daskgd.queries import Gradient, on
 from daskgd.rows.tiles import Rows
+from daskgd.solvers.pocket import Pocket
 from tests.tiers import slow_but
 
 
@@ -251,6 +253,53 @@ def test_large_features_that_are_not_scaled() -> None:
 
 
 # -- rows at hand, rows near kinks ------------------------------------------------------------------
+
+
+def separable_rows(n: int, p: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows at least so far from the plane between their two classes."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, p))
+    z = X.sum(axis=1) / np.sqrt(p)
+    far = np.abs(z) > margin
+    return X[far], np.where(z[far] > 0, "up", "down")
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 1000])
+def test_the_perceptron_finds_the_last_mistake(batch_size: int | None) -> None:
+    X, y = separable_rows(20_000, 5, 0.01)
+    solver = Pocket(min_delta=0.0, batch_size=batch_size)
+    model = daskgd.Perceptron(solver=solver).fit(X, y)
+    assert (model.outcome_, model.score(X, y)) == ("converged", 1.0)
+
+
+def test_the_perceptron_runs_to_the_end_without_tol() -> None:
+    X, y = separable_rows(500, 3, 0.1)
+    model = daskgd.Perceptron(tol=0, max_iter=12).fit(X, y)
+    assert (model.n_iter_, model.score(X, y)) == (12, 1.0)
+
+
+def test_the_perceptron_leaves_rows_without_weight_alone() -> None:
+    X, y = separable_rows(3_000, 3, 0.05)
+    rng = np.random.default_rng(1)
+    wrong = rng.random(len(y)) < 0.2
+    labels = np.where(wrong, np.where(y == "up", "down", "up"), y)
+    model = daskgd.Perceptron(scale=False).fit(X, labels, np.where(wrong, 0.0, 1.0))
+    assert model.score(X[~wrong], y[~wrong]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "estimator", [daskgd.LinearSVC(loss="hinge", tol=1e-6), daskgd.LinearSVR(epsilon=0.1, tol=1e-6)]
+)
+def test_kinks_of_all_rows_at_hand_are_solved(estimator: Any) -> None:
+    """However large the sample would be: near the kinks of a sample there are few rows."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 6))
+    y = X[:, 0] + rng.standard_normal(20_000)
+    y = y > 0 if isinstance(estimator, daskgd.LinearSVC) else y
+    small = daskgd.SubsampledNewton(sample_bytes=1, rows_per_parameter=20)
+    model = clone(estimator).set_params(solver=small).fit(X, y)
+    assert (model.outcome_, model.n_sweeps_) == ("converged", 1)
+    assert model.gap_ < 1e-6
 
 
 @pytest.mark.parametrize("weights", [False, True])
