@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -33,8 +34,8 @@ BLOCKS = 64
 FACTOR_BYTES = 256 << 20
 """Bytes up to which the second derivatives of all rows are kept; beyond, each product makes them anew."""
 
-THREADED = 100
-"""Outputs from which on threads are used."""
+THREADED, WIDE = 100, 500
+"""Outputs, and features, from which on threads are used."""
 
 HIDDEN = 0.5
 """Share of ``q'H^-1 q`` that the residual may hide, by the least Ritz value, where a system is solved."""
@@ -98,8 +99,9 @@ class HessianOperator:
         # The curvature of smoothed kinks is that of the few rows near them: float32 would not say of which.
         exact = model.needs_float64 or problem.loss.nonsmooth
         dtype = np.dtype(np.float64) if exact else compute_dtype(rows.X.dtype)
-        # Few margins are a few operations on a tile, for which threads would only wait for one another.
-        self.problem, self.w, self.threads = problem, w, threads if model.outputs >= THREADED else 1
+        # A tile of few columns and margins is a few operations, for which threads only wait for one another.
+        wide = model.outputs >= THREADED or model.n_features >= WIDE
+        self.problem, self.w, self.threads = problem, w, threads if wide else 1
         self.rows, self.dtype = replace(rows, dtype=dtype), dtype
         self._height = tile_rows(max(model.n_features, model.outputs), dtype)
         blocks = min(BLOCKS, -(-len(rows) // self._height))
@@ -124,11 +126,7 @@ class HessianOperator:
 
     def _sum(self, work: Callable[[int], Any]) -> Any:
         """The sum of `work` over all blocks, in their order."""
-        starts = range(0, max(len(self.rows), 1), self._block)
-        if self.threads == 1 or len(starts) == 1:
-            return _total(map(work, starts))
-        with ThreadPoolExecutor(min(self.threads, len(starts)), "daskgd-local") as pool:
-            return _total(pool.map(work, starts))
+        return _total(work, range(0, max(len(self.rows), 1), self._block), self.threads)
 
     def _first_pass(self) -> tuple[float, Array]:
         loss = self.problem.loss
@@ -241,12 +239,17 @@ class HessianOperator:
         return out
 
 
-def _total(parts: Iterator[Any]) -> Any:
-    """The sum of arrays, in their order."""
-    total = next(parts)
-    for part in parts:
-        total = total + part
-    return total
+def _total(work: Callable[[int], Array], starts: range, threads: int) -> Array:
+    """The sum of the arrays that `work` makes from each start, in their order, in so many threads."""
+    with ExitStack() as stack:
+        parts: Iterator[Array] = map(work, starts)
+        if threads > 1 and len(starts) > 1:
+            pool = ThreadPoolExecutor(min(threads, len(starts)), "daskgd-local")
+            parts = stack.enter_context(pool).map(work, starts)
+        total = next(parts)
+        for part in parts:
+            total = total + part
+        return total
 
 
 # -- preconditioners ----------------------------------------------------------------------------
@@ -393,12 +396,14 @@ def _shared_moments(operator: HessianOperator, columns: Sequence[Array], most: i
         return None
     at, share = draw_by_curvature(h, most) if len(h) > most else (np.arange(len(h)), np.ones(len(h)))
     roots = np.sqrt(h[at] / share / total)
-    G = np.zeros((p, p))
     height = max(p, 256)
-    for a in range(0, len(at), height):
-        B = model.design_matrix(operator.rows.X.select(at[a : a + height]))
-        B *= roots[a : a + height, None]
-        G += B.T @ B
+
+    def moments(start: int) -> Array:
+        B = model.design_matrix(operator.rows.X.select(at[start : start + height]))
+        B *= roots[start : start + height, None]
+        return B.T @ B
+
+    G = _total(moments, range(0, len(at), height), operator.threads)
     if not np.isfinite(G).all():
         return None
     # Few rows for each feature see some directions as flat.
@@ -449,6 +454,7 @@ def conjugate_gradients(
     hidden: float = 0.0,
     least: float = np.inf,
     value: float = np.inf,
+    far: float = np.inf,
 ) -> LinearSolution:
     """Solve ``H x = q`` by preconditioned conjugate gradients (Golub & Van Loan 2013, section 11.5), until
     the residual, in the metric of the preconditioner, is `rtol` of the first, or after `most` products.
@@ -457,7 +463,8 @@ def conjugate_gradients(
     hides ``r'H^-1 r`` more, which is at most ``r'M^-1 r`` over the least eigenvalue of ``M^-1 H``; of that
     the process itself finds an estimate from above, its least Ritz value; `least` may be one that is known
     already. Where `hidden` is given, that is how much the residual may hide, and `rtol` does not matter: so
-    much for each `value` of the quadratic at 0, which falls by ``q'x / 2``.
+    much for each `value` of the quadratic at 0, which falls by ``q'x / 2``. Once ``q'x`` exceeds `far`,
+    `rtol` alone matters: that the gap is large is known, and by how much need not be.
     """
     x, r = np.zeros_like(q), q
     z = precondition(r)
@@ -469,12 +476,12 @@ def conjugate_gradients(
         # The residual may be small along directions in which it hides much.
         if hidden or rz <= rtol * rtol * first:
             found = float(q @ x)
-            allowed = HIDDEN * found
+            allowed = HIDDEN * found if found <= far else np.inf
             if hidden:
                 allowed = hidden * (max(1 - found / (2 * value), 1e-3) if value > 0 else 1.0)
-            if steps and rz <= allowed * least:  # which only falls
+            if steps and allowed < np.inf and rz <= allowed * least:  # which only falls
                 least = min(least, _least_ritz_value(steps, ratios))
-            if not (hidden or steps) or rz <= allowed * least < np.inf:
+            if not (hidden or steps) or allowed == np.inf or rz <= allowed * least < np.inf:
                 break
         Hp = product(p)
         curvature = float(p @ Hp)

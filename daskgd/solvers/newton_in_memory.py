@@ -26,7 +26,7 @@ LEAST_STAGE, STAGE = 4, 16
 STAGE_ROWS, LEAST_STAGE_ROWS = 32, 1000
 """Least rows of a stage for each feature, and in all."""
 
-METRIC_AGAIN = 0.7
+METRIC_AGAIN = 0.3
 """Share of the objective from where the preconditioner in memory was made, below which it is made anew."""
 
 MOVED = 0.95
@@ -35,9 +35,12 @@ MOVED = 0.95
 CONFIRMING = 0.2
 """Relative residual of a Newton system whose solution is to confirm that the gap is small."""
 
-STALLING, PATIENCE = 0.6, 3
-"""Share of the gap from which on what a step in memory leaves makes it a slow one; and as many of them after
-which directions are Newton's."""
+FAR = 4.0
+"""Squared decrement, in tolerances, beyond which it need not be known: the gap is half of it."""
+
+STALLING, FALLING, PATIENCE = 0.6, 0.95, 3
+"""Share of the gap, and of the objective, from which on what a step in memory leaves makes it a slow one; and
+as many of them after which directions are Newton's."""
 
 
 class NewtonInMemory:
@@ -80,7 +83,9 @@ class NewtonInMemory:
     def _take_metric(self, problem: Problem, s: SampledState, rows: Rows) -> Steps:
         """The State with a preconditioner of the Hessian over these rows at `s.at`."""
         (metric,) = yield (MakeMetric(problem, rows, s.at),)
-        return replace(s, metric=metric, metric_f=s.f, base=s.at, least=np.inf)
+        # What probes found with one diagonal holds for the next: a least eigenvalue of about the same matrix.
+        least = np.inf if metric.sees_all else s.least
+        return replace(s, metric=metric, metric_f=s.f, base=s.at, least=least)
 
     def _direction_in_memory(self, problem: Problem, s: SampledState) -> Steps:
         """The direction ``(d,)`` where gradients cost about what a product with the Hessian does; what is
@@ -94,6 +99,7 @@ class NewtonInMemory:
             return (yield from self._solution_of_quadratic(problem, s))
         error = 1.0 if np.isinf(s.model_error_ratio) else s.model_error_ratio
         d = np.zeros_like(s.g)
+        (tol,) = yield (Tolerance(s.f),)
         if s.slow_steps < PATIENCE:
             q, alpha = first_loop(s.g, s.S, s.Y)
             x = s.metric(q)
@@ -102,13 +108,12 @@ class NewtonInMemory:
                 ratio = float(s.S[-1] @ y) / float(y @ s.metric(y))
                 x = x if 0.5 < ratio < 2 else ratio * x
             d = -second_loop(x, alpha, s.S, s.Y)
-            (tol,) = yield (Tolerance(s.f),)
             if -float(s.g @ d) / 2 * error > tol:
                 return d, 0.0, s
         slow = s.slow_steps >= PATIENCE
         rtol, scale = (TIGHTEST, abs(s.f)) if slow else (CONFIRMING, 0.0)
-        system = SolveNewtonSystem(problem, s.sample, s.at, s.g, rtol, scale, s.metric, least=s.least)
-        (found,) = yield (system,)
+        aim = {"rtol": rtol, "scale": scale, "least": s.least, "far": FAR * tol}
+        (found,) = yield (SolveNewtonSystem(problem, s.sample, s.at, s.g, metric=s.metric, **aim),)
         return -found.x, max(found.squared - float(s.g @ found.x), 0.0), replace(s, least=found.least)
 
     def _solution_of_quadratic(self, problem: Problem, s: SampledState) -> Steps:
@@ -128,7 +133,7 @@ class NewtonInMemory:
         if new.f < METRIC_AGAIN * new.metric_f or (s.slow_steps >= PATIENCE and new.f < MOVED * new.metric_f):
             new = yield from self._take_metric(problem, new, new.sample)
         new = yield from self._aim(problem, new)
-        slow = new.gap_at > STALLING * s.gap_at
+        slow = new.gap_at > STALLING * s.gap_at and new.f > FALLING * s.f
         return replace(new, slow_steps=min(s.slow_steps + slow, PATIENCE) if slow else s.slow_steps)
 
 

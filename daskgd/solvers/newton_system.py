@@ -56,7 +56,7 @@ class SolveNewtonSystem(ComputeInMemory):
         ``LOOSEST`` and `rtol`; 0 for rtol as it is.
     metric : Preconditioner, optional
         Made anew where it is not given.
-    hidden, least, value : float
+    hidden, least, value, far : float
         As those of :func:`~daskgd.solvers.hessian_free.conjugate_gradients`.
     """
 
@@ -68,6 +68,7 @@ class SolveNewtonSystem(ComputeInMemory):
     hidden: float = 0.0
     least: float = np.inf
     value: float = np.inf
+    far: float = np.inf
 
     def compute(self, threads: int) -> LinearSolution:
         operator = HessianOperator(self.problem, self.rows, self.w, threads)
@@ -81,7 +82,7 @@ class SolveNewtonSystem(ComputeInMemory):
             away = float(self.q @ inverse(self.q)) / self.scale
             rtol = max(min(LOOSEST, away**0.25), rtol)
         return conjugate_gradients(
-            operator.product, inverse, self.q, rtol, PRODUCTS, self.hidden, least, self.value
+            operator.product, inverse, self.q, rtol, PRODUCTS, self.hidden, least, self.value, self.far
         )
 
 

@@ -64,8 +64,8 @@ class Passes:
         for number in range(self.passes):
             wrong, steps, total = False, 0, np.zeros_like(w)
             for X, y, s in self._batches(problem, rows, number):
-                mass = len(X) if s is None else float(s.sum())
-                if mass == 0:
+                total_weight = len(X) if s is None else float(s.sum())
+                if total_weight == 0:
                     continue
                 z, vjp = problem.forward(at, X)
                 slope = problem.loss.gradient(z, y)
@@ -73,7 +73,7 @@ class Passes:
                 if met:
                     if s is not None:
                         slope = slope * (s if slope.ndim == 1 else s[:, None])
-                    at = at - (self.step / mass) * vjp(slope)
+                    at = at - (self.step / total_weight) * vjp(slope)
                 at = at - self.step * problem.penalty_gradient(at)
                 wrong, steps, total = wrong or met, steps + 1, total + at
             mean = total / max(steps, 1) if wrong else at
