@@ -122,7 +122,8 @@ class Pocket(Solver):
     min_delta : float
         By how much the share must rise to count.
     patience : int or None
-        Sweeps without a rise after which to stop; None never does.
+        Sweeps without a rise after which to stop. With None there is no pocket: the fit goes on as long as
+        it may, and the last average is the answer.
 
     Examples
     --------
@@ -172,7 +173,10 @@ class Pocket(Solver):
             score = -np.inf
         better, rose = score > s.score, score > s.score + self.min_delta
         waited = 0 if rose else s.waited + 1
-        kept = s.current + v if np.isinf(max(score, s.score)) else s.w
+        if self.patience is None or np.isinf(max(score, s.score)):
+            better, kept = False, s.current + v
+        else:
+            kept = s.w
         return replace(
             s,
             w=s.current if better else kept,
