@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskgd._compat.caller import warn
+from daskgd.data.columns import MemoryColumn
 from daskgd.data.convert import as_dataset, check_plain, is_in_memory, is_sparse, lazy, numeric
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import check_engine, open_engine
@@ -30,7 +32,7 @@ from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice, find_solver
 from daskgd.estimators.inference import FitData
-from daskgd.estimators.parameters import COMMON, Rule, check_parameters
+from daskgd.estimators.parameters import COMMON, DEFAULT_MAX_ITER, Rule, check_parameters
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
 from daskgd.monitoring.events import Watcher, watchers_of
@@ -56,6 +58,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     _classification: ClassVar[bool] = False
     _deviance: ClassVar[bool] = False
+    _keeps_float32: ClassVar[bool] = True
+    """Whether parameters are float32 where X is, as those of scikit-learn's estimator of this name."""
+    _solvers_there: ClassVar[tuple[str, ...]] = ()
+    """Solvers of scikit-learn's estimator that are ways to the minimum which ``solver="auto"`` finds."""
     """Whether the score is the share of deviance explained."""
 
     _rules: ClassVar[dict[str, Rule]] = {}
@@ -128,7 +134,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         dataset, own = self._prepare_rows(self._dataset(X, y, sample_weight))
         run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
         self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
+        self._look_back(dataset)
         return self
+
+    def _look_back(self, dataset: Dataset) -> None:
+        """Set attributes that are of the rows of the fit."""
 
     def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         """The rows to train on, and the watchers that the estimator itself asks for."""
@@ -180,8 +190,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _choice(self, shape: Shape | None) -> SolverChoice:
         """The solver, ready to use, and the reason for it; `shape` is None while no data is known."""
-        automatic = isinstance(self.solver, str) and self.solver == "auto"
+        there = isinstance(self.solver, str) and self.solver in self._solvers_there
+        automatic = there or (isinstance(self.solver, str) and self.solver == "auto")
         choice = self._auto(shape) if automatic else self._solver_by_name(shape)
+        if there:
+            reason = f"{self.solver!r} is scikit-learn's way to the same minimum; here: {choice.reason}"
+            choice = replace(choice, reason=reason)
         if self.regime not in ("auto", choice.solver.regime):
             if automatic:
                 choice = self._other(shape)
@@ -254,8 +268,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
         """Make a Dataset of X, y and weights, and check all that can be checked before the data is read."""
         X = self._validate(X, y, reset=reset)
-        if sample_weight is not None and np.isscalar(sample_weight):
-            raise ValueError(f"sample_weight: expected an array (n,), got {sample_weight!r}")
+        if np.isscalar(sample_weight) or (isinstance(sample_weight, np.ndarray) and sample_weight.ndim == 0):
+            sample_weight = _of_every_row(sample_weight, as_dataset(X, y))
         dataset = as_dataset(X, y, sample_weight)
         self._admit(dataset, X, reset=reset)
         return dataset
@@ -348,8 +362,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         check_driver_memory(needed, f"{type(self).__name__} of {problem.model.size:,} parameters")
         summary = survey.target_summary(problem.class_weight, problem.loss.offsets)
         w = self._initial(problem, summary, survey) if initial is None else initial
-        stop = Stop(self._tol(choice.solver), int(self.max_iter))
-        attributes = {**attributes, "_weight": survey.weight}
+        stop = Stop(self._tol(choice.solver), self._most_iterations())
+        attributes = {**attributes, "_weight": survey.weight, "_float32": self._in_float32(dataset)}
         fit = PreparedFit(choice, problem, w, w, first_sweep_answers, stop, attributes)
         fit = self._revise(fit, tol)
         loss, extrapolates = fit.problem.loss, fit.choice.solver.extrapolates
@@ -359,13 +373,24 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         stop = replace(fit.stop, baseline=baseline, gap_lower_bound=bound)
         return replace(fit, stop=stop, attributes={**fit.attributes, "_baseline": baseline})
 
+    def _in_float32(self, dataset: Dataset) -> bool:
+        """Whether parameters and predictions are float32: as in scikit-learn, where targets are no finer."""
+        X, y = dataset.columns.X, dataset.columns.y
+        assert y is not None
+        small = self._classification or np.can_cast(y.dtype, np.float32)
+        return bool(self._keeps_float32 and X.dtype == np.float32 and small)
+
     def _revise(self, fit: PreparedFit, tol: float) -> PreparedFit:
         """Change solver, problem or start where the problem, now known, asks for it."""
         return fit
 
+    def _most_iterations(self) -> int:
+        """Most iterations of the solver."""
+        return DEFAULT_MAX_ITER if self.max_iter is None else int(self.max_iter)
+
     def _tol(self, solver: Solver) -> float:
         """The relative gap at which to stop."""
-        return float(self.tol)
+        return float(self.tol or 0)
 
     def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
         """The initial parameters ``(d,)``."""
@@ -383,14 +408,14 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         for name, value in outcome.attributes.items():
             setattr(self, name, value)
         self._set_parameters(outcome.problem, result.w)
-        self.n_iter_ = result.n_iter
+        self.n_iter_: Any = result.n_iter
         self.n_sweeps_ = outcome.n_sweeps
         self.history_ = outcome.history
         self.gap_ = result.gap + error
         self.outcome_ = result.outcome
         self._halved = result.halvings, result.step
         self._excess = error
-        if error > float(self.tol) > 0 and self.outcome_ == "converged":
+        if error > float(self.tol or 0) > 0 and self.outcome_ == "converged":
             self.outcome_ = "stalled"  # at the minimum of the smoothed loss, which is not near enough
         self._stored, self._shifted = None, False  # `fit` knows better
 
@@ -404,7 +429,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _warn(self) -> None:
         """Warn of a fit that did not converge, and of what would help."""
-        name, tol = type(self).__name__, float(self.tol)
+        name, tol = type(self).__name__, float(self.tol or 0)
         halvings, step = self._halved
         if halvings:
             worked = "works" if self.outcome_ == "converged" else "was tried last"
@@ -455,8 +480,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             if is_sparse(X):
                 as_dataset(X)  # refuses, with the sentence
             check_plain(X, "X")
-            X = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)
-            return function(numeric(X))
+            X = numeric(validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False))
+            return function(X).astype(self._predicted(dtype, X.dtype), copy=False)
         array, names = lazy(X)
         check_plain(array, "X")
         if array.ndim != 2 or array.dtype.kind not in "fiub":
@@ -466,15 +491,19 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             )
         self._check_features(array.shape[1], names, reset=False)
         array, name = array.rechunk({1: -1}), "daskgd-predict"
+        found = self._predicted(dtype, array.dtype)
         if columns is None:
-            return array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype), token=name)
-        return array.map_blocks(
-            function,
-            dtype=dtype,
-            chunks=(array.chunks[0], (columns,)),
-            meta=np.empty((0, 0), dtype),
-            token=name,
-        )
+            out = array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype), token=name)
+        else:
+            chunks, meta = (array.chunks[0], (columns,)), np.empty((0, 0), dtype)
+            out = array.map_blocks(function, dtype=dtype, chunks=chunks, meta=meta, token=name)
+        return out.astype(found) if found != dtype else out
+
+    def _predicted(self, dtype: Any, of_X: Any) -> Any:
+        """The dtype of predictions whose kind is `dtype`, for rows in that of X: as in scikit-learn, numbers
+        are float32 where rows and model are."""
+        single = getattr(self, "_float32", False) and of_X == np.float32 and dtype == np.dtype(float)
+        return np.dtype(np.float32) if single else dtype
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Score the model in one sweep: accuracy for classifiers, R2 or D2 for regressors.
@@ -497,7 +526,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             asks = [Ask(problem, Score(w, self._deviance))]
             if self._deviance:  # targets that have none are refused with their row
                 asks.append(Ask(None, Survey(False, problem.loss.low, problem.loss.low_included)))
-            return float(engine.sweep(asks)[0])
+            score = float(engine.sweep(asks)[0])
+        if np.isnan(score):
+            name = "D^2" if self._deviance else "R^2"
+            warn(f"{name} score is not well-defined with less than two samples.", UndefinedMetricWarning)
+        return score
 
     def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         """The problem and parameters to score a dataset with."""
@@ -557,3 +590,13 @@ def gap_lower_bound(problem: Problem, survey: SurveyAnswer) -> Callable[[State],
     shares = None if survey.labels is None else survey.labels.weights / survey.labels.weights.sum()
     lipschitz = problem.lipschitz_bounds(survey.X.mean, survey.X.variance, shares)
     return None if lipschitz is None else lambda state: certain_gap(problem, lipschitz, state.w, state.g)
+
+
+def _of_every_row(weight: Any, dataset: Dataset) -> Any:
+    """A column ``(n,)`` of weights, each the same; ValueError for what is no number."""
+    if isinstance(weight, str | bytes | bool) or np.asarray(weight).dtype.kind not in "fiu":
+        raise ValueError(f"sample_weight: expected an array (n,) or a number, got {weight!r}")
+    n, value = dataset.n_rows, float(weight)
+    if all(isinstance(column, MemoryColumn) for column in dataset.columns.present.values()):
+        return np.full(n, value)
+    return da.full(n, value, chunks=dataset.layout.block_rows)

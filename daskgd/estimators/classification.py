@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.linear import LinearEstimator
-from daskgd.estimators.prediction import finite_margins
+from daskgd.estimators.prediction import dense, finite_margins
 from daskgd.models import Linear, Model
 from daskgd.penalties import L2, Penalty
 from daskgd.problems import Problem
@@ -144,6 +145,21 @@ class Probable(Classifier):
 
 
 class _Classifier(Classifier, LinearEstimator):
+    def sparsify(self) -> Self:
+        """Make `coef_` a sparse matrix in rows (CSR), which takes less memory where most of it is zero.
+
+        Predictions and warm starts go on as before.
+        """
+        check_is_fitted(self)
+        self.coef_ = csr_matrix(self.coef_)
+        return self
+
+    def densify(self) -> Self:
+        """Make `coef_` an array again."""
+        check_is_fitted(self)
+        self.coef_ = dense(self.coef_)
+        return self
+
     def _form(self, survey: SurveyAnswer, outputs: int) -> Linear:
         return self._linear(survey, outputs)
 

@@ -35,6 +35,9 @@ from daskgd.solvers.pocket import Pocket
 Array = NDArray[Any]
 
 
+N_JOBS: Rule = (lambda value: value is None or isinstance(value, int), "None or a whole number")
+
+
 class LogisticRegression(Probable, _Classifier):
     """Logistic regression, binary and multinomial, on data that need not fit in memory.
 
@@ -49,8 +52,10 @@ class LogisticRegression(Probable, _Classifier):
         Inverse strength of the penalty; inf for none.
     l1_ratio : float from 0 to 1
         Share of L1 in the penalty; None, deprecated, is 0.
-    dual, intercept_scaling, n_jobs :
-        Must be False, 1 and None: they have no meaning here.
+    dual, intercept_scaling :
+        Must be False and 1: they are of liblinear, which penalises the intercept.
+    n_jobs :
+        Has no effect, and is deprecated, as in scikit-learn.
     fit_intercept : bool
         Whether to fit an intercept.
     class_weight : mapping, "balanced" or None
@@ -64,7 +69,9 @@ class LogisticRegression(Probable, _Classifier):
         Labels, sorted.
     coef_ : ``(1, p)`` or ``(k, p)``
     intercept_ : ``(1,)`` or ``(k,)``
-    n_iter_, n_sweeps_, history_, gap_ :
+    n_iter_ : ``(1,)``
+        Iterations.
+    n_sweeps_, history_, gap_, outcome_ :
         As in :class:`LinearRegression`.
 
     Examples
@@ -75,6 +82,7 @@ class LogisticRegression(Probable, _Classifier):
     array(['yes'], dtype='<U3')
     """
 
+    _solvers_there = ("newton-cg", "newton-cholesky", "sag", "saga")
     _rules: ClassVar[dict[str, Rule]] = {
         "penalty": is_one_of("deprecated", "l1", "l2", "elasticnet", None),
         "C": POSITIVE_C,
@@ -82,7 +90,7 @@ class LogisticRegression(Probable, _Classifier):
         "dual": is_one_of(False),
         "intercept_scaling": INTERCEPT_SCALING,
         "class_weight": CLASS_WEIGHT,
-        "n_jobs": is_one_of(None),
+        "n_jobs": N_JOBS,
     }
 
     def __init__(
@@ -103,7 +111,7 @@ class LogisticRegression(Probable, _Classifier):
         max_iter: int = 1000,
         verbose: int = 0,
         warm_start: bool = False,
-        n_jobs: None = None,
+        n_jobs: int | None = None,
         memory: Any = "auto",
         engine: Choice = None,
     ) -> None:
@@ -137,9 +145,19 @@ class LogisticRegression(Probable, _Classifier):
             )
         self._warn_of_deprecations()
 
+    def _solver_by_name(self, shape: Shape | None) -> SolverChoice:
+        if isinstance(self.solver, str) and self.solver == "liblinear":
+            raise ValueError(
+                "LogisticRegression: expected solver to be one for an intercept without a penalty, got "
+                "'liblinear', which penalises it: use 'auto'"
+            )
+        return super()._solver_by_name(shape)
+
     def _warn_of_deprecations(self) -> None:
         """Warn of parameters that scikit-learn deprecates, as it does."""
         name, ratio, share = type(self).__name__, self.l1_ratio, self._l1_share()
+        if self.n_jobs is not None:
+            warn(f"{name}: n_jobs has no effect and is deprecated: blocks run on the engine", FutureWarning)
         if self.penalty == "deprecated":
             if ratio is None:
                 warn(f"{name}: l1_ratio=None is deprecated, and means 0: pass l1_ratio=0", FutureWarning)
@@ -153,6 +171,10 @@ class LogisticRegression(Probable, _Classifier):
             warn(f"{given} contradicts l1_ratio={ratio!r}, and wins: pass l1_ratio={share:g}")
         elif self.penalty is None and ratio is not None and 0 < ratio < 1:
             warn(f"{given} means no penalty, whatever l1_ratio={ratio!r} says")
+
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        self.n_iter_: Any = np.array([outcome.result.n_iter], dtype=np.int32)
 
     def _l1_share(self) -> float:
         """Of L1 in the penalty."""
@@ -189,8 +211,8 @@ class LinearSVC(_Classifier):
     loss : "squared_hinge" or "hinge"
         The hinge, ``max(0, 1 - y_i z_i)``, is smoothed as :class:`QuantileRegressor` does it, unless the
         solver is one with a given step, which takes it as it is.
-    dual : "auto" or False
-        There is no dual solver.
+    dual : "auto" or bool
+        Whether liblinear solves the dual problem, which has the same solution: here `solver` says how.
     C : float
         Inverse strength of the penalty; inf for none.
     multi_class, intercept_scaling :
@@ -212,10 +234,11 @@ class LinearSVC(_Classifier):
     1.0
     """
 
+    _keeps_float32 = False
     _rules: ClassVar[dict[str, Rule]] = {
         "penalty": is_one_of("l2", "l1"),
         "loss": is_one_of("squared_hinge", "hinge"),
-        "dual": is_one_of("auto", False),
+        "dual": is_one_of("auto", False, True),
         "C": POSITIVE_C,
         "multi_class": is_one_of("ovr"),
         "intercept_scaling": INTERCEPT_SCALING,
@@ -294,13 +317,16 @@ class Perceptron(_Classifier):
 
     Parameters
     ----------
-    penalty : "l2" or None
+    penalty : "l2", "l1", "elasticnet" or None
     alpha : float
-        Strength of the penalty, if there is one: ``alpha / 2 |w|**2`` beside the mean loss.
-    l1_ratio, shuffle, n_jobs, early_stopping, validation_fraction :
+        Strength of the penalty, if there is one: ``alpha (r |w|_1 + (1 - r) / 2 |w|**2)`` beside the mean
+        loss.
+    l1_ratio : float from 0 to 1
+        The share r of L1 with "elasticnet"; it is 1 with "l1" and 0 with "l2".
+    shuffle, n_jobs, early_stopping, validation_fraction :
         Must have their default values: there is nothing for them to do here.
-    tol : float
-        By how much the share of right rows must rise to count; 0 runs `max_iter` sweeps.
+    tol : float or None
+        By how much the share of right rows must rise to count; None or 0 runs `max_iter` sweeps.
     n_iter_no_change : int
         Sweeps without a rise after which to stop.
     eta0 : float
@@ -325,9 +351,10 @@ class Perceptron(_Classifier):
     """
 
     _rules: ClassVar[dict[str, Rule]] = {
-        "penalty": is_one_of(None, "l2"),
+        "penalty": is_one_of(None, "l2", "l1", "elasticnet"),
+        "tol": (lambda value: value is None or is_nonnegative(value), "None or a number >= 0"),
         "alpha": (is_nonnegative, "a number >= 0"),
-        "l1_ratio": is_one_of(0.15),
+        "l1_ratio": UNIT,
         "shuffle": is_one_of(True),
         "eta0": (is_positive, "a number > 0"),
         "n_jobs": is_one_of(None),
@@ -345,7 +372,7 @@ class Perceptron(_Classifier):
         l1_ratio: float = 0.15,
         fit_intercept: bool = True,
         max_iter: int = 1000,
-        tol: float = 1e-3,
+        tol: float | None = 1e-3,
         shuffle: bool = True,
         verbose: int = 0,
         eta0: float = 1.0,
@@ -388,7 +415,13 @@ class Perceptron(_Classifier):
         return PerceptronLoss()
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
-        return 0.0, 0.0 if self.penalty is None else float(self.alpha)
+        if self.penalty is None:
+            return 0.0, 0.0
+        share = {"l1": 1.0, "l2": 0.0}.get(self.penalty, float(self.l1_ratio))
+        return share * float(self.alpha), (1 - share) * float(self.alpha)
+
+    def _has_l1(self) -> bool:
+        return bool(self.penalty in ("l1", "elasticnet") and self._strengths(1.0, 1)[0] > 0)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more sweep of ``fit`` over these rows, from the present coefficients.
@@ -454,8 +487,8 @@ class Perceptron(_Classifier):
 
     def _auto(self, shape: Shape | None) -> SolverChoice:
         rule = "the perceptron's rule, in every partition, and averaged: it separates what can be separated"
-        patience = None if self.tol == 0 else int(self.n_iter_no_change)
-        pocket = Pocket(step=float(self.eta0), min_delta=float(self.tol), patience=patience)
+        patience = int(self.n_iter_no_change) if self.tol else None
+        pocket = Pocket(step=float(self.eta0), min_delta=float(self.tol or 0), patience=patience)
         return SolverChoice(pocket, rule)
 
     def _finish(self, outcome: FitOutcome) -> None:

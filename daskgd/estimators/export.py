@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn import linear_model, neural_network, svm
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd._compat.sklearn import complete_linear, complete_perceptron
+from daskgd.estimators.prediction import dense
 
 HERE_ALONE = {"solver", "tol", "verbose", "n_jobs", "memory", "engine", "scale", "regime"}
 """Parameters that say how to fit here: those of the same name there mean something else, or nothing."""
@@ -33,12 +35,8 @@ def export(estimator: Any) -> Any:
     if hasattr(estimator, "coefs_"):
         _set_perceptron(estimator, out)
         return out
-    out.coef_ = np.array(estimator.coef_, dtype=float)
-    out.intercept_ = (
-        np.array(estimator.intercept_, dtype=float)
-        if np.ndim(estimator.intercept_)
-        else float(estimator.intercept_)
-    )
+    out.coef_ = dense(estimator.coef_).copy()
+    out.intercept_ = copy(estimator.intercept_)
     _set_others(kind.__name__, estimator, out)
     return out
 
@@ -86,7 +84,7 @@ def _translate(name: str, params: dict[str, Any]) -> dict[str, Any]:
 
 def _set_others(name: str, ours: Any, theirs: Any) -> None:
     """Set the attributes that only some estimators have."""
-    n_iter = int(ours.n_iter_)
+    n_iter = int(np.max(ours.n_iter_))
     if name == "LogisticRegression":
         theirs.n_iter_ = np.array([n_iter], dtype=np.int32)
     elif name == "Ridge":

@@ -22,6 +22,7 @@ from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of, with_parameters_of
+from daskgd.estimators.prediction import dense
 from daskgd.estimators.regression import Regressor, targets_of
 from daskgd.losses import Loss, Shifted, TargetSummary, tweedie
 from daskgd.models import Linear
@@ -38,6 +39,7 @@ class _Deviance(Regressor):
     """Base of the models of an exponential family: half the deviance, and a penalty beside its mean."""
 
     _deviance: ClassVar[bool] = True
+    _solvers_there = ("newton-cholesky",)
     _rules: ClassVar[dict[str, Rule]] = {"alpha": NONNEGATIVE}
 
     def __init__(
@@ -193,7 +195,7 @@ class _Deviance(Regressor):
             return self._score(_with_offset(dataset, offset, False))
 
     def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
-        coef, b, loss = np.atleast_2d(self.coef_), np.ravel(self.intercept_), self._loss(0)
+        coef, b, loss = np.atleast_2d(dense(self.coef_)), np.ravel(self.intercept_), self._loss(0)
         if targets_of(dataset) == 2:  # the second is an offset, and the margin's its factor
             coef, b, loss = np.append(coef, 0 * coef, axis=0), np.append(b, 1.0), _Offset(loss)
         model = Linear(coef.shape[1], len(coef), intercept=False)

@@ -26,6 +26,7 @@ from daskgd.data.columns import Selection
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.data.html import html_table
 from daskgd.engines.select import open_engine
+from daskgd.estimators.prediction import dense
 from daskgd.losses import Loss, Shifted
 from daskgd.models import Linear
 from daskgd.penalties import L2
@@ -170,7 +171,7 @@ def check_summary(estimator: Any, confidence: float) -> None:
             f"{name}.summary: expected class_weight=None, got {estimator.class_weight!r}: such weights are "
             "no frequencies"
         )
-    rows = len(np.atleast_2d(estimator.coef_))
+    rows = len(np.atleast_2d(dense(estimator.coef_)))
     if rows != 1 or len(getattr(estimator, "classes_", ())) > 2:
         raise ValueError(f"{name}.summary: expected one target or two classes, got coef_ with {rows} rows")
     if not 0 < confidence < 1:
@@ -179,7 +180,7 @@ def check_summary(estimator: Any, confidence: float) -> None:
 
 def summarise(estimator: Any, dataset: Dataset, confidence: float) -> Summary:
     """Compute the summary of a fitted estimator on these rows, in one sweep."""
-    coef, b = np.atleast_2d(estimator.coef_), np.ravel(estimator.intercept_)
+    coef, b = np.atleast_2d(dense(estimator.coef_)), np.ravel(estimator.intercept_)
     center, scale = getattr(estimator, "_units", (None, None))
     model = Linear(coef.shape[1], 1, bool(estimator.fit_intercept), center, scale)
     with open_engine(dataset, estimator.engine) as (engine, materialised):

@@ -19,6 +19,7 @@ from daskgd.estimators.fitting.solver_choice import (
 )
 from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import FLAG, SCALE, check_parameters
+from daskgd.estimators.prediction import dense
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
@@ -111,34 +112,40 @@ class LinearEstimator(Estimator):
 
     def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
         """The best constant model, or with `warm_start` the last fit's. A solver whose steps the user fixed
-        starts from zero."""
+        starts from zero, and ``max_iter=0`` ends there."""
         model, loss = problem.linear, problem.loss
         k = model.outputs
         shift = 0.0 if problem.offset is None else problem.offset
         if self.warm_start and hasattr(self, "coef_"):
-            coef = np.asarray(self.coef_)
+            coef = dense(self.coef_)
             if coef.size != k * model.n_features:
                 raise ValueError(
                     "warm_start: expected data like that of the last fit, whose coef_ has shape "
                     f"{coef.shape}, got {model.n_features} features and {k} outputs; fit with "
                     "warm_start=False"
                 )
-            fitted = (self.scale_,) if loss.scales else ()
+            fitted = (getattr(self, "scale_", 1.0),) if loss.scales else ()
             if getattr(self, "positive", False):  # which the last fit may not have been
                 coef = np.maximum(coef, 0.0)
-            return model.parameters(coef, np.ravel(self.intercept_) - shift, *fitted)
+            b = np.ravel(getattr(self, "intercept_", np.zeros(k)))  # users may set coefficients alone
+            if b.size not in (1, k):
+                raise ValueError(f"warm_start: expected intercept_ of {k} numbers, got {b.size}")
+            return model.parameters(coef, np.broadcast_to(b, (k,)) - shift, *fitted)
         constant = loss.constant(summary)
         b, scales = constant[:k] - shift, constant[k:]
         if loss.offsets and survey.y is not None:  # which rows have on average without the intercept
             b = b - survey.y.mean[-loss.offsets :].sum()
-        if not model.intercept or (isinstance(self.solver, Solver) and self.solver.fixes_step):
+        given = isinstance(self.solver, Solver) and self.solver.fixes_step
+        if not model.intercept or given or self.max_iter == 0:
             b = np.zeros(k)
         return model.parameters(np.zeros((k, model.n_features)), b, *scales)
 
     def _set_parameters(self, problem: Problem, w: Array) -> None:
         model = problem.linear
         b = model.intercepts(w) + (0.0 if problem.offset is None else problem.offset)
-        self.coef_, self.intercept_ = self._shape_coefficients(model.coefficients(w), b)
+        dtype = np.float32 if self._float32 else np.float64
+        coefficients = model.coefficients(w).astype(dtype, copy=False)
+        self.coef_, self.intercept_ = self._shape_coefficients(coefficients, b.astype(dtype, copy=False))
         self._units = model.center, model.scale
 
     def _shape_coefficients(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
@@ -146,7 +153,7 @@ class LinearEstimator(Estimator):
 
     def _model(self) -> tuple[Linear, Array]:
         check_is_fitted(self)
-        coef = np.atleast_2d(self.coef_)
+        coef = np.atleast_2d(dense(self.coef_))
         model = Linear(coef.shape[1], coef.shape[0], True)
         return model, model.parameters(coef, np.ravel(self.intercept_))
 

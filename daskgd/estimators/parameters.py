@@ -33,6 +33,11 @@ def is_nonnegative(value: Any) -> bool:
     return is_positive(value) or (not isinstance(value, bool) and np.isscalar(value) and value == 0)
 
 
+def is_zero(value: Any) -> bool:
+    """A whole number 0."""
+    return isinstance(value, int | np.integer) and not is_flag(value) and value == 0
+
+
 FLAG: Rule = (is_flag, "True or False")
 NONNEGATIVE: Rule = (is_nonnegative, "a number >= 0")
 POSITIVE: Rule = (is_positive, "a number > 0")
@@ -60,9 +65,14 @@ SCALE: Rule = (
     '"auto", True or False',
 )
 
+MAX_ITER: Rule = (lambda value: is_count(value) or is_zero(value), "a whole number >= 0")
+
+DEFAULT_MAX_ITER = 1000
+"""Iterations of ``max_iter=None``."""
+
 COMMON: dict[str, Rule] = {
     "regime": is_one_of("auto", "parallel", "distributed"),
-    "max_iter": (is_count, "a whole number >= 1"),
+    "max_iter": MAX_ITER,
     "tol": (is_nonnegative, "a number >= 0 (0 runs exactly max_iter iterations)"),
     "memory": (
         is_memory,
@@ -72,7 +82,7 @@ COMMON: dict[str, Rule] = {
         lambda value: value is None or is_count(value) or (value == 0 and not is_flag(value)),
         "None or a whole number >= 0",
     ),
-    "verbose": (lambda value: value in (0, 1, 2), "0, 1 or 2"),
+    "verbose": (lambda value: is_flag(value) or is_count(value) or is_zero(value), "a whole number >= 0"),
     "warm_start": FLAG,
 }
 """Of the parameters that every estimator has."""

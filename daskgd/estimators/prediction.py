@@ -6,11 +6,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from daskgd.models import Model
 from daskgd.rows.invalid_rows import InvalidRows
 
 Array = NDArray[Any]
+
+
+def dense(coef: Any) -> Array:
+    """Coefficients as an array, which :meth:`~daskgd.LogisticRegression.sparsify` may have made sparse."""
+    return np.asarray(coef.toarray() if issparse(coef) else coef)
 
 
 def finite_margins(model: Model, w: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:

@@ -91,7 +91,7 @@ class Regressor(NumberRegressor, LinearEstimator):
 
     def _shape_coefficients(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
         if self._y_ndim == 1 or not self._many_targets:
-            return coefficients[0], float(intercepts[0])
+            return coefficients[0], intercepts[0]
         column = len(coefficients) == 1 and not self._keeps_column
         return coefficients[0] if column else coefficients, intercepts if self.fit_intercept else 0.0
 

@@ -6,9 +6,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.utils.validation import check_is_fitted
 
 from daskgd.engines.select import Choice
-from daskgd.estimators.parameters import FLAG, NONNEGATIVE, UNIT, Rule, is_flag, is_nonnegative, is_one_of
+from daskgd.estimators.fitting.fit import FitOutcome
+from daskgd.estimators.fitting.solver_choice import name_of
+from daskgd.estimators.parameters import (
+    FLAG,
+    MAX_ITER,
+    NONNEGATIVE,
+    UNIT,
+    Rule,
+    is_flag,
+    is_nonnegative,
+    is_one_of,
+)
 from daskgd.estimators.regression import Regressor
 from daskgd.losses import Loss, Squared
 from daskgd.solvers import Solver
@@ -17,12 +30,8 @@ Array = NDArray[Any]
 
 COPY_X: Rule = (is_flag, "True or False (X is never written to, in either case)")
 PRECOMPUTE: Rule = (
-    lambda value: value is False,
-    "False: the solver decides what to collect beforehand, such as Gram(), which needs nothing else",
-)
-SELECTION: Rule = (
-    lambda value: isinstance(value, str) and value == "cyclic",
-    "'cyclic': the order of coordinates changes nothing about the answer",
+    is_flag,
+    "True or False (the solver decides what to collect beforehand; a Gram matrix of yours is not taken)",
 )
 
 
@@ -154,14 +163,19 @@ class Ridge(_LeastSquares):
     ----------
     alpha : float or array ``(k,)``
         Strength of the penalty, for all targets or one each.
-    fit_intercept, copy_X, positive :
-    solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
+    max_iter : int or None
+        None is 1000.
+    solver : str or Solver
+        As in :class:`LinearRegression`; the names of scikit-learn's other solvers are "auto" here.
+    fit_intercept, copy_X, positive, regime, scale, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
 
     Attributes
     ----------
     coef_, intercept_, n_iter_, n_sweeps_, history_, gap_ :
         As in :class:`LinearRegression`; of a target ``(n, 1)``, `coef_` is ``(p,)``, as scikit-learn's is.
+    solver_ : str
+        The name of the solver that was chosen, such as "gram".
 
     Examples
     --------
@@ -170,9 +184,11 @@ class Ridge(_LeastSquares):
     array([1.])
     """
 
+    _solvers_there = ("cholesky", "lsqr", "sag", "saga", "sparse_cg", "svd")
     _rules: ClassVar[dict[str, Rule]] = {
         "copy_X": COPY_X,
         "positive": FLAG,
+        "max_iter": (lambda value: value is None or MAX_ITER[0](value), f"None or {MAX_ITER[1]}"),
         "alpha": (
             lambda value: all(is_nonnegative(a) for a in np.ravel(value)) and np.ndim(value) <= 1,
             "a number >= 0, or one for each target",
@@ -185,7 +201,7 @@ class Ridge(_LeastSquares):
         *,
         fit_intercept: bool = True,
         copy_X: bool = True,
-        max_iter: int = 1000,
+        max_iter: int | None = 1000,
         tol: float = 1e-6,
         solver: str | Solver = "auto",
         regime: str = "auto",
@@ -212,6 +228,10 @@ class Ridge(_LeastSquares):
         self.verbose = verbose
         self.warm_start = warm_start
 
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        self.solver_ = name_of(outcome.history.solver)
+
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         alpha = np.ravel(np.asarray(self.alpha, dtype=float))
         if len(alpha) not in (1, outputs):
@@ -229,8 +249,9 @@ class Lasso(_LeastSquares):
     ----------
     alpha : float
         Strength of the penalty.
-    precompute, selection :
-        Must be False and "cyclic": they change nothing about the answer.
+    precompute : bool
+    selection : "cyclic" or "random"
+        Ways of scikit-learn's to the same answer: the solver is what `solver` says.
     fit_intercept, copy_X, positive :
     solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
         As in :class:`LinearRegression`.
@@ -239,6 +260,9 @@ class Lasso(_LeastSquares):
     ----------
     coef_, intercept_, n_iter_, n_sweeps_, history_, gap_, outcome_ :
         As in :class:`LinearRegression`. Coefficients that are zero are exactly zero.
+    dual_gap_ : float or ``(k,)``
+        `gap_` in the units of the objective; of several targets, that of all of them together.
+    sparse_coef_ : sparse matrix
 
     Examples
     --------
@@ -252,7 +276,7 @@ class Lasso(_LeastSquares):
         "precompute": PRECOMPUTE,
         "copy_X": COPY_X,
         "positive": FLAG,
-        "selection": SELECTION,
+        "selection": is_one_of("cyclic", "random"),
     }
 
     def __init__(
@@ -294,6 +318,18 @@ class Lasso(_LeastSquares):
 
     def _has_l1(self) -> bool:
         return True
+
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        loss = self.history_[-1]["loss"] if len(self.history_) else np.nan
+        gap = self.gap_ * max(loss, 1e-3 * self._baseline)
+        self.dual_gap_ = gap if np.ndim(self.coef_) == 1 else np.full(len(self.coef_), gap)
+
+    @property
+    def sparse_coef_(self) -> Any:
+        """`coef_` as a sparse matrix in rows (CSR), ``(1, p)`` or ``(k, p)``."""
+        check_is_fitted(self)
+        return csr_matrix(self.coef_)
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         return float(self.alpha), 0.0

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
+from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.parameters import INTERCEPT_SCALING, NONNEGATIVE, POSITIVE_C, Rule, is_one_of
@@ -41,8 +44,9 @@ class HuberRegressor(Regressor):
     scale_ : float
         The fitted scale c.
     n_iter_, n_sweeps_, history_, gap_, outcome_ :
-        As in :class:`LinearRegression`. There is no `outliers_`, which would be as long as the data: outliers
-        are rows whose ``|y - predict(X)|`` exceeds ``epsilon * scale_``.
+        As in :class:`LinearRegression`.
+    outliers_ : ``(n,)`` of bool
+        The rows whose ``|y - predict(X)|`` exceeds ``epsilon * scale_``; only after a fit to rows in memory.
 
     Examples
     --------
@@ -54,6 +58,7 @@ class HuberRegressor(Regressor):
     array([2.])
     """
 
+    _keeps_float32 = False
     _rules: ClassVar[dict[str, Rule]] = {
         "epsilon": (lambda value: is_positive(value) and value >= 1, "a number >= 1"),
         "alpha": NONNEGATIVE,
@@ -99,6 +104,15 @@ class HuberRegressor(Regressor):
     def _finish(self, outcome: FitOutcome) -> None:
         super()._finish(outcome)
         self.scale_ = float(outcome.result.w[-1])
+        if hasattr(self, "outliers_"):  # of the rows of another fit
+            del self.outliers_
+
+    def _look_back(self, dataset: Dataset) -> None:
+        if dataset.at_hand:
+            rows = dataset.rows_at_hand()
+            y = np.ravel(np.asarray(rows.y))
+            miss = np.abs(y - self.predict(rows.X.toarray()))
+            self.outliers_ = miss > self.scale_ * self.epsilon
 
 
 class QuantileRegressor(Regressor):
@@ -119,7 +133,8 @@ class QuantileRegressor(Regressor):
     alpha : float
         Strength of the penalty.
     solver : str or Solver
-        ``"auto"``, or as in :class:`LinearRegression`; there are no linear programs here.
+        ``"auto"``, or as in :class:`LinearRegression`. There are no linear programs here: "highs", "highs-ds"
+        and "highs-ipm", scikit-learn's ways to the same minimum, are "auto".
     solver_options :
         Must be None: options are the solver's arguments, as in ``ProximalNewton(rows_per_parameter=500)``.
     regime, fit_intercept, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
@@ -141,6 +156,8 @@ class QuantileRegressor(Regressor):
     array([3.])
     """
 
+    _keeps_float32 = False
+    _solvers_there = ("highs", "highs-ds", "highs-ipm")
     _rules: ClassVar[dict[str, Rule]] = {
         "quantile": (
             lambda value: is_positive(value) and value < 1,
@@ -234,6 +251,7 @@ class LinearSVR(Regressor):
     array([1.9])
     """
 
+    _keeps_float32 = False
     _rules: ClassVar[dict[str, Rule]] = {
         "epsilon": NONNEGATIVE,
         "C": POSITIVE_C,

@@ -79,6 +79,8 @@ class Score(Query):
         weight = float(sums["weight"])
         if "hit" in sums:
             return float(sums["hit"]) / weight
+        if sums["n_rows"] < 2:
+            return float("nan")  # the mean of one row leaves nothing to explain
         # scikit-learn's convention for a constant target: 1 if predicted perfectly, else 0.
         if "plain" in sums:
             mean = sums["y"].mean[None, :]

@@ -74,7 +74,10 @@ class Passes:
                     if s is not None:
                         slope = slope * (s if slope.ndim == 1 else s[:, None])
                     at = at - (self.step / total_weight) * vjp(slope)
-                at = at - self.step * problem.penalty_gradient(at)
+                if problem.penalty.smooth:
+                    at = at - self.step * problem.penalty_gradient(at)
+                else:
+                    at = problem.penalty.prox(at, self.step)
                 wrong, steps, total = wrong or met, steps + 1, total + at
             mean = total / max(steps, 1) if wrong else at
             if not wrong:
@@ -134,6 +137,7 @@ class Pocket(Solver):
 
     regime = "distributed"
     needs_smooth = False
+    needs_smooth_penalty = False
     needs_partitions = True
     approximate = True
     fixes_step = True

@@ -51,7 +51,7 @@ class Callbacks:
         self, estimator: Any, given: tuple[Any, Any, Any], dataset: Any, model: Callable[[], Any]
     ) -> None:
         self.estimator, self.model = estimator, model
-        self.root = callback_context(self.estimator, int(self.estimator.max_iter))
+        self.root = callback_context(self.estimator, self.estimator._most_iterations())
         self.task: Any = None
         X, y, s = given
         if y is None:

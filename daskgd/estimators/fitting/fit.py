@@ -32,7 +32,7 @@ class Fittable(Protocol):
 
     engine: Any
     memory: Any
-    max_iter: int
+    max_iter: int | None
     tol: float
     verbose: int
 

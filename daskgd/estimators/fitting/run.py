@@ -112,7 +112,7 @@ class RunningFit:
     def begin(self, nbytes: int) -> Iterated | bool:
         """Tell watchers that the fit begins, on an engine that reads so many bytes a sweep; their answer."""
         choice, estimator, rows = self.input.choice, self.estimator, tuple(self.progress.history)
-        solver, max_iter, tol = repr(choice.solver), int(estimator.max_iter), float(estimator.tol)
+        solver, max_iter, tol = repr(choice.solver), estimator._most_iterations(), float(estimator.tol or 0)
         return self.tell(Began(self.name, solver, choice.reason, max_iter, tol, nbytes, rows))
 
     def steps(self, dataset: Dataset, stopped: Iterated | bool = False) -> Fit:
@@ -232,7 +232,7 @@ def prepare_fits(
     for i, (estimator, mine) in enumerate(zip(estimators, own or [()] * len(estimators), strict=True)):
         kind = type(estimator).__name__
         choice = estimator._choice(estimator._shape(dataset))
-        watchers = (*mine, *watch, *by_verbosity[int(estimator.verbose)])
+        watchers = (*mine, *watch, *by_verbosity[min(int(estimator.verbose), 2)])
         inputs.append(FitInput(estimator, f"{kind}-{i}" if several else kind, choice, watchers))
     saver = snapshot = None
     if checkpoint is not None:
@@ -242,7 +242,7 @@ def prepare_fits(
     fits = []
     for i, one in enumerate(inputs):
         if snapshot is None:
-            progress = FitProgress(float(one.estimator.tol), journal=Journal(recorded=saver is not None))
+            progress = FitProgress(float(one.estimator.tol or 0), journal=Journal(recorded=saver is not None))
             progress.meter.sweeps = dataset.extra_sweeps
         else:
             progress = FitProgress.from_checkpoint(snapshot.fits[i], one.watchers, dataset.extra_sweeps)

@@ -38,6 +38,16 @@ class SolverChoice:
     reason: str
 
 
+def name_of(solver: str) -> str:
+    """The name by which a solver is chosen, from its repr; that of its class where it has none.
+
+    >>> name_of("SubsampledNewton(seed=0)")
+    'subsampled_newton'
+    """
+    kind = solver.split("(")[0]
+    return next((name for name, known in NAMES.items() if known.__name__ == kind), kind)
+
+
 def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
     """Choose the solver for a loss, a penalty of any strength, and data of a shape: ``solver="auto"``.
 
