@@ -7,10 +7,11 @@
     python -m daskgd.testing.sklearn_tests linear_model/tests/test_ridge.py -k positive --errors
 
 A run is a process of pytest with the plugin :mod:`daskgd.testing.substitution`. A test counts if it makes or
-fits an estimator of daskgd. ``sklearn_failures.toml`` has the failures that are expected, by their reason and
-with their number; :func:`differences` tells of failures that are not in that list, and of those in it that do
-not fail any more. The list is of one version of scikit-learn, which it names. With others the differences are
-to be read, not to be mended: tests come, go and change with versions.
+fits an estimator of daskgd. A solver's name that only scikit-learn has means "auto" in it: most tests ask for
+the answer, not for the way to it. ``sklearn_failures.toml`` has the failures that are expected, by their
+reason and with their number; :func:`differences` tells of failures that are not in that list, and of those in
+it that do not fail any more. The list is of one version of scikit-learn, which it names. With others the
+differences are to be read, not to be mended: tests come, go and change with versions.
 
 A reason that begins with "to mend" is a fault of daskgd: "wrong" is a number or an attribute, "missing" a
 parameter, an attribute or a kind of data that scikit-learn has, "digits" are of a number that is right to too
