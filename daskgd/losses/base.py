@@ -81,6 +81,9 @@ class Loss:
     convex: ClassVar[bool] = True
     """Whether the value is convex in the margins."""
 
+    flat: ClassVar[bool] = False
+    """Whether the value is 0 over a whole range of margins, with no curvature, as the squared hinge's is."""
+
     separate: ClassVar[bool] = True
     """Whether the value is a sum over outputs, so that several outputs are as many problems of one."""
 

@@ -202,6 +202,10 @@ class Hinge(Loss):
         return not self.squared
 
     @property
+    def flat(self) -> bool:  # type: ignore[override]
+        return self.squared
+
+    @property
     def lipschitz(self) -> float:  # type: ignore[override]
         return 2.0 if self.squared else np.inf
 

@@ -133,6 +133,10 @@ class EpsilonInsensitive(Loss):
         return not self.squared
 
     @property
+    def flat(self) -> bool:  # type: ignore[override]
+        return self.squared
+
+    @property
     def lipschitz(self) -> float:  # type: ignore[override]
         return 2.0 if self.squared else np.inf
 

@@ -228,8 +228,15 @@ def _sum(r: Array) -> Array:
     return out
 
 
+MOSTLY = 0.7
+"""Share of rows with curvature up to which the others are left out of a Hessian."""
+
+
 def _gram(A: Array, c: Array) -> Array:
     """``A' diag(c) A``, in the dtype of A and at least that of c."""
+    curved = c != 0
+    if np.count_nonzero(curved) < MOSTLY * len(c):
+        A, c = A[curved], c[curved]
     if (c < 0).any():
         out: Array = (A * c[:, None]).T @ A
     else:  # as a product with itself: half the work

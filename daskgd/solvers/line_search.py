@@ -24,7 +24,10 @@ Accept = Callable[[float, float, float], bool]
 Found = tuple[float, float, Array]
 """The step, and objective and gradient there."""
 
-SUFFICIENT, CURVATURE = 1e-4, 0.9
+SUFFICIENT, CURVATURE, FLAT_CURVATURE = 1e-4, 0.9, 0.1
+"""Share of the decrease that the slope promises, which a step must bring; and share of the slope that it may
+leave: little where the loss is flat, as Newton's model knows nothing of the rows to come."""
+
 NOISE = float(np.finfo(np.float32).eps)
 """Relative error of an objective whose rows are float32."""
 
@@ -114,7 +117,7 @@ def cubic(f0: float, slope0: float, t: float, f: float, slope: float, least: flo
     return float(np.clip(t - t * (slope + d2 - d1) / denominator, least * t, 10 * t))
 
 
-def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
+def wolfe(f0: float, slope0: float, t: float, f: float, slope: float, curvature: float = CURVATURE) -> bool:
     """Whether a step meets the weak Wolfe conditions: sufficient decrease, and no longer as steep downhill as
     at the start.
 
@@ -124,7 +127,7 @@ def wolfe(f0: float, slope0: float, t: float, f: float, slope: float) -> bool:
     floor = NOISE * abs(f0)
     decrease = f <= f0 + SUFFICIENT * t * slope0
     decrease = decrease or (f <= f0 + floor and slope <= (2 * SUFFICIENT - 1) * slope0)
-    return bool(decrease and slope >= CURVATURE * slope0)
+    return bool(decrease and slope >= curvature * slope0)
 
 
 BACK = 10.0 ** np.array([-0.15, -0.3, -0.6, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])

@@ -13,7 +13,7 @@ from daskgd.problems import Problem
 from daskgd.queries import Curvature
 from daskgd.rows.layout import Shape
 from daskgd.solvers.base import Solver, State, Steps
-from daskgd.solvers.line_search import SUFFICIENT, backtrack, search, wolfe
+from daskgd.solvers.line_search import CURVATURE, FLAT_CURVATURE, SUFFICIENT, backtrack, search, wolfe
 from daskgd.solvers.quadratic import minimise
 
 Array = NDArray[Any]
@@ -100,8 +100,10 @@ class Newton(Solver):
         if problem.penalty.smooth:
             slope = float(s.g @ d)
 
+            curvature = FLAT_CURVATURE if problem.loss.flat else CURVATURE
+
             def accept(t: float, f: float, slope_t: float) -> bool:
-                return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t)
+                return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t, curvature)
 
             if not accept(1.0, f, float(g @ d)):
                 found = yield from search(s.w, d, s.f, slope, None, accept)
@@ -117,6 +119,8 @@ class Newton(Solver):
             t = shorter
             w = s.w + t * d
             ((f, g, H),) = yield (Curvature(w),)
+        if problem.loss.flat:  # whose line is searched closely: what is not in the model is in the length
+            return self._state(problem, w, f, g, H)
         damping = max(s.damping * 4, LEAST_DAMPING) if t < 0.5 else s.damping / (8 if t == 1 else 1)
         return self._state(problem, w, f, g, H, damping if damping >= LEAST_DAMPING / 100 else 0.0)
 

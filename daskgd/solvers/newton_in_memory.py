@@ -16,6 +16,7 @@ from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import DriverQuery, EvaluateInMemory, SolveInMemory, Solver, Steps, Tolerance
 from daskgd.solvers.lbfgs import first_loop, second_loop
 from daskgd.solvers.newton_system import TIGHTEST, MakeMetric, SolveNewtonSystem, stage
+from daskgd.solvers.penalty_path import has_path, joined, solve_along_path
 from daskgd.solvers.sampled_state import SampledState
 
 Array = NDArray[Any]
@@ -34,6 +35,10 @@ MOVED = 0.95
 
 CONFIRMING = 0.2
 """Relative residual of a Newton system whose solution is to confirm that the gap is small."""
+
+SEPARATED, MANY, ON_PATH = 0.02, 25, 1e-9
+"""Share of the first objective below which, or steps after which where they are slow, a loss that is flat
+where rows are right is solved along a path of penalties; and the relative gap at its end."""
 
 FAR = 4.0
 """Squared decrement, in tolerances, beyond which it need not be known: the gap is half of it."""
@@ -132,9 +137,24 @@ class NewtonInMemory:
             return (yield from self._aim(problem, new))
         if new.f < METRIC_AGAIN * new.metric_f or (s.slow_steps >= PATIENCE and new.f < MOVED * new.metric_f):
             new = yield from self._take_metric(problem, new, new.sample)
+        steps = new.objective_history
+        crawls = s.slow_steps >= PATIENCE and len(steps) > MANY
+        if (crawls or new.f < SEPARATED * steps[0]) and has_path(problem, len(new.X)):
+            return (yield from self._follow_path(problem, new))
         new = yield from self._aim(problem, new)
         slow = new.gap_at > STALLING * s.gap_at and new.f > FALLING * s.f
         return replace(new, slow_steps=min(s.slow_steps + slow, PATIENCE) if slow else s.slow_steps)
+
+    def _follow_path(self, problem: Problem, s: SampledState) -> Steps:
+        """The State at the end of a path of penalties, each output by itself."""
+        rows, k = replace(s.sample, dtype=None), problem.model.outputs
+        parts = [(problem, rows)] if k == 1 else [problem.output(j, rows) for j in range(k)]
+        found = joined((yield from solve_along_path(parts, list(s.at.reshape(-1, k).T.copy()), ON_PATH)))
+        if found.f > s.f:
+            return replace(s, stalled=True)
+        return replace(
+            s, w=found.w, at=found.w, f=found.f, g=found.g, gap=found.gap, gap_at=found.gap, stalled=True
+        )
 
 
 def answer_in_memory(problem: Problem, rows: Rows, steps: Steps) -> Steps:

@@ -34,6 +34,7 @@ from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.newton import DENSE, FLAT_STEP, ROUNDING, Newton, raise_flat
 from daskgd.solvers.newton_in_memory import NewtonInMemory, answer_in_memory
 from daskgd.solvers.newton_system import DrawStep, SolveNewtonSystem
+from daskgd.solvers.penalty_path import DIRECT, FOUND, has_path, joined, solve_along_path
 from daskgd.solvers.sampled_hessian import (
     curvature_weighted_subsample,
     forms_hessian,
@@ -339,17 +340,28 @@ class SubsampledNewton(NewtonInMemory, Solver):
             return answer
         k = problem.model.outputs
         if k == 1 or not problem.loss.separate:
-            (answer,) = yield (SolveInMemory(problem, rows, self._in_memory(problem, rows, tol), w, tol),)
+            (answer,) = yield from self._each_solved([(problem, rows)], [w], tol)
             return answer
         starts = w.reshape(-1, k).T.copy()
         parts = [problem.output(j, rows) for j in range(k)]
+        answers = yield from self._each_solved(parts, list(starts), tol / k)
+        return joined(answers)
+
+    def _each_solved(
+        self, parts: Sequence[tuple[Problem, Rows]], starts: Sequence[Array], tol: float
+    ) -> Generator[tuple[Query, ...], Sequence[Any], list[Solution]]:
+        """The solutions of problems that do not interact; along a path of penalties where Newton's way
+        straight to the minimum is a long one."""
+        paths = [has_path(one, len(its)) for one, its in parts]
         answers = yield tuple(
-            SolveInMemory(one, its, self._in_memory(one, its, tol), start, tol / k)
-            for (one, its), start in zip(parts, starts, strict=True)
+            SolveInMemory(one, its, self._in_memory(one, its, tol), start, tol, DIRECT if path else 200)
+            for (one, its), start, path in zip(parts, starts, paths, strict=True)
         )
-        f, gap, first = (sum(getattr(a, name) for a in answers) for name in ("f", "gap", "first"))
-        W, G = (np.stack([getattr(a, name) for a in answers], axis=1).ravel() for name in ("w", "g"))
-        return Solution(W, f, G, gap, first)
+        far = [i for i, a in enumerate(answers) if paths[i] and not a.gap <= max(tol, FOUND) * a.f]
+        if not far:
+            return list(answers)
+        found = yield from solve_along_path([parts[i] for i in far], [starts[i] for i in far], tol)
+        return [found.pop(0) if i in far else answer for i, answer in enumerate(answers)]
 
     def _in_memory(self, problem: Problem, rows: Rows, tol: float) -> Solver:
         """The solver of the problem on rows in memory, to a relative gap of `tol`."""
