@@ -249,7 +249,7 @@ def _train(asked: dict[str, Any]) -> None:
             "estimator": type(model).__name__,
             "model": None if asked["out"] is None else redacted(str(asked["out"])),
             "outcome": model.outcome_,
-            "iterations": model.n_iter_,
+            "iterations": len(model.history_),
             "sweeps": model.n_sweeps_,
             "loss": model.history_[-1]["loss"] if len(model.history_) else None,
             "gap": model.gap_ if model.gap_ < float("inf") else None,

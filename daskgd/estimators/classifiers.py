@@ -18,6 +18,7 @@ from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.estimators.parameters import (
     CLASS_WEIGHT,
+    FLAG,
     INTERCEPT_SCALING,
     POSITIVE_C,
     UNIT,
@@ -323,7 +324,9 @@ class Perceptron(_Classifier):
         loss.
     l1_ratio : float from 0 to 1
         The share r of L1 with "elasticnet"; it is 1 with "l1" and 0 with "l2".
-    shuffle, n_jobs, early_stopping, validation_fraction :
+    shuffle : bool
+        Whether to draw an order of the rows for each sweep; else they are taken as they lie.
+    n_jobs, early_stopping, validation_fraction :
         Must have their default values: there is nothing for them to do here.
     tol : float or None
         By how much the share of right rows must rise to count; None or 0 runs `max_iter` sweeps.
@@ -355,7 +358,7 @@ class Perceptron(_Classifier):
         "tol": (lambda value: value is None or is_nonnegative(value), "None or a number >= 0"),
         "alpha": (is_nonnegative, "a number >= 0"),
         "l1_ratio": UNIT,
-        "shuffle": is_one_of(True),
+        "shuffle": FLAG,
         "eta0": (is_positive, "a number > 0"),
         "n_jobs": is_one_of(None),
         "early_stopping": is_one_of(False),
@@ -488,7 +491,12 @@ class Perceptron(_Classifier):
     def _auto(self, shape: Shape | None) -> SolverChoice:
         rule = "the perceptron's rule, in every partition, and averaged: it separates what can be separated"
         patience = int(self.n_iter_no_change) if self.tol else None
-        pocket = Pocket(step=float(self.eta0), min_delta=float(self.tol or 0), patience=patience)
+        pocket = Pocket(
+            step=float(self.eta0),
+            min_delta=float(self.tol or 0),
+            patience=patience,
+            shuffle=bool(self.shuffle),
+        )
         return SolverChoice(pocket, rule)
 
     def _finish(self, outcome: FitOutcome) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.penalties import L2
+from daskgd.penalties import L2, ElasticNet
 from daskgd.problems import Problem
 from daskgd.queries import Gradient, Query
 from daskgd.rows.tiles import Rows
@@ -25,7 +25,7 @@ from daskgd.solvers.newton import DENSE, Newton
 
 Array = NDArray[Any]
 
-STRONGEST, WEAKER, WEAKEST = 1 / 30, 1 / 30, 1e-9
+STRONGEST, WEAKER, WEAKEST = 1 / 30, 1 / 8, 1e-9
 """The first penalty, relative to the spread of the features; the factor from one to the next; and the last
 one of a path without a penalty at its end."""
 
@@ -47,7 +47,7 @@ def has_path(problem: Problem, n_rows: int) -> bool:
     width = problem.model.size // problem.model.outputs
     work = STEPS * problem.model.outputs * width**2 * (n_rows / 2 + width / 3)
     flat = problem.loss.flat and problem.loss.smooth and problem.loss.separate
-    return bool(flat and isinstance(problem.penalty, L2) and width <= DENSE and work <= PATH_WORK)
+    return bool(flat and width <= DENSE and work <= PATH_WORK)
 
 
 def solve_along_path(
@@ -82,20 +82,32 @@ def joined(solutions: Sequence[Solution]) -> Solution:
 
 def _strengths(problem: Problem, rows: Rows) -> list[float]:
     """The penalties on the way, the strongest first: relative to those of the problem where it has any."""
-    model, l2 = problem.linear, np.broadcast_to(problem.penalty.strength, problem.model.size)  # type: ignore[attr-defined]
-    size = 1.0
+    model, size = problem.linear, 1.0
     if model.scale is None:
         some = rows.slice(0, 1000).X.toarray().astype(float)
         size = float(np.mean((some - some.mean(axis=0)) ** 2)) or 1.0
-    last = max(float(l2.max(initial=0.0)), WEAKEST * size)
-    strength, out = STRONGEST * size, []
+    last = _strength(problem)
+    strength, out = STRONGEST * (size if problem.penalty.smooth else np.sqrt(size)), []
+    last = max(last, WEAKEST * size)
     while strength > last:
         out.append(strength)
         strength *= WEAKER
     return out
 
 
+def _strength(problem: Problem) -> float:
+    """The largest strength of the penalty on a coefficient: of L1 where there is one, otherwise of L2."""
+    zero = np.zeros(problem.model.size)
+    given = problem.penalty_hessian(zero) if problem.penalty.smooth else problem.penalty_l1(zero)
+    return float(given.max(initial=0.0))
+
+
 def _under(problem: Problem, strength: float) -> Problem:
-    """The problem with a penalty as strong as this on every coefficient that has one, or might have."""
-    given = np.broadcast_to(problem.penalty.strength, problem.model.size)  # type: ignore[attr-defined]
-    return replace(problem, penalty=L2(np.where(problem.model.penalised, np.maximum(given, strength), given)))
+    """The problem with a penalty as strong as this on every coefficient, or with L1 on one of them."""
+    zero, positive = np.zeros(problem.model.size), bool(problem.positive.any())
+    l2 = problem.penalty_hessian(zero)
+    if problem.penalty.smooth:
+        return replace(problem, penalty=L2(np.where(problem.model.penalised, np.maximum(l2, strength), l2)))
+    factor = strength / _strength(problem)
+    penalty = ElasticNet(factor * problem.penalty_l1(zero), factor * l2, positive)
+    return replace(problem, penalty=penalty)

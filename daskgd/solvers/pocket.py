@@ -47,8 +47,9 @@ class Passes:
 
     Every batch takes a step of length `step` against the gradient of its mean loss, which the rows that are
     wrong make up, and of the penalty. Tiles, and rows within them, are in an order drawn from (seed, first
-    row, round, pass). The answer is the mean of the parameters after each step of the last pass, and those
-    after the last step where that pass met no mistake, after which there is no other.
+    row, round, pass), or without `shuffle` in their own. The answer is the mean of the parameters after each
+    step of the last pass, and those after the last step where that pass met no mistake, after which there is
+    no other.
     """
 
     step: float
@@ -56,6 +57,7 @@ class Passes:
     batch_size: int | None
     seed: int
     round: int
+    shuffle: bool = True
 
     def __call__(self, problem: Problem, rows: Rows, w: Array, g: Array, memory: Any) -> tuple[Array, Any]:
         if not g.any():
@@ -92,11 +94,13 @@ class Passes:
         height = tile_rows(rows.X.shape[1], rows.dtype or rows.X.dtype)
         draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, number])
         random = np.random.Generator(draw)
-        for start in random.permutation(np.arange(0, len(rows), height)):
+        starts = np.arange(0, len(rows), height)
+        for start in (random.permutation(starts) if self.shuffle else starts).tolist():
             tile = rows.slice(start, start + height).tile()
-            order = random.permutation(len(tile))
-            y, s = tile.targets(problem)
-            X, y, s = tile.X.select(order), y[order], None if s is None else s[order]
+            X, (y, s) = tile.X, tile.targets(problem)
+            if self.shuffle:
+                order = random.permutation(len(tile))
+                X, y, s = X.select(order), y[order], None if s is None else s[order]
             for a in range(0, len(tile), size):
                 b = a + size
                 yield X.slice(a, b), y[a:b], None if s is None else s[a:b]
@@ -122,6 +126,8 @@ class Pocket(Solver):
         Rows for a step; None is a 64th of the rows of the partition, between 1 and 256.
     seed : int, optional
         For the order of the batches; None takes the estimator's `random_state`.
+    shuffle : bool
+        Whether to draw an order of the rows for each pass.
     min_delta : float
         By how much the share must rise to count.
     patience : int or None
@@ -146,6 +152,7 @@ class Pocket(Solver):
     passes: int = 1
     batch_size: int | None = None
     seed: int | None = None
+    shuffle: bool = True
     min_delta: float = 1e-3
     patience: int | None = 5
 
@@ -171,7 +178,7 @@ class Pocket(Solver):
 
     def iterate(self, problem: Problem, state: Any) -> Steps:
         s: PocketState = state
-        work = Passes(self.step, self.passes, self.batch_size, self.seed or 0, s.round)
+        work = Passes(self.step, self.passes, self.batch_size, self.seed or 0, s.round, bool(self.shuffle))
         (f, g, v), score = yield (Local(s.current, work), Score(s.current))
         if not s.current.any():  # where a fit begins, which is no model yet
             score = -np.inf

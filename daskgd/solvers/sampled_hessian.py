@@ -20,6 +20,9 @@ MATRIX, MATRIX_WITH_KINKS, MATRIX_L1, MATRIX_L1_SHARED = 100, 1000, 1500, 250
 and penalty; of losses with kinks; with L1, whose steps end at the minimum of their model then; and with L1
 where all outputs share a loss, as in softmax."""
 
+MATRICES_WORK = 3e10
+"""Rows times squared parameters of an output, over all separate outputs, up to which each has its matrix."""
+
 MATRIX_WORK = 5e6
 """Rows times squared parameters up to which that is so of all rows, where loss and penalty are smooth."""
 
@@ -40,9 +43,13 @@ def forms_hessian(problem: Problem, n_rows: int = 0) -> bool:
     tolerance, as it is on all rows, some ten products and gradients are enough.
     """
     smooth = problem.penalty.smooth and not problem.loss.nonsmooth
-    if smooth and n_rows * problem.model.size**2 > MATRIX_WORK:
+    outputs = problem.model.outputs if problem.loss.separate else 1  # each is solved by itself
+    each = problem.model.size // outputs
+    if smooth and n_rows * each**2 > MATRIX_WORK:
         return False
-    return problem.model.size <= most_for_matrix(problem)
+    if outputs > 1 and n_rows * each**2 * outputs > MATRICES_WORK:
+        return problem.model.size <= most_for_matrix(problem)
+    return each <= most_for_matrix(problem)
 
 
 def hessian_work(problem: Problem) -> float:

@@ -175,7 +175,7 @@ def test_a_model_is_trained_scored_and_predicts(clicks: Path, tmp_path: Path) ->
         "estimator": "LogisticRegression",
         "model": str(model),
         "outcome": "converged",
-        "iterations": est.n_iter_,
+        "iterations": int(est.n_iter_[0]),
         "sweeps": est.n_sweeps_,
         "loss": est.history_[-1]["loss"],
         "gap": est.gap_,

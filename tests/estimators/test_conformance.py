@@ -196,7 +196,7 @@ SLOW: dict[str, Any] = {"solver": daskgd.GradientDescent(step=0.01), "tol": 0, "
 def test_a_task_for_each_iteration():
     seen = Recorder()
     est = daskgd.LogisticRegression(**SLOW).set_callbacks(seen).fit(X, LABELS)
-    tasks = [f"{what} iteration {i}" for i in range(est.n_iter_) for what in ("begin", "end")]
+    tasks = [f"{what} iteration {i}" for i in range(est.n_iter_[0]) for what in ("begin", "end")]
     assert seen.events == ["setup", "begin fit 0", *tasks, "end fit 0", "teardown"]
     assert len(seen.scores) == est.n_iter_ == 5
     assert seen.scores[-1] == est.score(X, LABELS)

@@ -120,7 +120,8 @@ def test_every_solver_ends_with_finite_coefficients_or_a_sentence(name: str, dat
         assert bool(caught) == (est.outcome_ != "converged" or bool(est._halved[0]) or est._separated()), (
             solver
         )
-        assert not np.isnan(est.score(X, y)), solver
+        if len(X) > 1:  # of one row there is no R2
+            assert not np.isnan(est.score(X, y)), solver
     refusable = data in ("squares overflow", "sums overflow", "one huge cell")
     if name.startswith(CLASSIFIERS):
         refusable |= data in ("one row", "constant target", "zero target")

@@ -372,13 +372,13 @@ def test_large_offsets_are_no_harder():
 
 X9, Y9 = np.arange(18.0).reshape(9, 2) % 5, np.arange(9.0) + 1
 REFUSED = [
-    (daskgd.Lasso, {"precompute": True}, "precompute to be False"),
-    (daskgd.Lasso, {"selection": "random"}, "selection to be 'cyclic'"),
+    (daskgd.Lasso, {"precompute": np.eye(3)}, "precompute to be True or False"),
+    (daskgd.Lasso, {"selection": "greedy"}, "selection to be 'cyclic' or 'random'"),
     (daskgd.Lasso, {"alpha": -1}, "alpha"),
     (daskgd.Lasso, {"solver": "lbfgs"}, "'proximal_newton'"),
     (daskgd.ElasticNet, {"l1_ratio": 1.5}, "l1_ratio"),
     (daskgd.LinearRegression, {"positive": "yes"}, "positive"),
-    (daskgd.PoissonRegressor, {"solver": "newton-cholesky"}, "'subsampled_newton'"),
+    (daskgd.PoissonRegressor, {"solver": "newton-lsmr"}, "'subsampled_newton'"),
     (daskgd.PoissonRegressor, {"solver": "gram"}, r"one for Poisson\(\).* got Gram\(\)"),
     (daskgd.TweedieRegressor, {"power": 0.5}, "power to be 0 or a number >= 1"),
     (daskgd.TweedieRegressor, {"power": -1}, "power"),
@@ -387,7 +387,7 @@ REFUSED = [
     (daskgd.TweedieRegressor, {"link": "logit"}, "link"),
     (daskgd.HuberRegressor, {"epsilon": 0.5}, "epsilon"),
     (daskgd.QuantileRegressor, {"quantile": 1.0}, "quantile"),
-    (daskgd.QuantileRegressor, {"solver": "highs"}, "'proximal_newton'"),
+    (daskgd.QuantileRegressor, {"solver": "interior-point"}, "'proximal_newton'"),
     (daskgd.QuantileRegressor, {"solver_options": {"presolve": False}}, "solver_options"),
     (daskgd.LinearSVR, {"loss": "huber"}, "loss"),
     (daskgd.LinearSVR, {"dual": True}, "dual"),

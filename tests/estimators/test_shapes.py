@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.base import clone
+from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Theirs
+from sklearn.svm import LinearSVC as TheirSVC
 
 import daskgd
 from daskgd import losses, models, penalties
@@ -262,6 +264,64 @@ def separable_rows(n: int, p: int, margin: float) -> tuple[np.ndarray, np.ndarra
     z = X.sum(axis=1) / np.sqrt(p)
     far = np.abs(z) > margin
     return X[far], np.where(z[far] > 0, "up", "down")
+
+
+def blobs(n: int, p: int, k: int, spread: float = 15.0) -> tuple[np.ndarray, np.ndarray]:
+    X, y = make_blobs(n_samples=n, n_features=p, centers=k, random_state=42, cluster_std=spread)
+    return X, y
+
+
+def signed_excess(model: Any, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row, and each class against the rest: the sign, and what is missing to the margin."""
+    signs = np.where(y[:, None] == model.classes_, 1, -1) if len(model.coef_) > 1 else 2.0 * y[:, None] - 1
+    return signs, np.maximum(0, 1 - signs * (X @ model.coef_.T + model.intercept_))
+
+
+def svc_objective(model: Any, X: np.ndarray, y: np.ndarray) -> float:
+    """What LinearSVC(C=1) minimises."""
+    _, excess = signed_excess(model, X, y)
+    return float((excess if model.loss == "hinge" else excess**2).sum() + (model.coef_**2).sum() / 2)
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "k", "settings"),
+    [
+        (250, 100, 2, {}),
+        (500, 100, 10, {}),
+        (300, 60, 3, {"loss": "hinge"}),
+        (400, 40, 3, {}),
+    ],
+)
+def test_separable_classes_in_few_steps(n: int, p: int, k: int, settings: dict[str, Any]) -> None:
+    """The squared hinge is flat for nearly all rows, and Newton's model knows of the others one by one."""
+    X, y = blobs(n, p, k)
+    model = daskgd.LinearSVC(**settings).fit(X, y)
+    assert model.outcome_ == "converged"
+    assert model.n_iter_ < 100
+    theirs = {**settings, "dual": settings.get("loss") == "hinge"}
+    exact = TheirSVC(**theirs, tol=1e-10, max_iter=1_000_000, intercept_scaling=1000).fit(X, y)
+    f, best = svc_objective(model, X, y), svc_objective(exact, X, y)
+    assert f <= best * (1 + 1e-5) + 1e-12
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_separable_classes_with_l1(k: int) -> None:
+    X, y = blobs(300, 150, k)
+    model = daskgd.LinearSVC(penalty="l1").fit(X, y)
+    assert (model.outcome_, model.n_iter_ < 100) == ("converged", True)
+    signs, excess = signed_excess(model, X, y)
+    slopes = -2 * (signs * excess).T @ X
+    np.testing.assert_allclose(slopes[model.coef_ != 0], -np.sign(model.coef_[model.coef_ != 0]), atol=1e-3)
+    assert np.abs(slopes).max() < 1 + 1e-3
+
+
+def test_squared_residuals_within_epsilon_are_solved() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 300))  # a plane through all rows
+    y = X[:, :5].sum(axis=1)
+    model = daskgd.LinearSVR(loss="squared_epsilon_insensitive", epsilon=0.5).fit(X, y)
+    assert (model.outcome_, model.n_iter_ < 100) == ("converged", True)
+    assert np.abs(model.predict(X) - y).max() < 0.6
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 1000])

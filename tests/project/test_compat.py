@@ -51,6 +51,7 @@ PUBLIC = {
     "scipy.linalg.blas",
     "scipy.linalg.lapack",
     "scipy.optimize",
+    "scipy.sparse",
     "scipy.special",
     "scipy.stats",
     "sklearn.base",

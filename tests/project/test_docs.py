@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import pytest
+import sklearn
 import yaml
 from click.testing import CliRunner
 
@@ -167,7 +168,8 @@ def test_names_exist(page: str) -> None:
     for name in set(re.findall(r"daskgd\.([a-z]+(?:-[a-z]+)+)", text)):
         assert name in settings(), f"{page}: there is no setting daskgd.{name}"
     for file in set(re.findall(r"[\w/]*\btest_\w+\.py", text)):
-        assert (ROOT / file).is_file(), f"{page}: there is no {file}"
+        known = any((root / file).is_file() for root in (ROOT, Path(sklearn.__file__).parent))
+        assert known, f"{page}: there is no {file}"
     for file, test in set(re.findall(r"([\w/]*\btest_\w+\.py)::(test_\w+)", text)):
         code = (ROOT / file).read_text()
         assert re.search(rf"\bdef {test}\(", code), f"{page}: there is no {test} in {file}"

@@ -65,6 +65,9 @@ def choose_smoothing(
     a kink.
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
+    k = problem.model.outputs
+    if k > 1 and sample.complete and problem.loss.separate:
+        return _each_smoothed(problem, solver, replace(sample, rows=rows), w, tol)
     width = spread = _spread(problem, rows)
     goal = min(tol / 100, 1e-8) if sample.complete else max(tol, 1e-7)
     share = 1.0
@@ -91,6 +94,20 @@ def choose_smoothing(
             return smooth, w, share
         # What is added falls with the square of the width; no narrower than that takes.
         width *= float(max(SHRINK, np.sqrt(goal / (2 * share))))
+
+
+def _each_smoothed(
+    problem: Problem, solver: SubsampledNewton, sample: SampleAnswer, w: Array, tol: float
+) -> tuple[Problem, Array, float]:
+    """The same, each output by itself: the smoothing is as narrow as the one that needs it narrowest."""
+    k = problem.model.outputs
+    found = []
+    for j in range(k):
+        one, its = problem.output(j, sample.rows)
+        found.append(choose_smoothing(one, solver, replace(sample, rows=its), w.reshape(-1, k)[:, j], tol))
+    width = min(one.loss.width for one, _, _ in found)  # type: ignore[attr-defined]
+    start = np.stack([start for _, start, _ in found], axis=1).ravel()
+    return replace(problem, loss=problem.loss.smoothed(width)), start, max(error for _, _, error in found)
 
 
 def _solved_near_kinks(
