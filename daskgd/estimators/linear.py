@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.fit import PreparedFit
+from daskgd.estimators.fitting.scale import choose_scale
 from daskgd.estimators.fitting.smoothing import choose_smoothing
 from daskgd.estimators.fitting.solver_choice import (
     SolverChoice,
@@ -20,7 +21,7 @@ from daskgd.estimators.fitting.solver_choice import (
 from daskgd.estimators.inference import Summary, check_summary, summarise
 from daskgd.estimators.parameters import FLAG, SCALE, check_parameters
 from daskgd.estimators.prediction import dense
-from daskgd.losses import Loss, TargetSummary
+from daskgd.losses import Huber, Loss, TargetSummary
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
 from daskgd.problems import Problem
@@ -95,7 +96,10 @@ class LinearEstimator(Estimator):
 
     def _revise(self, fit: PreparedFit, tol: float) -> PreparedFit:
         problem, solver, answers = fit.problem, fit.choice.solver, fit.first_sweep_answers
-        if problem.loss.nonsmooth and isinstance(solver, SubsampledNewton):
+        if isinstance(problem.loss, Huber) and isinstance(solver, SubsampledNewton):
+            problem, start, error = choose_scale(problem, solver, answers[0], fit.start)
+            fit = replace(fit, problem=problem, start=start, smoothing_error=error)
+        elif problem.loss.nonsmooth and isinstance(solver, SubsampledNewton):
             problem, start, error = choose_smoothing(problem, solver, answers[0], fit.start, tol)
             fit = replace(fit, problem=problem, start=start, smoothing_error=error)
         return fit

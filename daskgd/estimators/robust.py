@@ -12,7 +12,7 @@ from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.parameters import INTERCEPT_SCALING, NONNEGATIVE, POSITIVE_C, Rule, is_one_of
 from daskgd.estimators.regression import Regressor
-from daskgd.losses import EpsilonInsensitive, Huber, Loss, Quantile
+from daskgd.losses import EpsilonInsensitive, Huber, HuberAt, Loss, Quantile
 from daskgd.solvers import Solver
 from daskgd.solvers.base import is_positive
 
@@ -103,7 +103,8 @@ class HuberRegressor(Regressor):
 
     def _finish(self, outcome: FitOutcome) -> None:
         super()._finish(outcome)
-        self.scale_ = float(outcome.result.w[-1])
+        loss = outcome.problem.loss
+        self.scale_ = float(loss.scale if isinstance(loss, HuberAt) else outcome.result.w[-1])
         if hasattr(self, "outliers_"):  # of the rows of another fit
             del self.outliers_
 

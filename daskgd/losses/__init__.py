@@ -3,13 +3,14 @@
 from daskgd.losses.base import Loss, TargetSummary
 from daskgd.losses.classification import Hinge, Logistic, Perceptron, Softmax
 from daskgd.losses.glm import Gamma, Poisson, Shifted, Tweedie, tweedie
-from daskgd.losses.regression import EpsilonInsensitive, Huber, Quantile, Squared
+from daskgd.losses.regression import EpsilonInsensitive, Huber, HuberAt, Quantile, Squared
 
 __all__ = [
     "EpsilonInsensitive",
     "Gamma",
     "Hinge",
     "Huber",
+    "HuberAt",
     "Logistic",
     "Loss",
     "Perceptron",

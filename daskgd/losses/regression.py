@@ -255,3 +255,48 @@ class Huber(Loss):
     def baseline(self, summary: TargetSummary) -> float:
         """``min_s s + variance / s``: the least mean loss if no residual is beyond epsilon."""
         return 2 * deviation_of(summary)
+
+    def at(self, scale: float) -> HuberAt:
+        """The same loss where the scale is known."""
+        return HuberAt(self.epsilon, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class HuberAt(Loss):
+    """:class:`Huber` at a known `scale` c: ``c + H((y - z) / c) c``, of one margin.
+
+    >>> HuberAt(1.5, 2.0).value(np.array([0.0]), np.array([2.0]))
+    array([4.])
+    """
+
+    nonsmooth: ClassVar[bool] = True
+    """Its curvature is that of the rows within epsilon, which may be few."""
+
+    exact_baseline: ClassVar[bool] = False
+    epsilon: float = 1.35
+    scale: float = 1.0
+
+    def _clipped(self, z: Array, y: Array) -> tuple[Array, Array]:
+        """The residual, and the residual in units of the scale clipped to +-epsilon."""
+        r, most = y - z, self.epsilon * self.scale
+        return r, np.clip(r, -most, most) / self.scale
+
+    def value(self, z: Array, y: Array) -> Array:
+        r, u = self._clipped(z, y)
+        return rows(self.scale + u * (2 * r - u * self.scale))
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        return -2 * self._clipped(z, y)[1]
+
+    def hessian(self, z: Array, y: Array) -> Array:
+        out: Array = (2 / self.scale) * (np.abs(y - z) <= self.epsilon * self.scale)
+        return out
+
+    def smoothed(self, width: float) -> Loss:
+        return self
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return mean_of(summary)
+
+    def baseline(self, summary: TargetSummary) -> float:
+        return 2 * deviation_of(summary)
