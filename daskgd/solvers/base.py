@@ -49,6 +49,8 @@ class State:
         Length of the next step, for solvers that have one.
     halvings : int
         How often the loop went back and halved the step: see :meth:`Solver.retreat`.
+    mistrust : float
+        How many times as large as guessed the gap was found to be: see :mod:`daskgd.solvers.certificate`.
     """
 
     w: Array
@@ -59,6 +61,7 @@ class State:
     objective_history: Array = field(default_factory=lambda: np.zeros(0))
     step: float = 0.0
     halvings: int = 0
+    mistrust: float = 1.0
 
     @property
     def point(self) -> Array:
@@ -205,7 +208,11 @@ class Solver:
     """Whether it may end near the minimum without a way to reach it."""
 
     extrapolates: ClassVar[bool] = False
-    """Whether its gap is a guess from the path so far, with `g` the gradient at `w`."""
+    """Whether its gap is a guess from the path so far, with `g` the gradient at `w`, and is measured before
+    the fit is said to have converged: see :mod:`daskgd.solvers.certificate`."""
+
+    solves_gradient: ClassVar[bool] = False
+    """Whether the largest slope must be within the tolerance, too, as scikit-learn's L-BFGS asks."""
 
     fixes_step: ClassVar[bool] = False
     """Whether the length of its steps is given, in the units of the parameters."""

@@ -52,6 +52,7 @@ class LBFGS(Solver):
     """
 
     extrapolates: ClassVar[bool] = True
+    solves_gradient: ClassVar[bool] = True
 
     memory: int = 10
 

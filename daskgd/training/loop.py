@@ -20,6 +20,7 @@ from daskgd.engines.base import Engine
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Query
 from daskgd.solvers.base import Solver, State, Tolerance
+from daskgd.solvers.certificate import iterate
 from daskgd.training.journal import Journal
 
 Array = NDArray[Any]
@@ -207,7 +208,7 @@ def loop(
                 outcome = stop.outcome(journal.state, journal.iteration, journal.first)
         if outcome is not None:
             break
-        state = yield from ask(journal.play(solver.iterate(problem, journal.state)))
+        state = yield from ask(journal.play(iterate(solver, problem, journal.state)))
         journal.commit(state, journal.iteration + 1)
         note()
         if watch is not None:

@@ -34,8 +34,8 @@ SHRINK = 0.2
 """Factor from one scale to the next."""
 
 GOAL, CLOSE = 1e-8, 1e-10
-"""What a wrong scale may add to the objective, relative to it; and the gap of each solution: the slope is that
-of the least objective only there."""
+"""What a wrong scale may add to the objective, relative to it; and the gap of each solution, at which the
+slope is that of the least objective."""
 
 MOST_SCALES = 100
 
