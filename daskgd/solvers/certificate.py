@@ -27,12 +27,15 @@ CAUTION = 10.0
 
 MOST_MISTRUST = 1e6
 
+ROUNDING = 1e-9
+"""Slope, relative to the objective, below which it is rounding."""
+
 
 def iterate(solver: Solver, problem: Problem, state: Any) -> Steps:
     """The State after one more iteration of the solver, its gap measured where it says that it is done."""
     new = yield from solver.iterate(problem, state)
     measurable = solver.extrapolates and problem.model.linear and problem.loss.convex and problem.loss.smooth
-    if not measurable or not 0 < new.gap < np.inf:
+    if not measurable or not np.isfinite(new.f) or not (new.stalled or 0 < new.gap < np.inf):
         return new
     return (yield from _certified(solver, problem, replace(new, mistrust=state.mistrust)))
 
@@ -40,10 +43,10 @@ def iterate(solver: Solver, problem: Problem, state: Any) -> Steps:
 def _certified(solver: Solver, problem: Problem, s: State) -> Steps:
     """The State with a gap that can be trusted, or one above the tolerance."""
     (tol,) = yield (Tolerance(s.f),)
-    guess = s.gap * s.mistrust
-    if solver.solves_gradient and problem.penalty.smooth:
-        guess = max(guess, float(np.abs(s.g).max()))
-    if not 0 < guess <= tol:
+    guess, slope = s.gap * s.mistrust, float(np.abs(s.g).max())
+    if solver.solves_gradient and problem.penalty.smooth and slope > ROUNDING * abs(s.f):
+        guess = max(guess, slope)
+    if not (s.stalled and tol > 0) and not 0 < guess <= tol:
         return replace(s, gap=guess)
     if problem.model.size <= DENSE:
         ((_, g, H),) = yield (Curvature(s.w),)
@@ -53,5 +56,5 @@ def _certified(solver: Solver, problem: Problem, s: State) -> Steps:
         gap = -float(s.g @ d) / 2 * (1 + left)
     else:
         gap = CAUTION * s.gap
-    mistrust = min(max(s.mistrust, gap / s.gap), MOST_MISTRUST)
+    mistrust = min(max(s.mistrust, gap / s.gap if s.gap > 0 else 1.0), MOST_MISTRUST)
     return replace(s, gap=gap, mistrust=mistrust)

@@ -16,7 +16,7 @@ from daskgd.losses import Hinge, Logistic, Poisson, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet, Penalty
 from daskgd.problems import Problem
-from daskgd.queries import Ask, Gradient
+from daskgd.queries import Ask, Curvature, Gradient
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import downhill
 from daskgd.solvers.fista import FISTA
@@ -142,11 +142,15 @@ class Toy:
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         self.script.append("+".join(type(ask.query).__name__ for ask in asks))
-        return [self.answer(ask.problem, ask.query.w) for ask in asks]
+        return [self.answer(ask.problem, ask.query) for ask in asks]
 
-    def answer(self, problem: Problem, w: np.ndarray) -> tuple[float, np.ndarray]:
+    def answer(self, problem: Problem, query: Any) -> tuple[Any, ...]:
+        w = query.w
         f = float(self.curves @ (w - 1) ** 2) / 2 + problem.penalty_value(w)
-        return f, self.curves * (w - 1) + problem.penalty_gradient(w)
+        g = self.curves * (w - 1) + problem.penalty_gradient(w)
+        if isinstance(query, Curvature):
+            return f, g, np.diag(self.curves + problem.penalty_hessian(w))
+        return f, g
 
 
 def script(solver: FISTA, toy: Toy, penalty: Penalty, stop: Stop) -> tuple[list[str], Result]:

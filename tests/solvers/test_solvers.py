@@ -13,7 +13,7 @@ from daskgd.losses import Hinge, Logistic, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2
 from daskgd.problems import Problem
-from daskgd.queries import Ask, Gradient, Line, Local
+from daskgd.queries import Ask, Curvature, Gradient, Line, Local
 from daskgd.solvers import (
     FISTA,
     LBFGS,
@@ -66,6 +66,9 @@ class Toy:
         if isinstance(query, Line):
             at = [self.f(query.w + t * query.d) for t in query.steps]
             return np.array([f for f, _ in at]), np.array([g @ query.d for _, g in at])
+        if isinstance(query, Curvature):
+            f, g = self.f(query.w)
+            return f, g, np.array([self.f(query.w + step)[1] - g for step in np.eye(len(g))])
         assert isinstance(query, Local)
         f, g = self.f(query.w)
         return f, g, -0.1 * g
@@ -153,7 +156,7 @@ def test_a_line_that_nowhere_goes_down_stalls() -> None:
 
     for solver in (LBFGS(), GradientDescent()):
         asked, result = script(solver, uphill, Stop(1e-6, 50))
-        assert asked == ["Gradient", "Line"], solver
+        assert asked == ["Gradient", "Line", "Curvature"], solver  # the last measures how far it is
         assert (result.outcome, result.n_iter) == ("stalled", 1), solver
         assert not result.w.any(), solver
 
