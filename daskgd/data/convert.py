@@ -89,6 +89,8 @@ def _to_array(value: Any, name: str) -> Any:
     if isinstance(value, da.Array):
         return value
     if hasattr(value, "to_dask_array"):  # dask frames and series; lengths are counted with the others
+        if name != "y":  # whose nullable numbers may be labels
+            value = in_floats(value)
         with warnings.catch_warnings():  # strings arrive as objects, which is what labels may be
             warnings.filterwarnings("ignore", "Dask currently has limited support", UserWarning)
             return value.to_dask_array()
@@ -96,10 +98,54 @@ def _to_array(value: Any, name: str) -> Any:
         return value
     if hasattr(value, "dims") and hasattr(value, "data"):  # xarray
         return _to_array(value.data, name) if isinstance(value.data, da.Array) else np.asarray(value.data)
+    if name == "y":
+        check_one_kind(value)
     array = np.asarray(value)
     if array.dtype == object:
         array = _convert_objects(array, name)
     return array
+
+
+def in_floats(value: Any) -> Any:
+    """A dask frame or series as float64, where numpy would make objects of its numbers: of nullable columns,
+    or of bool beside other numbers. NA becomes NaN, which the first sweep finds. Others as they are."""
+    meta: Any = getattr(value, "_meta", None)
+    if not hasattr(meta, "dtypes"):
+        return value
+    dtypes = list(meta.dtypes) if hasattr(meta, "columns") else [meta.dtypes]
+    kinds = {getattr(dtype, "kind", "O") for dtype in dtypes}
+    numbers = bool(kinds) and kinds <= set("fiub")
+    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes) and ("b" not in kinds or len(kinds) == 1)
+    if plain or not numbers:
+        return value
+    return value.map_partitions(_floats, meta=_floats(meta))
+
+
+def _floats(part: Any) -> Any:
+    """A pandas frame or series as float64, NA as NaN."""
+    values = part.to_numpy(dtype=np.float64, na_value=np.nan)
+    around = {"columns": part.columns} if hasattr(part, "columns") else {"name": part.name}
+    return type(part)(values, index=part.index, **around)
+
+
+def check_one_kind(y: Any) -> None:
+    """Raise ValueError, with the row, for text among which something else stands: numpy would make text of
+    it, "nan" of what is missing."""
+    flat = y if isinstance(y, list | tuple) else np.asarray(y).ravel() if _holds_objects(y) else ()
+    if not any(isinstance(v, str) for v in flat):
+        return
+    row = next((i for i, v in enumerate(flat) if not isinstance(v, str)), None)
+    if row is not None and not isinstance(flat[row], list | tuple | np.ndarray):
+        raise ValueError(
+            f"y: expected labels of one type, got text, and in row {row} {flat[row]!r}; drop rows without a "
+            "label, and convert others, as in y.astype(str)"
+        )
+
+
+def _holds_objects(y: Any) -> bool:
+    """Whether y is at hand, as objects."""
+    dtype = getattr(y, "dtype", None)
+    return is_in_memory(y) and not (isinstance(dtype, np.dtype) and dtype.kind != "O")
 
 
 def _convert_objects(array: Array, name: str) -> Array:

@@ -12,6 +12,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from daskgd.data.convert import check_one_kind, is_in_memory
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.linear import LinearEstimator
@@ -34,6 +35,8 @@ class Classifier(ClassifierMixin, Estimator):
     """The labels there are, sorted, where the data need not show them all."""
 
     def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
+        if y is not None and is_in_memory(y):
+            check_one_kind(y)
         if isinstance(y, np.ndarray | list | tuple) and reset and _looks_like_labels(y):
             try:
                 check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from daskgd.data.convert import in_floats
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.linear import LinearEstimator
@@ -41,6 +42,10 @@ class NumberRegressor(RegressorMixin, Estimator):
         if column and reset and not self._many_targets:
             column_or_1d(y, warn=True)  # in the words of scikit-learn
         return super()._validate(X, y, reset=reset)
+
+    def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
+        y = in_floats(y) if hasattr(y, "to_dask_array") else y
+        return super()._dataset(X, y, sample_weight, reset=reset)
 
     def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
         super()._admit(dataset, X, reset=reset)

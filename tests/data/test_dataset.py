@@ -245,7 +245,7 @@ REFUSALS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: as_dataset(*columns(y=[1, "a", None] * 7 + [1, 1])),
         ValueError,
-        "labels of one type, got objects",
+        "labels of one type, got text, and in row 0",
     ),
     (
         lambda: as_dataset(scipy.sparse.eye(4).tocsr()),
