@@ -30,7 +30,7 @@ from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice, find_solver
 from daskgd.estimators.inference import FitData
-from daskgd.estimators.parameters import COMMON, Rule, check_parameters
+from daskgd.estimators.parameters import COMMON, Rule, check_parameters, draw_seed
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
 from daskgd.monitoring.events import Watcher, watchers_of
@@ -125,6 +125,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
+        self._draw_seed()
         dataset, own = self._prepare_rows(self._dataset(X, y, sample_weight))
         run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
         self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
@@ -191,8 +192,21 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                     f"{choice.solver!r}, which is {choice.solver.regime}; take regime='auto', or another one"
                 )
         if "seed" in choice.solver.get_params() and choice.solver.get_params()["seed"] is None:
-            choice.solver.set_params(seed=int(self.random_state or 0))
+            choice.solver.set_params(seed=self._seed)
         return choice
+
+    @property
+    def _seed(self) -> int:
+        """What all random choices of a fit are a function of."""
+        if isinstance(self.random_state, np.random.RandomState):
+            return getattr(self, "_drawn_seed", 0)  # before a fit it is not known yet
+        return int(self.random_state or 0)
+
+    def _draw_seed(self) -> None:
+        """Draw the seed of the fit that begins, where `random_state` is a generator."""
+        self.__dict__.pop("_drawn_seed", None)
+        if isinstance(self.random_state, np.random.RandomState):
+            self._drawn_seed = draw_seed(self.random_state)
 
     def _other(self, shape: Shape | None) -> SolverChoice:
         """What ``solver="auto"`` means where `regime` is not that of the automatic choice."""
@@ -378,7 +392,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     # -- results ------------------------------------------------------------------------------
 
     def _finish(self, outcome: FitOutcome) -> None:
-        """Set the fitted attributes from what came out of a fit."""
+        """Set the fitted attributes from what came out of a fit; none of an earlier fit is left."""
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
+            if name not in ("n_features_in_", "feature_names_in_"):  # they are of this fit by now
+                delattr(self, name)
         result, error = outcome.result, outcome.smoothing_error
         for name, value in outcome.attributes.items():
             setattr(self, name, value)

@@ -97,7 +97,7 @@ class _Perceptrons(Trained):
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 1e-4,
         verbose: int = 0,
         warm_start: bool = False,
@@ -194,7 +194,7 @@ class _Perceptrons(Trained):
     def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         if not self.early_stopping:
             return super()._prepare_rows(dataset)
-        dataset, rest = dataset.train_test_split(float(self.validation_fraction), self.random_state)
+        dataset, rest = dataset.train_test_split(float(self.validation_fraction), self._seed)
         delta = float(self.tol)
         return dataset, [EarlyStopping(rest, patience=self._patience(), min_delta=delta)]
 
@@ -224,7 +224,7 @@ class _Perceptrons(Trained):
         model = problem.model
         assert isinstance(model, MLP)
         if not (self.warm_start and hasattr(self, "coefs_")):
-            return model.initial(int(self.random_state or 0))
+            return model.initial(self._seed)
         seen = (len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_))
         if seen != model.units:
             raise ValueError(
@@ -290,8 +290,8 @@ class MLPClassifier(_Perceptrons, Probable):
         Most iterations.
     shuffle, max_fun :
         Must have their default values.
-    random_state : int, optional
-        Of initial weights, batches and validation rows; None is 0.
+    random_state : int or numpy.random.RandomState, optional
+        Of initial weights, batches and validation rows; None is 0, from a RandomState a fit draws one number.
     tol : float
         "adam" and "sgd" stop when the loss did not fall by it in `n_iter_no_change` iterations in a row,
         others at this estimated relative gap; 0 runs `max_iter` iterations.

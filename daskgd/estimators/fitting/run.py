@@ -168,7 +168,7 @@ class RunningFit:
         """Take the parameters of an earlier iteration, where one is given."""
         if isinstance(at, Iterated) and self.result is not None:
             self.result.w, self.result.gap = at.w, at.row["gap"]
-            self.result.n_iter = at.row["iteration"]
+            self.result.n_iter = self.progress.journal.iteration  # those that were run
 
     def outcome(self) -> FitOutcome:
         """What has come of the fit so far."""
@@ -232,7 +232,7 @@ def prepare_fits(
     for i, (estimator, mine) in enumerate(zip(estimators, own or [()] * len(estimators), strict=True)):
         kind = type(estimator).__name__
         choice = estimator._choice(estimator._shape(dataset))
-        watchers = (*mine, *watch, *by_verbosity[int(estimator.verbose)])
+        watchers = (*mine, *watch, *by_verbosity[min(int(estimator.verbose), 2)])
         inputs.append(FitInput(estimator, f"{kind}-{i}" if several else kind, choice, watchers))
     saver = snapshot = None
     if checkpoint is not None:
