@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable
 from daskgd.estimators.fitting.solver_choice import SolverChoice
-from daskgd.estimators.neural import BATCH
+from daskgd.estimators.networks import BATCH
 from daskgd.estimators.nonlinear import Regression, Trained
 from daskgd.estimators.parameters import NONNEGATIVE, POSITIVE, Rule, check_parameters
 from daskgd.losses import Logistic, Loss, Softmax, Squared, TargetSummary
@@ -103,7 +103,7 @@ class _Custom(Trained):
             return SolverChoice(self._adam(shape), "as given")
         return super()._solver_by_name(shape)
 
-    def _patience(self) -> int:
+    def _patience(self) -> float:
         return STALLED_ITERATIONS
 
     def _plan_model(self, n_features: int, outputs: int) -> Model:

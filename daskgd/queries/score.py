@@ -52,7 +52,7 @@ class Score(Query):
             found["bad_y"] = InvalidRows.of(no_label(y), y, tile.numbers)
             same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
-            hit = problem.labels[codes.astype(np.intp)] == y
+            hit = problem.labels[np.minimum(codes.astype(np.intp), len(problem.labels) - 1)] == y
             if problem.class_weight is not None:
                 c = problem.class_weight[np.searchsorted(problem.labels, y).clip(0, len(problem.labels) - 1)]
                 s = c if s is None else s * c

@@ -49,6 +49,9 @@ class State:
         Length of the next step, for solvers that have one.
     halvings : int
         How often the loop went back and halved the step: see :meth:`Solver.retreat`.
+    repeated : bool
+        Whether `f` is that of an earlier iteration and says nothing new: a step was taken back, or this one
+        began where that one had.
     """
 
     w: Array
@@ -59,6 +62,7 @@ class State:
     objective_history: Array = field(default_factory=lambda: np.zeros(0))
     step: float = 0.0
     halvings: int = 0
+    repeated: bool = False
 
     @property
     def point(self) -> Array:
@@ -209,6 +213,10 @@ class Solver:
 
     fixes_step: ClassVar[bool] = False
     """Whether the length of its steps is given, in the units of the parameters."""
+
+    def slower(self, state: Any, factor: float) -> Any:
+        """The State with steps shorter by a factor, where a watcher asks for it; here it goes on as it is."""
+        return state
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError, saying what to use instead, if the problem lacks what the solver needs."""
