@@ -237,7 +237,8 @@ class Perceptrons(Trained):
         adaptive = self.learning_rate == "adaptive"
         watcher: LossStalls | ScoreStalls
         if self.early_stopping:
-            dataset, rest = dataset.train_test_split(float(self.validation_fraction), self._seed)
+            share, labels = float(self.validation_fraction), self._classification
+            dataset, rest = dataset.train_test_split(share, self._seed, stratify=labels)
             if min(dataset.n_rows, rest.n_rows) < 2:
                 raise ValueError(
                     f"{type(self).__name__}: expected at least two rows to train on and two to validate, got "

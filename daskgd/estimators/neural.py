@@ -58,7 +58,7 @@ class MLPClassifier(Perceptrons, Probable):
         "adam" and "sgd" stop when the loss did not fall by it in more than `n_iter_no_change` iterations in a
         row, others at this estimated relative gap; 0 runs `max_iter` iterations.
     early_stopping : bool
-        Set aside `validation_fraction` of the rows, by a hash of their numbers, and stop when the score on
+        Set aside `validation_fraction` of the rows, of every label alike, and stop when the score on
         them did not rise by `tol` in more than `n_iter_no_change` iterations, with the model that had the
         best.
     validation_fraction, n_iter_no_change :

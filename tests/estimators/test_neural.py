@@ -388,7 +388,7 @@ def test_early_stopping_sets_rows_aside_and_keeps_the_best(stored: Any) -> None:
     )
     est.set_params(n_iter_no_change=3, max_iter=60, random_state=4).fit(stored)
     assert est.outcome_ == "stopped"
-    _, rest = stored.train_test_split(0.2, 4)
+    _, rest = stored.train_test_split(0.2, 4, stratify=True)
     assert est.score(rest) == est.best_validation_score_ == max(est.validation_scores_)
     assert est.validation_scores_ == est.history_.column("validation_score")
     assert len(est.validation_scores_) < 60

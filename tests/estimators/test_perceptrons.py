@@ -294,7 +294,20 @@ def test_early_stopping_leaves_its_attributes_and_no_others() -> None:
     assert est.validation_scores_ is est.best_validation_score_ is None
     assert est.best_loss_ == min(est.loss_curve_)
     with pytest.raises(ValueError, match="at least two rows to train on and two to validate"):
-        est.set_params(early_stopping=True).fit(X[:3], CLASSES[[0, 0, 1]])
+        est.set_params(early_stopping=True).fit(X[:3], ["low"] * 3)
+
+
+def test_rows_are_set_aside_by_label() -> None:
+    y = np.r_[np.zeros(190, int), np.ones(10, int)]
+    seen: list[Any] = []
+    est = ours("binary", solver="sgd", early_stopping=True, max_iter=1, random_state=2)
+    est.fit(X, y, watch=seen.append)
+    rest = daskgd.as_dataset(X, y).train_test_split(0.1, 2, stratify=True)[1]
+    assert np.bincount(np.asarray(rest.y)).tolist() == [19, 1]
+    assert est.score(rest) == est.best_validation_score_
+    assert est.t_ == 180
+    with pytest.raises(ValueError, match="expected at least two rows of every label"):
+        est.fit(X[:4], [0, 0, 0, 1])
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
