@@ -58,6 +58,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     _deviance: ClassVar[bool] = False
     """Whether the score is the share of deviance explained."""
 
+    _multilabel: ClassVar[bool] = False
+    """Whether a classifier takes several labels a row."""
+
     _rules: ClassVar[dict[str, Rule]] = {}
 
     # -- what subclasses say ------------------------------------------------------------------
@@ -298,10 +301,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"y: expected labels that are numbers, text or dates, got dtype {y.dtype}; convert them, "
                 "as in y.astype(str)"
             )
-        if self._classification and len(y.shape) == 2 and y.shape[1] > 1:
+        if self._classification and len(y.shape) == 2 and y.shape[1] > 1 and not self._multilabel:
             raise ValueError(
                 f"y: expected one label per row, shape (n,), got {y.shape}; multi-label targets are not "
-                "supported"
+                "supported: fit one estimator for each column, or MLPClassifier"
             )
         if not self._classification and (y.dtype.kind not in "fiub" or dataset.classes is not None):
             what = "labels" if dataset.classes is not None else f"dtype {y.dtype}"
@@ -332,7 +335,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _survey(self) -> Survey:
         """The query by which the first sweep finds moments, labels, and bad values."""
         loss = self._loss(2)
-        return Survey(self._classification, loss.low, loss.low_included)
+        return Survey(self._classification, loss.low, loss.low_included, loss.indicator)
 
     def _prepare(
         self,

@@ -237,7 +237,8 @@ class Perceptrons(Trained):
         adaptive = self.learning_rate == "adaptive"
         watcher: LossStalls | ScoreStalls
         if self.early_stopping:
-            share, labels = float(self.validation_fraction), self._classification
+            several = getattr(self, "_labels_per_row", None) is not None
+            share, labels = float(self.validation_fraction), self._classification and not several
             dataset, rest = dataset.train_test_split(share, self._seed, stratify=labels)
             if min(dataset.n_rows, rest.n_rows) < 2:
                 raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.metaestimators import available_if
 
-from daskgd.estimators.classification import Probable
+from daskgd.estimators.multilabel import MultilabelProbable
 from daskgd.estimators.networks import Perceptrons
 from daskgd.estimators.nonlinear import Regression
 from daskgd.estimators.parameters import Rule, is_one_of, with_parameters_of
@@ -19,12 +19,13 @@ from daskgd.queries import SurveyAnswer
 Array = NDArray[Any]
 
 
-class MLPClassifier(Perceptrons, Probable):
+class MLPClassifier(Perceptrons, MultilabelProbable):
     """A multilayer perceptron for labels, trained out of core.
 
     Minimises the mean log-loss and ``alpha / (2 m) |W|**2`` over all weights but intercepts, with m the
     weight of all rows for solvers that step with all of them, and `batch_size` for "adam" and "sgd": as
-    scikit-learn does.
+    scikit-learn does. A target ``(n, k)`` of 0 and 1 is k labels, each of which a row has or has not: the
+    loss is the sum of theirs, the score the share of rows in which all are right.
 
     Parameters
     ----------
@@ -100,9 +101,6 @@ class MLPClassifier(Perceptrons, Probable):
 
     def _loss(self, n_classes: int) -> Loss:
         return Logistic() if n_classes <= 2 else Softmax()
-
-    def _n_classes(self) -> int:
-        return max(super()._n_classes(), 2)  # scikit-learn's two columns, of one class, too
 
     @available_if(Perceptrons._takes_part)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None) -> Self:

@@ -482,3 +482,87 @@ def test_a_warm_start_with_other_classes_is_refused() -> None:
 def test_verbose_beyond_two_prints_lines(capsys: Any) -> None:
     ours("binary", solver="sgd", max_iter=2, verbose=10).fit(X, BINARY)
     assert capsys.readouterr().out.count("MLPClassifier: iteration") == 2
+
+
+# -- several labels a row -----------------------------------------------------------------------------
+
+LABELS = np.column_stack([NUMBERS > 3, X[:, 3] > 0, X[:, 0] * X[:, 1] > -0.5]).astype(int)
+
+
+def test_several_labels_as_in_scikit_learn() -> None:
+    """From the same weights: steps, shapes, scores, and what is exported."""
+    settings: dict[str, Any] = {
+        "hidden_layer_sizes": (6, 5),
+        "solver": "adam",
+        "shuffle": False,
+        "alpha": 0.1,
+    }
+    settings |= {"batch_size": 20, "learning_rate_init": 0.01, "random_state": 1}
+    there = neural_network.MLPClassifier(**settings)
+    first = clone(there).set_params(learning_rate_init=1e-300, max_iter=1).fit(X, LABELS)
+    here = daskgd.MLPClassifier(**settings, scale=False)
+    here.coefs_, here.intercepts_, here.n_features_in_ = first.coefs_, first.intercepts_, 4
+    for _ in range(30):
+        here.partial_fit(X, LABELS, classes=[0, 1, 2])
+        there.partial_fit(X, LABELS, classes=[0, 1, 2])
+    assert np.abs(flat(here) - flat(there)).max() < 1e-11
+    assert (here.n_outputs_, here.out_activation_) == (there.n_outputs_, there.out_activation_)
+    assert np.array_equal(here.classes_, there.classes_)
+    for est in (here, here.to_sklearn()):
+        assert np.array_equal(est.predict(X), there.predict(X))
+        assert np.allclose(est.predict_proba(X), there.predict_proba(X), rtol=1e-9)
+        assert np.allclose(est.predict_log_proba(X), there.predict_log_proba(X), rtol=1e-6)
+        assert est.score(X, LABELS) == pytest.approx(there.score(X, LABELS))
+        s = np.arange(200.0)
+        assert est.score(X, LABELS, s) == pytest.approx(there.score(X, LABELS, s))
+    assert here.predict(X).dtype.kind == there.predict(X).dtype.kind == "i"
+
+
+def test_several_labels_out_of_core(tmp_path: Path, client: Any) -> None:
+    daskgd.write_dataset(tmp_path / "l.zarr", X, LABELS, chunk_bytes=800)
+    rows = daskgd.open_dataset(tmp_path / "l.zarr", block_bytes=800, partition_bytes=1600)
+    est = daskgd.MLPClassifier((8,), solver="adam", learning_rate_init=0.03, max_iter=40, random_state=2)
+    found = [
+        clone(est).set_params(engine=engine).fit(rows) for engine in ("serial", "threads", "distributed")
+    ]
+    for other in found[1:]:
+        assert np.array_equal(flat(other), flat(found[0]))
+    assert found[0].score(rows) == found[0].score(X, LABELS) > 0.5
+    lazily = found[0].predict_proba(rows.X)
+    assert lazily.shape == (200, 3)
+    assert np.array_equal(lazily.compute(), found[0].predict_proba(X))
+    assert np.array_equal(found[0].predict(rows.X).compute(), found[0].predict(X))
+    through_a_file(found[0], tmp_path).score(rows)
+    early = clone(est).set_params(early_stopping=True).fit(rows)
+    assert len(early.validation_scores_) == early.n_iter_
+
+
+def test_several_labels_of_bool_and_by_lbfgs() -> None:
+    est = daskgd.MLPClassifier((10,), alpha=1e-3, max_iter=500).fit(X, LABELS.astype(bool))
+    assert est.score(X, LABELS) > 0.9
+    one = est.fit(X, CLASSES)  # nothing of the labels is left
+    assert one.predict(X).shape == (200,)
+    assert one.score(X, CLASSES) > 0.9
+
+
+def test_what_are_not_several_labels_is_refused() -> None:
+    est = daskgd.MLPClassifier((4,), max_iter=2)
+    wrong = LABELS.copy()
+    wrong[17, 1] = 2
+    with pytest.raises(ValueError, match=r"expected 0 or 1 in each column, .* got 2 in row 17"):
+        est.fit(X, wrong)
+    with pytest.raises(ValueError, match="3 columns of 0 and 1 for as many labels, got <U5"):
+        est.fit(X, LABELS.astype(str).astype("<U5"))
+    est.fit(X, LABELS)
+    with pytest.raises(ValueError, match="expected 3 columns, as in the fit, got 1"):
+        est.score(X, BINARY)
+    with pytest.raises(ValueError, match="expected 3 columns, as in the fit, got 2"):
+        est.set_params(solver="adam").partial_fit(X, LABELS[:, :2])
+    with pytest.raises(ValueError, match=r"columns for the labels \[0, 1\], got 3; pass classes=range\(3\)"):
+        daskgd.MLPClassifier().partial_fit(X, LABELS, classes=[0, 1])
+    assert est.predict(X).shape == (200, 3)  # also where a fit to other targets fails
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        est.fit(np.where(X > 2, np.nan, X), CLASSES)
+    assert est.predict(X).shape == (200, 3)
+    with pytest.raises(ValueError, match="multi-label targets are not supported: fit one estimator"):
+        daskgd.LogisticRegression().fit(X, LABELS)
