@@ -230,7 +230,7 @@ class Perceptrons(Trained):
     def _batch(self, shape: Shape | None) -> int:
         if isinstance(self.batch_size, str):
             return BATCH if shape is None else max(min(BATCH, shape.n_rows), 1)
-        return int(self.batch_size)
+        return int(self.batch_size) if shape is None else max(min(int(self.batch_size), shape.n_rows), 1)
 
     def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
         waits: dict[str, Any] = {"patience": self._patience() + 1, "min_delta": float(self.tol)}
@@ -271,6 +271,10 @@ class Perceptrons(Trained):
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         problem, attributes = super()._problem(survey, dataset)
+        by_batches = isinstance(self._choice(self._shape(dataset)).solver, LocalSGD)
+        if by_batches and isinstance(problem.penalty, L2):  # alpha over rows so far, not over their weight
+            each = survey.weight / survey.n_rows
+            problem = replace(problem, penalty=L2(problem.penalty.strength / each))
         classes: Any = attributes.get("classes_")
         known: Any = vars(self).get("classes_")
         warm = self.warm_start and self._earlier is None and known is not None

@@ -23,9 +23,9 @@ class MLPClassifier(Perceptrons, MultilabelProbable):
     """A multilayer perceptron for labels, trained out of core.
 
     Minimises the mean log-loss and ``alpha / (2 m) |W|**2`` over all weights but intercepts, with m the
-    weight of all rows for solvers that step with all of them, and `batch_size` for "adam" and "sgd": as
-    scikit-learn does. A target ``(n, k)`` of 0 and 1 is k labels, each of which a row has or has not: the
-    loss is the sum of theirs, the score the share of rows in which all are right.
+    weight of all rows for solvers that step with all of them, and that of `batch_size` rows for "adam" and
+    "sgd": as scikit-learn does. A target ``(n, k)`` of 0 and 1 is k labels, each of which a row has or has
+    not: the loss is the sum of theirs, the score the share of rows in which all are right.
 
     Parameters
     ----------
