@@ -98,7 +98,7 @@ def _shares(counts: Array, share: float) -> Array:
     """Whole numbers ``(k,)`` as near to `share` of each of the counts as can be, the total rounded up.
 
     >>> _shares(np.array([5, 5, 90]), 0.1)
-    array([ 1,  0,  9])
+    array([1, 0, 9])
     """
     exact = counts * share
     out = np.floor(exact).astype(np.int64)
