@@ -50,7 +50,10 @@ def complete_linear(estimator: Any) -> None:
 
 def complete_perceptron(estimator: Any) -> None:
     """Set what a perceptron of scikit-learn that was given its coefficients and classes needs to predict."""
+    import numpy as np
     from sklearn.preprocessing import LabelBinarizer
 
     if hasattr(estimator, "classes_"):
-        estimator._label_binarizer = LabelBinarizer().fit(estimator.classes_)
+        several = estimator.out_activation_ == "logistic" and estimator.n_outputs_ > 1
+        labels = np.eye(len(estimator.classes_), dtype=int) if several else estimator.classes_
+        estimator._label_binarizer = LabelBinarizer().fit(labels)

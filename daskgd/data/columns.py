@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -309,6 +309,26 @@ class Selection:
         u = row_random_numbers(np.arange(start, stop), self.seed, SPLIT + self.depth)
         out: Array = (u >= self.low) & (u < self.high)
         return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StratifiedSelection(Selection):
+    """The same, but for the rows `moved` ``(m,)``, by sorted numbers, that are on the other side: see
+    :mod:`daskgd.data.stratify`."""
+
+    moved: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def mask(self, start: int, stop: int) -> Array:
+        out = Selection.mask(self, start, stop)
+        a, b = np.searchsorted(self.moved, [start, stop])
+        at = self.moved[a:b] - start
+        out[at] = ~out[at]
+        return out
+
+    def __str__(self) -> str:
+        digest = hashlib.sha256(np.ascontiguousarray(self.moved).tobytes()).hexdigest()[:16]
+        base = Selection(self.seed, self.low, self.high, self.depth)
+        return f"{base}, by label: {len(self.moved)} rows moved, digest {digest}"
 
 
 def selection_mask(selections: tuple[Selection, ...], start: int, stop: int) -> Array:

@@ -8,7 +8,7 @@ solvers, no engines.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,13 +23,16 @@ from daskgd.data.columns import (
     Column,
     Columns,
     ColumnSource,
+    LazyColumn,
     Selection,
+    StratifiedSelection,
     check_columns,
     choose_layout,
     in_this_process,
     selection_mask,
 )
 from daskgd.data.html import html_table
+from daskgd.data.stratify import rows_to_move
 from daskgd.rows.features import as_features, compute_dtype
 from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import Rows
@@ -39,6 +42,9 @@ from daskgd.storage.opening import open_store
 from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]
+
+LABEL_ROWS = 1 << 20
+"""Rows of which labels are read at a time, at least."""
 
 
 class Dataset:
@@ -185,7 +191,7 @@ class Dataset:
     # -- views --------------------------------------------------------------------------------
 
     def train_test_split(
-        self, test_size: float = 0.25, random_state: int | None = None
+        self, test_size: float = 0.25, random_state: int | None = None, *, stratify: bool = False
     ) -> tuple[Dataset, Dataset]:
         """Two views, without a copy: each row goes to the test view with probability `test_size`.
 
@@ -198,6 +204,9 @@ class Dataset:
             Expected share of the rows.
         random_state : int, optional
             None is 0, so that results repeat.
+        stratify : bool
+            Whether every label has its share of the test rows, to a whole row: the labels are read once for
+            it, here, and which rows is a function of them, too.
 
         Returns
         -------
@@ -221,12 +230,37 @@ class Dataset:
                 f"train_test_split: expected random_state None or a whole number >= 0, got {seed!r}"
             )
         depth = len(self.selections)
-        test = Selection(int(seed), 0.0, float(test_size), depth)
-        train = Selection(int(seed), float(test_size), 1.0, depth)
+        sides = ((int(seed), float(test_size), 1.0, depth), (int(seed), 0.0, float(test_size), depth))
+        train, test = (Selection(*side) for side in sides)
+        changes: dict[str, Any] = {}
+        if stratify:
+            moved = rows_to_move(self._labels(), float(test_size), int(seed), depth)
+            train, test = (StratifiedSelection(*side, moved) for side in sides)
+            if isinstance(self.columns.y, LazyColumn):
+                changes["extra_sweeps"] = self.extra_sweeps + 1
         return (
-            self.replace(selections=(*self.selections, train)),
-            self.replace(selections=(*self.selections, test)),
+            self.replace(selections=(*self.selections, train), **changes),
+            self.replace(selections=(*self.selections, test), **changes),
         )
+
+    def _labels(self) -> Iterator[tuple[Array, Array]]:
+        """The labels and numbers of the selected rows, some at a time; of a lazy column they are computed."""
+        y, n = self.columns.y, self.layout.n_rows
+        if y is None or (len(y.shape) == 2 and y.shape[1] > 1):
+            raise ValueError(
+                "train_test_split: expected one label per row with stratify=True, got "
+                f"{'no target' if y is None else f'y of shape {y.shape}'}"
+            )
+        height = -(-max(LABEL_ROWS, self.layout.block_rows) // y.chunk_rows) * y.chunk_rows
+        lazy = y.array if isinstance(y, LazyColumn) else None
+        for a in range(0, n, height):
+            b = min(a + height, n)
+            found = y.read(a, b) if lazy is None else np.asarray(lazy[a:b].compute())
+            numbers = np.arange(a, b)
+            if self.selections:
+                kept = selection_mask(self.selections, a, b)
+                found, numbers = found[kept], numbers[kept]
+            yield found.reshape(len(found)), numbers
 
     def replace(self, columns: Columns | None = None, **changes: Any) -> Dataset:
         """The dataset with other columns, or other arguments of the constructor by name.

@@ -32,7 +32,7 @@ from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice, find_solver
 from daskgd.estimators.inference import FitData
-from daskgd.estimators.parameters import COMMON, DEFAULT_MAX_ITER, Rule, check_parameters
+from daskgd.estimators.parameters import COMMON, DEFAULT_MAX_ITER, Rule, check_parameters, draw_seed
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
 from daskgd.monitoring.events import Watcher, watchers_of
@@ -58,11 +58,14 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     _classification: ClassVar[bool] = False
     _deviance: ClassVar[bool] = False
+    """Whether the score is the share of deviance explained."""
     _keeps_float32: ClassVar[bool] = True
     """Whether parameters are float32 where X is, as those of scikit-learn's estimator of this name."""
     _solvers_there: ClassVar[tuple[str, ...]] = ()
     """Solvers of scikit-learn's estimator that are ways to the minimum which ``solver="auto"`` finds."""
-    """Whether the score is the share of deviance explained."""
+
+    _multilabel: ClassVar[bool] = False
+    """Whether a classifier takes several labels a row."""
 
     _rules: ClassVar[dict[str, Rule]] = {}
 
@@ -131,6 +134,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
+        self._draw_seed()
         dataset, own = self._prepare_rows(self._dataset(X, y, sample_weight))
         run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
         self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
@@ -205,8 +209,21 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                     f"{choice.solver!r}, which is {choice.solver.regime}; take regime='auto', or another one"
                 )
         if "seed" in choice.solver.get_params() and choice.solver.get_params()["seed"] is None:
-            choice.solver.set_params(seed=int(self.random_state or 0))
+            choice.solver.set_params(seed=self._seed)
         return choice
+
+    @property
+    def _seed(self) -> int:
+        """What all random choices of a fit are a function of."""
+        if isinstance(self.random_state, np.random.RandomState):
+            return getattr(self, "_drawn_seed", 0)  # before a fit it is not known yet
+        return int(self.random_state or 0)
+
+    def _draw_seed(self) -> None:
+        """Draw the seed of the fit that begins, where `random_state` is a generator."""
+        self.__dict__.pop("_drawn_seed", None)
+        if isinstance(self.random_state, np.random.RandomState):
+            self._drawn_seed = draw_seed(self.random_state)
 
     def _other(self, shape: Shape | None) -> SolverChoice:
         """What ``solver="auto"`` means where `regime` is not that of the automatic choice."""
@@ -298,10 +315,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"y: expected labels that are numbers, text or dates, got dtype {y.dtype}; convert them, "
                 "as in y.astype(str)"
             )
-        if self._classification and len(y.shape) == 2 and y.shape[1] > 1:
+        if self._classification and len(y.shape) == 2 and y.shape[1] > 1 and not self._multilabel:
             raise ValueError(
                 f"y: expected one label per row, shape (n,), got {y.shape}; multi-label targets are not "
-                "supported"
+                "supported: fit one estimator for each column, or MLPClassifier"
             )
         if not self._classification and (y.dtype.kind not in "fiub" or dataset.classes is not None):
             what = "labels" if dataset.classes is not None else f"dtype {y.dtype}"
@@ -332,7 +349,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _survey(self) -> Survey:
         """The query by which the first sweep finds moments, labels, and bad values."""
         loss = self._loss(2)
-        return Survey(self._classification, loss.low, loss.low_included)
+        return Survey(self._classification, loss.low, loss.low_included, loss.indicator)
 
     def _prepare(
         self,
@@ -403,7 +420,10 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     # -- results ------------------------------------------------------------------------------
 
     def _finish(self, outcome: FitOutcome) -> None:
-        """Set the fitted attributes from what came out of a fit."""
+        """Set the fitted attributes from what came out of a fit; none of an earlier fit is left."""
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
+            if name not in ("n_features_in_", "feature_names_in_"):  # they are of this fit by now
+                delattr(self, name)
         result, error = outcome.result, outcome.smoothing_error
         for name, value in outcome.attributes.items():
             setattr(self, name, value)

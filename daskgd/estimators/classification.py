@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ class Classifier(ClassifierMixin, Estimator):
     _classes: Array | None = None
     """The labels there are, sorted, where the data need not show them all."""
 
+    _one_class: ClassVar[bool] = False
+    """Whether data of a single class can be fitted."""
+
     def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
         if y is not None and is_in_memory(y):
             check_one_kind(y)
@@ -60,13 +63,13 @@ class Classifier(ClassifierMixin, Estimator):
             at = _known(classes, seen)
             weights = np.zeros(len(classes))
             weights[at] = found.weights
-        elif np.count_nonzero(weights) < 2:
+        elif np.count_nonzero(weights) < 2 and not self._one_class:
             raise ValueError(
                 f"{name} needs samples of at least 2 classes in the data, but the data contains only one "
                 f"class{'' if len(seen) == 1 else ' of positive weight'}: {seen[weights > 0].tolist()[0]!r}"
             )
         loss = self._loss(len(classes))
-        model = self._form(survey, loss.outputs(len(classes)))
+        model = self._form(survey, loss.outputs(len(classes)) if len(classes) > 1 else 1)
         class_weight = self._class_weight(classes, weights)
         weight = weights.sum() if class_weight is None else weights @ class_weight
         if not weight > 0:
@@ -221,7 +224,7 @@ def _margins(z: Array, classes: Array) -> Array:
 
 def _labels(z: Array, classes: Array) -> Array:
     codes = (z > 0).astype(np.intp) if z.ndim == 1 else z.argmax(axis=1)
-    out: Array = classes[codes]
+    out: Array = classes[np.minimum(codes, len(classes) - 1)]
     return out
 
 

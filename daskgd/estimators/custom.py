@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskgd.engines.select import Choice
 from daskgd.estimators.classification import Probable
 from daskgd.estimators.fitting.solver_choice import SolverChoice
-from daskgd.estimators.neural import BATCH
+from daskgd.estimators.networks import BATCH
 from daskgd.estimators.nonlinear import Regression, Trained
 from daskgd.estimators.parameters import NONNEGATIVE, POSITIVE, Rule, check_parameters
 from daskgd.losses import Logistic, Loss, Softmax, Squared, TargetSummary
@@ -58,7 +58,7 @@ class _Custom(Trained):
         batch_size: int = BATCH,
         max_iter: int = 200,
         tol: float = 1e-4,
-        random_state: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         warm_start: bool = False,
         memory: Any = "auto",
@@ -103,7 +103,7 @@ class _Custom(Trained):
             return SolverChoice(self._adam(shape), "as given")
         return super()._solver_by_name(shape)
 
-    def _patience(self) -> int:
+    def _patience(self) -> float:
         return STALLED_ITERATIONS
 
     def _plan_model(self, n_features: int, outputs: int) -> Model:
@@ -142,7 +142,7 @@ class _Custom(Trained):
                     f"{problem.model.size}; fit with warm_start=False"
                 )
             return np.array(self.w_)
-        return problem.model.initial(int(self.random_state or 0))
+        return problem.model.initial(self._seed)
 
     def _set_parameters(self, problem: Problem, w: Array) -> None:
         self.w_, self.model_ = w.copy(), problem.model
@@ -187,7 +187,7 @@ class CustomClassifier(_Custom, Probable):
     tol : float
         "adam" stops when the loss did not fall by it in ten iterations in a row, others at this estimated
         relative gap; 0 runs `max_iter` iterations.
-    random_state : int, optional
+    random_state : int or numpy.random.RandomState, optional
         Seed of the model's initial parameters, and of batches; None is 0.
     verbose, warm_start, memory, engine :
         As in :class:`LinearRegression`.

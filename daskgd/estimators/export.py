@@ -51,10 +51,14 @@ def _set_perceptron(ours: Any, theirs: Any) -> None:
         "loss_",
         "best_loss_",
         "loss_curve_",
+        "t_",
+        "validation_scores_",
+        "best_validation_score_",
     ):
-        setattr(theirs, name, getattr(ours, name))
-    theirs.coefs_ = [np.array(W, dtype=float) for W in ours.coefs_]
-    theirs.intercepts_ = [np.array(b, dtype=float) for b in ours.intercepts_]
+        if hasattr(ours, name):  # those of model files of 0.1.0 are fewer
+            setattr(theirs, name, getattr(ours, name))
+    theirs.coefs_ = [np.array(W) for W in ours.coefs_]
+    theirs.intercepts_ = [np.array(b) for b in ours.intercepts_]
     complete_perceptron(theirs)
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 import daskgd
+from daskgd.estimators.epochs import Training
 from daskgd.monitoring.history import History
 from daskgd.solvers import NAMES
 from daskgd.storage.atomic_files import AtomicFiles
 from daskgd.storage.records import RecordError, pack, types_of, unpack
 
 FORMAT = 1
-TYPES = types_of(NAMES.values())
+TYPES = types_of([*NAMES.values(), Training])
 
 Options = Mapping[str, Any] | None
 

@@ -2,269 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.metaestimators import available_if
 
-from daskgd.data.dataset import Dataset
-from daskgd.engines.select import Choice
-from daskgd.estimators.classification import Probable
-from daskgd.estimators.fitting.fit import FitOutcome
-from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, find_solver
-from daskgd.estimators.linear import spreads
-from daskgd.estimators.nonlinear import Regression, Trained
-from daskgd.estimators.parameters import (
-    FLAG,
-    NONNEGATIVE,
-    POSITIVE,
-    SCALE,
-    Rule,
-    check_parameters,
-    is_one_of,
-    with_parameters_of,
-)
-from daskgd.losses import Logistic, Loss, Poisson, Softmax, Squared, TargetSummary
-from daskgd.models import ACTIVATIONS, MLP, Model
-from daskgd.monitoring.events import Watcher
-from daskgd.monitoring.watchers import EarlyStopping
-from daskgd.penalties import L2, Penalty
-from daskgd.problems import Problem
+from daskgd.estimators.multilabel import MultilabelProbable
+from daskgd.estimators.networks import Perceptrons
+from daskgd.estimators.nonlinear import Regression
+from daskgd.estimators.parameters import Rule, is_one_of, with_parameters_of
+from daskgd.losses import Logistic, Loss, Poisson, Softmax, Squared
+from daskgd.models import Model
 from daskgd.queries import SurveyAnswer
-from daskgd.rows.layout import Shape
-from daskgd.solvers import LocalSGD, Solver
-from daskgd.solvers.base import in_unit_interval, is_count, is_positive
 
 Array = NDArray[Any]
 
-BATCH = 200
 
-
-def is_layers(value: Any) -> bool:
-    """Whether a value is a number of units, or a sequence of them."""
-    return is_count(value) or (
-        isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and all(map(is_count, value))
-    )
-
-
-class _Perceptrons(Trained):
-    """Base of the classifier and the regressor: the layers, and scikit-learn's parameters."""
-
-    _rules: ClassVar[dict[str, Rule]] = {
-        "hidden_layer_sizes": (is_layers, "a number of units >= 1, or a sequence of them"),
-        "activation": is_one_of(*ACTIVATIONS),
-        "alpha": NONNEGATIVE,
-        "batch_size": (
-            lambda value: (isinstance(value, str) and value == "auto") or is_count(value),
-            '"auto" or a whole number >= 1',
-        ),
-        "learning_rate": (
-            lambda value: isinstance(value, str) and value in ("constant", "invscaling"),
-            '"constant" or "invscaling"; instead of "adaptive", a LocalSGD halves its steps by itself where '
-            "the loss rises",
-        ),
-        "learning_rate_init": POSITIVE,
-        "power_t": POSITIVE,
-        "shuffle": (lambda value: value is True, "True: batches are drawn anew in every pass"),
-        "momentum": (in_unit_interval, "in [0, 1)"),
-        "nesterovs_momentum": FLAG,
-        "early_stopping": FLAG,
-        "validation_fraction": (lambda value: is_positive(value) and value < 1, "a share in (0, 1)"),
-        "beta_1": (in_unit_interval, "in [0, 1)"),
-        "beta_2": (in_unit_interval, "in [0, 1)"),
-        "epsilon": POSITIVE,
-        "n_iter_no_change": (is_count, "a whole number >= 1"),
-        "max_fun": (
-            lambda value: value == 15000 and not isinstance(value, bool),
-            "15000, its default, which means nothing here: max_iter is the limit",
-        ),
-        "scale": SCALE,
-    }
-
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] = (100,),
-        activation: str = "relu",
-        *,
-        solver: str | Solver = "auto",
-        regime: str = "auto",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | None = None,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: int = 10,
-        max_fun: int = 15000,
-        scale: str | bool = "auto",
-        memory: Any = "auto",
-        engine: Choice = None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.regime = regime
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.scale = scale
-        self.memory = memory
-        self.engine = engine
-
-    def _check_parameters(self) -> None:
-        check_parameters(self, self._rules)
-        if self.learning_rate != "constant" and self.solver != "sgd":
-            raise ValueError(
-                f'{type(self).__name__}: expected learning_rate="constant" unless solver="sgd", got '
-                f"learning_rate={self.learning_rate!r} and solver={self.solver!r}"
-            )
-        super()._check_parameters()
-
-    # -- the solver ---------------------------------------------------------------------------
-
-    def _solver_by_name(self, shape: Shape | None) -> SolverChoice:
-        if self.solver == "adam":
-            return SolverChoice(self._adam(shape), GIVEN)
-        if self.solver == "sgd":
-            rule = "nesterov" if self.nesterovs_momentum else "momentum"
-            return SolverChoice(
-                LocalSGD(
-                    float(self.learning_rate_init),
-                    rule if self.momentum else "sgd",
-                    float(self.momentum),
-                    batch_size=self._batch(shape),
-                    schedule=self.learning_rate,
-                    decay=float(self.power_t),
-                    control=False,
-                    sample_bytes=0,
-                ),
-                GIVEN,
-            )
-        return find_solver(type(self).__name__, self.solver)
-
-    def _adam(self, shape: Shape | None) -> LocalSGD:
-        return LocalSGD(
-            float(self.learning_rate_init),
-            "adam",
-            float(self.beta_1),
-            float(self.beta_2),
-            float(self.epsilon),
-            self._batch(shape),
-            schedule="constant",
-            control=False,
-            sample_bytes=0,
-        )
-
-    def _batch(self, shape: Shape | None) -> int:
-        if isinstance(self.batch_size, str):
-            return BATCH if shape is None else max(min(BATCH, shape.n_rows), 1)
-        return int(self.batch_size)
-
-    def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
-        if not self.early_stopping:
-            return super()._prepare_rows(dataset)
-        dataset, rest = dataset.train_test_split(float(self.validation_fraction), self.random_state)
-        delta = float(self.tol)
-        return dataset, [EarlyStopping(rest, patience=self._patience(), min_delta=delta)]
-
-    # -- the problem --------------------------------------------------------------------------
-
-    def _hidden(self) -> tuple[int, ...]:
-        sizes: Any = self.hidden_layer_sizes
-        return (int(sizes),) if is_count(sizes) else tuple(int(h) for h in sizes)
-
-    def _specimen(self, loss: Loss) -> Problem:
-        return Problem(loss, MLP(1, 1, self._hidden(), self.activation), L2())
-
-    def _plan_model(self, n_features: int, outputs: int) -> Model:
-        return MLP(n_features, outputs, self._hidden(), self.activation)
-
-    def _form(self, survey: SurveyAnswer, outputs: int) -> MLP:
-        X = survey.X
-        center, scale = (X.mean, spreads(X)) if self.scale else (None, None)
-        return MLP(len(X.mean), outputs, self._hidden(), self.activation, center, scale)
-
-    def _penalty(self, model: Any, weight: float, solver: Solver) -> Penalty:
-        # scikit-learn divides alpha by the weight of the rows of a step.
-        rows = solver.batch_size if isinstance(solver, LocalSGD) else weight
-        return L2(model.per_parameter(float(self.alpha) / rows))
-
-    def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
-        model = problem.model
-        assert isinstance(model, MLP)
-        if not (self.warm_start and hasattr(self, "coefs_")):
-            return model.initial(int(self.random_state or 0))
-        seen = (len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_))
-        if seen != model.units:
-            raise ValueError(
-                f"warm_start: expected layers and data like those of the last fit, of {seen} units, got "
-                f"{model.units}; fit with warm_start=False"
-            )
-        intercepts = list(self.intercepts_)
-        if problem.offset is not None:
-            intercepts[-1] = intercepts[-1] - problem.offset
-        return model.parameters(self.coefs_, intercepts)
-
-    def _set_parameters(self, problem: Problem, w: Array) -> None:
-        model = problem.model
-        assert isinstance(model, MLP)
-        self.coefs_, self.intercepts_ = model.coefficients(w), model.intercepts(w)
-        if problem.offset is not None:
-            self.intercepts_[-1] = self.intercepts_[-1] + problem.offset
-        self.n_layers_, self.n_outputs_ = len(model.units), model.outputs
-        self.out_activation_ = problem.loss.inverse_link
-
-    def _finish(self, outcome: FitOutcome) -> None:
-        super()._finish(outcome)
-        history = outcome.history
-        if self.early_stopping and "validation_score" in (history[-1] if len(history) else ()):
-            self.validation_scores_ = [float(s) for s in history.column("validation_score")]
-            self.best_validation_score_ = max(self.validation_scores_)
-
-    def _model(self) -> tuple[MLP, Array]:
-        check_is_fitted(self)
-        hidden = tuple(len(b) for b in self.intercepts_[:-1])
-        model = MLP(len(self.coefs_[0]), self.n_outputs_, hidden, self.activation)
-        return model, model.parameters(self.coefs_, self.intercepts_)
-
-
-class MLPClassifier(_Perceptrons, Probable):
+class MLPClassifier(Perceptrons, MultilabelProbable):
     """A multilayer perceptron for labels, trained out of core.
 
     Minimises the mean log-loss and ``alpha / (2 m) |W|**2`` over all weights but intercepts, with m the
-    weight of all rows for solvers that step with all of them, and `batch_size` for "adam" and "sgd": as
-    scikit-learn does.
+    weight of all rows for solvers that step with all of them, and that of `batch_size` rows for "adam" and
+    "sgd": as scikit-learn does. A target ``(n, k)`` of 0 and 1 is k labels, each of which a row has or has
+    not: the loss is the sum of theirs, the score the share of rows in which all are right.
 
     Parameters
     ----------
@@ -274,32 +35,35 @@ class MLPClassifier(_Perceptrons, Probable):
     solver : "auto", "lbfgs", "adam", "sgd", another name, or a Solver
         "adam" and "sgd" step by mini-batches in every partition and average (:class:`LocalSGD`): an iteration
         is one read of the data and one pass over each partition's rows. "auto" is "lbfgs" for up to 10,000
-        rows, else "adam".
+        rows, unless `batch_size` is given, else "adam".
     regime : "auto", "parallel" or "distributed"
         As in :class:`LinearRegression`.
     alpha : float
         Strength of the penalty.
     batch_size : int or "auto"
         Rows of a step; "auto" is 200.
-    learning_rate : "constant" or "invscaling"
+    learning_rate : "constant", "invscaling" or "adaptive"
         For "sgd". "invscaling" divides steps by ``(1 + t)**power_t``, t in passes over the data, where
-        scikit-learn counts rows; "adaptive" is refused.
+        scikit-learn counts rows. "adaptive" divides them by 5 where others would end, and ends below 1e-6.
     learning_rate_init, power_t, momentum, nesterovs_momentum, beta_1, beta_2, epsilon :
         As in scikit-learn.
     max_iter : int
         Most iterations.
-    shuffle, max_fun :
-        Must have their default values.
-    random_state : int, optional
-        Of initial weights, batches and validation rows; None is 0.
+    shuffle : bool
+        Whether batches are drawn anew in every pass; else they are `batch_size` rows in order.
+    max_fun : int
+        Most sweeps in which "lbfgs" evaluates the loss.
+    random_state : int or numpy.random.RandomState, optional
+        Of initial weights, batches and validation rows; None is 0, from a RandomState a fit draws one number.
     tol : float
-        "adam" and "sgd" stop when the loss did not fall by it in `n_iter_no_change` iterations in a row,
-        others at this estimated relative gap; 0 runs `max_iter` iterations.
+        "adam" and "sgd" stop when the loss did not fall by it in more than `n_iter_no_change` iterations in a
+        row, others at this estimated relative gap; 0 runs `max_iter` iterations.
     early_stopping : bool
-        Set aside `validation_fraction` of the rows, by a hash of their numbers, and stop when the score on
-        them did not rise by `tol` in `n_iter_no_change` iterations, with the model that had the best.
+        Set aside `validation_fraction` of the rows, of every label alike, and stop when the score on
+        them did not rise by `tol` in more than `n_iter_no_change` iterations, with the model that had the
+        best.
     validation_fraction, n_iter_no_change :
-        See `early_stopping`.
+        See `early_stopping`; ``n_iter_no_change=np.inf`` runs `max_iter` iterations.
     scale : "auto", True or False
         Whether the first layer sees standardised features, by the moments of the first read, without a copy
         of X; "auto" is True. `coefs_` and the penalty are in the units of X in any case.
@@ -310,12 +74,20 @@ class MLPClassifier(_Perceptrons, Probable):
     ----------
     classes_ : ``(k,)``
     coefs_, intercepts_ : lists of ``(fan_in, fan_out)`` and ``(fan_out,)``
-    n_layers_, n_outputs_, out_activation_, n_iter_ :
+        In float32 where X is, and so are predictions; but not the last intercepts where targets lie so far
+        from 0 that float32 would lose in what they differ.
+    n_layers_, n_outputs_, out_activation_ :
         As in scikit-learn.
+    n_iter_, t_ : int
+        Iterations that were run, and rows that they saw; `partial_fit` adds to both.
     loss_, best_loss_, loss_curve_ :
         The objective in the last iteration, the least, and all; where mini-batches step, at each one's start.
+        `best_loss_` is None with `early_stopping`.
+    validation_scores_, best_validation_score_ :
+        With `early_stopping` the score after each iteration, and the best; else None.
     n_sweeps_, history_, gap_, outcome_ :
-        As in :class:`LinearRegression`; `gap_` is inf where mini-batches step.
+        As in :class:`LinearRegression`; `gap_` is inf where mini-batches step. A fit whose loss no longer
+        improves is "converged" only if it is below that of the best constant prediction, else "stalled".
 
     Examples
     --------
@@ -325,11 +97,65 @@ class MLPClassifier(_Perceptrons, Probable):
     array([0, 1, 1, 0])
     """
 
+    _one_class = True
+
     def _loss(self, n_classes: int) -> Loss:
         return Logistic() if n_classes <= 2 else Softmax()
 
+    @available_if(Perceptrons._takes_part)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Train on with these rows: one pass in mini-batches, from where the last call ended.
 
-class MLPRegressor(_Perceptrons, Regression):
+        Twice on the same rows is an iteration of ``fit`` each: moments of the solver, the order of batches
+        and the units of the first layer go on, those of the first call's rows if nothing was fitted before.
+        `n_iter_`, `t_`, `loss_curve_`, `history_` and `n_sweeps_` go on as well. Rows are read twice: they
+        are checked before they change anything. Where a call fails, the model stays as it was.
+
+        Parameters
+        ----------
+        X, y, sample_weight :
+            As for ``fit``.
+        classes : array ``(k,)``
+            All labels that there will be. Needed in the first call; later ones may leave it out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        AttributeError
+            For a solver that needs all rows: only "adam", "sgd" and "auto", here "adam", go on.
+        ValueError
+            For ``early_stopping=True``, other classes than before, labels that are not among them, and steps
+            to parameters that are not finite.
+
+        Examples
+        --------
+        >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+        >>> est = MLPClassifier(8, learning_rate_init=0.1)
+        >>> for _ in range(50):
+        ...     est = est.partial_fit(X, [0, 1, 1, 0], classes=[0, 1])
+        >>> est.predict(X), est.n_iter_
+        (array([0, 1, 1, 0]), 50)
+        """
+        known = vars(self).get("classes_")
+        if classes is not None:
+            classes = np.unique(np.asarray(classes))
+            if known is not None and not np.array_equal(known, classes):
+                raise ValueError(
+                    f"{type(self).__name__}.partial_fit: expected classes to be those of the calls before, "
+                    f"{known.tolist()}, got {classes.tolist()}"
+                )
+        elif known is None:
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit: expected classes, all labels that there will be, in the "
+                "first call, got None"
+            )
+        return self._go_on(X, y, sample_weight, known if classes is None else classes)
+
+
+class MLPRegressor(Perceptrons, Regression):
     """A multilayer perceptron for numbers, trained out of core.
 
     Minimises half the mean squared error, summed over targets, and ``alpha / (2 m) |W|**2``; the rest is as
@@ -353,7 +179,7 @@ class MLPRegressor(_Perceptrons, Regression):
     ----------
     coefs_, intercepts_, n_layers_, n_outputs_, out_activation_, loss_, best_loss_, loss_curve_ :
         As in :class:`MLPClassifier`.
-    n_iter_, n_sweeps_, history_, gap_, outcome_ :
+    validation_scores_, best_validation_score_, n_iter_, t_, n_sweeps_, history_, gap_, outcome_ :
         As there.
 
     Examples
@@ -366,10 +192,10 @@ class MLPRegressor(_Perceptrons, Regression):
 
     _rules: ClassVar[dict[str, Rule]] = {
         "loss": is_one_of("squared_error", "poisson"),
-        **_Perceptrons._rules,
+        **Perceptrons._rules,
     }
 
-    @with_parameters_of(_Perceptrons.__init__)
+    @with_parameters_of(Perceptrons.__init__)
     def __init__(self, loss: str = "squared_error", *layers: Any, **settings: Any) -> None:
         super().__init__(*layers, **settings)
         self.loss = loss
@@ -383,7 +209,38 @@ class MLPRegressor(_Perceptrons, Regression):
 
     def _offset(self, survey: SurveyAnswer, loss: Loss) -> Array | None:
         assert survey.y is not None
+        if (units := self._units_to_keep()) is not None:
+            return units.offset
         return survey.y.mean if loss.shift_invariant else None
+
+    @available_if(Perceptrons._takes_part)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train on with these rows, as :meth:`MLPClassifier.partial_fit` does.
+
+        Parameters
+        ----------
+        X, y, sample_weight :
+            As for ``fit``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        AttributeError, ValueError
+            As there.
+
+        Examples
+        --------
+        >>> X = np.linspace(-1, 1, 50)[:, None]
+        >>> est = MLPRegressor(hidden_layer_sizes=(10,), learning_rate_init=0.05)
+        >>> for _ in range(200):
+        ...     est = est.partial_fit(X, X[:, 0] ** 2)
+        >>> est.score(X, X[:, 0] ** 2) > 0.9
+        True
+        """
+        return self._go_on(X, y, sample_weight, None)
 
     def _split(self) -> tuple[Model, Array, Array | None]:
         model, w = self._model()

@@ -37,6 +37,8 @@ FEW_ROWS = 10_000
 class Trained(Estimator):
     """Base of the estimators whose model is not linear: trained by gradients alone."""
 
+    _keeps_float32 = False
+
     def _auto(self, shape: Shape | None) -> SolverChoice:
         if shape is None or shape.n_rows <= FEW_ROWS:
             return SolverChoice(LBFGS(), f"up to {FEW_ROWS:,} rows: a few hundred steps with all of them")
@@ -74,12 +76,14 @@ class Trained(Estimator):
             return dataset, [Plateau(patience=self._patience(), min_delta=float(self.tol))]
         return dataset, ()
 
-    def _patience(self) -> int:
-        return int(self.n_iter_no_change)
+    def _patience(self) -> float:
+        """Iterations without improvement after which a fit ends."""
+        raise NotImplementedError
 
     def _revise(self, fit: PreparedFit, tol: float) -> PreparedFit:
         by_loss = self._stops_by_loss(fit.choice.solver)
-        return replace(fit, attributes={**fit.attributes, "_by_loss": by_loss})
+        stop = replace(fit.stop, ends_stalled=by_loss and self.tol > 0)
+        return replace(fit, stop=stop, attributes={**fit.attributes, "_by_loss": by_loss})
 
     def _finish(self, outcome: FitOutcome) -> None:
         super()._finish(outcome)
@@ -88,7 +92,7 @@ class Trained(Estimator):
         losses = outcome.history.column("loss")
         self.loss_curve_ = [float(f) for f in losses]
         self.loss_ = self.loss_curve_[-1] if losses else np.inf
-        self.best_loss_ = min(self.loss_curve_, default=np.inf)
+        self.best_loss_: float | None = min(self.loss_curve_, default=np.inf)
 
     def _warn(self) -> None:
         if self.outcome_ != "budget_spent" or not self._by_loss:

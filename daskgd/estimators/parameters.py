@@ -28,14 +28,16 @@ def is_flag(value: Any) -> bool:
     return isinstance(value, bool | np.bool_)
 
 
+def is_whole(value: Any) -> bool:
+    """A whole number >= 0, and no bool."""
+    return is_count(value) or (
+        isinstance(value, int | np.integer) and not is_flag(value) and bool(value == 0)
+    )
+
+
 def is_nonnegative(value: Any) -> bool:
     """A finite real number >= 0."""
     return is_positive(value) or (not isinstance(value, bool) and np.isscalar(value) and value == 0)
-
-
-def is_zero(value: Any) -> bool:
-    """A whole number 0."""
-    return isinstance(value, int | np.integer) and not is_flag(value) and value == 0
 
 
 FLAG: Rule = (is_flag, "True or False")
@@ -65,7 +67,7 @@ SCALE: Rule = (
     '"auto", True or False',
 )
 
-MAX_ITER: Rule = (lambda value: is_count(value) or is_zero(value), "a whole number >= 0")
+MAX_ITER: Rule = (is_whole, "a whole number >= 0")
 
 DEFAULT_MAX_ITER = 1000
 """Iterations of ``max_iter=None``."""
@@ -79,10 +81,13 @@ COMMON: dict[str, Rule] = {
         '"auto", 0, a share of memory such as 0.3, or bytes such as 2_000_000_000 or "2 GB"',
     ),
     "random_state": (
-        lambda value: value is None or is_count(value) or (value == 0 and not is_flag(value)),
-        "None or a whole number >= 0",
+        lambda value: value is None or isinstance(value, np.random.RandomState) or is_whole(value),
+        "None, a whole number >= 0, or a numpy.random.RandomState, from which fit draws one",
     ),
-    "verbose": (lambda value: is_flag(value) or is_count(value) or is_zero(value), "a whole number >= 0"),
+    "verbose": (
+        lambda value: is_flag(value) or is_whole(value),
+        "a whole number: 0 is silent, 1 shows a bar, 2 and more print a line for every iteration and sweep",
+    ),
     "warm_start": FLAG,
 }
 """Of the parameters that every estimator has."""
@@ -111,6 +116,15 @@ def with_parameters_of(base: Callable[..., None]) -> Callable[[Init], Init]:
         return init
 
     return extend
+
+
+def draw_seed(random_state: np.random.RandomState) -> int:
+    """Draw the one number that all random choices of a fit follow from.
+
+    >>> draw_seed(np.random.RandomState(0)) == draw_seed(np.random.RandomState(0))
+    True
+    """
+    return int(random_state.randint(np.iinfo(np.int32).max))
 
 
 def check_parameters(estimator: Any, rules: Mapping[str, Rule]) -> None:

@@ -82,11 +82,12 @@ class LinearRegression(_LeastSquares):
         worker's memory limit, an int or "2 GB" is bytes in all, 0 keeps none. The result is the same.
     engine : None, "serial", "threads", "distributed" or callable
         What reads the data: None takes dask's configured scheduler, the current client, or threads.
-    random_state : int, optional
-        For solvers that draw; None is a fixed seed, so that results repeat.
+    random_state : int or numpy.random.RandomState, optional
+        For solvers that draw; None is a fixed seed, so that results repeat. From a RandomState every fit
+        draws one number.
     verbose : int
-        0 is silent; 1 shows a bar in terminals and notebooks, and a line per iteration elsewhere; 2 prints a
-        line per iteration and per sweep.
+        0 is silent; 1 shows a bar in terminals and notebooks, and a line per iteration elsewhere; 2 and more
+        print a line per iteration and per sweep.
     warm_start : bool
         Start from the last fit's parameters.
 

@@ -1,7 +1,7 @@
 """Losses, pointwise in margin space, by the kind of target. See :mod:`daskgd.losses.base` for conventions."""
 
 from daskgd.losses.base import Loss, TargetSummary
-from daskgd.losses.classification import Hinge, Logistic, Perceptron, Softmax
+from daskgd.losses.classification import Hinge, Logistic, MultilabelLogistic, Perceptron, Softmax
 from daskgd.losses.glm import Gamma, Poisson, Shifted, Tweedie, tweedie
 from daskgd.losses.regression import EpsilonInsensitive, Huber, HuberAt, Quantile, Squared
 
@@ -13,6 +13,7 @@ __all__ = [
     "HuberAt",
     "Logistic",
     "Loss",
+    "MultilabelLogistic",
     "Perceptron",
     "Poisson",
     "Quantile",

@@ -112,6 +112,9 @@ class Loss:
     low_included: ClassVar[bool] = True
     """Whether `low` itself may be a target."""
 
+    indicator: ClassVar[bool] = False
+    """Whether targets are 0 and 1 alone, a column for each of the labels that a row has or has not."""
+
     scales: ClassVar[int] = 0
     """Number of margins, after those of the outputs, that have no features: one number for all rows."""
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from daskgd.losses.base import Array, Loss, TargetSummary, entropy, logits, rows
+from daskgd.losses.base import Array, Loss, TargetSummary, entropy, logits, mean_of, rows
 from daskgd.losses.smoothed import bump, check_width, excess, kink, ramp
 
 
@@ -88,6 +88,39 @@ def _sigmoid(z: Array) -> Array:
     out += 1
     out *= z.dtype.type(0.5)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class MultilabelLogistic(Logistic):
+    """Binary cross-entropy of several labels a row, summed: targets are ``(n, k)`` of 0 and 1.
+
+    >>> MultilabelLogistic().value(np.zeros((1, 3)), np.array([[1.0, 0.0, 1.0]])).round(4)
+    array([2.0794])
+    """
+
+    kind: ClassVar[str] = "regression"
+    indicator: ClassVar[bool] = True
+    low: ClassVar[float] = 0.0
+
+    def outputs(self, n_classes: int) -> int:
+        return n_classes
+
+    def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
+        return Loss.targets(self, y, outputs, dtype)
+
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
+        value, gradient = Logistic.value_and_gradient(self, z, y)
+        return rows(value), gradient
+
+    def mean(self, z: Array) -> Array:
+        return _sigmoid(z)
+
+    def constant(self, summary: TargetSummary) -> Array:
+        m = mean_of(summary)
+        return logits(m) - logits(1 - m)
+
+    def baseline(self, summary: TargetSummary) -> float:
+        return sum(entropy(np.array([m, 1 - m])) for m in mean_of(summary))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Iterated:
     """An iteration is done.
 
     A watcher that answers it with True stops the fit; one that answers with this event, or an earlier one,
-    stops it with the model as it was then.
+    stops it with the model as it was then; with :class:`Slower` it goes on with shorter steps.
 
     Attributes
     ----------
@@ -110,6 +110,19 @@ class Iterated:
 
 
 @dataclass(frozen=True, slots=True)
+class Slower:
+    """What a watcher answers to :class:`Iterated` for the fit to go on with steps shorter by a factor; of
+    solvers whose steps have no given length it changes nothing.
+
+    Attributes
+    ----------
+    factor : float
+    """
+
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A fit ended. A watcher that answers with an :class:`Iterated` ends it with the model as it was then.
 
@@ -127,7 +140,7 @@ class Ended:
 
 Event: TypeAlias = Began | Sweeping | Swept | Iterated | Ended
 
-Watcher: TypeAlias = Callable[[Event], "bool | Iterated | None"]
+Watcher: TypeAlias = Callable[[Event], "bool | Iterated | Slower | None"]
 """Takes every event of a fit. If it has an attribute `memory`, of numbers and arrays, a checkpoint holds it,
 and it is set where the fit is resumed, before :class:`Began` is told."""
 

@@ -18,7 +18,7 @@ from dask.utils import format_bytes
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from daskgd.monitoring.events import Began, Ended, Event, Iterated, Sweeping, Swept
+from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept
 
 
 def rate(row: Any) -> float:
@@ -239,16 +239,22 @@ class CSVLog:
 
 
 class _ProgressWatcher:
-    """Stop when a score no longer rises, with the model that had the best, also across checkpoints."""
+    """Stop when a score no longer rises, with the model that had the best, also across checkpoints.
 
-    def __init__(self, patience: int, min_delta: float) -> None:
+    A score counts as better where it exceeds the last one that did by more than `min_delta`. Iterations that
+    say nothing new, as a step was taken back, do not count.
+    """
+
+    def __init__(self, patience: float, min_delta: float) -> None:
         name = type(self).__name__
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise ValueError(f"{name}: expected patience to be a whole number >= 1, got {patience!r}")
+        whole = isinstance(patience, int) and not isinstance(patience, bool) and patience >= 1
+        if not whole and patience != math.inf:
+            raise ValueError(f"{name}: expected patience to be a whole number >= 1, or inf, got {patience!r}")
         if not (isinstance(min_delta, float | int) and math.isfinite(min_delta) and min_delta >= 0):
             raise ValueError(f"{name}: expected min_delta to be a number >= 0, got {min_delta!r}")
         self.patience, self.min_delta = patience, min_delta
         self._best: dict[str, Iterated] = {}
+        self._mark: dict[str, float] = {}
         self._waited: dict[str, int] = {}
 
     def _score(self, row: Any) -> float:
@@ -259,33 +265,49 @@ class _ProgressWatcher:
         """Whether a fit has gone `patience` iterations without a better score."""
         return self._waited.get(fit, 0) >= self.patience
 
-    def __call__(self, event: Event) -> Iterated | None:
+    def __call__(self, event: Event) -> Iterated | Slower | None:
         fit = event.fit
         if isinstance(event, Began):
             if not event.rows:
                 self._best.pop(fit, None)
+                self._mark.pop(fit, None)
                 self._waited[fit] = 0
             elif self.spent(fit):  # it had stopped when it was kept
                 return self._best[fit]
-        elif isinstance(event, Iterated):
-            best = self._best.get(fit)
-            if best is None or self._score(event.row) > self._score(best.row) + self.min_delta:
-                self._best[fit], self._waited[fit] = event, 0
+        elif isinstance(event, Iterated) and not event.row.get("repeated"):
+            score, best = self._score(event.row), self._best.get(fit)
+            if self._counts(fit, score):
+                self._mark[fit], self._waited[fit] = score, 0
             else:
                 self._waited[fit] += 1
-                if self.spent(fit):
-                    return best
+            if best is None or score > self._score(best.row):
+                self._best[fit] = event
+            if self.spent(fit):
+                return self._end(event)
         return None
+
+    def _counts(self, fit: str, score: float) -> bool:
+        """Whether a score is enough of a rise to wait anew."""
+        return fit not in self._mark or score > self._mark[fit] + self.min_delta
+
+    def _end(self, event: Iterated) -> Iterated | Slower:
+        """What to answer once the patience is spent."""
+        return self._best[event.fit]
 
     @property
     def memory(self) -> list[Any]:
-        """For each fit its name, how long it has waited, and the row and parameters of its best."""
-        return [(fit, self._waited[fit], dict(best.row), best.w) for fit, best in self._best.items()]
+        """For each fit its name, how long it has waited, the row and parameters of its best, and the score
+        that another has to exceed."""
+        return [
+            (fit, self._waited[fit], dict(best.row), best.w, self._mark[fit])
+            for fit, best in self._best.items()
+        ]
 
     @memory.setter
     def memory(self, memory: list[Any]) -> None:
-        for fit, waited, row, w in memory:
+        for fit, waited, row, w, *mark in memory:
             self._waited[fit], self._best[fit] = waited, Iterated(fit, row, w, lambda: None)
+            self._mark[fit] = mark[0] if mark else self._score(row)  # 0.1.0 kept none: its best was the mark
 
 
 class Plateau(_ProgressWatcher):
@@ -309,7 +331,7 @@ class Plateau(_ProgressWatcher):
     ('stopped', True)
     """
 
-    def __init__(self, *, patience: int = 10, min_delta: float = 1e-4) -> None:
+    def __init__(self, *, patience: float = 10, min_delta: float = 1e-4) -> None:
         super().__init__(patience, min_delta)
 
     def _score(self, row: Any) -> float:
@@ -346,15 +368,22 @@ class EarlyStopping(_ProgressWatcher):
     """
 
     def __init__(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, patience: int = 3, min_delta: float = 0.0
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        patience: float = 3,
+        min_delta: float = 0.0,
     ) -> None:
         super().__init__(patience, min_delta)
         self.rows = (X, y, sample_weight)
 
     def _score(self, row: Any) -> float:
-        return float(row["validation_score"])
+        score = float(row["validation_score"])
+        return score if score == score else -math.inf
 
-    def __call__(self, event: Event) -> Iterated | None:
+    def __call__(self, event: Event) -> Iterated | Slower | None:
         if isinstance(event, Iterated):
             event.row["validation_score"] = float(event.model().score(*self.rows))
         elif isinstance(event, Ended) and event.outcome != "interrupted":

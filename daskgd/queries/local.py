@@ -137,6 +137,9 @@ class Local(Query):
     wire: str = "float64"
     key: int = 0
 
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
+        return max(Query.result_nbytes(self, problem, n_features), 8 * (self.size or 0))
+
     def blocks(self, n_blocks: int, partition_blocks: int) -> Array | None:
         return None if self.share is None else self.share.blocks(n_blocks, partition_blocks)
 

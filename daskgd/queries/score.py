@@ -22,8 +22,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score(Query):
-    """The score of the predictions at `w` ``(d,)``: answers the weighted accuracy; for numeric targets R2,
-    averaged over them; or with `deviance` D2, the share of the null model's deviance that is explained.
+    """The score of the predictions at `w` ``(d,)``: answers the weighted accuracy, of several labels a row
+    the share of rows in which all are right; for numeric targets R2, averaged over them; or with `deviance`
+    D2, the share of the null model's deviance that is explained.
 
     The null model predicts the mean target m at every row. As ``value(z, y) - value(0, y)`` is linear in y,
     its deviance needs no second sweep: ``sum_i s_i value(0, y_i) + W (value(z0, m) - value(0, m))``, z0 the
@@ -52,10 +53,14 @@ class Score(Query):
             found["bad_y"] = InvalidRows.of(no_label(y), y, tile.numbers)
             same_kind(problem.labels, y)
             codes = z > 0 if z.ndim == 1 else z.argmax(axis=1)
-            hit = problem.labels[codes.astype(np.intp)] == y
+            hit = problem.labels[np.minimum(codes.astype(np.intp), len(problem.labels) - 1)] == y
             if problem.class_weight is not None:
                 c = problem.class_weight[np.searchsorted(problem.labels, y).clip(0, len(problem.labels) - 1)]
                 s = c if s is None else s * c
+            return Sums(hit=summed(hit, s), weight=total_weight(tile, s), **found)
+        if problem.loss.indicator:
+            y = columns(y)
+            hit = ((z.reshape(y.shape) > 0) == (y == 1)).all(axis=1)
             return Sums(hit=summed(hit, s), weight=total_weight(tile, s), **found)
         y = columns(y).astype(np.float64)
         offset = 0.0 if problem.offset is None else problem.offset

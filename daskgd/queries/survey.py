@@ -61,7 +61,8 @@ class Survey(Query):
 
     ``answer`` raises ValueError for NaN, infinity, negative weights, weights that are all zero and
     rows that are none, naming the first offending row (counted from 0) and column. Numeric targets (the first
-    of several) must not be below `low`, or not reach it unless `low_included`.
+    of several) must not be below `low`, or not reach it unless `low_included`; with `indicator` all of them
+    must be 0 or 1.
     """
 
     scope: ClassVar[str] = "block"
@@ -69,6 +70,7 @@ class Survey(Query):
     classification: bool = False
     low: float = -np.inf
     low_included: bool = True
+    indicator: bool = False
 
     def block(self, problem: Problem | None, rows: Rows) -> Sums:
         X, y, s = rows.X, rows.y, rows.sample_weight
@@ -93,6 +95,10 @@ class Survey(Query):
             target = Moments.of(columns(np.where(np.isfinite(y), y, 0.0)), s)
             first = columns(y)[:, 0]
             wrong = first < self.low if self.low_included else first <= self.low
+            if self.indicator:
+                other = (columns(y) != 0) & (columns(y) != 1)
+                wrong, at = other.any(axis=1), other.argmax(axis=1)
+                first = columns(y)[np.arange(len(y)), at]
             low_y = InvalidRows.of(wrong, first, numbers)
         return Sums(
             n_rows=len(X),
@@ -108,6 +114,12 @@ class Survey(Query):
 
     def answer(self, problem: Problem | None, sums: Sums) -> SurveyAnswer:
         refuse(sums)
+        if (first := sums["low_y"].first) is not None and self.indicator:
+            raise ValueError(
+                f"y: expected 0 or 1 in each column, for labels that a row has or has not, got {first.value} "
+                f"in row {first.row} ({sums['low_y'].rows} of {sums['n_rows']} rows); pass y of shape (n,) "
+                "for one label a row, and use a regressor for numbers"
+            )
         if (first := sums["low_y"].first) is not None:
             raise ValueError(
                 f"y: expected targets {'>=' if self.low_included else '>'} {self.low:g} for this loss, got "

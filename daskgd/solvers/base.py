@@ -51,6 +51,9 @@ class State:
         How often the loop went back and halved the step: see :meth:`Solver.retreat`.
     mistrust : float
         How many times as large as guessed the gap was found to be: see :mod:`daskgd.solvers.certificate`.
+    repeated : bool
+        Whether `f` is that of an earlier iteration and says nothing new: a step was taken back, or this one
+        began where that one had.
     """
 
     w: Array
@@ -62,6 +65,7 @@ class State:
     step: float = 0.0
     halvings: int = 0
     mistrust: float = 1.0
+    repeated: bool = False
 
     @property
     def point(self) -> Array:
@@ -216,6 +220,10 @@ class Solver:
 
     fixes_step: ClassVar[bool] = False
     """Whether the length of its steps is given, in the units of the parameters."""
+
+    def slower(self, state: Any, factor: float) -> Any:
+        """The State with steps shorter by a factor, where a watcher asks for it; here it goes on as it is."""
+        return state
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError, saying what to use instead, if the problem lacks what the solver needs."""

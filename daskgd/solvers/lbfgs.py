@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from daskgd.losses import Loss
 from daskgd.problems import Problem
-from daskgd.queries import Gradient
+from daskgd.queries import Gradient, Query
 from daskgd.rows.layout import Shape
 from daskgd.solvers.base import Solver, State, Steps, SweepEstimate, extrapolated_gap, is_count, require
 from daskgd.solvers.line_search import search, wolfe
@@ -22,10 +23,11 @@ Array = NDArray[Any]
 @dataclass(frozen=True, slots=True)
 class LBFGSState(State):
     """Where L-BFGS stands: adds the last steps S and differences of gradients Y, ``(<=memory, d)``, oldest
-    first."""
+    first, and the sweeps so far in which the objective was evaluated."""
 
     S: Array = field(default_factory=lambda: np.zeros((0, 0)))
     Y: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    evaluations: int = 0
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class LBFGS(Solver):
         ((f, g),) = yield (Gradient(w),)
         none = np.zeros((0, len(w)))
         gap = np.inf if g.any() else 0.0
-        return LBFGSState(w, f, g, S=none, Y=none, gap=gap, objective_history=np.array([f]))
+        return LBFGSState(w, f, g, S=none, Y=none, gap=gap, objective_history=np.array([f]), evaluations=1)
 
     def iterate(self, problem: Problem, state: LBFGSState) -> Steps:
         s = state
@@ -84,7 +86,8 @@ class LBFGS(Solver):
         def accept(t: float, f: float, slope_t: float) -> bool:
             return wolfe(s.f, slope, t, f, slope_t)
 
-        found = yield from search(s.w, d, s.f, slope, 1.0 if known else None, accept)
+        found, sweeps = yield from counted(search(s.w, d, s.f, slope, 1.0 if known else None, accept))
+        s = replace(s, evaluations=s.evaluations + sweeps)
         if found is None:  # start again from the gradient; if that was the gradient, there is no way down
             return replace(s, S=s.S[:0], Y=s.Y[:0], stalled=not known)
         t, f, g = found
@@ -94,7 +97,19 @@ class LBFGS(Solver):
         before = -slope / 2 if known else np.inf
         objective_history = np.append(s.objective_history, f)
         gap = max(after, before, extrapolated_gap(objective_history)) if g.any() else 0.0
-        return LBFGSState(w, f, g, S=S, Y=Y, gap=gap, objective_history=objective_history)
+        return replace(s, w=w, f=f, g=g, S=S, Y=Y, gap=gap, objective_history=objective_history)
+
+
+def counted(steps: Steps) -> Generator[tuple[Query, ...], Sequence[Any], tuple[Any, int]]:
+    """What a generator of queries returns, and how many times it asked."""
+    answers: Any = None
+    for n in count():
+        try:
+            queries = steps.send(answers)
+        except StopIteration as end:
+            return end.value, n
+        answers = yield queries
+    raise AssertionError
 
 
 def two_loop(g: Array, S: Array, Y: Array, initial: Callable[[Array], Array] | None = None) -> Array:

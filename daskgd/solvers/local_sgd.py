@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -58,6 +59,14 @@ class LocalSGDState(State):
         The sample's Hessian, if there is one.
     partitions, between, expected :
         Of the first round's :class:`~daskgd.queries.Dispersion`.
+    moments : (m, d)
+        What the inner rule remembers, where it is kept from round to round.
+    made : float
+        Steps of a partition so far, on average, where they are kept.
+    fallen : bool
+        Whether the objective was ever below that of the first round.
+    false_starts : int
+        Rounds that were taken back before that.
     """
 
     at: Array | None = None
@@ -72,6 +81,10 @@ class LocalSGDState(State):
     partitions: int = 0
     between: float = 0.0
     expected: float = 0.0
+    moments: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    made: float = 0.0
+    fallen: bool = False
+    false_starts: int = 0
 
     @property
     def point(self) -> Array:
@@ -86,10 +99,11 @@ class LocalSGDState(State):
 class Epochs:
     """The work of one partition in one round: `epochs` passes over its rows in mini-batches.
 
-    Their order is a permutation drawn from (seed, round, first row), anew for each pass. With the gradient c
-    of all rows, each batch's gradient is corrected by ``c - c_i``, c_i being the partition's own that it
-    remembers (SCAFFOLD); with `proximal` mu, by ``mu (v - w)`` (FedProx). `inverse` is a metric to step in.
-    Returns how far it went.
+    Their order is a permutation drawn from (seed, round, first row), anew for each pass; without `shuffle`
+    batches are of `batch_size` rows in order, the last of what is left. With the gradient c of all rows, each
+    batch's gradient is corrected by ``c - c_i``, c_i being the partition's own that it remembers (SCAFFOLD);
+    with `proximal` mu, by ``mu (v - w)`` (FedProx). `inverse` is a metric to step in. Returns how far it
+    went; where the rule's `moments` are kept, with these and the number of steps after it in one vector.
     """
 
     rule: Rule
@@ -102,28 +116,43 @@ class Epochs:
     control: Array | None = None
     proximal: float = 0.0
     inverse: Array | None = None
+    shuffle: bool = True
+    moments: Array | None = None
+    made: float = 0.0
 
     def __call__(self, problem: Problem, rows: Rows, w: Array, g: Array, memory: Any) -> tuple[Array, Any]:
         shift = np.zeros_like(w)
         if self.control is not None and memory is not None:
             shift = self.control - memory
-        v, known, i = w, self.rule.begin(len(w)), 0
+        v, i = w, 0
+        known = self.rule.begin(len(w)) if self.moments is None else self.moments
         n = -(-len(rows) // self.batch_size)
         for epoch in range(self.epochs):
-            draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, epoch])
-            order = np.random.Generator(draw).permutation(len(rows))
-            for batch in np.array_split(order, n):
+            for batch in self._batches(rows, n, epoch):
                 query = GradientOnly(v)
-                sums = query.tile(problem, rows.select(np.sort(batch)).tile())
+                sums = query.tile(problem, batch.tile())
                 if not sums["weight"] > 0:
                     continue
                 slope = query.answer(problem, sums) + shift + self.proximal * (v - w)
-                d, known = self.rule.move(slope, known, i)
+                d, known = self.rule.move(slope, known, self.made + i)
                 if self.inverse is not None:
                     d = self.inverse @ d
                 v = v - self.schedule.rate(self.began + i / n) * d
                 i += 1
-        return v - w, g
+        if self.moments is None:
+            return v - w, g
+        return np.concatenate([v - w, known.ravel(), [self.made + i]]), g
+
+    def _batches(self, rows: Rows, n: int, epoch: int) -> Iterator[Rows]:
+        """The batches of one pass, n of them."""
+        if not self.shuffle:
+            for a in range(0, len(rows), self.batch_size):
+                yield rows.slice(a, a + self.batch_size)
+            return
+        draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, epoch])
+        order = np.random.Generator(draw).permutation(len(rows))
+        for batch in np.array_split(order, n):
+            yield rows.select(np.sort(batch))
 
 
 @dataclass(slots=True)
@@ -160,6 +189,8 @@ class LocalSGD(Solver):
         Of the inner rule, in [0, 1).
     second, epsilon : float
         For "adam": the weight of past squares, in [0, 1), and what is added to their root.
+    epsilon_hat : bool
+        Whether it is added before the bias of the squares is taken out, as scikit-learn does.
     batch_size : int
         Rows per step.
     schedule : "constant", "invscaling" or "cosine"
@@ -181,6 +212,11 @@ class LocalSGD(Solver):
         How sums travel: coded where a partition ends, rounded at random (see ``docs/distributed.md``).
     sample_bytes : int
         Bytes of X in the sample; 0 for none.
+    shuffle : bool
+        Whether batches are drawn anew in every pass; else they are rows in order.
+    keep_moments : bool
+        Whether what the inner rule remembers goes on from round to round, averaged over the partitions as the
+        moves are; else each round begins with none. The sums have as many times the numbers as it remembers.
     seed : int, optional
         None takes the estimator's `random_state`.
 
@@ -212,6 +248,9 @@ class LocalSGD(Solver):
     proximal: float = 0.0
     wire: str = "float64"
     sample_bytes: int = 16_000_000
+    shuffle: bool = True
+    keep_moments: bool = False
+    epsilon_hat: bool = False
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -234,6 +273,13 @@ class LocalSGD(Solver):
         ok = self.proximal == 0 or is_positive(self.proximal)
         require(ok, self, "proximal", ">= 0", self.proximal)
         check_whole(self, "sample_bytes")
+        for name in ("shuffle", "keep_moments", "epsilon_hat"):
+            require(isinstance(getattr(self, name), bool), self, name, "True or False", getattr(self, name))
+        if self.keep_moments and self.wire != "float64":
+            raise ValueError(
+                f'LocalSGD: expected wire="float64" with keep_moments=True, got {self.wire!r}: moves and '
+                "squares of gradients are of other sizes, and would be rounded together"
+            )
         if self.control is True and self.sync_every < 1:
             raise ValueError(
                 f"LocalSGD: expected sync_every >= 1 with control=True, got {self.sync_every}: control "
@@ -258,14 +304,32 @@ class LocalSGD(Solver):
             w, metric = begun.w, begun.metric
         zero = np.zeros_like(w)
         return LocalSGDState(
-            w, np.inf, zero, buffer=zero, known=zero, controlled=self.control is True, best=w, metric=metric
+            w,
+            np.inf,
+            zero,
+            buffer=zero,
+            known=zero,
+            controlled=self.control is True,
+            best=w,
+            metric=metric,
+            moments=self._no_moments(len(w)),
+            step=self.step,
         )
+
+    def _no_moments(self, d: int) -> Array:
+        return self.rule.begin(d) if self.keep_moments else np.zeros((0, 0))
+
+    @property
+    def rule(self) -> Rule:
+        """What makes a move of a gradient."""
+        return Rule(self.inner, self.momentum, self.second, self.epsilon, self.epsilon_hat)
 
     def iterate(self, problem: Problem, state: LocalSGDState) -> Steps:
         s = state
         first, parts = s.at is None, max(round(1 / self.sync_every), 1)
         share = Share(self.seed or 0, s.round // parts, s.round % parts, parts, within=True)
-        local = Local(s.w, self._epochs(s), share=share, wire=self.wire, key=s.round)
+        size = len(s.w) * (1 + len(s.moments)) + 1 if self.keep_moments else None
+        local = Local(s.w, self._epochs(s), size, share=share, wire=self.wire, key=s.round)
         if first:
             answer, dispersion = yield (local, Spread(s.w, share))
         else:
@@ -274,6 +338,10 @@ class LocalSGD(Solver):
         if answer is None:  # a share without a block
             return s
         f, g, move = answer
+        moments, made = s.moments, s.made
+        if self.keep_moments:
+            d = len(s.w)
+            move, moments, made = move[:d], move[d:-1].reshape(moments.shape), float(move[-1])
         if first:
             s = replace(
                 s,
@@ -283,6 +351,7 @@ class LocalSGD(Solver):
             )
             if dispersion.differ and self.control == "auto" and parts == 1 and not s.controlled:
                 s, move = replace(s, controlled=True), np.zeros_like(move)
+                moments, made = s.moments, s.made
         s = replace(s, known=g)
         if not f <= s.least + RISEN * abs(s.least):
             return self._rollback(s)
@@ -291,16 +360,28 @@ class LocalSGD(Solver):
         if self.outer == "nesterov":
             buffer = self.outer_momentum * buffer + move
             move = self.outer_step * (move + self.outer_momentum * buffer)
+        repeated = s.repeated and f == s.least  # where one that was taken back had begun
         if f < s.least:
-            s = replace(s, best=at, least=f)
-        return replace(s, w=at + move, at=at, f=f, g=g, gap=gap, buffer=buffer)
+            s = replace(s, best=at, least=f, fallen=np.isfinite(s.least))
+        return replace(
+            s,
+            w=at + move,
+            at=at,
+            f=f,
+            g=g,
+            gap=gap,
+            buffer=buffer,
+            moments=moments,
+            made=made,
+            repeated=repeated,
+        )
 
     def _epochs(self, s: LocalSGDState) -> Epochs:
         """The work of the partitions in the round that begins at s."""
         first = s.at is None
         scaled = len(s.metric) > 0 and self.inner in ("sgd", "momentum", "nesterov")
         return Epochs(
-            rule=Rule(self.inner, self.momentum, self.second, self.epsilon),
+            rule=self.rule,
             schedule=Schedule(self.schedule, self.step * s.shrink, self.decay, self.period),
             batch_size=self.batch_size,
             # The first round of control variates only learns them.
@@ -311,6 +392,9 @@ class LocalSGD(Solver):
             control=s.known if s.controlled and not first else None,
             proximal=self.proximal,
             inverse=np.linalg.inv(s.metric) if scaled else None,
+            shuffle=self.shuffle,
+            moments=s.moments if self.keep_moments else None,
+            made=s.made,
         )
 
     def _rollback(self, s: LocalSGDState) -> LocalSGDState:
@@ -324,8 +408,17 @@ class LocalSGD(Solver):
             buffer=np.zeros_like(s.w),
             controlled=self.control is True,
             shrink=shrink,
+            step=self.step * shrink,
             stalled=shrink < 0.5**HALVINGS,
+            moments=self._no_moments(len(s.w)),
+            made=0.0,
+            false_starts=s.false_starts + (not s.fallen),
+            repeated=True,
         )
+
+    def slower(self, state: LocalSGDState, factor: float) -> LocalSGDState:
+        shrink = state.shrink / factor
+        return replace(state, shrink=shrink, step=self.step * shrink)
 
     def _gap(self, problem: Problem, s: LocalSGDState, f: float, g: Array) -> float:
         """The gap at the point of f and g: half the decrement in the sample's metric, else by the curvature

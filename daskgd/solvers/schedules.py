@@ -50,20 +50,23 @@ class Rule:
     "sgd"; "momentum", ``v <- momentum v + g`` (Polyak 1964); "nesterov", the same with a step along
     ``momentum v + g`` (Sutskever et al. 2013); "adam" (Kingma & Ba 2015), with the mean of
     gradients and of their squares, of weights `momentum` and `second`, free of their bias towards 0; or
-    "adagrad", with the sum of squares (Duchi, Hazan & Singer 2011).
+    "adagrad", with the sum of squares (Duchi, Hazan & Singer 2011). `epsilon` is added to the root of the
+    squares; with `epsilon_hat` before they are free of their bias, as at the end of section 2 of the former.
     """
 
     kind: str
     momentum: float = 0.9
     second: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
 
     def begin(self, d: int) -> Array:
         """What the rule remembers before the first step: zeros ``(m, d)``."""
         return np.zeros(({"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adagrad": 1}[self.kind], d))
 
-    def move(self, g: Array, known: Array, i: int) -> tuple[Array, Array]:
-        """The direction ``(d,)`` to step against at step i, counted from 0, and what to remember."""
+    def move(self, g: Array, known: Array, i: float) -> tuple[Array, Array]:
+        """The direction ``(d,)`` to step against at step i, counted from 0, and what to remember; i is no
+        whole number where partitions that made more and fewer steps were averaged."""
         if self.kind == "sgd":
             return g, known
         if self.kind in ("momentum", "nesterov"):
@@ -75,7 +78,8 @@ class Rule:
         m = self.momentum * known[0] + (1 - self.momentum) * g
         v = self.second * known[1] + (1 - self.second) * g * g
         mean, square = m / (1 - self.momentum ** (i + 1)), v / (1 - self.second ** (i + 1))
-        return mean / (np.sqrt(square) + self.epsilon), np.stack([m, v])
+        epsilon = self.epsilon / np.sqrt(1 - self.second ** (i + 1)) if self.epsilon_hat else self.epsilon
+        return mean / (np.sqrt(square) + epsilon), np.stack([m, v])
 
 
 def check_steps(solver: Any) -> None:

@@ -16,6 +16,7 @@ from daskgd.losses import (
     Huber,
     Logistic,
     Loss,
+    MultilabelLogistic,
     Perceptron,
     Poisson,
     Quantile,
@@ -33,6 +34,7 @@ Array = NDArray[Any]
 LOSSES: tuple[Loss, ...] = (
     Squared(),
     Logistic(),
+    MultilabelLogistic(),
     Softmax(),
     Hinge(),
     Hinge(squared=True),
@@ -142,6 +144,8 @@ def _cases(loss: Loss, y: Array | None, rng: np.random.Generator) -> list[tuple[
 
 def _draw(loss: Loss, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Numbers that the loss declares it takes, the least among them."""
+    if loss.indicator:
+        return rng.integers(0, 2, shape).astype(float)
     if not np.isfinite(loss.low):
         return rng.standard_normal(shape)
     y: Array = loss.low + rng.gamma(2.0, 1.0, shape)

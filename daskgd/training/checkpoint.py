@@ -214,6 +214,9 @@ def settings(estimator: Any) -> dict[str, str]:
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, np.random.RandomState):
+        _, key, position, *rest = value.get_state()
+        return f"a RandomState with digest {content(np.asarray(key))}, {position}, {rest}"
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} of {value.dtype} with digest {content(value)}"
     return repr(value.item() if isinstance(value, np.generic) else value)

@@ -29,8 +29,9 @@ Array = NDArray[Any]
 Fit = Generator[list[Ask], list[Any], Any]
 """A generator of asks: one list per sweep."""
 
-Watch = Callable[[Mapping[str, Any]], None]
-"""Called after every iteration with a row of the history."""
+Watch = Callable[[Mapping[str, Any]], "float | None"]
+"""Called after every iteration with a row of the history; answers by which factor steps are to be shorter
+from there on, None for not at all."""
 
 
 class PartitionsDiffer(UserWarning):
@@ -60,12 +61,18 @@ class Stop:
         Objective of the best constant model.
     gap_lower_bound : callable, optional
         A lower bound of the gap of a State, which its solver's estimate must not fall below.
+    ends_stalled : bool
+        Whether a fit of ``tol=0`` ends, too, where no step helps any more.
+    max_evaluations : float
+        Most sweeps that evaluate the objective, of solvers that count them in their State.
     """
 
     tol: float
     max_iter: int
     baseline: float = 0.0
     gap_lower_bound: Callable[[State], float] | None = None
+    ends_stalled: bool = False
+    max_evaluations: float = np.inf
 
     def relative(self, state: State) -> float:
         """The gap relative to the objective."""
@@ -93,9 +100,10 @@ class Stop:
             return "diverged"
         if self.tol > 0 and self.relative(state) <= self.tol:
             return "converged"
-        if self.tol > 0 and state.stalled:
+        if (self.tol > 0 or self.ends_stalled) and state.stalled:
             return "stalled"
-        return "budget_spent" if iteration >= self.max_iter else None
+        spent = iteration >= self.max_iter or getattr(state, "evaluations", 0) >= self.max_evaluations
+        return "budget_spent" if spent else None
 
 
 @dataclass(slots=True)
@@ -212,7 +220,7 @@ def loop(
         journal.commit(state, journal.iteration + 1)
         note()
         if watch is not None:
-            watch(
+            factor = watch(
                 {
                     "iteration": journal.iteration,
                     "loss": float(state.f),
@@ -223,8 +231,11 @@ def loop(
                     "sweeps": meter.sweeps,
                     "wire_bytes": meter.wire_bytes,
                     **({"step": float(state.step)} if state.step else {}),
+                    **({"repeated": True} if state.repeated else {}),
                 }
             )
+            if factor is not None:
+                journal.state = solver.slower(state, factor)
     if outcome == "diverged":
         result.gap = np.inf
     else:

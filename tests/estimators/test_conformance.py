@@ -100,6 +100,57 @@ def test_grid_search():
     assert search.best_score_ > 0.6
 
 
+# -- random numbers, and what is left of an earlier fit ----------------------------------------------
+
+
+def drawing(name: str, seed: Any) -> Any:
+    """An estimator whose fit depends on its seed."""
+    params = {} if name.startswith("MLP") else {"solver": daskgd.SGD(step=1e-3, steps=2)}
+    return made(name, random_state=seed, max_iter=2, tol=0, **params)
+
+
+@pytest.mark.parametrize("name", ["LogisticRegression", "Ridge", "MLPClassifier", "MLPRegressor"])
+def test_a_generator_of_random_numbers_gives_each_fit_one(name):
+    """The fits of a RandomState are those of the whole numbers that it draws, one after the other."""
+    rows = daskgd.as_dataset(X, target(name)).replace(block_bytes=600)
+    source, twin = np.random.RandomState(5), np.random.RandomState(5)
+    numbers = [twin.randint(2**31 - 1) for _ in range(2)]
+    drawn = [parameters(drawing(name, source).fit(rows)) for _ in numbers]
+    given = [parameters(drawing(name, number).fit(rows)) for number in numbers]
+    assert all(map(np.array_equal, drawn, given))
+    assert not np.array_equal(*drawn)
+    pair = daskgd.together([drawing(name, np.random.RandomState(5)), drawing(name, numbers[0])], rows)
+    assert np.array_equal(*map(parameters, pair))
+
+
+def parameters(est: Any) -> Any:
+    return np.concatenate([np.ravel(W) for W in getattr(est, "coefs_", getattr(est, "coef_", None))])
+
+
+def test_a_fit_with_a_generator_is_resumed(tmp_path):
+    def made_anew(**params: Any) -> Any:
+        return daskgd.MLPClassifier((3,), random_state=np.random.RandomState(1), **params)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = made_anew(max_iter=4).fit(X, LABELS)
+        made_anew(max_iter=2).fit(X, LABELS, checkpoint=tmp_path)
+        again = made_anew(max_iter=4).fit(X, LABELS, checkpoint=tmp_path)
+    assert np.array_equal(parameters(again), parameters(whole))
+    with pytest.raises(daskgd.CheckpointError, match="random_state was a RandomState with digest"):
+        daskgd.MLPClassifier((3,), random_state=np.random.RandomState(2)).fit(X, LABELS, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_no_attribute_of_an_earlier_fit_survives(name):
+    est = fitted(name, max_iter=2)
+    names = set(vars(est))
+    est.left_over_ = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert set(vars(est.fit(X, target(name)))) == names
+
+
 # -- export -----------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,7 @@ PUBLIC = {
     "sklearn.linear_model",
     "sklearn.model_selection",
     "sklearn.preprocessing",
+    "sklearn.utils.metaestimators",  # documented: available_if
     "sklearn.utils.multiclass",
     "sklearn.utils.validation",
     "tornado.ioloop",

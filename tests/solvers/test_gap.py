@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
-from daskgd.losses import EpsilonInsensitive, Hinge, Logistic, Softmax, Squared
+from daskgd.losses import EpsilonInsensitive, Hinge, Logistic, MultilabelLogistic, Softmax, Squared
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet
 from daskgd.problems import Problem
@@ -24,14 +24,21 @@ from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import certain_gap
 from daskgd.testing import LOSSES
 
-BOUNDED = [Logistic(), Softmax(), Squared(), Hinge(squared=True), EpsilonInsensitive(0.1, squared=True)]
+BOUNDED = [
+    Logistic(),
+    MultilabelLogistic(),
+    Softmax(),
+    Squared(),
+    Hinge(squared=True),
+    EpsilonInsensitive(0.1, squared=True),
+]
 PENALTIES = [L2(0.0), L2(0.3), L1(0.2), ElasticNet(0.1, 0.2)]
 
 
 def targets(loss: Any, n: int, rng: Any) -> tuple[Any, Any]:
     """Stored targets, and the labels."""
     if loss.kind != "classification":
-        return rng.normal(size=n), None
+        return rng.integers(0, 2, n).astype(float) if loss.indicator else rng.normal(size=n), None
     k = 3 if isinstance(loss, Softmax) else 2
     return rng.integers(0, k, n).astype(np.int8), np.arange(k)
 

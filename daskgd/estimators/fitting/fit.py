@@ -92,6 +92,8 @@ class PreparedFit:
         Attributes of the fitted estimator that are known before it is fitted.
     smoothing_error : float
         What smoothing a loss with kinks adds to the objective at most, relative to it.
+    state : State or None
+        Of the solver, to go on from instead of its own start.
     """
 
     choice: SolverChoice
@@ -102,6 +104,7 @@ class PreparedFit:
     stop: Stop
     attributes: dict[str, Any]
     smoothing_error: float = 0.0
+    state: Any = None
 
 
 @dataclass(slots=True)
@@ -192,6 +195,8 @@ class FitOutcome:
         What smoothing the loss adds to the objective at most, relative to it.
     plateaued : bool
         Whether a watcher stopped the fit as its loss did not fall any more.
+    state : State or None
+        Where the solver stood; the parameters of `result` may be of an earlier iteration.
     """
 
     problem: Problem
@@ -201,3 +206,4 @@ class FitOutcome:
     attributes: dict[str, Any]
     smoothing_error: float
     plateaued: bool
+    state: Any = None

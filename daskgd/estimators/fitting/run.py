@@ -20,7 +20,7 @@ from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.select import open_engine
 from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_callbacks
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
-from daskgd.monitoring.events import Began, Ended, Event, Iterated, Sweeping, Swept, Watcher
+from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
 from daskgd.queries import Ask, Query
@@ -104,18 +104,23 @@ class RunningFit:
     def estimator(self) -> Fittable:
         return self.input.estimator
 
-    def tell(self, event: Event) -> Iterated | bool:
-        """Show an event to all watchers; whether one of them wants the fit to stop, and where."""
-        answers = [watcher(event) for watcher in self.watchers]
-        return next((answer for answer in answers if answer), False)
+    def tell(self, event: Event) -> Iterated | Slower | bool:
+        """Show an event to all watchers; whether one of them wants the fit to stop, and where, or slower."""
+        return self._strongest([watcher(event) for watcher in self.watchers])
 
-    def begin(self, nbytes: int) -> Iterated | bool:
+    @staticmethod
+    def _strongest(answers: Sequence[bool | Iterated | Slower | None]) -> bool | Iterated | Slower:
+        """The first answer that stops the fit, else the first that shortens its steps, else False."""
+        given = [answer for answer in answers if answer]
+        return next((a for a in given if not isinstance(a, Slower)), given[0] if given else False)
+
+    def begin(self, nbytes: int) -> Iterated | Slower | bool:
         """Tell watchers that the fit begins, on an engine that reads so many bytes a sweep; their answer."""
         choice, estimator, rows = self.input.choice, self.estimator, tuple(self.progress.history)
         solver, max_iter, tol = repr(choice.solver), estimator._most_iterations(), float(estimator.tol or 0)
         return self.tell(Began(self.name, solver, choice.reason, max_iter, tol, nbytes, rows))
 
-    def steps(self, dataset: Dataset, stopped: Iterated | bool = False) -> Fit:
+    def steps(self, dataset: Dataset, stopped: Iterated | Slower | bool = False) -> Fit:
         """The whole fit as a generator of asks: the first sweep, then the loop unless it is `stopped`."""
         estimator, choice, progress = self.estimator, self.input.choice, self.progress
         if progress.first_sweep_answers is None:
@@ -131,6 +136,8 @@ class RunningFit:
         history = progress.history
         history.solver, history.reason, history.regime = repr(solver), prepared.choice.reason, solver.regime
         self.prepared, self.result = prepared, Result(prepared.start)
+        if prepared.state is not None and progress.journal.state is None:
+            progress.journal.commit(prepared.state, 0)
         iterations = loop(
             solver,
             prepared.problem,
@@ -144,7 +151,7 @@ class RunningFit:
             first_sweep_answers=prepared.first_sweep_answers,
         )
         try:
-            if not stopped:
+            if not stopped or isinstance(stopped, Slower):
                 callbacks = self.callbacks
                 return (yield from iterations if callbacks is None else callbacks.around(iterations))
         except Stopped as stop:
@@ -153,22 +160,26 @@ class RunningFit:
         self.result.outcome = "stopped"
         return self.result
 
-    def _iterated(self, row: Any) -> None:
-        """Record an iteration, and show it to watchers and callbacks; raises Stopped if one wants that."""
+    def _iterated(self, row: Any) -> float | None:
+        """Record an iteration, and show it to watchers and callbacks; raises Stopped if one wants that.
+        By which factor one wants shorter steps."""
         assert self.result is not None
         row = dict(row)
         stop = self.tell(Iterated(self.name, row, self.result.w, self.model))
         self.progress.history(row)
         if self.callbacks is not None:
             self.callbacks(row)
+        if isinstance(stop, Slower):
+            return stop.factor
         if stop:
             raise Stopped(stop if isinstance(stop, Iterated) else None)
+        return None
 
-    def restore(self, at: Iterated | bool) -> None:
+    def restore(self, at: Iterated | Slower | bool) -> None:
         """Take the parameters of an earlier iteration, where one is given."""
         if isinstance(at, Iterated) and self.result is not None:
             self.result.w, self.result.gap = at.w, at.row["gap"]
-            self.result.n_iter = at.row["iteration"]
+            self.result.n_iter = self.progress.journal.iteration  # those that were run
 
     def outcome(self) -> FitOutcome:
         """What has come of the fit so far."""
@@ -183,6 +194,7 @@ class RunningFit:
             self.prepared.attributes,
             self.prepared.smoothing_error,
             any(plateau.spent(self.name) for plateau in plateaus),
+            self.progress.journal.state,
         )
 
     def model(self) -> Any:

@@ -64,6 +64,7 @@ def together(
         if not isinstance(estimator, Estimator):
             raise TypeError(f"together: expected estimators of daskgd, got {type(estimator).__name__}")
         estimator._check_parameters()
+        estimator._draw_seed()
         if estimator.engine != estimators[0].engine:
             raise ValueError(
                 f"together: expected one engine for all, got {estimators[0].engine!r} and "
