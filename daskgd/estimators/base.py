@@ -522,8 +522,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _predicted(self, dtype: Any, of_X: Any) -> Any:
         """The dtype of predictions whose kind is `dtype`, for rows in that of X: as in scikit-learn, numbers
         are float32 where rows and model are."""
-        single = getattr(self, "_float32", False) and of_X == np.float32 and dtype == np.dtype(float)
+        single = of_X == np.float32 and dtype == np.dtype(float) and self._is_single()
         return np.dtype(np.float32) if single else dtype
+
+    def _is_single(self) -> bool:
+        """Whether the parameters are float32."""
+        return bool(getattr(self, "_float32", False))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Score the model in one sweep: accuracy for classifiers, R2 or D2 for regressors.

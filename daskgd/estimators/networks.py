@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd._compat.caller import warn
-from daskgd.data.convert import is_in_memory, lazy
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.epochs import DIVISOR, LEAST_STEP, Earlier, LossStalls, ScoreStalls, Training
@@ -59,21 +58,6 @@ DIGITS_LOST = 1e-3
 
 NOTHING_LEARNT = 1e-6
 """Share of the loss of the best constant prediction below which a network has learnt nothing."""
-
-
-def float_like(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of predictions for rows of another, where the parameters are float32."""
-    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
-
-
-class LikeX:
-    """A function of rows whose results are float32 where the rows are; small enough to send to workers."""
-
-    def __init__(self, function: Callable[..., Array]) -> None:
-        self.function = function
-
-    def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
-        return self.function(X, block_id=block_id).astype(float_like(X.dtype), copy=False)
 
 
 class Perceptrons(Trained):
@@ -482,11 +466,5 @@ class Perceptrons(Trained):
         model = MLP(len(self.coefs_[0]), self.n_outputs_, hidden, self.activation)
         return model, model.parameters(self.coefs_, self.intercepts_)
 
-    def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
-        check_is_fitted(self)
-        single = all(a.dtype == np.float32 for a in (*self.coefs_, *self.intercepts_))
-        if single and np.dtype(dtype).kind == "f":
-            function = LikeX(function)
-            if not is_in_memory(X):
-                dtype = float_like(lazy(X)[0].dtype)
-        return super()._map_rows(X, function, dtype, columns)
+    def _is_single(self) -> bool:
+        return all(a.dtype == np.float32 for a in (*self.coefs_, *self.intercepts_))

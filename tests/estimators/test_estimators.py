@@ -460,7 +460,7 @@ REFUSED_PARAMETERS = [
     (CLASSIFIER, {"memory": 1.5}),
     (CLASSIFIER, {"engine": "spark"}),
     (CLASSIFIER, {"random_state": "a"}),
-    (CLASSIFIER, {"random_state": np.random.default_rng(0)}),
+    (CLASSIFIER, {"random_state": np.random.Generator}),
     (CLASSIFIER, {"random_state": True}),
     (CLASSIFIER, {"verbose": -1}),
     (CLASSIFIER, {"verbose": 1.5}),
@@ -762,3 +762,8 @@ def test_constructors_keep_what_they_are_given(kind):
     given = {name: object() for name in names}
     est = kind(**given)
     assert all(getattr(est, name) is given[name] for name in names)
+
+
+def test_a_generator_is_no_random_state() -> None:
+    with pytest.raises(ValueError, match="expected random_state to be None, a whole number"):
+        daskgd.LogisticRegression(random_state=np.random.default_rng(0)).fit(XP, YP)
