@@ -289,8 +289,8 @@ class HuberAt(Loss):
         return -2 * self._clipped(z, y)[1]
 
     def hessian(self, z: Array, y: Array) -> Array:
-        out: Array = (2 / self.scale) * (np.abs(y - z) <= self.epsilon * self.scale)
-        return out
+        inside = np.abs(y - z) <= self.epsilon * self.scale
+        return np.where(inside, z.dtype.type(2 / self.scale), z.dtype.type(0))
 
     def smoothed(self, width: float) -> Loss:
         return self
