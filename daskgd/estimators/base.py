@@ -67,6 +67,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     _multilabel: ClassVar[bool] = False
     """Whether a classifier takes several labels a row."""
 
+    _separating: Array = np.zeros(0, dtype=np.intp)
+    """The positions of the features in whose direction the last fit has no minimum."""
+
     _rules: ClassVar[dict[str, Rule]] = {}
 
     # -- what subclasses say ------------------------------------------------------------------
@@ -483,9 +486,19 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             text = f"{name}: the classes are separable, or nearly so, and without a penalty there is no "
             text += "minimum: coefficients grew until the mean loss was "
             text += f"{self.history_[-1]['loss']:.1e}, and would grow on. Use a finite C"
+        elif len(self._separating):
+            text = f"{name}: without a penalty there is no minimum: the objective falls, by less and less, "
+            text += f"as the coefficients of {self._named(self._separating)} grow: all rows where they are "
+            text += "not 0 may have the same label, or no counts. Use a penalty, or leave them out"
         else:
             return
         warn(text, ConvergenceWarning)
+
+    def _named(self, features: Array) -> str:
+        """Features in words."""
+        names = getattr(self, "feature_names_in_", None)
+        some = [f"column {j}" if names is None else repr(str(names[j])) for j in features[:5]]
+        return ", ".join(some) + (f" and {len(features) - 5} more" if len(features) > 5 else "")
 
     def _separated(self) -> bool:
         """Whether the fit ended where the loss has an infimum of 0 and no minimum."""

@@ -158,7 +158,7 @@ class LogisticRegression(Probable, _Classifier):
         """Warn of parameters that scikit-learn deprecates, as it does."""
         name, ratio, share = type(self).__name__, self.l1_ratio, self._l1_share()
         if self.n_jobs is not None:
-            warn(f"{name}: n_jobs has no effect and is deprecated: blocks run on the engine", FutureWarning)
+            warn(f"{name}: 'n_jobs' has no effect and is deprecated: blocks run on the engine", FutureWarning)
         if self.penalty == "deprecated":
             if ratio is None:
                 warn(f"{name}: l1_ratio=None is deprecated, and means 0: pass l1_ratio=0", FutureWarning)

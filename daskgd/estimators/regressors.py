@@ -185,7 +185,11 @@ class Ridge(_LeastSquares):
     array([1.])
     """
 
-    _solvers_there = ("cholesky", "lsqr", "sag", "saga", "sparse_cg", "svd")
+    @property
+    def _solvers_there(self) -> tuple[str, ...]:  # type: ignore[override]
+        with_signs = ("lbfgs",) if self.positive else ()  # there, the one that keeps them
+        return ("cholesky", "lsqr", "sag", "saga", "sparse_cg", "svd", *with_signs)
+
     _rules: ClassVar[dict[str, Rule]] = {
         "copy_X": COPY_X,
         "positive": FLAG,

@@ -79,6 +79,12 @@ def test_names_of_ways_to_the_same_minimum(estimator: Any, solvers: list[str]) -
         assert solver in str(named.plan(X, y))
 
 
+def test_scikit_learns_solver_for_coefficients_that_are_not_negative() -> None:
+    est = daskgd.Ridge(solver="lbfgs", positive=True).fit(X, Y)
+    theirs = linear_model.Ridge(solver="lbfgs", positive=True, tol=1e-10).fit(X, Y)
+    np.testing.assert_allclose(est.coef_, theirs.coef_, atol=1e-5)
+
+
 def test_a_solver_that_penalises_the_intercept_is_refused() -> None:
     with pytest.raises(ValueError, match="liblinear', which penalises it: use 'auto'"):
         daskgd.LogisticRegression(solver="liblinear").fit(X, LABELS)
@@ -295,3 +301,53 @@ def test_the_gap_of_very_many_parameters_is_measured_by_products() -> None:
     f = on(example.rows, problem, Gradient(result.w))[0]
     assert result.outcome == "converged"
     assert f - least <= 2e-5 * f
+
+
+# -- separation -------------------------------------------------------------------------------------
+
+
+def dummy_rows(n: int = 1500) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+    """Three features, and one that is 1 in a twentieth of the rows, 0 elsewhere; and which rows these are."""
+    rng = np.random.default_rng(5)
+    dummy = rng.random(n) < 0.05
+    return np.c_[rng.standard_normal((n, 3)), dummy], dummy, rng
+
+
+QUASI = {
+    "two classes": (daskgd.LogisticRegression(C=np.inf), lambda z, dummy, rng: (z > 0) | dummy),
+    "three classes": (
+        daskgd.LogisticRegression(C=np.inf),
+        lambda z, dummy, rng: np.where(dummy, 2, np.digitize(z, [-1, 1])),
+    ),
+    "first order": (
+        daskgd.LogisticRegression(C=np.inf, solver="lbfgs", tol=1e-8),
+        lambda z, dummy, rng: (z > 0) | dummy,
+    ),
+    "counts": (daskgd.PoissonRegressor(alpha=0), lambda z, dummy, rng: rng.poisson(np.exp(z / 3)) * ~dummy),
+}
+
+
+@pytest.mark.parametrize("case", QUASI)
+@pytest.mark.parametrize("frame", [False, True])
+def test_a_direction_without_a_minimum_is_said(case: str, frame: bool) -> None:
+    estimator, make = QUASI[case]
+    rows, dummy, rng = dummy_rows()
+    z = rows[:, 0] + rng.logistic(size=len(rows))
+    data: Any = pd.DataFrame(rows, columns=["a", "b", "c", "rare"]) if frame else rows
+    with pytest.warns(ConvergenceWarning, match="'rare' grow" if frame else "column 3 grow"):
+        clone(estimator).fit(data, make(z, dummy, rng))
+    clone(estimator).fit(data.iloc[:, :3] if frame else rows[:, :3], make(z, dummy, rng))
+    if case != "counts":
+        clone(estimator).set_params(C=1.0).fit(data, make(z, dummy, rng))
+
+
+def test_rare_events_are_no_separation() -> None:
+    """One row of another class is enough for a minimum; and coefficients may be large."""
+    rows, dummy, rng = dummy_rows()
+    y = (rows[:, 0] + rng.logistic(size=len(rows)) > 0) | dummy
+    y[np.flatnonzero(dummy)[0]] = False
+    assert daskgd.LogisticRegression(C=np.inf).fit(rows, y).outcome_ == "converged"
+    steep = 8 * rows[:, 0] + rng.logistic(size=len(rows)) > 0
+    assert daskgd.LogisticRegression(C=np.inf).fit(rows[:, :3], steep).outcome_ == "converged"
+    twice = np.c_[rows[:, :3], rows[:, 0], np.ones(len(rows))]  # collinear, and constant
+    assert daskgd.LogisticRegression(C=np.inf).fit(twice, steep).outcome_ == "converged"

@@ -51,7 +51,8 @@ class Callbacks:
         self, estimator: Any, given: tuple[Any, Any, Any], dataset: Any, model: Callable[[], Any]
     ) -> None:
         self.estimator, self.model = estimator, model
-        self.root = callback_context(self.estimator, self.estimator._most_iterations())
+        most = max(self.estimator._most_iterations(), 1)  # of which one may be said to run where none does
+        self.root = callback_context(self.estimator, most)
         self.task: Any = None
         X, y, s = given
         if y is None:

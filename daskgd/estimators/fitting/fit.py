@@ -35,6 +35,7 @@ class Fittable(Protocol):
     max_iter: int | None
     tol: float
     verbose: int
+    _separating: Any
 
     def _shape(self, dataset: Dataset) -> Shape: ...
     def _choice(self, shape: Shape | None) -> SolverChoice: ...

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import Engine, PartitionMemory, one_blas_thread
 from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.select import open_engine
 from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_callbacks
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
+from daskgd.estimators.fitting.separation import separating_features
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
@@ -63,7 +66,7 @@ def run_fits(
             if group.saver is not None and isinstance(error, ClusterLost):
                 raise error.with_checkpoint(str(group.saver)) from error.__cause__
             raise
-        conclude_fits(group)
+        conclude_fits(group, dataset)
 
     run_with_callbacks(estimators, work)
     for estimator in estimators:
@@ -197,6 +200,18 @@ class RunningFit:
             self.progress.journal.state,
         )
 
+    def separating(self, dataset: Dataset) -> Any:
+        """The positions of the features in whose direction there is no minimum, by the rows at hand."""
+        assert self.prepared is not None
+        assert self.result is not None
+        answers = self.prepared.first_sweep_answers
+        samples = [a.rows for a in answers if isinstance(a, SampleAnswer) and a.complete]
+        rows = samples[0] if samples else dataset.rows_at_hand() if dataset.at_hand else None
+        if rows is None or self.result.outcome != "converged":
+            return np.zeros(0, dtype=np.intp)
+        weight = self.prepared.attributes["_weight"]
+        return separating_features(self.prepared.problem, self.result.w, rows, weight)
+
     def model(self) -> Any:
         """A fitted copy of the estimator, as if the fit had ended now."""
         twin = copy.copy(self.estimator)
@@ -309,12 +324,13 @@ def interrupt_fits(group: FitGroup) -> None:
         fit.tell(Ended(fit.name, "interrupted"))
 
 
-def conclude_fits(group: FitGroup) -> None:
+def conclude_fits(group: FitGroup, dataset: Dataset) -> None:
     """Tell watchers how each fit ended, set the attributes of the estimators, and save the end."""
     for fit in group.fits:
         assert fit.result is not None
         fit.restore(fit.tell(Ended(fit.name, fit.result.outcome)))
         fit.estimator._finish(fit.outcome())
+        fit.estimator._separating = fit.separating(dataset)
     if group.saver is not None:
         group.saver.flush()
     for fit in group.fits:
