@@ -137,15 +137,21 @@ class Dataset:
         """Whether all rows lie in this process, none without weight, and X in the dtype and order in which
         kernels need it; wherever tasks read them."""
         columns = (self.origin or self).columns
-        if self.selections or not all(map(in_this_process, columns.present.values())):
+        if not self.in_this_process:
             return False
         X, s, n = columns.X, columns.sample_weight, self.layout.n_rows
         if s is not None and not (s.read(0, n) > 0).all():
             return False
         return X.dtype == compute_dtype(X.dtype) and bool(X.read(0, n).flags.c_contiguous)
 
+    @property
+    def in_this_process(self) -> bool:
+        """Whether all rows lie in this process, in whatever order; wherever tasks read them."""
+        columns = (self.origin or self).columns
+        return not self.selections and all(map(in_this_process, columns.present.values()))
+
     def rows_at_hand(self) -> Rows:
-        """All rows, X as a view, where they are :attr:`at_hand`; targets as tasks read them."""
+        """All rows, X as a view, where they are :attr:`in_this_process`; targets as tasks read them."""
         origin, n = self.origin or self, self.layout.n_rows
         y, s = (None if c is None else c.read(0, n) for c in origin.columns[1:])
         if y is not None and self.classes is not None and origin.classes is None:

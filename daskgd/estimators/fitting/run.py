@@ -206,7 +206,7 @@ class RunningFit:
         assert self.result is not None
         answers = self.prepared.first_sweep_answers
         samples = [a.rows for a in answers if isinstance(a, SampleAnswer) and a.complete]
-        rows = samples[0] if samples else dataset.rows_at_hand() if dataset.at_hand else None
+        rows = samples[0] if samples else dataset.rows_at_hand() if dataset.in_this_process else None
         if rows is None or self.result.outcome != "converged":
             return np.zeros(0, dtype=np.intp)
         weight = self.prepared.attributes["_weight"]
