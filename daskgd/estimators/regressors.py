@@ -102,7 +102,8 @@ class LinearRegression(_LeastSquares):
     gap_ : float
         Estimated gap to the minimum, relative to the objective. Gram's is what rounding leaves; Newton's
         methods take half the squared decrement, with the Hessian of a sample and the gradient of all rows;
-        from first-order solvers (LBFGS, FISTA, GradientDescent) it is an extrapolation, and can be too small.
+        first-order solvers (LBFGS, FISTA, GradientDescent) measure it so before they end "converged", in a
+        sweep more, and guess it from their path until then.
     outcome_ : str
         ``"converged"``, ``"budget_spent"``, ``"stalled"``, ``"diverged"``, ``"interrupted"`` or, by a
         callback, ``"stopped"``.
