@@ -67,7 +67,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     _multilabel: ClassVar[bool] = False
     """Whether a classifier takes several labels a row."""
 
-    _separating: Array = np.zeros(0, dtype=np.intp)
+    _separating: Array
     """The positions of the features in whose direction the last fit has no minimum."""
 
     _rules: ClassVar[dict[str, Rule]] = {}
