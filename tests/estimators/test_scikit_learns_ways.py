@@ -260,6 +260,26 @@ def test_hubers_minimum_where_the_scale_is_small(epsilon: float, seed: int) -> N
     assert ours.outcome_ == "converged"
 
 
+@pytest.mark.parametrize(
+    "y", [np.zeros(80), np.full(80, 5.0), X[:80] @ [1.0, 2.0, 3.0, 4.0]], ids=["0", "5", "exact"]
+)
+@pytest.mark.parametrize("epsilon", [1.0, 1.01])
+def test_hubers_scale_of_rows_without_noise(y: np.ndarray, epsilon: float) -> None:
+    model = daskgd.HuberRegressor(epsilon=epsilon).fit(X[:80], y)
+    assert model.outcome_ == "converged"
+    np.testing.assert_allclose(model.predict(X[:80]), y, atol=1e-5)
+
+
+def test_hubers_scale_of_more_rows_than_the_sample() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((20_000, 3))
+    y = rows.sum(axis=1) + rng.standard_t(2, 20_000)
+    small = daskgd.SubsampledNewton(sample_bytes=1, rows_per_parameter=100)
+    whole, part = (daskgd.HuberRegressor(epsilon=1.01, solver=s).fit(rows, y) for s in ("auto", small))
+    assert part.outcome_ == whole.outcome_ == "converged"
+    assert huber_objective(part, rows, y) == pytest.approx(huber_objective(whole, rows, y), rel=2e-6)
+
+
 # -- first-order solvers ----------------------------------------------------------------------------
 
 

@@ -39,6 +39,12 @@ slope is that of the least objective."""
 
 MOST_SCALES = 100
 
+CLEAR = 1.0005
+"""Epsilon from which on rows that are more than the sample have a scale, which is found as usual."""
+
+LEAST = 1e-3
+"""Objective, relative to the deviation of the targets, below which it is no longer the scale of the gap."""
+
 INSIDE = 5
 """Fewest rows within the scale for each parameter, where the sample is not all rows."""
 
@@ -53,7 +59,10 @@ def choose_scale(
     n = len(rows)
     if not (n > 0 and w[-1] > 0) or loss.epsilon**2 * max(n - len(w) + 1, 0) > SMALL * n:
         return problem, w, 0.0
+    if not sample.complete and loss.epsilon > CLEAR:
+        return problem, w, 0.0
     line, scale, low, high = w[:-1], float(w[-1]), 0.0, 0.0
+    least = LEAST * scale  # objectives below it count as this
     low_slope = high_slope = 0.0
     for _ in range(MOST_SCALES):
         at = _fixed(problem, scale)
@@ -66,6 +75,7 @@ def choose_scale(
             high, high_slope = scale, slope
         else:
             low, low_slope = scale, slope
+        f = max(f, least)
         if abs(slope) * ((high or scale) - low) <= GOAL * f:
             break
         if high and low:
