@@ -67,6 +67,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     _multilabel: ClassVar[bool] = False
     """Whether a classifier takes several labels a row."""
 
+    _float32: bool
     _separating: Array
     """The positions of the features in whose direction the last fit has no minimum."""
 

@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
 import daskgd
 from daskgd.estimators.epochs import Training
+from daskgd.estimators.prediction import dense
 from daskgd.monitoring.history import History
 from daskgd.solvers import NAMES
 from daskgd.storage.atomic_files import AtomicFiles
@@ -40,6 +42,8 @@ def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Op
         if key not in parameters and key not in LEFT_OUT and not key.startswith(("_sk", "_parent"))
     }
     history = attributes.pop("history_")
+    if issparse(attributes.get("coef_")):
+        attributes["coef_"] = dense(attributes["coef_"])
     said = {
         "kind": "model",
         "format": FORMAT,

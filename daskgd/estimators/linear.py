@@ -39,6 +39,9 @@ def spreads(X: Moments, centred: bool = True) -> Array:
     return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
 
 
+LARGEST = float(np.finfo(np.float32).max)
+
+
 class LinearEstimator(Estimator):
     """Base of the estimators with a linear model.
 
@@ -128,7 +131,10 @@ class LinearEstimator(Estimator):
                     f"{coef.shape}, got {model.n_features} features and {k} outputs; fit with "
                     "warm_start=False"
                 )
-            fitted = (getattr(self, "scale_", 1.0),) if loss.scales else ()
+            fitted: tuple[float, ...] = ()
+            if loss.scales:  # none that has fallen to 0, from where there is no way up
+                least = 1e-3 * float(loss.constant(summary)[-1])
+                fitted = (max(float(getattr(self, "scale_", 1.0)), least),)
             if getattr(self, "positive", False):  # which the last fit may not have been
                 coef = np.maximum(coef, 0.0)
             b = np.ravel(getattr(self, "intercept_", np.zeros(k)))  # users may set coefficients alone
@@ -147,8 +153,11 @@ class LinearEstimator(Estimator):
     def _set_parameters(self, problem: Problem, w: Array) -> None:
         model = problem.linear
         b = model.intercepts(w) + (0.0 if problem.offset is None else problem.offset)
+        coefficients = model.coefficients(w)
+        if self._float32 and max(np.abs(coefficients).max(initial=0.0), np.abs(b).max()) > LARGEST:
+            self._float32 = False  # of denormal features: float32 does not hold them
         dtype = np.float32 if self._float32 else np.float64
-        coefficients = model.coefficients(w).astype(dtype, copy=False)
+        coefficients = coefficients.astype(dtype, copy=False)
         self.coef_, self.intercept_ = self._shape_coefficients(coefficients, b.astype(dtype, copy=False))
         self._units = model.center, model.scale
 

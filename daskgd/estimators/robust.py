@@ -16,6 +16,9 @@ from daskgd.losses import EpsilonInsensitive, Huber, HuberAt, Loss, Quantile
 from daskgd.solvers import Solver
 from daskgd.solvers.base import is_positive
 
+COLLAPSED = 1e-6
+"""Scale, relative to the deviation of the targets, below which a fit along with all else went astray."""
+
 
 class HuberRegressor(Regressor):
     """Regression with a loss that is linear for outliers, and a fitted scale that says what outliers are; on
@@ -103,16 +106,21 @@ class HuberRegressor(Regressor):
 
     def _finish(self, outcome: FitOutcome) -> None:
         super()._finish(outcome)
-        loss = outcome.problem.loss
+        loss, w = outcome.problem.loss, outcome.result.w
+        fitted = not isinstance(loss, HuberAt)
+        lost = len(self.history_) and self.history_[-1]["loss"] > 1e-3 * self._baseline
+        if fitted and lost and w[-1] < COLLAPSED * self._baseline and self.outcome_ == "converged":
+            self.outcome_ = "stalled"  # within so small a scale there are few rows, and no gap to be measured
         self.scale_ = float(loss.scale if isinstance(loss, HuberAt) else outcome.result.w[-1])
         if hasattr(self, "outliers_"):  # of the rows of another fit
             del self.outliers_
 
     def _look_back(self, dataset: Dataset) -> None:
-        if dataset.at_hand:
+        if dataset.in_this_process:
             rows = dataset.rows_at_hand()
             y = np.ravel(np.asarray(rows.y))
-            miss = np.abs(y - self.predict(rows.X.toarray()))
+            model, w = self._model()
+            miss = np.abs(y - model.margins(w, rows.X))
             self.outliers_ = miss > self.scale_ * self.epsilon
 
 

@@ -48,7 +48,9 @@ class SurveyAnswer:
         """The summary of the target that :meth:`daskgd.losses.Loss.baseline` takes; the last `offsets`
         columns are left out."""
         if self.labels is not None:
-            weights = self.labels.weights if class_weight is None else self.labels.weights * class_weight
+            weights = self.labels.weights
+            if class_weight is not None and len(class_weight) == len(weights):  # else some labels are missing
+                weights = weights * class_weight
             return TargetSummary(shares=weights / weights.sum())
         assert self.y is not None
         k = len(self.y.mean) - offsets

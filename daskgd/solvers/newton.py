@@ -27,6 +27,9 @@ FLAT_STEP, FLAT_GAP = 1e-2, 1e-8
 STEEP = 1e-9
 """Inverse of the condition of a Hessian from which on it has no flat directions, and is factorised."""
 
+FAR_APART = 1e4
+"""Ratio of the largest to the least curvature of a parameter from which on units are equalised."""
+
 LEAST_DAMPING = 1e-3
 ROUNDING = 64 * float(np.finfo(float).eps)
 
@@ -164,6 +167,13 @@ def decrement(H: Array, g: Array) -> tuple[Array, float]:
     if not failed and len(H) and dpocon(factor, float(np.abs(H).sum(axis=0).max()), uplo="L")[0] >= STEEP:
         x = dpotrs(factor, g, lower=1)[0]
         return -x, float(g @ x) / 2
+    diagonal = np.abs(np.diagonal(H))
+    curved = diagonal[diagonal > 0]
+    if len(curved) and curved.max() > FAR_APART * curved.min() > 0:
+        # Of parameters in very different units, what is flat is told in units of their own.
+        units = 1 / np.sqrt(np.where(diagonal > 0, diagonal, curved.max()))
+        d, promise = decrement(units[:, None] * H * units, units * g)
+        return units * d, promise
     values, vectors = np.linalg.eigh(H)
     along = vectors.T @ g
     # Along flat directions the model promises everything or, where the gradient is rounding, nothing: the

@@ -37,6 +37,7 @@ class NewtonCG(Solver):
     """
 
     needs_linear = True
+    extrapolates = True
 
     products: int = 500
 

@@ -371,3 +371,66 @@ def test_rare_events_are_no_separation() -> None:
     assert daskgd.LogisticRegression(C=np.inf).fit(rows[:, :3], steep).outcome_ == "converged"
     twice = np.c_[rows[:, :3], rows[:, 0], np.ones(len(rows))]  # collinear, and constant
     assert daskgd.LogisticRegression(C=np.inf).fit(twice, steep).outcome_ == "converged"
+
+
+# -- what a second look found -------------------------------------------------------------------------
+
+
+def badly_scaled(collinear: bool) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((1500, 12))
+    y = (rng.random(1500) < 1 / (1 + np.exp(-Z @ rng.standard_normal(12)))).astype(int)
+    rows = Z * 10.0 ** np.linspace(-3, 3, 12)
+    if collinear:
+        rows[:, 1] = rows[:, 0] + 1e-2 * rows[:, 1]
+    return rows, y
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("solver", ["auto", "newton", "newton_cg", "lbfgs"])
+@pytest.mark.parametrize("collinear", [False, True])
+def test_units_of_their_own_do_not_hide_a_gap(solver: str, collinear: bool) -> None:
+    rows, y = badly_scaled(collinear)
+    least = daskgd.LogisticRegression(C=np.inf).fit(rows, y).history_[-1]["loss"]
+    found = daskgd.LogisticRegression(C=np.inf, solver=solver, scale=False).fit(rows, y)
+    assert found.outcome_ != "converged" or found.history_[-1]["loss"] <= least * (1 + 2e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("solver", ["newton", "fista", "gradient_descent", "lbfgs"])
+def test_a_scale_that_fell_to_nothing_is_no_minimum(solver: str) -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((200, 23))
+    y = rows.sum(axis=1) + rng.standard_t(2, size=200)
+    least = daskgd.HuberRegressor(epsilon=1.01).fit(rows, y).history_[-1]["loss"]
+    found = daskgd.HuberRegressor(epsilon=1.01, solver=solver, scale=True).fit(rows, y)
+    assert found.outcome_ != "converged" or found.history_[-1]["loss"] <= least * (1 + 2e-6)
+
+
+def test_a_warm_start_from_a_fit_without_noise() -> None:
+    est = daskgd.HuberRegressor(warm_start=True).fit(X, X.sum(axis=1))
+    cold = daskgd.HuberRegressor().fit(X, Y)
+    assert est.fit(X, Y).outcome_ == "converged"
+    assert est.scale_ == pytest.approx(cold.scale_, rel=1e-3)
+
+
+def test_sparse_coefficients_are_saved(tmp_path: Path) -> None:
+    est = daskgd.LogisticRegression(C=0.1).fit(X, LABELS).sparsify()
+    est.save(tmp_path / "m.dgd")
+    np.testing.assert_array_equal(daskgd.load_model(tmp_path / "m.dgd").coef_, est.coef_.toarray())
+
+
+def test_outliers_of_frames_and_of_fits_together() -> None:
+    frame = pd.DataFrame({f"c{j}": X[:, j] for j in range(4)})
+    one, two = daskgd.HuberRegressor(), daskgd.HuberRegressor(epsilon=2.0)
+    daskgd.together([one, two], frame, Y)
+    for est in (one, two, daskgd.HuberRegressor().fit(np.asfortranarray(X), Y)):
+        np.testing.assert_array_equal(
+            est.outliers_, np.abs(Y - X @ est.coef_ - est.intercept_) > est.epsilon * est.scale_
+        )
+
+
+def test_class_weights_of_a_call_that_lacks_a_class() -> None:
+    est = daskgd.Perceptron(class_weight={"a": 2.0})
+    est.partial_fit(X[:50], np.where(LABELS[:50], "a", "b"), classes=["a", "b", "c"])
+    assert set(est.partial_fit(X[50:90], np.where(LABELS[50:90], "c", "b")).predict(X)) <= {"a", "b", "c"}

@@ -1,11 +1,11 @@
-"""The scale of Huber's loss where it is small: found on the sample before the first full sweep.
+"""The scale of Huber's loss where it is small: found by itself, where all rows are in memory.
 
 With an epsilon near 1 the best scale is close to 0, or there is none: the objective falls with it all the
 way, towards that of least absolute residuals. Newton's method in parameters and scale at once goes astray
 there, as within a tiny scale there are few rows, and others with each step. For a given scale the problem is
 an ordinary one; its least objective is convex in the scale, and the slope of that is known: so the scale is
-made smaller until the slope says that it is small enough. The file knows problems and a sample of rows; it
-must not know data sets or estimators.
+made smaller until the slope says that it is small enough. The file knows problems and rows; it must
+not know data sets or estimators.
 """
 
 from __future__ import annotations
@@ -39,27 +39,21 @@ slope is that of the least objective."""
 
 MOST_SCALES = 100
 
-CLEAR = 1.0005
-"""Epsilon from which on rows that are more than the sample have a scale, which is found as usual."""
-
 LEAST = 1e-3
 """Objective, relative to the deviation of the targets, below which it is no longer the scale of the gap."""
-
-INSIDE = 5
-"""Fewest rows within the scale for each parameter, where the sample is not all rows."""
 
 
 def choose_scale(
     problem: Problem, solver: SubsampledNewton, sample: SampleAnswer, w: Array
 ) -> tuple[Problem, Array, float]:
-    """Fix the scale of Huber's loss where it is small: the problem, its solution on the sample, and what the
-    scale adds to the objective at most, relative to it. Elsewhere all as they are."""
+    """Fix the scale of Huber's loss where it is small and the sample is all rows: the problem, its solution,
+    and what the scale adds to the objective at most, relative to it. Elsewhere all as they are."""
     rows, loss = replace(sample.rows, dtype=np.dtype(float)), problem.loss
     assert isinstance(loss, Huber)
     n = len(rows)
     if not (n > 0 and w[-1] > 0) or loss.epsilon**2 * max(n - len(w) + 1, 0) > SMALL * n:
         return problem, w, 0.0
-    if not sample.complete and loss.epsilon > CLEAR:
+    if not sample.complete:  # whose slope along the scale is not that of all rows
         return problem, w, 0.0
     line, scale, low, high = w[:-1], float(w[-1]), 0.0, 0.0
     least = LEAST * scale  # objectives below it count as this
@@ -67,9 +61,7 @@ def choose_scale(
     for _ in range(MOST_SCALES):
         at = _fixed(problem, scale)
         line = run_in_memory(solver.solved(at, rows, line, CLOSE)).w
-        f, slope, inside = _slope(problem, rows, line, scale)
-        if not sample.complete and inside < INSIDE * len(w):
-            break
+        f, slope = _slope(problem, rows, line, scale)
         # Convex: the least objective is within the slope times the way to the other end of the bracket.
         if slope > 0:
             high, high_slope = scale, slope
@@ -96,15 +88,10 @@ def _fixed(problem: Problem, scale: float) -> Problem:
     return replace(problem, loss=loss.at(scale), model=model.line, penalty=penalty)
 
 
-def _slope(problem: Problem, rows: Rows, line: Array, scale: float) -> tuple[float, float, int]:
-    """The objective, its slope along the scale, and the number of rows within it."""
+def _slope(problem: Problem, rows: Rows, line: Array, scale: float) -> tuple[float, float]:
+    """The objective, and its slope along the scale."""
     f, g = on(rows, problem, Gradient(np.append(line, scale)))
-    loss, inside = _fixed(problem, scale).loss, 0
-    for tile in rows.tiles():
-        y, _ = tile.targets(problem)
-        z = problem.margins(np.append(line, scale), tile.X)[:, 0]
-        inside += int(np.count_nonzero(loss.hessian(z, y)))
-    return float(f), float(g[-1]), inside
+    return float(f), float(g[-1])
 
 
 def _between(low: float, low_slope: float, high: float, high_slope: float) -> float:

@@ -89,4 +89,6 @@ def together(
             )
         own.append(mine)
     run_fits(estimators, dataset, (X, y, sample_weight), kept, watchers, own)
+    for estimator in estimators:
+        estimator._look_back(dataset)
     return estimators
