@@ -27,8 +27,9 @@ FLAT_STEP, FLAT_GAP = 1e-2, 1e-8
 STEEP = 1e-9
 """Inverse of the condition of a Hessian from which on it has no flat directions, and is factorised."""
 
-FAR_APART = 1e4
-"""Ratio of the largest to the least curvature of a parameter from which on units are equalised."""
+FAR_APART, FLAT = 1e4, 1e-15
+"""Ratio of the largest to the least curvature of a parameter from which on units are equalised; and that,
+relative to the largest, below which a parameter has no curvature."""
 
 LEAST_DAMPING = 1e-3
 ROUNDING = 64 * float(np.finfo(float).eps)
@@ -168,10 +169,10 @@ def decrement(H: Array, g: Array) -> tuple[Array, float]:
         x = dpotrs(factor, g, lower=1)[0]
         return -x, float(g @ x) / 2
     diagonal = np.abs(np.diagonal(H))
-    curved = diagonal[diagonal > 0]
-    if len(curved) and curved.max() > FAR_APART * curved.min() > 0:
+    curved = diagonal > FLAT * diagonal.max(initial=0.0)
+    if curved.any() and diagonal.max() > FAR_APART * diagonal[curved].min():
         # Of parameters in very different units, what is flat is told in units of their own.
-        units = 1 / np.sqrt(np.where(diagonal > 0, diagonal, curved.max()))
+        units = 1 / np.sqrt(np.where(curved, diagonal, diagonal.max()))
         d, promise = decrement(units[:, None] * H * units, units * g)
         return units * d, promise
     values, vectors = np.linalg.eigh(H)

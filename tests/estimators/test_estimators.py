@@ -495,7 +495,7 @@ def test_a_loss_that_a_solver_cannot_do_is_refused_with_what_can():
         (daskgd.LinearSVC(loss="hinge", solver="lbfgs"), r"Hinge\(.* and a smooth penalty"),
         (daskgd.Perceptron(solver="lbfgs"), r"Perceptron.* and a smooth penalty"),
         (daskgd.QuantileRegressor(solver="lbfgs"), r"Quantile\(.* and a penalty with L1"),
-        (daskgd.Ridge(solver="lbfgs", positive=True), r"Squared\(\) and positive=True"),
+        (daskgd.Ridge(solver=daskgd.LBFGS(), positive=True), r"Squared\(\) and positive=True"),
     ):
         with pytest.raises(ValueError, match=rf"one for {what}, got LBFGS.*; use 'auto' or ") as caught:
             est.fit(unread, unread[:, 0])
