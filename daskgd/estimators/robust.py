@@ -120,7 +120,8 @@ class HuberRegressor(Regressor):
             rows = dataset.rows_at_hand()
             y = np.ravel(np.asarray(rows.y))
             model, w = self._model()
-            miss = np.abs(y - model.margins(w, rows.X))
+            with np.errstate(over="ignore", invalid="ignore"):  # of a fit that diverged
+                miss = np.abs(y - model.margins(w, rows.X))
             self.outliers_ = miss > self.scale_ * self.epsilon
 
 
