@@ -397,7 +397,8 @@ def table_lines(
         "worker memory": f"{workers} x {_mb(MEMORY_LIMIT)}; float32 rows: {as_float32 / limits:.2g} x that",
         "peak memory": f"{memory.peak / MEMORY_LIMIT:.0%} of a worker's limit, {_mb(memory.spilled)} spilled",
         "writing": "none, the dataset was there" if writing is None else f"{writing:.1f} s",
-        "training": f"{training:.1f} s, {model.n_sweeps_} sweeps over the data, {len(model.history_)} iterations",
+        "training": f"{training:.1f} s, {model.n_sweeps_} sweeps over the data, "
+        f"{len(model.history_)} iterations",
         "per sweep": f"{sweep:.2f} s, {rate / 1e6:.1f} M rows/s: solving on a sample in memory included",
         "ended": _ending(model),
         "accuracy": f"{_accuracy(model, digits):.1%} of the {len(digits.y_test)} digits held out, untouched",
