@@ -105,6 +105,10 @@ class EvaluateInMemory(LocalQuery):
     query: Query
 
 
+MOST_STEPS = 200
+"""Iterations of a solve in memory, by default."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SolveInMemory(LocalQuery):
     """Work in memory: the same problem solved on `rows` from `w` by another solver; answers a
@@ -122,7 +126,7 @@ class SolveInMemory(LocalQuery):
     solver: Solver
     w: Array
     tol: float
-    max_iter: int = 200
+    max_iter: int = MOST_STEPS
 
 
 class ComputeInMemory(LocalQuery):

@@ -47,7 +47,8 @@ def has_path(problem: Problem, n_rows: int) -> bool:
     width = problem.model.size // problem.model.outputs
     work = STEPS * problem.model.outputs * width**2 * (n_rows / 2 + width / 3)
     flat = problem.loss.flat and problem.loss.smooth and problem.loss.separate
-    return bool(flat and width <= DENSE and work <= PATH_WORK)
+    scales = problem.penalty.smooth or _strength(problem) > 0  # a penalty of signs alone does not
+    return bool(flat and scales and width <= DENSE and work <= PATH_WORK)
 
 
 def solve_along_path(

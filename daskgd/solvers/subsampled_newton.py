@@ -17,6 +17,7 @@ from daskgd.rows.layout import Shape
 from daskgd.rows.random_numbers import PROBE, row_random_numbers
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import (
+    MOST_STEPS,
     EvaluateInMemory,
     Solution,
     SolveInMemory,
@@ -354,7 +355,9 @@ class SubsampledNewton(NewtonInMemory, Solver):
         straight to the minimum is a long one."""
         paths = [has_path(one, len(its)) for one, its in parts]
         answers = yield tuple(
-            SolveInMemory(one, its, self._in_memory(one, its, tol), start, tol, DIRECT if path else 200)
+            SolveInMemory(
+                one, its, self._in_memory(one, its, tol), start, tol, DIRECT if path else MOST_STEPS
+            )
             for (one, its), start, path in zip(parts, starts, paths, strict=True)
         )
         far = [i for i, a in enumerate(answers) if paths[i] and not a.gap <= max(tol, FOUND) * a.f]
