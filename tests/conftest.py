@@ -9,6 +9,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,12 @@ settings.load_profile("daskgd")
 
 CLUSTERS = {"cluster", "own", "scheduler", "stage"}
 """Fixtures that are clusters, or make them."""
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes of files are no part of a test's name: compressed ones hold the time at which they were made, and
+    the processes that share the tests would not agree on the names."""
+    return argname if isinstance(val, bytes) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,9 +68,13 @@ def cluster() -> Iterator[distributed.LocalCluster]:
 
 @pytest.fixture
 def client(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
-    """A client of the cluster, current while the test runs."""
+    """A client of the cluster, current while the test runs, which leaves no task behind."""
     with distributed.Client(cluster) as client:
         yield client
+    tasks, end = cluster.scheduler.tasks, time.monotonic() + 10
+    while tasks and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not tasks, "left on the scheduler"
 
 
 @pytest.fixture
