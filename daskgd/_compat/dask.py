@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 import distributed
 import numpy as np
-from dask._task_spec import List, Task, TaskRef
+from dask._task_spec import List, Task, TaskRef, convert_legacy_graph
 from dask.base import get_scheduler
+from dask.utils import key_split
 
-__all__ = ["List", "Task", "TaskRef", "configured_scheduler", "meta_of", "plain_reads"]
+__all__ = [
+    "List",
+    "Task",
+    "TaskRef",
+    "configured_scheduler",
+    "meta_of",
+    "plain_reads",
+    "unchanged_sources",
+    "with_new_keys",
+]
 
 # Task, TaskRef, List: graphs of tuples are public, but dask hashes and rewrites those again for every sweep.
 
@@ -53,3 +64,59 @@ def plain_reads(x: Any) -> Iterator[tuple[Any, tuple[slice, ...], tuple[slice, .
         held = graph.get(getattr(held, "key", None), held)
         found.append((getattr(held, "value", held), part, place))
     return iter(found)
+
+
+MOVES = {
+    *("getitem", "getitem_variadic", "take", "rechunk-merge", "rechunk-split", "concatenate", "stack"),
+    *("reshape", "transpose", "astype", "asarray", "array", "blocks", "shuffle"),
+}
+"""Beginnings of the names of layers that keep the numbers that they are given."""
+
+
+def unchanged_sources(x: Any) -> Iterator[Any]:
+    """What a dask array reads from and passes on with its numbers unchanged: in slices, in other chunks or
+    dtypes, beside others. Where a graph is not recognised, nothing."""
+    from dask.array.core import Array, getter, getter_inline, getter_nofancy
+
+    if not isinstance(x, Array):
+        return
+    graph: Any = x.dask
+    layers, dependencies = getattr(graph, "layers", {}), getattr(graph, "dependencies", {})
+    waiting = [*x.__dask_layers__()]
+    seen: set[Any] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in layers:
+            continue
+        seen.add(name)
+        layer = layers[name]
+        if getattr(getattr(layer, "task", None), "func", None) in (getter, getter_inline, getter_nofancy):
+            held = getattr(layer.indices[0][0], "value", layer.indices[0][0])
+            key = getattr(held, "key", None)
+            yield layers[key][key] if key in layers else held
+        elif key_split(name) in MOVES:
+            waiting.extend(dependencies.get(name, ()))
+
+
+def with_new_keys(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The same dask arrays by keys that no other graph has; what they share they still share.
+
+    :func:`dask.graph_manipulation.clone` is to do this, and loses tasks of slices (2026.8).
+    """
+    from dask.array import Array
+
+    token = uuid4().hex
+    graph = convert_legacy_graph({key: task for a in arrays.values() for key, task in dict(a.dask).items()})
+    names = {key: _with_token(key, token) for key in graph}
+    tasks = {names[key]: task.substitute(names, key=names[key]) for key, task in graph.items()}
+    return {
+        name: Array(tasks, _with_token(array.name, token), array.chunks, meta=meta_of(array))
+        for name, array in arrays.items()
+    }
+
+
+def _with_token(key: Any, token: str) -> Any:
+    """A key of dask, the place of a chunk kept."""
+    if isinstance(key, tuple):
+        return (_with_token(key[0], token), *key[1:])
+    return f"{key}-{token}"

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import zarr
 from zarr.core.sync import sync
+from zarr.storage import StorePath
 
 T = TypeVar("T")
 
@@ -35,14 +36,16 @@ def default_pipeline_name() -> str:
     return str(zarr.config.defaults[0]["codec_pipeline"]["path"])
 
 
-def reopen(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array, with the codec pipeline that zarr's configuration names at this moment.
+def reopen(array: zarr.Array[Any], place: StorePath | None = None) -> zarr.Array[Any]:
+    """The same array, by default at the same place, with the codec pipeline that zarr's configuration names
+    at this moment.
 
     zarr knows a pipeline of an array only as what its configuration says while the array is made, and opening
     it again by its path would read its metadata again.
     """
-    inner = array.async_array
-    return zarr.Array(zarr.AsyncArray(array.metadata, array.store_path, inner.config))
+    inner: Any = array.async_array
+    config = inner.config if hasattr(inner, "config") else inner._config  # its name until zarr 3.1.5
+    return zarr.Array(zarr.AsyncArray(array.metadata, place or array.store_path, config))
 
 
 def chunk_key(array: zarr.Array[Any], index: tuple[int, ...]) -> str:

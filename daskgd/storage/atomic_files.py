@@ -7,13 +7,15 @@ Knows nothing of what is in them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
+
+from daskgd.storage.paths import check_options, is_url, locate
+from daskgd.storage.redaction import redacted, redacted_error
 
 UNFINISHED = ".daskgd-", ".tmp"
 """How the names of files begin and end that are being written, or were when a process was killed."""
@@ -25,25 +27,31 @@ class AtomicFiles:
     def __init__(
         self, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
     ) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(os.fspath(path), **(storage_options or {}))
-        self.local = isinstance(self.fs, LocalFileSystem)
+        self.location, self.options = locate(path), storage_options
+        check_options(self.location, storage_options)
+        self.local = not is_url(self.location)
+        with self._redacted_errors():
+            self.fs, self.root = fsspec.core.url_to_fs(self.location, **(storage_options or {}))
 
     def names(self) -> list[str]:
         """The names of the files that are there; none where there is no folder."""
         self.fs.invalidate_cache()
         try:
-            return [name.rpartition("/")[2] for name in self.fs.ls(self.root, detail=False)]
+            with self._redacted_errors():
+                return [name.rpartition("/")[2] for name in self.fs.ls(self.root, detail=False)]
         except FileNotFoundError:
             return []
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError."""
-        return self.fs.cat_file(f"{self.root}/{name}")
+        with self._redacted_errors(name):
+            return self.fs.cat_file(f"{self.root}/{name}")
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file: by one request to an object store; on disk, by renaming one that has reached it."""
         if not self.local:
-            self.fs.pipe_file(f"{self.root}/{name}", data)
+            with self._redacted_errors(name):
+                self.fs.pipe_file(f"{self.root}/{name}", data)
             return
         os.makedirs(self.root, exist_ok=True)
         unfinished = f"{self.root}/{UNFINISHED[0]}{uuid4().hex}{UNFINISHED[1]}"
@@ -69,3 +77,14 @@ class AtomicFiles:
         for name in names:
             with suppress(Exception):
                 self.fs.rm_file(f"{self.root}/{name}")
+
+    @contextmanager
+    def _redacted_errors(self, name: str = "") -> Iterator[None]:
+        """What is raised at a URL names the file, and has none of the secrets of the URL and its options."""
+        try:
+            yield
+        except Exception as error:
+            if self.local:
+                raise
+            where = redacted("/".join(filter(None, (self.location, name))))
+            raise redacted_error(error, self.options, where) from None

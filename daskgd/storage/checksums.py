@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, StorePath
@@ -29,7 +30,15 @@ CONCURRENT_REQUESTS = 64
 LISTED = 100
 """Most missing chunks that are counted."""
 
+SPARSE_PARTS = ("indptr", "indices", "data")
+"""Names of the arrays that hold sparse rows, in a group of their own: the bounds of rows are read first."""
+
+GROUPS_AROUND = {**dict.fromkeys(SPARSE_PARTS, 2), **dict.fromkeys(("values", "ends", "text"), 3)}
+"""How many groups, that of the dataset the outermost, are around arrays of these names; others have one."""
+
 ZarrArray: TypeAlias = "zarr.Array[Any]"
+Members: TypeAlias = "dict[str, zarr.Array[Any] | zarr.Group]"
+"""What a dataset is stored in: arrays by name, and groups of arrays before the arrays in them."""
 
 
 class StoreError(ValueError):
@@ -47,6 +56,25 @@ def location_of(place: StorePath) -> str:
     if isinstance(store, FsspecStore):
         return redacted(str(_files(store).unstrip_protocol("/".join(filter(None, (store.path, place.path))))))
     return redacted(str(place))
+
+
+def group_around(place: StorePath) -> tuple[StorePath, str]:
+    """The group that an array at a place belongs to, though its store may end there, and the array's name."""
+    store, (parent, _, name) = place.store, place.path.rpartition("/")
+    if not name and isinstance(store, LocalStore):
+        store, name = LocalStore(store.root.parent, read_only=True), store.root.name
+    elif not name and isinstance(store, FsspecStore):
+        above, _, name = store.path.rpartition("/")
+        store = FsspecStore(store.fs, read_only=True, path=above)
+    return StorePath(store, parent), name
+
+
+def dataset_around(array: ZarrArray) -> StorePath:
+    """The group of the dataset that an array of daskgd's belongs to."""
+    place, name = group_around(array.store_path)
+    for _ in range(GROUPS_AROUND.get(name, 1) - 1):
+        place, _ = group_around(place)
+    return place
 
 
 def storage_options_of(store: Any) -> Any:
@@ -68,6 +96,20 @@ def read_object(place: StorePath) -> bytes:
     if buffer is None:
         raise FileNotFoundError(f"{place.path.rpartition('/')[2]} is missing")
     return buffer.to_bytes()
+
+
+def read_objects(array: ZarrArray, numbers: Sequence[int]) -> list[bytes | BaseException]:
+    """The bytes of stored objects along the rows, asked for at once; of one that cannot be read the
+    error."""
+
+    async def all_of_them() -> list[Buffer | BaseException | None]:
+        places = (array.store_path / object_key(array, i) for i in numbers)
+        asked = (place.get(default_buffer_prototype()) for place in places)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    missing = FileNotFoundError("the chunk is missing")
+    found = (missing if one is None else one for one in wait_for(all_of_them()))
+    return [one if isinstance(one, BaseException) else one.to_bytes() for one in found]
 
 
 def object_key(array: ZarrArray, i: int) -> str:
@@ -140,11 +182,16 @@ async def _read_checksums(array: ZarrArray, i: int) -> bytes:
     return end[-4:] + b"".join(parts)
 
 
-def metadata_digest(arrays: dict[str, ZarrArray], attributes: dict[str, Any]) -> str:
-    """A digest of attributes and arrays' metadata, of the JSON as stored: no version of zarr changes it."""
-    stored = {name: json.loads(read_object(array.store_path / "zarr.json")) for name, array in arrays.items()}
+def metadata_digest(members: Members, attributes: dict[str, Any]) -> str:
+    """A digest of attributes and members' metadata, of the JSON as stored: no version of zarr changes it."""
+    stored = {name: json.loads(read_object(one.store_path / "zarr.json")) for name, one in members.items()}
     content = {key: value for key, value in attributes.items() if key != "complete"}
     return hashlib.sha256(json.dumps([stored, content], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def only_arrays(members: Members) -> dict[str, ZarrArray]:
+    """Those that are no groups."""
+    return {name: one for name, one in members.items() if isinstance(one, zarr.Array)}
 
 
 def chunks_digest(arrays: dict[str, ZarrArray]) -> str:
@@ -167,5 +214,6 @@ def array_digest(array: ZarrArray, complete: bool) -> str:
     For what daskgd wrote (`complete`) it is a digest of the metadata and of the checksums of all chunks,
     which are read for it; for others, a digest of the metadata alone.
     """
-    sha = hashlib.sha256(read_object(array.store_path / "zarr.json")).hexdigest()[:16]
+    file = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+    sha = hashlib.sha256(read_object(array.store_path / file)).hexdigest()[:16]
     return f"digest {sha}{chunks_digest({'': array})}" if complete else f"metadata {sha}"

@@ -1,4 +1,6 @@
-"""Decoding of stored chunks: their checksums are compared, and Blosc fills the rows. Knows no zarr, no files.
+"""Decoding of stored chunks: their checksums are compared, and Blosc fills the rows; and the way back.
+
+Knows no zarr, no files.
 
 Zarr's pipeline takes twice the processor time for the same chunks: it copies, allocates, changes threads.
 What daskgd wrote has one of two codecs, little-endian values then crc32c, with or without Blosc between, so
@@ -8,6 +10,7 @@ its bytes go to Blosc from here. This also checks every checksum whatever pipeli
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+
+ITEMS_COUNT = "typesize" in signature(blosc.Blosc).parameters
+"""Whether zarr tells Blosc the bytes of an item: with numcodecs before 0.16 it cannot."""
 
 ABSENT = (2**64 - 1, 2**64 - 1)
 """Offset and size that the index of a shard has for a chunk that is not in it (zarr v3, sharding codec)."""
@@ -69,6 +75,20 @@ def decode_rows(
             raise DamagedChunk(cause, a, b) from None
         if chunk is not part:
             part[...] = chunk[a - k * chunk_rows : b - k * chunk_rows]
+
+
+def encode_chunk(chunk: Array, codec: str) -> bytes:
+    """The bytes in which a chunk of rows is stored, the same as zarr's pipeline makes of it.
+
+    `codec` is "lz4", "zstd" or "none".
+    """
+    values = np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<"))
+    if codec == "none":
+        body = values.tobytes()
+    else:
+        source = values if ITEMS_COUNT else values.reshape(-1).view(np.uint8)
+        body = blosc.compress(source, codec.encode(), 5, blosc.BITSHUFFLE, 0)
+    return b"".join((body, crc32c(body).to_bytes(4, "little")))
 
 
 def _decompress(body: Array, chunk: Array, plain: bool) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.buffer import Buffer
+from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import LocalStore
 
 from daskgd._compat.zarr import wait_for
+from daskgd.storage.access import AccessError, this_process
 from daskgd.storage.checksums import (
     StoreError,
     ZarrArray,
@@ -30,21 +32,35 @@ from daskgd.storage.checksums import (
     location_of,
     metadata_digest,
     n_objects,
+    object_key,
+    only_arrays,
 )
-from daskgd.storage.codec import checksums_in
-from daskgd.storage.opening import FORMAT, KEY, NAMES, arrays_of, open_store
-from daskgd.storage.reading import StoredColumn
+from daskgd.storage.codec import checksums_in, encode_chunk
+from daskgd.storage.opening import FORMAT, KEY, AnyStoredColumn, members_of, open_store
+from daskgd.storage.paths import is_url
+from daskgd.storage.reading import ChunkError, StoredColumn
 from daskgd.storage.redaction import redacted
+from daskgd.storage.remote import RemoteStore, open_remote
+from daskgd.storage.sparse_reading import ENCODING
 
 VERIFY_THREADS = 4
+
+DIMENSION_NAMES = {
+    **{"indptr": "bound", "indices": "entry", "data": "entry"},
+    **{"values": "category", "ends": "category", "text": "byte"},
+}
+"""What the arrays of sparse rows and of dictionaries have a number for; others have one for each row."""
+
+COLUMN_NAMES = {"X": "feature", "codes": "column"}
+"""What arrays have a column for; others have one for each target."""
 
 # -- creating and committing ----------------------------------------------------------------------
 
 
-def holds_group(location: str) -> bool:
+def holds_group(location: str, options: Mapping[str, Any] | None = None) -> bool:
     """Whether a zarr group is at a path or URL. Raises FileExistsError if something else is."""
-    place = FsspecStore.from_url(location) if "://" in location else location
-    if wait_for(place.is_empty("")) if isinstance(place, FsspecStore) else not os.path.lexists(place):
+    place = open_remote(location, options) if is_url(location) else location
+    if wait_for(place.is_empty("")) if isinstance(place, RemoteStore) else not os.path.lexists(place):
         return False
     try:
         zarr.open_group(place, mode="r")
@@ -54,6 +70,10 @@ def holds_group(location: str) -> bool:
             "remove it, or choose another path"
         ) from None
     return True
+
+
+_folders: set[Path] = set()
+"""Folders that this process has seen, and has written to."""
 
 
 class _WaitableStore(LocalStore):
@@ -68,6 +88,10 @@ class _WaitableStore(LocalStore):
         self.pending: set[asyncio.Future[None]] = set()
 
     async def set(self, key: str, value: Buffer) -> None:
+        if "/" in key and self.root.is_dir():
+            _folders.add(self.root)
+        elif "/" in key and self.root not in _folders:
+            raise AccessError(str(self.root), "target", "the folder is not there", [this_process()])
         # Workers learn that the writing has failed only from what is gone.
         if self.closed or ("/" in key and not self.root.is_dir()):
             raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), str(self.root / key))
@@ -81,9 +105,9 @@ class _WaitableStore(LocalStore):
         await asyncio.gather(*self.pending, return_exceptions=True)
 
 
-def create_group(location: str) -> zarr.Group:
+def create_group(location: str, options: Mapping[str, Any] | None = None) -> zarr.Group:
     """An empty group for `create_array` and then `commit`, in place of what is there."""
-    place = location if "://" in location else _WaitableStore(location)
+    place = open_remote(location, options) if is_url(location) else _WaitableStore(location)
     return zarr.open_group(place, mode="w", zarr_format=3, attributes={KEY: {"format": FORMAT}})
 
 
@@ -102,14 +126,16 @@ def create_array(
     chunk_rows: int,
     shards: int | None,
     codec: str,
+    shuffle: str = "bitshuffle",
 ) -> ZarrArray:
     """An array to be filled by whole chunks (shards), with ``array[a:b] = rows`` or ``array.append(rows)``.
 
-    `shards` is chunks per shard; `codec` "lz4", "zstd" or "none".
+    `shards` is chunks per shard; `codec` "lz4", "zstd" or "none"; `shuffle` what Blosc does before it.
     """
     compressors: list[Any] = [Crc32cCodec()]
     if codec != "none":
-        compressors.insert(0, BloscCodec(cname=codec, shuffle="bitshuffle"))  # type: ignore[arg-type]
+        compressors.insert(0, BloscCodec(cname=codec, shuffle=shuffle))  # type: ignore[arg-type]
+    dimensions = DIMENSION_NAMES.get(name, "row"), COLUMN_NAMES.get(name, "target")
     # What lost rows would read as to others than us: hardly ever data.
     fill = np.nan if dtype.kind == "f" else getattr(np.iinfo(dtype), "min" if dtype.kind == "i" else "max")
     return group.create_array(
@@ -120,17 +146,47 @@ def create_array(
         dtype=dtype,
         fill_value=fill,
         compressors=compressors,
-        dimension_names=("row", "feature" if name == "X" else "target")[: len(shape)],
+        dimension_names=dimensions[: len(shape)],
         attributes={KEY: {"format": FORMAT}},  # whose arrays these are, should the mark be lost
         config={"write_empty_chunks": True},
     )
 
 
-def commit(group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None) -> None:
-    """Write the mark with the checksums of everything: from here on the dataset is valid."""
-    said = {"format": FORMAT, "feature_names": feature_names, "classes": classes, "shuffled": False}
-    arrays = arrays_of(location_of(group.store_path), group)
-    group.attrs[KEY] = {**said, "complete": metadata_digest(arrays, said) + chunks_digest(arrays)}
+def write_rows(array: ZarrArray, start: int, rows: np.ndarray, codec: str) -> None:
+    """Write whole chunks of an array of :func:`create_array`, the last of which may end with the array.
+
+    Zarr's pipeline takes half as much processor time again.
+    """
+    size = array.chunks[0]
+    if array.shards is not None or start % size:
+        array[start : start + len(rows)] = rows
+        return
+    for first in range(0, len(rows), size):
+        chunk = rows[first : first + size]
+        if len(chunk) < size:  # zarr stores whole chunks
+            whole = np.full((size, *rows.shape[1:]), array.fill_value, rows.dtype)
+            whole[: len(chunk)] = chunk
+            chunk = whole
+        place = array.store_path / object_key(array, (start + first) // size)
+        wait_for(place.set(default_buffer_prototype().buffer.from_bytes(encode_chunk(chunk, codec))))
+
+
+def create_sparse_group(group: zarr.Group, name: str) -> zarr.Group:
+    """A group for the arrays of sparse rows, whose `shape` is to be set at the end."""
+    return group.create_group(name, attributes={**ENCODING})
+
+
+def commit(
+    group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None, format: int = FORMAT
+) -> None:
+    """Write the mark with the checksums of everything: from here on the dataset is valid.
+
+    `feature_names` are those of the columns of X; `format` says what else is in the group.
+    """
+    said = {"format": format, "feature_names": feature_names, "classes": classes, "shuffled": False}
+    members = members_of(location_of(group.store_path), group, format)
+    complete = metadata_digest(members, said) + chunks_digest(only_arrays(members))
+    group.attrs[KEY] = {**said, "complete": complete}
 
 
 # -- verifying ------------------------------------------------------------------------------------
@@ -152,12 +208,11 @@ def verify_store(
     StoreError : as `open_store`; or every chunk is sound, but not all of them are those that were written.
     """
     stored = open_store(path, storage_options=storage_options)
-    columns = [column for name in NAMES if (column := getattr(stored, name)) is not None]
-    total, done, digest = sum(n_objects(column.array) for column in columns), 0, hashlib.sha256()
+    total, done, digest = sum(n_objects(part.array) for _, part in stored.parts), 0, hashlib.sha256()
     with ThreadPoolExecutor(VERIFY_THREADS) as pool:
-        for column in columns:
-            for numbers in _batches(n_objects(column.array), 16 * VERIFY_THREADS):
-                for sums in pool.map(partial(_verify_object, column), numbers):
+        for column, part in stored.parts:
+            for numbers in _batches(n_objects(part.array), 16 * VERIFY_THREADS):
+                for sums in pool.map(partial(_verify_object, column, part), numbers):
                     digest.update(sums)
                     done += 1
                     if progress is not None:
@@ -176,12 +231,20 @@ def _batches(n: int, size: int) -> Iterator[range]:
     return (range(n)[first : first + size] for first in range(0, n, size))
 
 
-def _verify_object(column: StoredColumn, i: int) -> bytes:
-    """Read stored object i, compare its checksums and return them; none if daskgd did not write it."""
-    start = i * column.chunk_rows
-    n = min(column.chunk_rows, column.shape[0] - start)
-    if not column.complete:
-        column.read(start, start + n)
-        return b""
-    out = np.empty((n, *column.shape[1:]), column.dtype.newbyteorder("<"))
-    return checksums_in(column.decode(i, 0, out), chunks_per_shard(column.array))
+def _verify_object(column: AnyStoredColumn, part: StoredColumn, i: int) -> bytes:
+    """Read stored object i of an array, compare its checksums and return them; none if daskgd did not write
+    it."""
+    start = i * part.chunk_rows
+    n = min(part.chunk_rows, part.shape[0] - start)
+    try:
+        if not part.complete:
+            part.read(start, start + n)
+            return b""
+        out = np.empty((n, *part.shape[1:]), part.dtype.newbyteorder("<"))
+        return checksums_in(part.decode(i, 0, out), chunks_per_shard(part.array))
+    except ChunkError as error:
+        path, a, b, cause, key = error.args
+        rows = column.locate(part, a, b)
+        if rows is None:
+            raise
+        raise column.error(path, *rows, cause, key) from error.__cause__

@@ -1,10 +1,12 @@
 """Opening datasets: what is stored becomes columns, and what is half-written or altered is refused.
 
-One zarr v3 group holds ``X (n, p)``, ``y (n,)`` or ``(n, k)`` and ``sample_weight (n,)``, chunked on rows
-alike. A mark that is written last holds the checksums of everything, so that a half-written or altered
-dataset is refused and a lost chunk is never read as data. Digests are in `checksums`; how a dataset is made
-valid and verified is in `commit`, how arrays become whole chunks of rows in `writing`. Knows nothing of
-models, blocks or engines.
+One zarr v3 group holds ``X (n, p)``, ``y (n,)`` or ``(n, k)``, ``sample_weight (n,)`` and ``offset (n,)``,
+chunked on rows alike; sparse X is a group in AnnData's encoding ``csr_matrix``, or of others ``csc_matrix``.
+Categorical features are ``codes (n, k)``, after X or in its place, with a group of what they stand for. A
+mark that is written last holds the checksums of everything, so that a half-written or altered dataset is
+refused and a lost chunk is never read as data. Digests are in `checksums`; how a dataset is made valid and
+verified is in `commit`, how arrays become whole chunks of rows in `writing`. Knows nothing of models, blocks
+or engines.
 """
 
 from __future__ import annotations
@@ -13,63 +15,90 @@ import glob
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, StorePath
 
-from daskgd._compat.zarr import wait_for
+from daskgd._compat.zarr import reopen
+from daskgd.rows.dictionaries import Dictionaries
+from daskgd.storage.access import remember
+from daskgd.storage.anndata import open_target
+from daskgd.storage.categorical_reading import StoredCategoricalColumn
 from daskgd.storage.checksums import (
     LISTED,
+    SPARSE_PARTS,
+    Members,
     StoreError,
     ZarrArray,
     find_missing,
+    group_around,
     location_of,
     metadata_digest,
+    only_arrays,
 )
+from daskgd.storage.csc_reading import CSC, StoredCsc
+from daskgd.storage.dictionaries import CATEGORIES, CODES, open_dictionaries
+from daskgd.storage.members import CATEGORICAL_FORMAT as CATEGORICAL_FORMAT
+from daskgd.storage.members import DIMENSIONS as DIMENSIONS
+from daskgd.storage.members import FOREIGN_NAMES as FOREIGN_NAMES
+from daskgd.storage.members import FORMAT as FORMAT
+from daskgd.storage.members import KEY as KEY
+from daskgd.storage.members import NAMES as NAMES
+from daskgd.storage.members import check_regular, check_shapes, encoding_of, members_of
+from daskgd.storage.packing import PackedColumn, open_array
+from daskgd.storage.paths import check_options, is_url, locate
 from daskgd.storage.reading import StoredColumn
 from daskgd.storage.redaction import redacted, redacted_message
+from daskgd.storage.remote import as_remote, open_remote
+from daskgd.storage.sparse_reading import StoredSparseColumn
 
-FORMAT = 1
-KEY = "daskgd"
-"""The key of the mark among the attributes of a group."""
-
-DIMENSIONS = {"X": (2,), "y": (1, 2), "sample_weight": (1,)}
-"""Numbers of dimensions that each array may have."""
-
-NAMES = tuple(DIMENSIONS)
+AnyStoredColumn: TypeAlias = StoredColumn | StoredSparseColumn | StoredCsc | StoredCategoricalColumn
 
 logger = logging.getLogger(KEY)
 
 
 def open_column(array: ZarrArray) -> StoredColumn:
-    """The column of a zarr array: complete if it lies, unaltered, in a group that daskgd has marked."""
-    _check_regular(location_of(array.store_path), array)
-    ours = _has_mark(array)
-    if not ours:
-        _warn_of_missing(location_of(array.store_path), array, find_missing(array))
-    return StoredColumn(array, ours)
+    """The column of a zarr array: complete if it lies, unaltered, in a group that daskgd has marked; else
+    decoded if it is packed."""
+    array = _that_travels(array)
+    check_regular(location_of(array.store_path), array)
+    mark = _mark_around(array)
+    column = open_array(array, mark is not None, mark)
+    if mark is None:
+        _warn_of_missing(location_of(array.store_path), column, find_missing(array))
+    remember(array, mark)
+    return column
 
 
-def _has_mark(array: ZarrArray) -> bool:
-    """Whether the group around an array has a mark of daskgd's that matches its metadata."""
+def _that_travels(array: ZarrArray) -> ZarrArray:
+    """The array, which other processes find: zarr keeps the path of a store on disk as it was given, and
+    opens a connection for each thread where a store at a URL arrives."""
     place = array.store_path
-    store, (parent, _, name) = place.store, place.path.rpartition("/")
-    if not name and isinstance(store, LocalStore):
-        store, name = LocalStore(store.root.parent, read_only=True), store.root.name
-    elif not name and isinstance(store, FsspecStore):
-        above, _, name = store.path.rpartition("/")
-        store = FsspecStore(store.fs, read_only=True, path=above)
-    if name not in NAMES:
-        return False
+    store: Any = place.store
+    if isinstance(store, LocalStore) and not store.root.is_absolute():
+        store = LocalStore(locate(store.root), read_only=store.read_only)
+    elif isinstance(store, FsspecStore):
+        store = as_remote(store)
+    return array if store is place.store else reopen(array, StorePath(store, place.path))
+
+
+def _mark_around(array: ZarrArray) -> str | None:
+    """The mark of daskgd's that the group around an array has, if it matches its metadata."""
+    place, name = group_around(array.store_path)
+    if name not in (*NAMES, CODES):
+        return None
     try:
-        group = zarr.open_group(store, path=parent, mode="r", use_consolidated=False)
+        group = zarr.open_group(place, mode="r", use_consolidated=False)
         said: Any = group.attrs.asdict().get(KEY)
-        ours = isinstance(said, dict) and said.get("format") == FORMAT and bool(said.get("complete"))
-        return ours and said["complete"][:16] == metadata_digest(arrays_of(location_of(place), group), said)
+        if said.get("format") not in (FORMAT, CATEGORICAL_FORMAT):
+            return None
+        mark, members = said.get("complete"), members_of(location_of(place), group, said["format"])
+        ours = mark and mark[:16] == metadata_digest(members, said)
+        return str(mark) if ours else None
     except Exception:  # no group, or one that cannot be read, has no mark
-        return False
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,28 +106,40 @@ class OpenedStore:
     """An open dataset: its columns, its attributes, and its codec in words.
 
     `fingerprint` (32 hex digits) names the data: half of it is a digest of the metadata, half of the
-    checksums of all chunks. It is None for a group that daskgd did not write.
+    checksums of all chunks. It is None for a group that daskgd did not write. `feature_names` are those of
+    numbers where there are `dictionaries`, which say what codes stand for. `parts` are all arrays in the
+    order of their checksums, each with the column whose rows depend on it.
     """
 
     path: str = field(repr=False)
-    X: StoredColumn
+    X: AnyStoredColumn
     y: StoredColumn | None
     sample_weight: StoredColumn | None
+    offset: StoredColumn | None
     feature_names: tuple[str, ...] | None
     classes: np.ndarray | None
     fingerprint: str | None
     shuffled: bool
     codec: str
+    dictionaries: Dictionaries | None = field(default=None, repr=False)
+    parts: tuple[tuple[AnyStoredColumn, StoredColumn], ...] = field(default=(), repr=False)
 
 
-def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None) -> OpenedStore:
-    """Open a dataset: one written by `write_dataset`, or any zarr group that holds `X` (2-d) and perhaps `y`
-    and `sample_weight` of equal length.
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> OpenedStore:
+    """Open a dataset: one written by `write_dataset`, or any zarr group that holds `X` (2-d, or sparse in
+    AnnData's encoding) and perhaps `y` and `sample_weight` of equal length. Of one that AnnData wrote
+    `target` names a column of `obs`, which stands in for `y`.
 
     Raises
     ------
     StoreError : `path` does not exist, is no zarr group or one that cannot be read, holds no X, is
         half-written, has lost its mark, or its metadata or its number of chunks do not match that.
+    ValueError : `storage_options` for a path on disk.
 
     >>> import tempfile
     >>> from daskgd import write_dataset
@@ -109,20 +150,21 @@ def open_store(path: str | os.PathLike[str], *, storage_options: dict[str, Any] 
     ((4, 4), ['a', 'b'], [0, 1, 0, 1], 'blosc lz4 bitshuffle, crc32c')
     """
     location = locate(path)
-    if "://" not in location and not os.path.exists(location):
+    check_options(location, storage_options)
+    if not is_url(location) and not os.path.exists(location):
         raise StoreError(
             f"{location}: no such file or directory; expected a zarr group that holds X"
             f"{_find_left_behind(location)}"
         )
     try:
-        return _open(location, storage_options)
+        return _open(location, target, storage_options)
     except StoreError:
         raise
     except Exception as error:  # zarr, codecs and file systems raise all kinds, at metadata and connections
         raise StoreError(
             f"{location}: expected a zarr group that holds X, cannot open one: "
             f"{redacted_message(error, storage_options)}"
-        ) from (None if "://" in location else error)
+        ) from (None if is_url(location) else error)
 
 
 def _find_left_behind(location: str) -> str:
@@ -133,26 +175,28 @@ def _find_left_behind(location: str) -> str:
     return text.format(os.path.join(parent, old[0])) if old else ""
 
 
-def _open(location: str, storage_options: dict[str, Any] | None) -> OpenedStore:
+def _open(location: str, target: str | None, storage_options: dict[str, Any] | None) -> OpenedStore:
     # Consolidated metadata are copies of those of the arrays: no checksum covers them, and they go stale.
-    group = zarr.open_group(location, mode="r", storage_options=storage_options, use_consolidated=False)
+    place = open_remote(location, storage_options, read_only=True) if is_url(location) else location
+    group = zarr.open_group(place, mode="r", use_consolidated=False)
     mark: Any = group.attrs.asdict().get(KEY)
     ours = KEY in group.attrs
     said: dict[str, Any] = mark if isinstance(mark, dict) else {}
     if ours and not said.get("complete"):
         raise StoreError(f"{location}: half-written, the writing never ended; write it with overwrite=True")
-    if ours and said.get("format") != FORMAT:
+    if ours and said.get("format") not in (FORMAT, CATEGORICAL_FORMAT):
         raise StoreError(
-            f"{location}: expected format {FORMAT}, got {said.get('format')!r:.80}; update daskgd to read it"
+            f"{location}: expected format {FORMAT} or {CATEGORICAL_FORMAT}, got {said.get('format')!r:.80}; "
+            "update daskgd to read it"
         )
-    arrays = arrays_of(location, group)
-    if "X" not in arrays:
+    members = members_of(location, group, said["format"] if ours else FORMAT)
+    if "X" not in members and CODES not in members:
         raise StoreError(f"{location}: expected an array X in the group, found none")
-    for name, array in arrays.items():
-        _check_array(f"{location}, array {name}", name, array, arrays["X"].shape[0])
-    if ours and str(said["complete"])[:16] != metadata_digest(arrays, said):
+    arrays = only_arrays(members)
+    n = check_shapes(location, members)
+    if ours and str(said["complete"])[:16] != metadata_digest(members, said):
         raise StoreError(
-            f"{location}: the metadata of {', '.join(arrays)} or the attributes were altered after the "
+            f"{location}: the metadata of {', '.join(members)} or the attributes were altered after the "
             "dataset was completed; restore them, or write the dataset again"
         )
     if not ours and any(KEY in array.attrs for array in arrays.values()):
@@ -161,107 +205,99 @@ def _open(location: str, storage_options: dict[str, Any] | None) -> OpenedStore:
             "classes and checksums; restore zarr.json, or write the dataset again; if another program made "
             f"this copy, remove the attribute {KEY!r} of its arrays"
         )
+    stored = {name: open_array(array, ours, said.get("complete")) for name, array in arrays.items()}
+    for part in SPARSE_PARTS:
+        packed = stored.get(f"X/{part}")
+        if isinstance(packed, PackedColumn):
+            raise StoreError(
+                f"{location}, array X/{part}: expected the numbers themselves, got packed ones "
+                f"({', '.join(packed.packing.names)}); decode them and write the group again"
+            )
+    columns: dict[str, AnyStoredColumn] = {name: stored[name] for name in NAMES if name in stored}
+    if "X/data" in stored:
+        parts = {part: stored[f"X/{part}"] for part in SPARSE_PARTS}
+        shape: Any = members["X"].attrs.asdict()["shape"]
+        if encoding_of(members["X"]) == CSC:
+            columns["X"] = StoredCsc(StoredSparseColumn(**parts, n_columns=shape[0]))
+        else:
+            columns["X"] = StoredSparseColumn(**parts, n_columns=shape[1])
+    dictionaries = None
+    if CODES in stored:
+        columns["X"], dictionaries = _open_codes(location, members, stored, columns.get("X"), said)
+    owners = {name: columns.get(name, columns["X"]) for name in stored}
     for name, array in arrays.items():
         lost = find_missing(array)
         if lost and ours:
-            first, row = lost[0]
-            rows = f"rows {row}:{min(row + (array.shards or array.chunks)[0], array.shape[0])}"
-            raise StoreError(
-                f"{location}, array {name}: {_count_in_words(lost)} chunks are missing, the first is "
-                f"{first}, {rows}; restore them from a copy, or write the dataset again"
-            )
+            _refuse_missing(f"{location}, array {name}", owners[name], stored[name], lost)
         if not ours:
-            _warn_of_missing(f"{location}, array {name}", array, lost)
-    columns = {name: StoredColumn(array, complete=ours) for name, array in arrays.items()}
+            _warn_of_missing(f"{location}, array {name}", stored[name], lost)
+    for array in arrays.values():
+        remember(array, said.get("complete"))
     names, classes = said.get("feature_names"), said.get("classes")
+    y, labels = stored.get("y"), None if classes is None else np.array(classes)
+    if target is not None:
+        y, labels = open_target(location, group, target, n, ours)
     return OpenedStore(
         path=location,
         X=columns["X"],
-        y=columns.get("y"),
-        sample_weight=columns.get("sample_weight"),
+        y=y,
+        sample_weight=stored.get("sample_weight"),
+        offset=stored.get("offset"),
         feature_names=None if names is None else tuple(names),
-        classes=None if classes is None else np.array(classes),
+        classes=labels,
         fingerprint=said.get("complete"),
         shuffled=bool(said.get("shuffled", False)),
-        codec=_describe_codecs(arrays["X"]),
+        codec=_describe_codecs(next(arrays[name] for name in ("X", "X/data", CODES) if name in arrays)),
+        dictionaries=dictionaries,
+        parts=tuple((owners[name], part) for name, part in stored.items()),
     )
 
 
-def locate(path: str | os.PathLike[str]) -> str:
-    """A path as text: a local one, or a URL."""
-    location = os.fspath(path)
-    if not isinstance(location, str):
-        raise TypeError(f"path: expected str or PathLike of str, got {type(location).__name__}")
-    return location.removeprefix("file://")
+def _open_codes(
+    location: str,
+    members: Members,
+    stored: dict[str, StoredColumn],
+    numbers: Any,
+    said: dict[str, Any],
+) -> tuple[StoredCategoricalColumn, Dictionaries]:
+    """The column of codes, and what they stand for."""
+    group, codes, where = members[CATEGORIES], stored[CODES], f"{location}, group {CATEGORIES}"
+    assert isinstance(group, zarr.Group)
+    n_numeric = 0 if numbers is None else numbers.shape[1]
+    dictionaries, dtype = open_dictionaries(
+        where, group, stored, said.get("feature_names"), n_numeric, codes.shape[0]
+    )
+    sizes = tuple(map(len, dictionaries.columns))
+    if len(sizes) != codes.shape[1]:
+        raise StoreError(f"{where}: expected {codes.shape[1]} columns, as {CODES} has, got {len(sizes)}")
+    return StoredCategoricalColumn(codes, sizes, dtype, numbers), dictionaries
 
 
-def arrays_of(location: str, group: zarr.Group) -> dict[str, ZarrArray]:
-    """The arrays of a dataset by name.
-
-    Raises StoreError for one that is there but cannot be opened: a fit without its weights would look well.
-    """
-    found: dict[str, ZarrArray] = {}
-    for name in NAMES:
-        try:
-            member = group[name]
-        except Exception as error:
-            if isinstance(error, KeyError) and name not in _list_names(group):  # else its metadata lack a key
-                continue
-            raise StoreError(
-                f"{location}, array {name}: its metadata cannot be read: {redacted_message(error)}; "
-                "restore them"
-            ) from None
-        if not isinstance(member, zarr.Array):
-            raise StoreError(f"{location}, array {name}: expected an array, got a group")
-        found[name] = member
-    return found
-
-
-def _list_names(group: zarr.Group) -> set[str]:
-    place = group.store_path
-
-    async def names() -> set[str]:
-        return {name.rstrip("/") async for name in place.store.list_dir(place.path)}
-
-    return wait_for(names()) if place.store.supports_listing else set()
+def _refuse_missing(
+    where: str, column: AnyStoredColumn, part: StoredColumn, lost: list[tuple[str, int]]
+) -> None:
+    first, at = lost[0]
+    stop = min(at + part.chunk_rows, part.shape[0])
+    rows = column.locate(part, at, stop)
+    what = f"entries {at}:{stop}" if rows is None else "rows {}:{}".format(*rows)
+    raise StoreError(
+        f"{where}: {_count_in_words(lost)} chunks are missing, the first is {first}, {what}; restore them "
+        "from a copy, or write the dataset again"
+    )
 
 
 def _count_in_words(lost: list[tuple[str, int]]) -> str:
     return f"{LISTED} or more" if len(lost) == LISTED else str(len(lost))
 
 
-def _warn_of_missing(name: str, array: ZarrArray, lost: list[tuple[str, int]]) -> None:
-    if lost and array.fill_value == array.fill_value:  # not NaN, which a fit refuses
+def _warn_of_missing(name: str, column: StoredColumn, lost: list[tuple[str, int]]) -> None:
+    if lost and column.fill_value == column.fill_value:  # not NaN, which a fit refuses
         logger.warning(
             redacted(
                 f"{name}: {_count_in_words(lost)} chunks are not stored (the first is {lost[0][0]}) and read "
-                f"as {array.fill_value}; zarr leaves out empty chunks, but lost ones look the same"
+                f"as {column.fill_value}; zarr leaves out empty chunks, but lost ones look the same"
             )
         )
-
-
-def _check_regular(where: str, array: ZarrArray) -> None:
-    """Refuse chunks of several sizes, which zarr has from 3.2 on."""
-    try:
-        _ = array.chunks
-    except NotImplementedError:
-        raise StoreError(
-            f"{where}: expected chunks of one size, got a rectilinear chunk grid; write the array again in "
-            "regular chunks, as daskgd.write_dataset does"
-        ) from None
-
-
-def _check_array(where: str, name: str, array: ZarrArray, n: int) -> None:
-    _check_regular(where, array)
-    if array.ndim not in DIMENSIONS[name] or array.dtype.kind not in "iufb":
-        raise StoreError(
-            f"{where}: expected {' or '.join(map(str, DIMENSIONS[name]))} dimensions of numbers, got shape "
-            f"{array.shape}, dtype {array.dtype}"
-        )
-    if min(array.shards or array.chunks) < 1 or min(array.shape) < 0:
-        raise StoreError(f"{where}: expected chunks of at least one row, got {array.shards or array.chunks}")
-    if array.shape[0] != n:
-        raise StoreError(f"{where}: X has {n} rows, {name} has {array.shape[0]}; they must be equal")
 
 
 BLOSC_SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle", -1: "autoshuffle"}

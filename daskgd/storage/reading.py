@@ -9,27 +9,32 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
 from daskgd._compat.zarr import default_pipeline_name, pipeline_name, reopen
+from daskgd.storage.access import AccessError, check_access
 from daskgd.storage.buffer_pool import empty_array
 from daskgd.storage.checksums import (
+    CONCURRENT_REQUESTS,
     ZarrArray,
     array_digest,
     chunks_per_shard,
     location_of,
     object_key,
     read_object,
+    read_objects,
     storage_options_of,
 )
 from daskgd.storage.codec import DamagedChunk, decode_rows
 from daskgd.storage.redaction import redacted, redacted_error, redacted_message
+from daskgd.storage.remote import as_plain
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -40,14 +45,16 @@ logger = logging.getLogger("daskgd")
 class ChunkError(RuntimeError):
     """Rows that cannot be read. `args`: path, first row, last row + 1, cause, key of the chunk or None."""
 
+    unit = "rows"
+
     def __init__(self, path: str, start: int, stop: int, cause: str, key: str | None = None) -> None:
         super().__init__(redacted(path), start, stop, redacted(cause), key)
 
     def __str__(self) -> str:
         path, start, stop, cause, key = self.args
         return (
-            f"{path}{f', chunk {key}' if key else ''}: rows {start}:{stop} cannot be read: {cause}. Restore "
-            "the chunk from a copy, or write the dataset again."
+            f"{path}{f', chunk {key}' if key else ''}: {self.unit} {start}:{stop} cannot be read: {cause}. "
+            "Restore the chunk from a copy, or write the dataset again."
         )
 
 
@@ -62,6 +69,7 @@ class StoredColumn:
     array : zarr array, rows first.
     complete : daskgd wrote it, so its codecs are known and an absent chunk is an error (zarr may rightly
         leave out chunks that equal the fill value).
+    mark : of the dataset that it belongs to, by which other processes know that they see the same.
 
     >>> column = StoredColumn(zarr.array(np.arange(6.0).reshape(3, 2), chunks=(2, 2)))
     >>> column.shape, column.chunk_rows, column.nbytes
@@ -73,13 +81,19 @@ class StoredColumn:
 
     array: ZarrArray
     complete: bool = False
+    mark: str | None = None
+    _to_check: bool = field(default=False, init=False, repr=False)
     _by_zarrs: ZarrArray | None = field(default=None, init=False, repr=False)
+    error: ClassVar[type[ChunkError]] = ChunkError
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_zarrs", None if self.complete else _open_with_zarrs(self.array))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.array, self.complete)  # zarrs may be here and not there
+        return _arrive, (self.array, self.complete, self.mark)  # zarrs may be here and not there
+
+    def __dask_tokenize__(self) -> Any:
+        return self.__reduce__()
 
     def __repr__(self) -> str:
         return f"<StoredColumn: {self.dtype} {self.shape} at {self.path}>"
@@ -100,6 +114,24 @@ class StoredColumn:
     def nbytes(self) -> int:
         """Decoded bytes."""
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    @property
+    def fill_value(self) -> Any:
+        """What chunks read as that are not stored."""
+        return self.array.fill_value
+
+    @property
+    def is_dense(self) -> bool:
+        return True
+
+    @property
+    def parts(self) -> tuple[StoredColumn, ...]:
+        """The arrays that hold the rows: itself."""
+        return (self,)
+
+    def locate(self, part: StoredColumn, a: int, b: int) -> tuple[int, int] | None:
+        """The rows to which elements a:b of one of the arrays belong: the same."""
+        return a, b
 
     @property
     def chunk_rows(self) -> int:
@@ -169,8 +201,11 @@ class StoredColumn:
         ------
         IndexError : not 0 <= start <= stop <= rows.
         ChunkError : a chunk is missing (if `complete`), truncated, or fails its checksum.
+        AccessError : the column was opened in another process, and this one does not see it, or sees another.
         """
         n, rows = self.shape[0], self.chunk_rows
+        if self._to_check:
+            self._check_before_reading(start, stop)
         if not 0 <= start <= stop <= n:
             raise IndexError(f"rows of {self.path}: expected 0 <= start <= stop <= {n}, got {start}:{stop}")
         if start == stop:
@@ -182,18 +217,48 @@ class StoredColumn:
                 numbers = _object_numbers(start, stop, rows)
                 return np.concatenate([self._read_foreign_chunk(i, start, stop) for i in numbers])
         x = empty_array((stop - start, *self.shape[1:]), self.dtype.newbyteorder("<"))
-        for i in _object_numbers(start, stop, rows):
+        for i, content in self._contents(_object_numbers(start, stop, rows)):
             a, b = max(start, i * rows), min(stop, (i + 1) * rows)
-            self.decode(i, a - i * rows, x[a - start : b - start])
+            self.decode(i, a - i * rows, x[a - start : b - start], content)
         return x.astype(self.dtype, copy=False)
 
-    def decode(self, i: int, first: int, out: np.ndarray) -> np.ndarray:
-        """Fill `out` with rows of stored object i of a complete column, from its row `first` on.
+    def check_access(self) -> None:
+        """Raise AccessError if this process cannot see the rows, or sees others, where the column was opened
+        in another one: see :mod:`daskgd.storage.access`. An error that may pass is raised as it is."""
+        if self._to_check:
+            check_access(self.array, self.mark)
+            object.__setattr__(self, "_to_check", False)
+
+    def _check_before_reading(self, start: int, stop: int) -> None:
+        try:
+            self.check_access()
+        except AccessError:
+            raise
+        except Exception as error:
+            cause = f"the metadata cannot be read: {self._message(error)}"
+            raise ChunkError(self.path, start, stop, cause) from self._redact_cause(error)
+
+    def _contents(self, numbers: range) -> Iterator[tuple[int, bytes | BaseException | None]]:
+        """Numbers of stored objects, with what they hold where that is best asked for at once: one after the
+        other, requests to object stores would take most of the time."""
+        for few in (
+            numbers[at : at + CONCURRENT_REQUESTS] for at in range(0, len(numbers), CONCURRENT_REQUESTS)
+        ):
+            together = len(few) > 1 and not isinstance(self.array.store_path.store, LocalStore)
+            yield from zip(few, read_objects(self.array, few) if together else [None] * len(few), strict=True)
+
+    def decode(
+        self, i: int, first: int, out: np.ndarray, content: bytes | BaseException | None = None
+    ) -> np.ndarray:
+        """Fill `out` with rows of stored object i of a complete column, from its row `first` on; `content`
+        is what it holds, or why that cannot be read, where it is known.
 
         Returns the bytes of the object, from whose checksums a dataset is verified. Raises ChunkError.
         """
         try:
-            stored = _read_stored(self.array, i)
+            if isinstance(content, BaseException):
+                raise content
+            stored = _read_stored(self.array, i) if content is None else np.frombuffer(content, np.uint8)
             decode_rows(
                 stored,
                 int(self.array.chunks[0]),
@@ -233,6 +298,13 @@ class StoredColumn:
         return error if isinstance(store, LocalStore) else redacted_error(error, storage_options_of(store))
 
 
+def _arrive(array: ZarrArray, complete: bool, mark: str | None) -> StoredColumn:
+    """A column that comes from another process, or from one that has ended."""
+    column = StoredColumn(array, complete, mark)
+    object.__setattr__(column, "_to_check", True)
+    return column
+
+
 def _object_numbers(start: int, stop: int, rows: int) -> range:
     """The numbers of the stored objects, of `rows` rows each, that hold rows start:stop."""
     return range(start // rows, -(-stop // rows))
@@ -259,9 +331,9 @@ def _open_with_zarrs(array: ZarrArray) -> ZarrArray | None:
     with _configuration_lock:
         try:
             with zarr.config.set({**ours, **strict}):
-                reopen(array)
+                reopen(array, as_plain(array.store_path))
             with zarr.config.set(ours):
-                again = reopen(array)
+                again = reopen(array, as_plain(array.store_path))
         except Exception as error:  # of a kind of its own; whatever it is, zarr reads the array
             logger.debug(f"{array.store_path}: not read by zarrs: {type(error).__name__}: {error}")
             return None

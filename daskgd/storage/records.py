@@ -22,7 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.rows.features import Dense
+from daskgd.rows.categorical import Categorical
+from daskgd.rows.features import Dense, Features
+from daskgd.rows.sparse import Sparse
+from daskgd.rows.stacked import Stacked
 
 Array = NDArray[Any]
 Types = Mapping[str, type]
@@ -78,6 +81,13 @@ class _Writer:
                 return {"scalar": self.array(np.asarray(value))}
             case Dense():
                 return self.array(value.values)
+            case Sparse():
+                return {"sparse": [self.array(a) for a in value.arrays], "columns": value.n_columns}
+            case Categorical():
+                indices, offsets = self.array(value.indices), self.array(value.offsets)
+                return {"categorical": [indices, offsets], "numbers": value.dtype.str}
+            case Stacked():
+                return {"stacked": [self.features(part) for part in value.parts]}
             case None | bool() | int() | str():
                 return value
             case float():
@@ -98,6 +108,10 @@ class _Writer:
             f"expected numbers, text, arrays, lists, mappings or one of {', '.join(sorted(self.types))} to "
             f"store, got {value!r:.80} of type {kind.__qualname__}"
         )
+
+    def features(self, part: Features) -> dict[str, Any]:
+        """A part of others, which is always read as features."""
+        return {"dense": self.array(part.values)} if isinstance(part, Dense) else self.tree(part)
 
     def array(self, value: Array) -> dict[str, Any]:
         if id(value) not in self.known:
@@ -181,6 +195,14 @@ class _Reader:
                 return tuple(self.value(item) for item in items)
             case {"dict": list(items)}:
                 return {self.value(key): self.value(item) for key, item in items}
+            case {"sparse": [values, indices, indptr], "columns": int(n)}:
+                return Sparse(self.value(values), self.value(indices), self.value(indptr), n)
+            case {"categorical": [indices, offsets], "numbers": str(text)}:
+                return Categorical(self.value(indices), self.value(offsets), _dtype(text))
+            case {"stacked": list(parts)}:
+                return Stacked(tuple(map(self.value, parts)))
+            case {"dense": inner}:
+                return Dense(self.value(inner))
             case {"dtype": str(text)}:
                 return _dtype(text)
             case {"is": str(name), "of": dict(of)} if name in self.types:

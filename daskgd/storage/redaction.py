@@ -34,17 +34,30 @@ def redacted_message(error: BaseException, options: Any = None) -> str:
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "..."
 
 
-def redacted_error(error: BaseException, options: Any = None) -> BaseException:
-    """An error of the same type whose words are those of `redacted_message`, and its causes likewise.
+def redacted_error(error: BaseException, options: Any = None, where: str = "") -> BaseException:
+    """An error of the same type whose words are those of `redacted_message`, and its causes likewise; after
+    the name of a place, `where`, if there is one.
 
     Tracebacks print causes; and whether an error is transient is told by its type.
     """
     kind, text = type(error), redacted_message(error, options).removeprefix(f"{type(error).__name__}: ")
-    names = {"__module__": kind.__module__, "__str__": lambda self: text, "__repr__": lambda self: text}
-    other: BaseException = kind.__new__(type(kind.__name__, (kind,), names))
-    other.args = (text,)
+    text = f"{where}: {text}" if where else text
+    other = _with_words(kind, text)
     if error.__cause__ is not None:
         other.__cause__ = redacted_error(error.__cause__, options)
+    return other
+
+
+def _with_words(kind: type[BaseException], text: str) -> BaseException:
+    """An error of a type, which may want any arguments, that says `text` and nothing else."""
+    names = {
+        "__module__": kind.__module__,
+        "__str__": lambda self: text,
+        "__repr__": lambda self: text,
+        "__reduce__": lambda self: (_with_words, (kind, text)),
+    }
+    other: BaseException = kind.__new__(type(kind.__name__, (kind,), names))
+    other.args = (text,)
     return other
 
 

@@ -34,6 +34,22 @@ NETWORK = frozenset(
 """Packages whose errors are of the network, though not always an OSError."""
 
 
+def is_denied(error: BaseException | None) -> bool:
+    """Whether an error says that this user may not read, or is not known; by the names that the libraries of
+    object stores have for it, too.
+
+    >>> class NoCredentialsError(Exception): ...
+    >>> is_denied(PermissionError("Access Denied")), is_denied(NoCredentialsError()), is_denied(OSError())
+    (True, True, False)
+    """
+    while error is not None:
+        name = type(error).__name__
+        if isinstance(error, PermissionError) or "Credential" in name or "Authentication" in name:
+            return True
+        error = error.__cause__
+    return False
+
+
 def is_transient(error: BaseException | None) -> bool:
     """Whether an error may be gone at the next attempt: it is one of the system or network, or caused by one.
 
@@ -42,6 +58,8 @@ def is_transient(error: BaseException | None) -> bool:
     >>> is_transient(FileNotFoundError("c/0 is missing")), is_transient(ValueError("checksums differ"))
     (False, False)
     """
+    if is_denied(error):
+        return False
     while error is not None:
         if isinstance(error, PERMANENT):
             return False

@@ -2,24 +2,20 @@
 
 Two routes give the same bytes. Dask arrays, and what is read piece by piece like them, are cut into tasks of
 whole chunks that write side by side; blocks of rows, be they slices of arrays in memory or what an iterable
-yields, are regrouped into whole chunks and written one after another. Knows what may be stored and
+yields, are regrouped into whole chunks and written one after another. Sparse rows all go by blocks: where one
+of them lies depends on how many entries come before. Knows what may be stored and
 how it is cut; of zarr only what `commit` and `opening` offer.
 """
 
 from __future__ import annotations
 
-import errno
-import glob
-import logging
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+from uuid import uuid4
 
 import dask
 import dask.array as da
@@ -27,29 +23,52 @@ import numpy as np
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
-from daskgd._compat.dask import meta_of
+from daskgd._compat.dask import meta_of, with_new_keys
+from daskgd.rows.dictionaries import Dictionaries
+from daskgd.rows.features import Dense, is_sparse_array
+from daskgd.rows.sparse import Sparse
+from daskgd.storage.blocks import (
+    CONVERTERS,
+    Block,
+    Labels,
+    check_blocks,
+    check_shapes,
+    choose_labels,
+    concatenate,
+    labels_of,
+    regroup,
+    without_attributes,
+)
+from daskgd.storage.categorical_writing import (
+    CategoricalWriter,
+    Writer,
+    codes_dtype,
+    other_row_bytes,
+    sparse_numbers,
+    split_parts,
+)
 from daskgd.storage.checksums import ZarrArray
-from daskgd.storage.commit import abandon, commit, create_array, create_group, holds_group
+from daskgd.storage.commit import commit, create_array
 from daskgd.storage.conversion import (
     column_names,
-    convert_sample_weight,
     convert_X,
-    convert_y,
     distinct_labels,
     encode_labels,
+    is_categorical,
     is_labels,
+    is_sparse_in_memory,
 )
-from daskgd.storage.opening import KEY, NAMES, locate
-from daskgd.storage.redaction import redacted
+from daskgd.storage.dictionaries import CODES, write_dictionaries
+from daskgd.storage.opening import CATEGORICAL_FORMAT, FORMAT, NAMES, open_column
+from daskgd.storage.replacing import new_group
+from daskgd.storage.sparse_writing import SparseWriter, rows_missing, rows_that_fill
 
 CODECS = ("lz4", "zstd", "none")
 TASK_BYTES = 64_000_000
 """Decoded bytes of X that a task writes, about."""
 
-Block = dict[str, np.ndarray]
-"""Rows of each array by its name."""
-
-logger = logging.getLogger(KEY)
+COMPUTED_BLOCKS = 2 * CPU_COUNT
+"""Blocks of a dask array of sparse rows that are computed at a time, and held."""
 
 
 def write_dataset(
@@ -58,35 +77,52 @@ def write_dataset(
     y: Any = None,
     sample_weight: Any = None,
     *,
+    offset: Any = None,
     feature_names: Iterable[str] | None = None,
     chunk_bytes: int | float | str = 8_000_000,
     codec: str = "lz4",
     shards: int | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a dataset as one zarr v3 group; it becomes valid last.
 
     Parameters
     ----------
-    path : local path, or a URL that zarr understands. A local dataset is written beside `path`, in a hidden
-        directory ``.NAME.*.partial``, and renamed at the end, so that a failure, be it a full disk, leaves
-        nothing behind and what was at `path` whole. A process that is killed leaves that directory; as
-        another may be writing there, later writes do not remove it, but log a warning. At a URL a failure
-        leaves what `open_store` refuses.
-    X : (n, p) numpy, dask or zarr array, pandas DataFrame or list of rows; or an iterable of blocks of rows,
-        each of them `X_block`, `(X_block, y_block)` or `(X_block, y_block, weight_block)`, which is streamed:
-        memory stays a few chunks. A list or tuple holds blocks if its items are arrays or tuples of them.
+    path : local path, or a URL that fsspec knows, such as ``s3://bucket/rows.zarr``. A local dataset is
+        written beside `path`, in a hidden directory ``.NAME.*.partial``, and renamed at the end, so that a
+        failure, be it a full disk, leaves nothing behind and what was at `path` whole. A process that is
+        killed leaves that directory; as another may be writing there, later writes do not remove it, but log
+        a warning. At a URL a failure, or a process that is killed, leaves what :func:`daskgd.open_dataset`
+        refuses.
+    X : (n, p) numpy, dask, xarray or zarr array, pandas DataFrame or list of rows; or an iterable of blocks
+        of rows, which is streamed: memory stays a few chunks. A block is `X_block`, or a tuple of it and
+        those of y, sample_weight and offset, as far as there are such; None for one that is left out. A list
+        or tuple holds blocks if its items are arrays or tuples of them.
         Real numbers of at most 64 bits, stored in their dtype; bool is stored as uint8. Unknown chunk sizes
         of dask arrays are computed first, which reads them all once more. Or a :class:`daskgd.Dataset`, or a
-        split of one, by itself: its rows, weights, feature names and classes, streamed.
+        split of one, by itself: its rows, weights, feature names and classes, streamed; also one that is
+        stored by columns, AnnData's csc_matrix. Sparse rows stay
+        sparse: of scipy.sparse, pydata's sparse, a DataFrame all of whose columns are, as blocks of an
+        iterable and as chunks of a dask array, which are computed a few at a time and written by this
+        process. Categories stay codes: :class:`daskgd.OneHot`, also as blocks of an iterable, which all have
+        the same categories; those are text, numbers or bool.
     y : (n,) or (n, k). Numbers are stored as they are; bool and str, (n,), as int32 codes of sorted classes.
     sample_weight : (n,), finite, >= 0.
-    feature_names : p strings; by default the columns of a DataFrame, if they are strings.
+    offset : (n,), finite. What :class:`daskgd.PoissonRegressor` and its like add to the margins, such as the
+        logarithm of an exposure.
+    feature_names : p strings; by default the columns of a DataFrame, if they are strings. None for
+        :class:`daskgd.OneHot`, which has names of its own.
     chunk_bytes : bytes, or a size like "8 MB", per chunk of X before compression; sets the rows per chunk of
-        all arrays.
-    codec : "lz4" or "zstd" (Blosc with bitshuffle), or "none". Each chunk ends with a crc32c in any case.
+        all arrays. Of sparse X, whose chunks end within rows, a chunk takes an eighth of it, so that a block
+        of rows decodes little beside its own; rows per chunk of the others are those that first fill it. Of
+        categories the codes count, with the numbers beside them, in the bytes that they take in memory.
+    codec : "lz4" or "zstd" (Blosc; with bitshuffle, or the shuffle that suits sparse rows), or "none". Each
+        chunk ends with a crc32c in any case.
     shards : chunks per stored object, None for one.
     overwrite : replace an existing zarr group, once the new one is complete (at a URL: at once).
+    storage_options : of the file system at a URL, such as credentials. Workers that write get them, and they
+        are shown nowhere.
 
     Raises
     ------
@@ -102,32 +138,41 @@ def write_dataset(
     >>> stored.X.shape, stored.y.shape, stored.classes.tolist()
     ((12, 2), (12,), [False, True])
     """
-    chunking = _Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
+    chunking = Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
     if isinstance(feature_names, str):
         raise TypeError(f"feature_names: expected a sequence of str, got {feature_names!r:.80}")
-    names = None if feature_names is None else list(feature_names)
+    labels: Labels = None if feature_names is None else list(feature_names)
     classes: list[Any] | None = None
     if _is_dataset(X):
-        if y is not None or sample_weight is not None:
-            raise ValueError("y, sample_weight: expected None beside a Dataset, which holds its own")
-        names = list(X.feature_names) if names is None and X.feature_names is not None else names
+        if any(v is not None for v in (y, sample_weight, offset)):
+            raise ValueError("y, sample_weight, offset: expected None beside a Dataset, which holds its own")
+        own = X.dictionaries if X.dictionaries is not None else X.feature_names
+        labels = choose_labels(labels, list(own) if isinstance(own, tuple) else own)
         classes = None if X.classes is None else X.classes.tolist()
-        X, y, sample_weight = X.X, X.y, X.sample_weight
+        if (blocks := X.transposed_blocks()) is not None:
+            X, y, sample_weight, offset = blocks, None, None, None
+        else:
+            rows = X.X if X.dictionaries is None else X.feature_blocks
+            X, y, sample_weight, offset = rows, X.y, X.sample_weight, X.offset
     elif _is_rows(X):
         X = np.asarray(X)
-    given = {name: v for name, v in zip(NAMES, (X, y, sample_weight), strict=True) if v is not None}
+    elif is_categorical(X) or is_sparse_in_memory(X):
+        labels = choose_labels(labels, labels_of(X))
+        X = convert_X(X)
+    arguments = dict(zip(NAMES, (X, y, sample_weight, offset), strict=True))
+    given = {name: v for name, v in arguments.items() if v is not None}
     if hasattr(X, "shape"):
-        names = column_names(X) if names is None else names
+        labels = column_names(X) if labels is None else labels
         arrays = _to_arrays(given)
-        _check_shapes(arrays, names)
-        with _new_group(path, overwrite) as group:
-            if any(isinstance(array, da.Array) for array in arrays.values()):
+        check_shapes(arrays, labels)
+        lazy = any(isinstance(array, da.Array) for array in arrays.values())
+        with new_group(path, overwrite, storage_options) as group:
+            if lazy and _is_dense(arrays["X"]):
                 found = _write_arrays(group, chunking, arrays)
             else:
-                found = _write_blocks(
-                    group, chunking, _slice_rows(arrays, chunking.rows(arrays["X"])[1]), names
-                )[1]
-            commit(group, names, classes or found)
+                blocks = _compute_rows(arrays, chunking) if lazy else _slice_rows(arrays, chunking)
+                labels, found = _write_blocks(group, chunking, blocks, labels)
+            _commit(group, labels, classes or found)
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
         raise TypeError(
@@ -135,16 +180,23 @@ def write_dataset(
         )
     if len(given) > 1:
         raise ValueError(
-            "X is an iterable of blocks: expected y and sample_weight in its items, got arguments"
+            "X is an iterable of blocks: expected y, sample_weight and offset in its items, got arguments"
         )
-    with _new_group(path, overwrite) as group:
-        names, classes = _write_blocks(group, chunking, X, names)
-        commit(group, names, classes)
+    with new_group(path, overwrite, storage_options) as group:
+        labels, found = _write_blocks(group, chunking, X, labels)
+        _commit(group, labels, classes or found)
+
+
+def _commit(group: Any, labels: Labels, classes: list[Any] | None) -> None:
+    if isinstance(labels, Dictionaries):
+        commit(group, list(labels.numeric) if labels.named else None, classes, CATEGORICAL_FORMAT)
+    else:
+        commit(group, labels, classes, FORMAT)
 
 
 def _is_dataset(X: Any) -> bool:
     """Whether X is a Dataset, told without importing that room, which is above this one."""
-    return not hasattr(X, "shape") and all(hasattr(X, name) for name in (*NAMES, "feature_names", "classes"))
+    return not hasattr(X, "shape") and all(hasattr(type(X), name) for name in (*NAMES, "transposed_blocks"))
 
 
 def _is_rows(X: Any) -> bool:
@@ -152,11 +204,11 @@ def _is_rows(X: Any) -> bool:
     if not isinstance(X, list | tuple):
         return False
     parts = (part for item in X for part in (item if isinstance(item, tuple) else (item,)))
-    return not any(getattr(part, "ndim", 0) for part in parts)
+    return not any(len(getattr(part, "shape", ())) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunking:
+class Chunking:
     """How rows are cut into chunks, and how chunks are stored."""
 
     chunk_bytes: int
@@ -172,8 +224,12 @@ class _Chunking:
             raise ValueError(f"shards: expected None or chunks per shard, an int >= 1, got {self.shards!r}")
 
     def rows(self, X: Any) -> tuple[int, int]:
-        """Rows per chunk and per stored object."""
-        rows = max(1, self.chunk_bytes // (X.shape[1] * X.dtype.itemsize))
+        """Rows per chunk and per stored object; where X is sparse, whose rows differ, by the first ones."""
+        sparse = sparse_numbers(X)
+        if sparse is not None:
+            rows = rows_that_fill(self.chunk_bytes, sparse, other_row_bytes(X))
+        else:
+            rows = max(1, self.chunk_bytes // other_row_bytes(X))
         return rows, rows * (self.shards or 1)
 
     def create(self, group: Any, name: str, like: Any, rows: int, n: int) -> ZarrArray:
@@ -186,71 +242,36 @@ class _Chunking:
         shape = (0, *like.shape[1:])
         return create_array(group, name, shape, like.dtype, chunk_rows=rows, shards=shards, codec=self.codec)
 
+    def create_writer(self, group: Any, name: str, first: Any, rows: int, whole: bool) -> Writer:
+        """Create what rows of the kind of the first are appended to; these are all there are unless they are
+        `whole` chunks."""
+        if isinstance(first, np.ndarray):
+            return self.create(group, name, first, rows, len(first))
+        if isinstance(first, Sparse):
+            n = None if whole else len(first)
+            return SparseWriter.create(
+                group,
+                name,
+                first,
+                rows,
+                n,
+                chunk_bytes=self.chunk_bytes,
+                shards=self.shards,
+                codec=self.codec,
+            )
+        numbers, categories = split_parts(first)
+        before = numbers.values if isinstance(numbers, Dense) else numbers
+        writer = None if before is None else self.create_writer(group, name, before, rows, whole)
+        like = np.empty((0, categories.indices.shape[1]), codes_dtype(categories))
+        codes = self.create(group, CODES, like, rows, len(first))
+        return CategoricalWriter(codes, like.dtype, writer)
 
-# -- where it goes --------------------------------------------------------------------------------
-
-
-@contextmanager
-def _new_group(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Any]:
-    """A new group, which is renamed to `path` only if the body succeeds; at a URL it is there at once."""
-    location = locate(path)
-    remote = "://" in location
-    target = location if remote else os.path.realpath(location)
-    if holds_group(target) and not overwrite:
-        raise FileExistsError(
-            f"{redacted(location)} exists; pass overwrite=True to replace it, or choose another path"
+    def create_values(self, group: Any, name: str, values: np.ndarray) -> ZarrArray:
+        """Create an array of one dimension for values that are at hand."""
+        most = max(min(self.chunk_bytes // values.dtype.itemsize, len(values)), 1)
+        return create_array(
+            group, name, values.shape, values.dtype, chunk_rows=most, shards=None, codec=self.codec
         )
-    if remote:
-        yield create_group(target)
-        return
-    parent, name = os.path.split(target)
-    made = _make_folders(parent)
-    left = glob.glob(f".{glob.escape(name)}.*.partial*", root_dir=parent, include_hidden=True)
-    if left:
-        logger.warning(
-            f"{target}: beside it lies what earlier writes left as they were killed, or what others are "
-            f"writing now: {', '.join(sorted(left)[:5])}; remove it if nobody is"
-        )
-    partial = os.path.join(parent, f".{name}.{uuid.uuid4().hex}.partial")
-    group = None
-    try:
-        group = create_group(partial)
-        yield group
-        _rename_into_place(partial, target)
-    except BaseException as error:
-        if group is not None:
-            abandon(group)
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            error.add_note(f"{location}: no room to write the dataset; what was written is removed")
-        with suppress(OSError):  # not empty: another has put something there
-            for folder in made:
-                os.rmdir(folder)
-        raise
-
-
-def _make_folders(folder: str) -> list[str]:
-    """Make a folder and those above it, and return the new ones, the deepest first."""
-    made, above = [], folder
-    while not os.path.exists(above):
-        made.append(above)
-        above = os.path.dirname(above)
-    os.makedirs(folder, exist_ok=True)
-    return made
-
-
-def _rename_into_place(partial: str, target: str) -> None:
-    """Rename `partial` to `target`; what was there before is there again if that fails."""
-    old = f"{partial}.old"
-    try:
-        if os.path.lexists(target):
-            os.rename(target, old)
-        os.rename(partial, target)
-    finally:
-        if os.path.lexists(target):
-            shutil.rmtree(old, ignore_errors=True)
-        elif os.path.lexists(old):
-            os.rename(old, target)
 
 
 # -- dask arrays: one graph -----------------------------------------------------------------------
@@ -259,10 +280,12 @@ def _rename_into_place(partial: str, target: str) -> None:
 def with_known_chunks(arrays: dict[str, da.Array]) -> dict[str, da.Array]:
     """The arrays with the sizes of their chunks, which are counted for all of them in one read.
 
-    The graphs are not optimised, for that would rename, array by array, what they share.
+    The graphs are not optimised, for that would rename, array by array, what they share. Their keys are new
+    ones: optimised and not, dask gives the same key to tasks of other dependencies, and where a cluster holds
+    some of these rows already, the scheduler would keep what it then takes for needed by nobody.
     """
     unknown: dict[tuple[str, int], list[Any]] = {}
-    for name, array in arrays.items():
+    for name, array in with_new_keys(arrays).items():
         blocks = array.to_delayed(optimize_graph=False)
         for axis in np.flatnonzero(np.isnan(array.shape)).tolist():
             edge = np.moveaxis(blocks, axis, 0).reshape(blocks.shape[axis], -1)
@@ -284,37 +307,52 @@ def _to_arrays(given: dict[str, Any]) -> dict[str, Any]:
     return {name: _to_array(name, value) for name, value in given.items()}
 
 
-def _to_array(name: str, value: Any) -> np.ndarray | da.Array:
+def _is_dense(X: Any) -> bool:
+    """Whether rows, or the chunks of a dask array, are plain arrays."""
+    return not (is_categorical(X) or is_sparse_in_memory(meta_of(X)))
+
+
+def _to_array(name: str, value: Any) -> Any:
     """An array or frame as a numpy array, or a dask array of known shape. Refuses what cannot be stored."""
+    value = without_attributes(value, name)
     if dask.is_dask_collection(value):
         if not isinstance(value, da.Array):
             raise TypeError(
                 f"{name}: expected a dask array, got a dask {type(value).__name__}; pass "
                 f"{name}.to_dask_array(lengths=True)"
             )
-    elif hasattr(value, "chunks"):  # zarr and its like, read piece by piece
+    elif hasattr(value, "store_path"):  # zarr
+        column = open_column(value)
+        unit = column.chunk_rows
+        rows = unit * max(1, TASK_BYTES // max(unit * column.nbytes // max(column.shape[0], 1), 1))
+        value = column.to_dask((rows, *column.shape[1:]), name)
+    elif hasattr(value, "chunks"):  # zarr's like, read piece by piece
         value = da.from_array(value)
     else:
-        return _CONVERTERS[name](value)
-    dtype = _CONVERTERS[name](np.empty((0, *value.shape[1:]), value.dtype)).dtype
+        return CONVERTERS[name](value)
+    if name == "X" and is_sparse_array(meta_of(value)):
+        return value  # converted as it is computed
+    dtype = CONVERTERS[name](np.empty((0, *value.shape[1:]), value.dtype)).dtype
     # Labels of type object may turn out to be str or bool; either becomes codes.
-    return value.map_blocks(_CONVERTERS[name], dtype=dtype, meta=np.empty((0,) * value.ndim, dtype))
+    meta = np.empty((0,) * value.ndim, dtype)
+    return value.map_blocks(_convert_chunk, column=name, declared=dtype, dtype=dtype, meta=meta)
 
 
-def _check_shapes(arrays: dict[str, Any], names: list[str] | None, where: str = "") -> None:
-    n, p = arrays["X"].shape
-    for name, array in arrays.items():
-        if len(array) != n:
-            raise ValueError(f"{name} has {len(array)} rows, X has {n}{where}; they must be equal")
-    if n == 0 or p == 0:
-        raise ValueError(f"X: expected at least one row and at least one column, got shape {(n, p)}")
-    if names is not None and not all(isinstance(name, str) for name in names):
-        raise TypeError(f"feature_names: expected a sequence of str, got {names!s:.80}")
-    if names is not None and len(names) != p:
-        raise ValueError(f"feature_names: expected {p} names, one per column, got {len(names)}")
+def _convert_chunk(chunk: Any, column: str, declared: np.dtype[Any], block_info: Any = None) -> Any:
+    """What a chunk of a dask array holds of one of the arrays, to be stored. Raises ValueError where its
+    dtype is not the one that the array says, and numbers would become others."""
+    first_row = block_info[0]["array-location"][0][0] if block_info else 0
+    found = CONVERTERS[column](chunk, column, first_row)
+    kept = np.can_cast(found.dtype, declared, "safe") or found.dtype.kind == declared.kind == "f"
+    if not (found.dtype.kind in "bO" if declared.kind == "O" else kept):
+        raise ValueError(
+            f"{column}: expected chunks of {declared}, as the dask array says, got {found.dtype} from row "
+            f"{first_row} on; convert it first, as in {column}.astype({str(found.dtype)!r})"
+        )
+    return found
 
 
-def _write_arrays(group: Any, chunking: _Chunking, given: dict[str, Any]) -> list[Any] | None:
+def _write_arrays(group: Any, chunking: Chunking, given: dict[str, Any]) -> list[Any] | None:
     """Write from tasks of whole chunks (shards), all arrays in one graph; return the classes."""
     X = given["X"]
     rows, unit = chunking.rows(X)
@@ -345,27 +383,33 @@ def _write_arrays(group: Any, chunking: _Chunking, given: dict[str, Any]) -> lis
 
 
 def _write_blocks(
-    group: Any, chunking: _Chunking, items: Iterable[Any], names: list[str] | None
-) -> tuple[list[str] | None, list[Any] | None]:
-    """Write whole chunks (shards) as blocks come; return the feature names and the classes."""
-    blocks = _check_blocks(items)
+    group: Any, chunking: Chunking, items: Iterable[Any], labels: Labels
+) -> tuple[Labels, list[Any] | None]:
+    """Write whole chunks (shards) as blocks come; return what features stand for, and the classes."""
+    blocks = check_blocks(items)
     first, own = next(blocks, (None, None))
     if first is None:
         raise ValueError("X: expected at least one row, got none")
-    names = own if names is None else names
-    _check_shapes(first, names)
-    rows, unit = chunking.rows(first["X"])
-    arrays: dict[str, ZarrArray] = {}
+    labels = choose_labels(labels, own)
+    check_shapes(first, labels)
+    others = (block for block, _ in blocks)
+    head, whole = _take_chunk(first, others, chunking)
+    rows, unit = chunking.rows(head["X"])
+    arrays: dict[str, Any] = {}
     index: dict[Any, int] = {}
-    for part in _regroup(chain([first], (block for block, _ in blocks)), unit):
+    for part in regroup(chain([head], others), unit):
         if "y" in part and is_labels(part["y"]):
             part["y"] = encode_labels(part["y"], index, grow=True)
         for name, values in part.items():
             if name not in arrays:
-                arrays[name] = chunking.create(group, name, values, rows, len(values))
+                arrays[name] = chunking.create_writer(group, name, values, rows, whole)
             arrays[name].append(values)
+    if isinstance(arrays["X"], SparseWriter | CategoricalWriter):
+        arrays["X"].finish()
+    if isinstance(labels, Dictionaries):
+        write_dictionaries(group, labels, first["X"].dtype, chunking.create_values)
     if not index:
-        return names, None
+        return labels, None
     # Codes were given in order of appearance, as later blocks may bring new labels.
     classes = sorted(index)
     table = np.empty(len(classes), np.int32)
@@ -374,70 +418,59 @@ def _write_blocks(
         y = arrays["y"]
         for start in range(0, y.shape[0], unit):
             y[start : start + unit] = table[np.asarray(y[start : start + unit])]
-    return names, classes
+    return labels, classes
 
 
-def _slice_rows(arrays: dict[str, Any], rows: int) -> Iterator[tuple[Any, ...]]:
-    """Blocks of `rows` rows of arrays in memory, as a caller would stream them."""
-    for start in range(0, len(arrays["X"]), rows):
-        yield tuple(arrays[name][start : start + rows] if name in arrays else None for name in NAMES)
+def _take_chunk(first: Block, others: Iterator[Block], chunking: Chunking) -> tuple[Block, bool]:
+    """The first block, of sparse rows with as many of the others as tell how many fill a chunk; and whether
+    they do, as there may be no more."""
+    parts, missing = [first], None
+    other_bytes = other_row_bytes(first["X"])
+    while sparse_numbers(parts[-1]["X"]) is not None:
+        sparse = [rows for part in parts if (rows := sparse_numbers(part["X"])) is not None]
+        missing = rows_missing(chunking.chunk_bytes, sparse, other_bytes)
+        found = next(others, None) if missing else None
+        if found is None:
+            break
+        parts.append(found)
+    return concatenate(parts), not missing
 
 
-def _check_blocks(items: Iterable[Any]) -> Iterator[tuple[Block, list[str] | None]]:
-    """Blocks that have rows, with the names of their columns: checked to have the same arrays and dtypes."""
-    first: Block = {}
-    for number, item in enumerate(items):
-        parts = item if isinstance(item, tuple) else (item,)
-        if not 1 <= len(parts) <= 3 or parts[0] is None:
-            got = "no X" if len(parts) <= 3 else f"{len(parts)} parts"
-            raise ValueError(f"block {number}: expected X, (X, y) or (X, y, sample_weight), got {got}")
-        block = {
-            name: _CONVERTERS[name](part, f"block {number} of {name}")
-            for name, part in zip(NAMES, parts, strict=False)
-            if part is not None
-        }
-        if not any(map(len, block.values())):
-            continue
-        _check_shapes(block, None, f" in block {number}")
-        first = first or {name: np.empty((0, *a.shape[1:]), a.dtype) for name, a in block.items()}
-        if set(block) != set(first):
-            raise ValueError(
-                f"block {number}: expected {', '.join(first)}, as in block 0, got {', '.join(block)}"
-            )
-        for name, array in block.items():
-            if (array.shape[1:], array.dtype) != (first[name].shape[1:], first[name].dtype):
-                raise ValueError(
-                    f"block {number} of {name}: expected rows of shape {first[name].shape[1:]} and dtype "
-                    f"{first[name].dtype}, as in block 0, got {array.shape[1:]} and {array.dtype}; make all "
-                    "blocks alike"
-                )
-        yield block, column_names(parts[0])
+def _slice_rows(arrays: dict[str, Any], chunking: Chunking) -> Iterator[tuple[Any, ...]]:
+    """Blocks of whole chunks of arrays in memory, as a caller would stream them."""
+    X = arrays["X"]
+    rows = chunking.rows(X)[1]
+    for start in range(0, len(X), rows):
+        stop = start + rows
+        others = (arrays[name][start:stop] if name in arrays else None for name in NAMES[1:])
+        yield (X[start:stop] if isinstance(X, np.ndarray) else X.slice(start, stop), *others)
 
 
-def _regroup(blocks: Iterable[Block], unit: int) -> Iterator[Block]:
-    """The same rows in blocks of a multiple of `unit` rows; the last block may have any number."""
-    pending: list[Block] = []
-    for block in blocks:
-        pending.append(block)
-        waiting = sum(len(part["X"]) for part in pending)
-        if waiting >= unit:
-            whole, stop = _concatenate(pending), waiting - waiting % unit
-            yield {name: array[:stop] for name, array in whole.items()}
-            # a copy, so that a remainder does not keep its whole block alive
-            pending = [{name: array[stop:].copy() for name, array in whole.items()}] if waiting > stop else []
-    if pending:
-        yield _concatenate(pending)
+def _compute_rows(arrays: dict[str, Any], chunking: Chunking) -> Iterator[tuple[Any, ...]]:
+    """Blocks of rows that are not dense of dask arrays, computed a few at a time, by the chunks of X."""
+    X = arrays["X"]
+    if not isinstance(X, da.Array):
+        X = _as_dask(X, chunking.rows(X)[1])
+    X = X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+    lazy = [X]
+    for name in NAMES[1:]:
+        if name in arrays:
+            array = arrays[name]
+            array = array if isinstance(array, da.Array) else da.from_array(array, chunks=-1, name=False)
+            lazy.append(array.rechunk({0: X.chunks[0]}))
+    at = [i for i, name in enumerate(NAMES) if name in arrays]
+    for first in range(0, X.numblocks[0], COMPUTED_BLOCKS):
+        numbers = range(first, min(first + COMPUTED_BLOCKS, X.numblocks[0]))
+        for parts in dask.compute(*([array.blocks[i] for array in lazy] for i in numbers)):
+            block: list[Any] = [None] * len(NAMES)
+            for i, part in zip(at, parts, strict=True):
+                block[i] = part
+            yield tuple(block)
 
 
-def _concatenate(parts: list[Block]) -> Block:
-    """One block of the rows of all, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-_CONVERTERS: dict[str, Callable[..., np.ndarray]] = {
-    "X": convert_X,
-    "y": convert_y,
-    "sample_weight": convert_sample_weight,
-}
+def _as_dask(X: Any, rows: int) -> da.Array:
+    """Features in memory as a dask array of so many rows a block."""
+    name, starts = f"rows-{uuid4().hex}", range(0, len(X), rows)
+    blocks = {(name, i, 0): X.slice(a, a + rows) for i, a in enumerate(starts)}
+    lengths = tuple(min(rows, len(X) - a) for a in starts)
+    return da.Array(blocks, name, (lengths, X.shape[1:]), meta=X.slice(0, 0).tocsr())

@@ -17,7 +17,7 @@ from zarr.core import codec_pipeline
 
 import daskgd
 from daskgd.storage.commit import verify_store
-from daskgd.storage.opening import NAMES, open_store
+from daskgd.storage.opening import FOREIGN_NAMES, NAMES, open_store
 from tests.tiers import slow_but
 
 N, P, ROWS = 70, 3, 10  # seven chunks
@@ -97,7 +97,7 @@ def test_every_fault_is_found_and_named(
         dataset = write(tmp_path / "d", codec=codec, shards=shards)
         expected = fit(dataset).coef_
         columns = open_store(tmp_path / "d")
-        for array in NAMES:
+        for array in FOREIGN_NAMES:
             column = getattr(columns, array)
             for i in (0, -(-N // column.chunk_rows) - 1):
                 file = tmp_path / "d" / array / key(array, i)
@@ -144,7 +144,7 @@ def test_workers_notice(tmp_path: Path, client: Any, fault: Fault, dtype: str) -
     alone, expected = fit(dataset), fit(dataset, None)
     np.testing.assert_array_equal(alone.coef_, expected.coef_)
     for engine in (None, "threads", "serial"):
-        for array in NAMES:
+        for array in FOREIGN_NAMES:
             file = tmp_path / "d" / array / key(array, 3)
             with restored(file):
                 fault(file, np.random.default_rng(1))
@@ -212,7 +212,7 @@ def model(path: Path) -> list[Any]:
     return [est.coef_.tobytes(), est.intercept_.tobytes(), est.classes_.tolist(), names, est.n_features_in_]
 
 
-@pytest.mark.parametrize("shards", slow_but([None, 2], None))
+@pytest.mark.parametrize("shards", slow_but([None, 2]))
 def test_no_flip_changes_a_model(tmp_path: Path, shards: int | None) -> None:
     rng = np.random.default_rng(7)
     X = rng.normal(size=(48, 2)).astype("f4")
@@ -250,19 +250,31 @@ def test_a_lost_mark_is_missed(tmp_path: Path) -> None:
             daskgd.open_dataset(tmp_path / "d")
     with restored(file) as content:
         file.write_bytes(content.replace(b'"format"', b'"f":3, "g"'))
-        with pytest.raises(daskgd.StoreError, match="expected format 1, got None"):
+        with pytest.raises(daskgd.StoreError, match="expected format 1 or 2, got None"):
             daskgd.open_dataset(tmp_path / "d")
 
 
 @pytest.mark.parametrize("array", NAMES)
 def test_a_lost_array_is_missed(tmp_path: Path, array: str) -> None:
-    write(tmp_path / "d")
+    write(tmp_path / "d", offset=data()[2])
     (tmp_path / "d" / array / "zarr.json").unlink()
     with pytest.raises(daskgd.StoreError, match=f"array {array}: its metadata cannot be read"):
         daskgd.open_dataset(tmp_path / "d")
     (tmp_path / "d" / array).rename(tmp_path / "elsewhere")
     with pytest.raises(daskgd.StoreError, match=r"altered after|expected an array X"):
         daskgd.open_dataset(tmp_path / "d")
+
+
+@pytest.mark.parametrize("fault", [lose, flip])
+def test_an_offset_that_is_damaged_is_named(tmp_path: Path, fault: Fault) -> None:
+    X, y, s = data()
+    daskgd.write_dataset(tmp_path / "d", X, abs(y), s, offset=s, chunk_bytes=ROWS * P * 4)
+    dataset = daskgd.open_dataset(tmp_path / "d", block_bytes=1)
+    fault(tmp_path / "d" / "offset" / "c" / "3", np.random.default_rng(0))
+    with pytest.raises(daskgd.ChunkError, match="offset, chunk c/3: rows 30:40 cannot be read"):
+        daskgd.PoissonRegressor().fit(dataset)
+    with pytest.raises((daskgd.ChunkError, daskgd.StoreError), match="offset"):
+        dataset.verify()
 
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")

@@ -408,8 +408,9 @@ def test_a_bad_chunk_is_never_data(
     tmp_path: Path, fault: Callable[[Path], None], dtype: str, shards: int | None
 ) -> None:
     path = tmp_path / "d"
-    write_dataset(path, *data(dtype), chunk_bytes=BYTES, shards=shards)
-    for array, values in zip(NAMES, data(dtype), strict=True):
+    arrays = (*data(dtype), np.log(data(dtype)[2] + 1))
+    write_dataset(path, *arrays[:3], offset=arrays[3], chunk_bytes=BYTES, shards=shards)
+    for array, values in zip(NAMES, arrays, strict=True):
         column = getattr(open_store(path), array)
         unit = column.chunk_rows
         for i in (1, (N - 1) // unit):
@@ -583,7 +584,8 @@ def test_altered_metadata(written: Path) -> None:
     mark: Any = group.attrs.asdict()["daskgd"]
     for change, message in [
         ({"feature_names": list("abcde")}, "altered"),
-        ({"format": 2}, "expected format 1, got 2"),
+        ({"format": 3}, "expected format 1 or 2, got 3"),
+        ({"format": 2}, "expected an array codes, found none"),
         ({"complete": None}, "half-written"),
     ]:
         group.attrs["daskgd"] = {**mark, **change}
@@ -868,19 +870,22 @@ FRAME = pd.DataFrame(A)
         (([(A, A[:, 0], -A[:, 0])],), ValueError, "block 0 of sample_weight: .* got -1.0 at row 0"),
         ((A, None, A), ValueError, "sample_weight: expected 1 dimension, got 2"),
         ((A * 1j,), TypeError, "X: expected real numbers .* got dtype complex128"),
-        ((A.astype(object),), TypeError, "X: expected real numbers .* got dtype object"),
+        ((A.astype("M8[s]"),), TypeError, "X: expected real numbers .* got dtype datetime64"),
+        ((np.array([[1, "2"]], object),), TypeError, "X: .* got dtype object, and in row 0 '2'"),
         ((A.astype(np.longdouble),), TypeError, "X: expected real numbers of at most 64 bits"),
         ((da.ones((4, 2), dtype=complex),), TypeError, "X: expected real numbers"),
-        ((scipy.sparse.csr_array(np.eye(4)),), TypeError, "X: scipy.sparse is not supported"),
-        (([scipy.sparse.csr_array(np.eye(4))],), TypeError, "block 0 of X: scipy.sparse is not"),
+        ((A, scipy.sparse.csr_array(np.eye(4))), TypeError, r"y: expected a dense array, .* y.toarray"),
+        (([A, scipy.sparse.csr_array(A)],), ValueError, "block 1 of X: expected all blocks sparse, or none"),
+        ((scipy.sparse.csr_array(A * 1j),), ValueError, "X: expected real numbers or bool, got"),
+        ((scipy.sparse.csr_array((0, 4)),), ValueError, "at least one row"),
         ((np.ma.masked_array(A, mask=A > 0),), TypeError, "X: numpy.ma is not supported"),
         ((FRAME.assign(s="text"),), TypeError, "X: expected numeric columns, got others: s"),
         ((pd.DataFrame({"i": pd.array([1, None], dtype="Int64")}),), ValueError, "NA|missing"),
         ((dd.from_pandas(FRAME, npartitions=2),), TypeError, r"to_dask_array\(lengths=True\)"),
         ((A, A[:, 0] * 1j), TypeError, "y: expected real numbers"),
-        ((A, ["a", "b", None, "c"]), TypeError, "y: expected labels .* got NoneType, str"),
-        ((A, MIXED), TypeError, "y: expected labels .* got int, str"),
-        ((A, da.from_array(MIXED, chunks=2)), TypeError, "y: expected labels .* got int, str"),
+        ((A, ["a", "b", None, "c"]), ValueError, r"y: expected labels .* got none \(None\) in row 2"),
+        ((A, MIXED), ValueError, "y: expected labels .* got text in row 0 and int in row 1"),
+        ((A, da.from_array(MIXED, chunks=2)), ValueError, "y: .* got text in row 0 and int in row 1"),
         ((A, np.column_stack([LABELS, LABELS])), TypeError, r"y: expected labels of shape \(n,\)"),
         ((A, np.ones((4, 1, 1))), ValueError, "y: expected 1 or 2 dimensions"),
         (([A, np.ones((4, 3))],), ValueError, r"block 1 of X: expected rows of shape \(2,\)"),
@@ -890,12 +895,17 @@ FRAME = pd.DataFrame(A)
         (([(A, A[:, 0]), A],), ValueError, "block 1: expected X, y"),
         (([(A, A[:3, 0])],), ValueError, "y has 3 rows, X has 4 in block 0"),
         (([(None, A[:, 0])],), ValueError, "block 0: .* got no X"),
-        (([(A, A, A, A)],), ValueError, "block 0: .* got 4 parts"),
+        (([(A, A, None, None, A)],), ValueError, "block 0: .* got 5 parts"),
+        (([(A, A, None, A[:, 0] * np.nan)],), ValueError, "block 0 of offset: .* finite numbers, got nan at"),
         (([A], A[:, 0]), ValueError, "X is an iterable of blocks"),
         (([],), ValueError, "X: expected 2 dimensions"),
         (([1.0, 2.0],), ValueError, "X: expected 2 dimensions"),
-        ((as_dataset(A), A[:, 0]), ValueError, "y, sample_weight: expected None beside a Dataset"),
-        ((as_dataset(A), None, A[:, 0]), ValueError, "y, sample_weight: expected None beside a Dataset"),
+        ((as_dataset(A), A[:, 0]), ValueError, "y, sample_weight, offset: expected None beside a Dataset"),
+        (
+            (as_dataset(A), None, A[:, 0]),
+            ValueError,
+            "y, sample_weight, offset: expected None beside a Dataset",
+        ),
         (("text",), TypeError, "X: expected a 2-d array"),
         ((None,), TypeError, "X: expected a 2-d array"),
     ],
