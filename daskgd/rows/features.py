@@ -1,8 +1,10 @@
 """The features of some rows: the products and sums that kernels ask of X, however it lies in memory. Knows no
 problem, and not where rows come from.
 
-Whatever is computed from X is computed here, from a few products and sums. :class:`Dense` is the one kind of
-features so far; another (sparse, categorical) is another class with these methods, and no kernel changes.
+Whatever is computed from X is computed by them, from a few products and sums. :class:`Dense` is one kind of
+features, :class:`~daskgd.rows.sparse.Sparse` another, :class:`~daskgd.rows.categorical.Categorical` a third,
+and :class:`~daskgd.rows.stacked.Stacked` has several side by side; one more is another class with these
+methods, and no kernel changes.
 """
 
 from __future__ import annotations
@@ -13,25 +15,53 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.rows.dtypes import compute_dtype as compute_dtype
 from daskgd.rows.invalid_rows import InvalidRows
-from daskgd.rows.statistics import Comoments, Moments
+from daskgd.rows.sparse import Sparse, dense_sandwich
+from daskgd.rows.statistics import CUT, Comoments, Moments
 
 Array = NDArray[Any]
 
 
-def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which kernels run: float32 and float64 as they are; what float32 holds exactly
-    (float16, integers of up to 16 bits, bool) in float32; everything else in float64.
-
-    >>> compute_dtype(np.dtype("uint8")), compute_dtype(np.dtype("int64"))
-    (dtype('float32'), dtype('float64'))
-    """
-    small = dtype.kind in "fiub" and (dtype.itemsize <= 2 or dtype == np.float32)
-    return np.dtype(np.float32 if small else np.float64)
-
-
 SELECTED = 256
 """Rows that are selected at a time where they change their dtype."""
+
+TILE_BYTES = 1 << 21
+"""Bytes of X in one tile: small enough for caches, large enough to keep the interpreter out of the way (in
+steps of two from 256 KB to 8 MB the fastest over widths from 50 to 10,000, float32 and float64)."""
+
+LEAST_ROWS, WIDE_ROWS, WIDE_BYTES = 16, 64, 8 << 20
+"""Rows of a tile, at least; and where rows are wide, as many as are worth the interpreter's while, in so many
+bytes."""
+
+
+def tile_rows(width: int, dtype: np.dtype[Any]) -> int:
+    """The height of a tile in rows of so many numbers: a function of that and of the dtype of X alone, so
+    that bits depend on nothing else."""
+    row_bytes = max(width, 1) * compute_dtype(dtype).itemsize
+    return max(TILE_BYTES // row_bytes, min(WIDE_ROWS, WIDE_BYTES // row_bytes), LEAST_ROWS)
+
+
+class Products(Protocol):
+    """The products of some rows with matrices: those of :class:`Features`, or of features made of them."""
+
+    def __len__(self) -> int: ...
+
+    def dot(self, W: Array) -> Array: ...
+
+    def t_dot(self, V: Array) -> Array: ...
+
+
+class Room(Protocol):
+    """Where rows are gathered, in order."""
+
+    def put(self, start: int, rows: Any) -> None:
+        """Copy `rows`, of the same kind, to the place of row `start` and those after it."""
+        ...
+
+    def features(self) -> Features:
+        """The rows that have been put."""
+        ...
 
 
 class Features(Protocol):
@@ -50,8 +80,18 @@ class Features(Protocol):
         """The bytes that they take in memory."""
         ...
 
+    @property
+    def n_stored(self) -> int:
+        """The number of entries that are stored, and enter products: n times p of a dense array."""
+        ...
+
     def __len__(self) -> int:
         """Number of rows."""
+        ...
+
+    def tile_rows(self, dtype: np.dtype[Any], outputs: int = 1) -> int:
+        """The height in rows of the tiles in which `dtype` they are worked on, by a model of so many outputs:
+        a function of the rows alone, as bits depend on it."""
         ...
 
     # -- some of the rows -----------------------------------------------------------------------
@@ -69,16 +109,16 @@ class Features(Protocol):
         """The columns at these positions, as a copy."""
         ...
 
-    def empty(self, n_rows: int) -> Features:
-        """Room for `n_rows` rows of this kind, to be filled by :meth:`put`."""
-        ...
-
-    def put(self, start: int, rows: Any) -> None:
-        """Copy `rows`, of the same kind, to the place of row `start` and those after it."""
+    def room(self, n_rows: int) -> Room:
+        """Room for up to `n_rows` rows of this kind."""
         ...
 
     def concat(self, *others: Any) -> Features:
         """These rows and then the others, of the same kind."""
+        ...
+
+    def of_array(self, X: Array) -> Features:
+        """Features of the same kind, made of an array of a few rows ``(m, p)``."""
         ...
 
     # -- how they lie in memory -----------------------------------------------------------------
@@ -94,6 +134,11 @@ class Features(Protocol):
 
     def toarray(self) -> Array:
         """The features as a dense array ``(n, p)``; not to be written to, as it may be a view."""
+        ...
+
+    def tocsr(self) -> Any:
+        """The features as a ``scipy.sparse.csr_array``; not to be written to, as it may share their
+        memory."""
         ...
 
     @property
@@ -115,11 +160,29 @@ class Features(Protocol):
         """The product ``X' V``, ``(p,)`` or ``(p, k)``, with V ``(n,)`` or ``(n, k)``."""
         ...
 
+    def standardised(self, center: Array | None, scale: Array | None, dtype: np.dtype[Any]) -> Products:
+        """The features ``(X - center) / scale``, both ``(p,)``, as far as products in `dtype` need them."""
+        ...
+
     def minus(self, shift: Array | float, start: int, stop: int, out: Array | None = None) -> Array:
-        """The rows `start` to `stop` less `shift` ``(p,)``, in float64, as second moments need them."""
+        """The rows `start` to `stop` less `shift` ``(p,)``, as a dense array in float64: of few rows at a
+        time."""
+        ...
+
+    def squares_t_dot(self, V: Array, shift: Array | float) -> Array:
+        """The sums over rows of ``(x_ij - shift_j)**2 V_ik``, ``(p, k)`` in float64, with V ``(n, k)``."""
+        ...
+
+    def sandwich(self, c: Array, shift: Array | float) -> Array:
+        """The sums over rows of ``c_i (x_i - shift) (x_i - shift)'``, ``(p, p)`` in float64, with c
+        ``(n,)``."""
         ...
 
     # -- sums over rows -------------------------------------------------------------------------
+
+    def counts(self) -> Array:
+        """The number of rows in which each column is not 0 ``(p,)``."""
+        ...
 
     def moments(self, s: Array | None) -> Moments:
         """The moments of the columns, with weights ``(n,)`` or None; not finite where X is not."""
@@ -162,8 +225,15 @@ class Dense:
     def nbytes(self) -> int:
         return self.values.nbytes
 
+    @property
+    def n_stored(self) -> int:
+        return self.values.size
+
     def __len__(self) -> int:
         return len(self.values)
+
+    def tile_rows(self, dtype: np.dtype[Any], outputs: int = 1) -> int:
+        return tile_rows(max(self.shape[1], outputs), dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.values, dtype) if copy else np.asarray(self.values, dtype)
@@ -184,14 +254,14 @@ class Dense:
     def columns(self, positions: Array) -> Dense:
         return Dense(np.take(self.values, positions, axis=1))
 
-    def empty(self, n_rows: int) -> Dense:
-        return Dense(np.empty((n_rows, self.shape[1]), self.dtype))
-
-    def put(self, start: int, rows: Dense) -> None:
-        self.values[start : start + len(rows)] = rows.values
+    def room(self, n_rows: int) -> DenseRoom:
+        return DenseRoom(np.empty((n_rows, self.shape[1]), self.dtype))
 
     def concat(self, *others: Dense) -> Dense:
         return Dense(np.concatenate([self.values, *(other.values for other in others)]))
+
+    def of_array(self, X: Array) -> Dense:
+        return Dense(X)
 
     def prepared(self, dtype: np.dtype[Any] | None = None) -> Dense:
         return Dense(prepare(self.values, dtype))
@@ -201,6 +271,11 @@ class Dense:
 
     def toarray(self) -> Array:
         return self.values
+
+    def tocsr(self) -> Any:
+        from scipy.sparse import csr_array
+
+        return csr_array(self.values)
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -219,8 +294,33 @@ class Dense:
         out: Array = X.T @ V if V.flags.c_contiguous else (V.T @ X).T
         return out
 
+    def standardised(self, center: Array | None, scale: Array | None, dtype: np.dtype[Any]) -> Dense:
+        # The shift first: what is left is small, so that float32 keeps the digits that tell rows apart, and
+        # what its rounding shifts is the same for all rows.
+        X = self.values.astype(dtype, copy=False)
+        if center is not None:
+            X = X - center.astype(dtype)
+        if scale is not None:
+            X = X * (1 / scale).astype(dtype)
+        return Dense(X)
+
     def minus(self, shift: Array | float, start: int, stop: int, out: Array | None = None) -> Array:
         return np.subtract(self.values[start:stop], shift, out=out, dtype=np.float64)
+
+    def squares_t_dot(self, V: Array, shift: Array | float) -> Array:
+        out = np.zeros((self.shape[1], V.shape[1]))
+        height = max(CUT // max(self.shape[1], 1), 16)
+        for a in range(0, len(self), height):
+            A = self.minus(shift, a, a + height)
+            A *= A
+            out += A.T @ V[a : a + height]
+        return out
+
+    def sandwich(self, c: Array, shift: Array | float) -> Array:
+        return dense_sandwich(self, c, shift)
+
+    def counts(self) -> Array:
+        return np.count_nonzero(self.values, axis=0)
 
     def moments(self, s: Array | None) -> Moments:
         return Moments.of(self.values, s)
@@ -235,9 +335,38 @@ class Dense:
         return InvalidRows.nonfinite(self.values, numbers)
 
 
-def as_features(X: Features | Array) -> Features:
-    """The features X: an array ``(n, p)`` becomes :class:`Dense`, features stay as they are."""
-    return Dense(X) if isinstance(X, np.ndarray) else X
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseRoom:
+    """Where dense rows are gathered: each is copied to its place once."""
+
+    values: Array
+
+    def put(self, start: int, rows: Dense) -> None:
+        self.values[start : start + len(rows)] = rows.values
+
+    def features(self) -> Dense:
+        return Dense(self.values)
+
+
+def is_scipy_sparse(X: Any) -> bool:
+    """Whether X is a matrix or an array of scipy.sparse, told without importing that."""
+    return type(X).__module__.startswith("scipy.sparse")
+
+
+def is_sparse_array(X: Any) -> bool:
+    """The same, or one of pydata's sparse."""
+    return is_scipy_sparse(X) or type(X).__module__.partition(".")[0] == "sparse"
+
+
+def as_features(X: Any) -> Features:
+    """The features X: an array ``(n, p)`` becomes :class:`Dense`, one of scipy.sparse or pydata's sparse
+    :class:`~daskgd.rows.sparse.Sparse`, features stay as they are."""
+    if isinstance(X, np.ndarray):
+        return Dense(X)
+    if is_sparse_array(X):
+        return Sparse.of(X)
+    found: Features = X
+    return found
 
 
 def align(a: Array, dtype: np.dtype[Any]) -> Array:

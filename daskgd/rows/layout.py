@@ -51,6 +51,8 @@ class Shape:
         Whether all rows lie in this process as kernels need them, so that a sample of all takes no memory.
     nonsmooth : bool
         Whether the loss has kinks, near which few rows of a sample lie.
+    sparse_row_bytes : float, optional
+        Bytes of X in an average row, where not all entries are stored.
     """
 
     n_rows: int
@@ -59,7 +61,9 @@ class Shape:
     classification: bool = False
     at_hand: bool = False
     nonsmooth: bool = False
+    sparse_row_bytes: float | None = None
 
     @property
-    def row_bytes(self) -> int:
-        return max(self.n_features * self.itemsize, 1)
+    def row_bytes(self) -> float:
+        """The bytes of X in a row, on average."""
+        return self.sparse_row_bytes or max(self.n_features * self.itemsize, 1)

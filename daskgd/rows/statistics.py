@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -90,6 +91,33 @@ def _two_sums(X: Array, s: Array | None, shift: Array | None) -> tuple[Array, Ar
     return first, second
 
 
+MOSTLY = 0.7
+"""Share of rows with a weight that is not 0 up to which the others are left out of a product."""
+
+
+def weighted_gram(A: Array, c: Array) -> Array:
+    """``A' diag(c) A``, in the dtype of A and at least that of c, which may be negative."""
+    curved = c != 0
+    if np.count_nonzero(curved) < MOSTLY * len(c):
+        A, c = A[curved], c[curved]
+    if (c < 0).any():
+        out: Array = (A * c[:, None]).T @ A
+    else:  # as a product with itself: half the work
+        B = A * np.sqrt(c)[:, None]
+        out = B.T @ B
+    return out
+
+
+def about(gram: Array, first: Array, total: float, shift: Array | float) -> Array:
+    """The sums ``(X - m)' diag(c) (X - m)`` of ``X' diag(c) X``, which is changed, ``X' c``, the sum of c,
+    and the shift m."""
+    if np.any(shift):
+        m = np.broadcast_to(shift, len(first))
+        gram -= np.multiply.outer(first, m)
+        gram += np.multiply.outer(m, total * m - first)
+    return gram
+
+
 @cache
 def _blas() -> Any:
     """The BLAS products that numpy does not offer; loaded when first used, as they cost a worker 18 MB."""
@@ -156,6 +184,40 @@ class Comoments:
             offset = first / weight
             matrix = _blas().dsyr(-weight, offset, lower=1, a=matrix, overwrite_a=1)
             return cls(weight, shift + offset, matrix)
+
+    @classmethod
+    def of_products(
+        cls,
+        moments: Moments,
+        gram: Callable[[Array | None], Array],
+        t_dot: Callable[[Array], Array],
+        n: int,
+        y: Array | None,
+        s: Array | None,
+        *,
+        centred: bool = False,
+    ) -> Comoments:
+        """The second moments of the columns of ``[X | y]`` of n rows, from the moments of X, near 0, and its
+        products: ``gram(s)`` is ``X' diag(s) X``, at least its lower triangle, or that of X less its means
+        where it is `centred`; and ``t_dot(V)`` is ``X' V``."""
+        p, weight, mean = len(moments.mean), moments.weight, moments.mean
+        of_y = cls(weight, np.zeros(0), np.zeros((0, 0))) if y is None else cls.of(np.empty((n, 0)), y, s)
+        q = p + len(of_y.mean)
+        matrix = np.zeros((q, q), order="F")
+        if not weight > 0:
+            return cls(0.0, np.zeros(q), matrix)
+        with np.errstate(invalid="ignore", over="ignore"):
+            matrix[:p, :p] = np.tril(gram(s))
+            if not centred:
+                matrix[:p, :p] -= np.tril(np.multiply.outer(weight * mean, mean))
+            if y is not None:
+                away = y.reshape(n, q - p) - of_y.mean
+                matrix[p:, :p] = t_dot(away if s is None else away * s[:, None]).T
+            matrix[p:, p:] = of_y.matrix
+        constant = np.flatnonzero(moments.deviation == 0)
+        matrix[constant, :p] = 0.0
+        matrix[:, constant] = 0.0
+        return cls(weight, np.concatenate([mean, of_y.mean]), matrix)
 
     def __add__(self, other: Comoments) -> Comoments:
         if self.weight == 0 or other.weight == 0:

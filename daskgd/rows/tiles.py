@@ -12,25 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.rows.features import Features, as_features, compute_dtype
+from daskgd.rows.features import Features, as_features
 from daskgd.rows.layout import Layout
 
 Array = NDArray[Any]
-
-TILE_BYTES = 1 << 21
-"""Bytes of X in one tile: small enough for caches, large enough to keep the interpreter out of the way (in
-steps of two from 256 KB to 8 MB the fastest over widths from 50 to 10,000, float32 and float64)."""
-
-LEAST_ROWS, WIDE_ROWS, WIDE_BYTES = 16, 64, 8 << 20
-"""Rows of a tile, at least; and where rows are wide, as many as are worth the interpreter's while, in so many
-bytes."""
-
-
-def tile_rows(n_features: int, dtype: np.dtype[Any]) -> int:
-    """The height of a tile in rows: a function of the width and dtype of X alone, so that bits depend on
-    nothing else."""
-    row_bytes = max(n_features, 1) * compute_dtype(dtype).itemsize
-    return max(TILE_BYTES // row_bytes, min(WIDE_ROWS, WIDE_BYTES // row_bytes), LEAST_ROWS)
 
 
 class MakesTargets(Protocol):
@@ -44,7 +29,7 @@ class MakesTargets(Protocol):
 class MakesDesign(Protocol):
     """What turns features into a design matrix: a :class:`~daskgd.models.Linear` model."""
 
-    def design_matrix(self, X: Features) -> Array: ...
+    def designs(self, X: Features) -> Iterator[tuple[slice, Array]]: ...
     def same_design(self, other: Any) -> bool: ...
 
 
@@ -100,15 +85,18 @@ class Tile:
             self._known[id(problem)] = known
         return known[1], known[2]
 
-    def design_matrix(self, model: MakesDesign) -> Array:
-        """The model's :meth:`~daskgd.models.Linear.design_matrix` of these rows; made once per tile for all
-        models that have the same. Not to be written to."""
+    def designs(self, model: MakesDesign) -> Iterator[tuple[slice, Array]]:
+        """The model's :meth:`~daskgd.models.Linear.designs` of these rows, piece by piece: which rows, and
+        their design matrix. One of all rows is made once per tile for all models that have the same. Not to
+        be written to."""
         for known, A in self._designs:
             if known.same_design(model):
-                return A
-        A = model.design_matrix(self.X)
-        self._designs.append((model, A))
-        return A
+                yield slice(0, len(A)), A
+                return
+        for at, A in model.designs(self.X):
+            if len(A) == len(self):
+                self._designs.append((model, A))
+            yield at, A
 
 
 def distinct_labels(y: Array, numbers: int | Array) -> tuple[Array, Array]:
@@ -118,7 +106,7 @@ def distinct_labels(y: Array, numbers: int | Array) -> tuple[Array, Array]:
     y = y.reshape(len(y))
     try:
         return distinct(y)
-    except TypeError:  # they cannot be sorted
+    except (TypeError, ArithmeticError):  # they cannot be sorted; Decimal's NaN raises the latter
         types = [type(v).__name__ for v in y]
         i = next((i for i, name in enumerate(types) if name != types[0]), 0)
         at = numbers if isinstance(numbers, np.ndarray) else numbers + np.arange(len(y))
@@ -210,7 +198,7 @@ class Rows:
 
     def tiles(self) -> Iterator[Tile]:
         """The tiles of these rows, in order; no rows are one empty tile."""
-        height = tile_rows(self.X.shape[1], self.dtype or self.X.dtype)
+        height = self.X.tile_rows(self.dtype or self.X.dtype)
         for a in range(0, max(len(self), 1), height):
             yield self.slice(a, a + height).tile()
 
