@@ -1,16 +1,18 @@
 """Columns: rows that can be read, wherever they lie, and what engines read blocks of them from.
 
 A dataset has three :class:`Columns`: features, targets and weights. The rows of a :class:`Column` lie in a
-zarr array (:class:`daskgd.storage.reading.StoredColumn`), in a numpy array, in a dask array that is yet to be
-computed, or in pieces in the memory of workers; another kind of column is one class with the members of the
-protocol. A :class:`ColumnSource` joins columns, layout and selections of rows. Knows no solvers and no
-engines.
+zarr array (:class:`daskgd.storage.reading.StoredColumn`; sparse ones in three, as in
+:class:`daskgd.storage.sparse_reading.StoredSparseColumn`; categorical ones in one of codes beside those of
+numbers, as in :class:`daskgd.storage.categorical_reading.StoredCategoricalColumn`), in a numpy array, in a
+dask array that is yet to be computed, or in pieces in the memory of workers; another kind of column is one
+class with the members of the protocol. A :class:`ColumnSource` joins columns, layout and selections of rows.
+Knows no solvers and no engines.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.rows.features import as_features
+from daskgd.rows.features import Features, as_features, is_sparse_array
 from daskgd.rows.layout import Layout
 from daskgd.rows.random_numbers import SPLIT, row_random_numbers
 from daskgd.rows.tiles import Rows
@@ -47,6 +49,12 @@ class Column(Protocol):
         ...
 
     @property
+    def is_dense(self) -> bool:
+        """Whether all entries are stored; else `nbytes` are those of the entries that are, and their
+        places."""
+        ...
+
+    @property
     def chunk_rows(self) -> int:
         """Rows of a stored chunk or shard, which are best read together; 1 where any number is read alike."""
         ...
@@ -65,8 +73,9 @@ class Column(Protocol):
         """Whether tasks, on a cluster or else in this process, can read the rows where they lie now."""
         ...
 
-    def read(self, start: int, stop: int) -> Array:
-        """Rows `start` to `stop`, ``(stop - start, ...)``."""
+    def read(self, start: int, stop: int) -> Any:
+        """Rows `start` to `stop`, ``(stop - start, ...)``: an array, or
+        :class:`~daskgd.rows.features.Features` where they are not dense."""
         ...
 
     def to_dask(self, chunks: tuple[int, ...], name: str, token: object = None) -> da.Array:
@@ -121,8 +130,18 @@ class UnstoredColumn:
     dtype: np.dtype[Any]
 
     @property
+    def sparse_nbytes(self) -> int | None:
+        """The bytes of all rows where they are sparse; else None."""
+        return None
+
+    @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        dense = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return dense if self.sparse_nbytes is None else self.sparse_nbytes
+
+    @property
+    def is_dense(self) -> bool:
+        return self.sparse_nbytes is None
 
     @property
     def chunk_rows(self) -> int:
@@ -180,10 +199,64 @@ class MemoryColumn(ArrayColumn):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FeaturesColumn(UnstoredColumn):
+    """Features in this process that are not dense: sparse, categorical, or several kinds side by side."""
+
+    features: Features
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.features.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return self.features.dtype
+
+    @property
+    def sparse_nbytes(self) -> int:
+        return self.features.nbytes
+
+    def info(self) -> Mapping[str, Any]:
+        return {"n_stored": self.features.n_stored}
+
+    def read(self, start: int, stop: int) -> Features:
+        return self.features.slice(start, stop)
+
+    def to_dask(self, chunks: tuple[int, ...], name: str, token: object = None) -> da.Array:
+        return self._to_dask(chunks[0], name, lambda features: features.tocsr())
+
+    def to_pieces(self, piece_rows: int, name: str, token: object = None) -> da.Array:
+        """The rows as a dask array of pieces that are features, as they are here."""
+        return self._to_dask(piece_rows, f"{name}-pieces", lambda features: features)
+
+    def _to_dask(self, height: int, name: str, block: Callable[[Features], Any]) -> da.Array:
+        from dask.array import Array as DaskArray
+
+        n, height = len(self.features), max(height, 1)
+        starts = range(0, n, height)
+        name = f"{name}-{self.identity().rpartition(' ')[2]}-{height}"
+        # A block each: what cuts one large matrix in tasks would be sent all of it.
+        blocks = {(name, i, 0): block(self.read(a, a + height)) for i, a in enumerate(starts)}
+        lengths = tuple(min(height, n - a) for a in starts)
+        return DaskArray(blocks, name, (lengths, self.shape[1:]), meta=self.read(0, 0).tocsr())
+
+    def identity(self) -> str:
+        sha = hashlib.sha256(f"{self.dtype.str}{self.shape}".encode())
+        for array in self.features.arrays:
+            sha.update(f"{array.dtype.str}{array.shape}".encode())
+            sha.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        return f"digest {sha.hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LazyColumn(ArrayColumn):
-    """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`."""
+    """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`.
+
+    `sparse_nbytes` are the bytes of all rows where its blocks are sparse.
+    """
 
     array: da.Array
+    sparse_nbytes: int | None = field(default=None, kw_only=True)
 
     def in_place(self, cluster: bool) -> bool:
         return False
@@ -208,15 +281,35 @@ class PiecesColumn(UnstoredColumn):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     piece_rows: int
-    pieces: dict[int, Array]
+    pieces: dict[int, Any]
+    sparse_nbytes: int | None = None
 
-    def read(self, start: int, stop: int) -> Array:
+    def read(self, start: int, stop: int) -> Any:
         first, last = start // self.piece_rows, -(-stop // self.piece_rows)
-        parts = []
-        for i in range(first, last):
-            at = i * self.piece_rows
-            parts.append(self.pieces[i][max(start - at, 0) : stop - at])
+        runs = [(max(start - a, 0), stop - a) for a in range(first * self.piece_rows, stop, self.piece_rows)]
+        pieces = [self._piece(i) for i in range(first, last)]
+        if not self.is_dense:
+            one, *others = (as_features(piece).slice(*run) for piece, run in zip(pieces, runs, strict=True))
+            return one.concat(*others) if others else one
+        if any(map(is_sparse_array, pieces)):
+            raise ValueError(
+                "X: the blocks of the dask array are sparse, and its meta says that they are not; give it a "
+                "sparse one, as in X.map_blocks(lambda block: block, meta=scipy.sparse.csr_array((0, 0)))"
+            )
+        parts = [piece[slice(*run)] for piece, run in zip(pieces, runs, strict=True)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _piece(self, i: int) -> Any:
+        """A piece; ValueError where it has not the shape that was said: rows would go with other targets."""
+        piece = self.pieces[i]
+        shape = (min(self.piece_rows, self.shape[0] - i * self.piece_rows), *self.shape[1:])
+        if piece.shape != shape:
+            raise ValueError(
+                f"expected rows {i * self.piece_rows}:{i * self.piece_rows + shape[0]} of a dask array as "
+                f"blocks of shape {shape}, got {piece.shape}: its blocks have not the shape that the array "
+                "says; mend how it is made, as the `shape` given to dask.array.from_delayed"
+            )
+        return piece
 
     def to_dask(self, chunks: tuple[int, ...], name: str, token: object = None) -> da.Array:
         raise RuntimeError("pieces live for one fit only; this is a defect in daskgd")
@@ -243,7 +336,12 @@ class Columns(NamedTuple):
         return sum(column.nbytes for column in self.present.values())
 
 
-def check_columns(columns: Columns) -> None:
+def row_bytes(X: Column) -> int:
+    """The bytes of a row of features, decoded; where rows differ, of an average one."""
+    return max(-(-X.nbytes // max(X.shape[0], 1)), 1)
+
+
+def check_columns(columns: Columns, offset: Column | None = None) -> None:
     """Raise ValueError for shapes that do not match each other, and for dtypes that cannot be trained on."""
     X, y, s = columns
     if len(X.shape) != 2:
@@ -260,7 +358,7 @@ def check_columns(columns: Columns) -> None:
         )
     if X.dtype.kind not in "fiub":
         raise ValueError(f"X: expected real numbers or bool, got dtype {X.dtype}; convert or encode it first")
-    for name, column, dims in (("y", y, (1, 2)), ("sample_weight", s, (1,))):
+    for name, column, dims in (("y", y, (1, 2)), ("sample_weight", s, (1,)), ("offset", offset, (1,))):
         if column is None:
             continue
         if len(column.shape) not in dims:
@@ -269,16 +367,21 @@ def check_columns(columns: Columns) -> None:
             )
         if column.shape[0] != n:
             raise ValueError(
-                f"{name}: expected {n} rows, as X has, got {column.shape[0]}: inconsistent numbers of samples"
+                f"{name}: expected {n} rows, as X has, got {column.shape[0]}. Found input variables with "
+                "inconsistent numbers of samples"
             )
-    if s is not None and s.dtype.kind not in "fiub":
-        raise ValueError(f"sample_weight: expected numbers, got dtype {s.dtype}")
+    for name, column in (("sample_weight", s), ("offset", offset)):
+        if column is not None and column.dtype.kind not in "fiub":
+            raise ValueError(f"{name}: expected numbers, got dtype {column.dtype}")
     if y is not None and y.dtype.kind == "c":
         raise ValueError("y: Complex data not supported; expected real numbers or labels")
 
 
-WIDE_BLOCK_BYTES = 8 << 20
-"""Bytes of a block that are enough however wide X is."""
+WIDE_BLOCK_BYTES, SPARSE_BLOCK_BYTES = 8 << 20, 64 << 20
+"""Bytes of a block that are enough however wide X is, where it is dense and where it is sparse."""
+
+BYTES_PER_COLUMN = 64
+"""Bytes of a block of sparse X for each column, as its sums have a number for each."""
 
 
 def choose_layout(X: Column, block_bytes: int, partition_bytes: int) -> Layout:
@@ -287,11 +390,14 @@ def choose_layout(X: Column, block_bytes: int, partition_bytes: int) -> Layout:
 
     A partition is 2**j blocks, as many as `partition_bytes` hold, and at least one.
     """
-    row_bytes = max(X.shape[1] * X.dtype.itemsize, 1)
-    block_bytes = max(block_bytes, min(X.shape[1] // 4 * row_bytes, WIDE_BLOCK_BYTES))
-    chunks = max(1, -(-block_bytes // (X.chunk_rows * row_bytes)))
+    each = row_bytes(X)
+    if each < X.shape[1] * X.dtype.itemsize:
+        block_bytes = max(block_bytes, min(X.shape[1] * BYTES_PER_COLUMN, SPARSE_BLOCK_BYTES))
+    else:
+        block_bytes = max(block_bytes, min(X.shape[1] // 4 * each, WIDE_BLOCK_BYTES))
+    chunks = max(1, -(-block_bytes // (X.chunk_rows * each)))
     block_rows = min(chunks * X.chunk_rows, X.shape[0])
-    fit = max(1, partition_bytes // (block_rows * row_bytes))
+    fit = max(1, partition_bytes // (block_rows * each))
     return Layout(X.shape[0], block_rows, 1 << (fit.bit_length() - 1))
 
 

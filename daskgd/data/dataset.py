@@ -1,4 +1,4 @@
-"""Datasets: features, targets and weights of equal length that are read by rows, and views of some rows.
+"""Datasets: features, targets, weights and offsets of equal length, read by rows, and views of some rows.
 
 The layout of a :class:`Dataset`, blocks and partitions, depends on nothing but the data and two settings.
 What else users may pass becomes one in :mod:`daskgd.data.convert`. Knows dask arrays and the store; no
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from daskgd._compat.dask import meta_of
 from daskgd.config import setting
+from daskgd.data.by_columns import ColumnsFirst
 from daskgd.data.columns import (
     Column,
     Columns,
@@ -33,12 +34,16 @@ from daskgd.data.columns import (
 )
 from daskgd.data.html import html_table
 from daskgd.data.stratify import rows_to_move
-from daskgd.rows.features import as_features, compute_dtype
+from daskgd.rows.dictionaries import Dictionaries
+from daskgd.rows.dtypes import compute_dtype
+from daskgd.rows.features import as_features
 from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import Rows
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
+from daskgd.storage.csc_reading import StoredCsc
 from daskgd.storage.opening import open_store
+from daskgd.storage.paths import shorten
 from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]
@@ -57,9 +62,13 @@ class Dataset:
     X : column ``(n, p)``
     y : column ``(n,)`` or ``(n, k)``, optional
     sample_weight : column ``(n,)``, optional
+    offset : column ``(n,)``, optional
+        What is added to margins: see :class:`daskgd.PoissonRegressor`.
     feature_names : sequence of str, optional
     classes : array, optional
         Labels for which y holds codes 0..k-1.
+    dictionaries : :class:`daskgd.rows.dictionaries.Dictionaries`, optional
+        What categorical features stand for, in the place of `feature_names`.
     path, fingerprint, codec : str, optional
         Where it is stored, its checksum, and how it is compressed.
     storage_options : dict, optional
@@ -75,6 +84,8 @@ class Dataset:
     ----------
     columns : :class:`daskgd.data.columns.Columns`
         X, y and sample_weight as they are stored, of all rows whichever are selected: what engines read.
+    offset_column : :class:`daskgd.data.columns.Column` or None
+        The offset, likewise: estimators that take one put it beside y.
     """
 
     def __init__(
@@ -83,8 +94,10 @@ class Dataset:
         y: Column | None = None,
         sample_weight: Column | None = None,
         *,
+        offset: Column | None = None,
         feature_names: Sequence[str] | None = None,
         classes: Array | None = None,
+        dictionaries: Dictionaries | None = None,
         path: str | None = None,
         fingerprint: str | None = None,
         codec: str | None = None,
@@ -97,9 +110,11 @@ class Dataset:
         origin: Dataset | None = None,
     ) -> None:
         self.columns = Columns(X, y, sample_weight)
-        check_columns(self.columns)
-        self.feature_names = None if feature_names is None else tuple(feature_names)
+        self.offset_column = offset
+        check_columns(self.columns, offset)
+        self._given_names = None if feature_names is None else tuple(feature_names)
         self.classes = classes
+        self.dictionaries = dictionaries
         self.path = path
         self.fingerprint = fingerprint
         self.codec = codec
@@ -127,6 +142,33 @@ class Dataset:
     def n_features(self) -> int:
         return self.columns.X.shape[1]
 
+    @cached_property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the features, of categorical ones ``column_category``; None where they have none."""
+        if self.dictionaries is None:
+            return self._given_names
+        return tuple(self.dictionaries.feature_names()) if self.dictionaries.named else None
+
+    @property
+    def categories(self) -> dict[str, int | list[Any]] | None:
+        """The categories of each column of codes by its name, or how many they are, as
+        :class:`daskgd.OneHot` takes them; None where there are no such columns.
+
+        Examples
+        --------
+        >>> import daskgd, tempfile
+        >>> path = tempfile.mkdtemp() + "/colours.zarr"
+        >>> rows = daskgd.OneHot([[0], [1], [-1]], [["blue", "red"]], columns=["colour"])
+        >>> daskgd.write_dataset(path, rows, [1.0, 2.0, 3.0])
+        >>> stored = daskgd.open_dataset(path)
+        >>> stored.feature_names, stored.categories
+        (('colour_blue', 'colour_red'), {'colour': ['blue', 'red']})
+        >>> new = daskgd.OneHot([[1]], list(stored.categories.values()), columns=list(stored.categories))
+        """
+        if self.dictionaries is None:
+            return None
+        return {column.name: column.given for column in self.dictionaries.columns}
+
     @property
     def nbytes(self) -> int:
         """Bytes of all columns, decoded: what one sweep reads."""
@@ -142,7 +184,8 @@ class Dataset:
         X, s, n = columns.X, columns.sample_weight, self.layout.n_rows
         if s is not None and not (s.read(0, n) > 0).all():
             return False
-        return X.dtype == compute_dtype(X.dtype) and bool(X.read(0, n).flags.c_contiguous)
+        kept = X.dtype == compute_dtype(X.dtype)
+        return kept and (not X.is_dense or bool(X.read(0, n).flags.c_contiguous))
 
     @property
     def in_this_process(self) -> bool:
@@ -161,8 +204,17 @@ class Dataset:
 
     @property
     def X(self) -> da.Array:
-        """The features as a dask array ``(n, p)``."""
+        """The features as a dask array ``(n, p)``; where they are sparse or categorical its chunks are
+        ``scipy.sparse.csr_array``."""
         return self._to_dask("X", self.columns.X)
+
+    @property
+    def feature_blocks(self) -> da.Array:
+        """The same, but chunks of categorical features are those features, which nothing expands."""
+        X = self.columns.X
+        if not hasattr(X, "to_pieces"):
+            return self.X
+        return self._select(X.to_pieces(self.layout.block_rows, "X", self.fingerprint))
 
     @property
     def y(self) -> da.Array | None:
@@ -176,6 +228,11 @@ class Dataset:
         s = self.columns.sample_weight
         return None if s is None else self._to_dask("sample_weight", s)
 
+    @property
+    def offset(self) -> da.Array | None:
+        """What is added to the margins of each row, as a dask array ``(n,)``, or None."""
+        return None if self.offset_column is None else self._to_dask("offset", self.offset_column)
+
     @cached_property
     def _chunk_lengths(self) -> tuple[int, ...]:
         """Selected rows in each block."""
@@ -183,7 +240,12 @@ class Dataset:
         return tuple(int(selection_mask(self.selections, *run).sum()) for run in runs)
 
     def _to_dask(self, name: str, column: Column) -> da.Array:
-        array: Any = column.to_dask((self.layout.block_rows, *column.shape[1:]), name, self.fingerprint)
+        return self._select(
+            column.to_dask((self.layout.block_rows, *column.shape[1:]), name, self.fingerprint)
+        )
+
+    def _select(self, array: Any) -> da.Array:
+        """The selected rows of a dask array of all, with a chunk for each block."""
         if not self.selections:
             return array
         return array.map_blocks(
@@ -258,15 +320,32 @@ class Dataset:
                 f"{'no target' if y is None else f'y of shape {y.shape}'}"
             )
         height = -(-max(LABEL_ROWS, self.layout.block_rows) // y.chunk_rows) * y.chunk_rows
-        lazy = y.array if isinstance(y, LazyColumn) else None
         for a in range(0, n, height):
             b = min(a + height, n)
-            found = y.read(a, b) if lazy is None else np.asarray(lazy[a:b].compute())
+            found = _read(y, a, b)
             numbers = np.arange(a, b)
             if self.selections:
                 kept = selection_mask(self.selections, a, b)
                 found, numbers = found[kept], numbers[kept]
             yield found.reshape(len(found)), numbers
+
+    def transposed_blocks(self) -> Iterator[tuple[Any, ...]] | None:
+        """The selected rows in order, in blocks ``(X, y, sample_weight, offset)``, where X is stored by
+        columns and its rows have not been made; else None. Of a lazy column some rows are computed at a time.
+        """
+        X = self.columns.X
+        return self._select_blocks(X.blocks()) if isinstance(X, ColumnsFirst) and not X.has_rows else None
+
+    def _select_blocks(self, blocks: Iterator[Any]) -> Iterator[tuple[Any, ...]]:
+        stop = 0
+        for X in blocks:
+            start, stop = stop, stop + len(X)
+            columns = (*self.columns[1:], self.offset_column)
+            others = [None if c is None else _read(c, start, stop) for c in columns]
+            if self.selections:
+                kept = selection_mask(self.selections, start, stop)
+                X, others = X.select(kept), [None if part is None else part[kept] for part in others]
+            yield X, *others
 
     def replace(self, columns: Columns | None = None, **changes: Any) -> Dataset:
         """The dataset with other columns, or other arguments of the constructor by name.
@@ -274,8 +353,10 @@ class Dataset:
         The layout is made anew from the columns and settings, unless it is among the changes.
         """
         settings: dict[str, Any] = {
-            "feature_names": self.feature_names,
+            "offset": self.offset_column,
+            "feature_names": self._given_names,
             "classes": self.classes,
+            "dictionaries": self.dictionaries,
             "path": self.path,
             "fingerprint": self.fingerprint,
             "codec": self.codec,
@@ -356,9 +437,14 @@ class Dataset:
         """
         out = {"rows": f"{self.layout.n_rows} x {self.n_features}"}
         for name, column in self.columns.present.items():
-            ours = self.path is not None and column.path == f"{self.path}/{name}"
+            places = ("X", "codes") if name == "X" else (name,)
+            ours = self.path is not None and column.path in [f"{self.path}/{place}" for place in places]
             known = ours and self.fingerprint is not None
             out[name] = f"fingerprint {self.fingerprint}" if known else column.identity()
+        if self.offset_column is not None:
+            ours = self.path is not None and self.offset_column.path == f"{self.path}/offset"
+            known = ours and self.fingerprint is not None
+            out["offset"] = f"fingerprint {self.fingerprint}" if known else self.offset_column.identity()
         layout = self.layout
         out["blocks"] = f"{layout.block_rows} rows, {layout.partition_blocks} blocks a partition"
         if self.selections:
@@ -385,6 +471,7 @@ class Dataset:
             "dtype": str(X.dtype),
             "y": None if y is None else f"{y.dtype} {y.shape}",
             "sample_weight": None if s is None else str(s.dtype),
+            "offset": None if self.offset_column is None else str(self.offset_column.dtype),
             "classes": None if self.classes is None else [str(c) for c in self.classes],
             "nbytes": self.nbytes,
             "block_rows": layout.block_rows,
@@ -394,6 +481,8 @@ class Dataset:
             "fingerprint": self.fingerprint,
         }
         facts |= X.info()
+        if self.dictionaries is not None:
+            facts["n_categories"] = {column.name: len(column) for column in self.dictionaries.columns}
         if self.selections:
             facts["selected_from"] = layout.n_rows
         return facts
@@ -401,19 +490,25 @@ class Dataset:
     def __repr__(self) -> str:
         X, y, s = self.columns
         blocks = self.layout.n_blocks
+        kind = "features" if X.is_dense or self.dictionaries else "sparse features"
         parts = [
-            f"{self.n_rows:,} rows x {self.n_features} features of {X.dtype}",
+            f"{self.n_rows:,} rows x {self.n_features} {kind} of {X.dtype}",
             f"{format_bytes(self.nbytes)} in {blocks:,} block{'s' if blocks > 1 else ''}",
         ]
+        if self.dictionaries is not None:
+            k = len(self.dictionaries.columns)
+            parts.append(f"{k} categorical column{'s' if k > 1 else ''}")
         if y is not None:
             parts.append(f"y {y.dtype}" + ("" if len(y.shape) == 1 else f" x {y.shape[1]}"))
         if self.classes is not None:
             parts.append(f"{len(self.classes)} classes")
         if s is not None:
             parts.append("weighted")
+        if self.offset_column is not None:
+            parts.append("with an offset")
         if self.selections:
             parts.append(f"of {self.layout.n_rows:,} rows")
-        where = f" at {redacted(self.path)}" if self.path else ""
+        where = f" at {shorten(redacted(self.path))}" if self.path else ""
         return f"<Dataset: {', '.join(parts)}{where}>"
 
     def _repr_html_(self) -> str:
@@ -425,17 +520,28 @@ def _in_words(name: str, value: Any) -> str:
     """A value of :meth:`Dataset.info` as text."""
     if name == "nbytes":
         return str(format_bytes(value))
+    if isinstance(value, dict):
+        value = [f"{key}: {n:,}" for key, n in value.items()]
     if isinstance(value, list):
         return ", ".join(map(str, value[:10])) + (", ..." if len(value) > 10 else "")
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _select_rows(block: Array, selections: tuple[Selection, ...], block_info: Any = None) -> Array:
+def _select_rows(block: Any, selections: tuple[Selection, ...], block_info: Any = None) -> Any:
     """The selected rows of a chunk of a dask array; `block_info`, which dask gives, tells where it lies."""
     if not block_info:
         return block[:0]
     start, stop = block_info[0]["array-location"][0]
-    return block[selection_mask(selections, start, stop)]
+    mask = selection_mask(selections, start, stop)
+    return block.select(mask) if hasattr(block, "select") else block[mask]
+
+
+def _read(column: Column, start: int, stop: int) -> Array:
+    """Some rows of a target or of weights, computed where they are lazy."""
+    if isinstance(column, LazyColumn):
+        return np.asarray(column.array[start:stop].compute())
+    found: Array = column.read(start, stop)
+    return found
 
 
 def _parse_size(value: int | str | None, name: str) -> int:
@@ -451,6 +557,7 @@ def _parse_size(value: int | str | None, name: str) -> int:
 def open_dataset(
     path: str | os.PathLike[str],
     *,
+    target: str | None = None,
     block_bytes: int | str | None = None,
     partition_bytes: int | str | None = None,
     storage_options: dict[str, Any] | None = None,
@@ -461,7 +568,11 @@ def open_dataset(
     ----------
     path : str or PathLike
         A directory, or a URL that fsspec knows, with `storage_options`. A zarr group that daskgd did not
-        write is taken as it is; a warning is logged where chunks are not stored and read as a number.
+        write is taken as it is, also one of AnnData's, X dense, csr_matrix or csc_matrix; of the
+        last, rows are made once, in ``daskgd.transpose-bytes`` of memory, when they are first read. A warning
+        is logged where chunks are not stored and read as a number.
+    target : str, optional
+        Of a store that AnnData wrote the column of `obs` that is the target: numbers, or categories.
     block_bytes, partition_bytes : int or str, optional
         Least bytes of a block, the unit of reading and merging, and most bytes of a partition, the unit of
         local training; decoded. Results depend on them, to rounding for the first. Default: dask.config's
@@ -470,6 +581,7 @@ def open_dataset(
     Returns
     -------
     Dataset
+        Its `categories` say what codes stand for, where there are any.
 
     Raises
     ------
@@ -486,13 +598,15 @@ def open_dataset(
     >>> daskgd.open_dataset(path).n_rows
     100
     """
-    stored = open_store(path, storage_options=storage_options)
+    stored = open_store(path, target=target, storage_options=storage_options)
     return Dataset(
-        stored.X,
+        ColumnsFirst(stored.X) if isinstance(stored.X, StoredCsc) else stored.X,
         stored.y,
         stored.sample_weight,
-        feature_names=stored.feature_names,
+        offset=stored.offset,
+        feature_names=None if stored.dictionaries else stored.feature_names,
         classes=stored.classes,
+        dictionaries=stored.dictionaries,
         path=stored.path,
         fingerprint=stored.fingerprint,
         codec=stored.codec,

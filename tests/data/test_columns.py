@@ -119,7 +119,7 @@ class Constant:
     """A column of another kind, made of no array at all."""
 
     shape, dtype, nbytes, chunk_rows = (11, 4), np.dtype("float64"), 11 * 4 * 8, 2
-    path, on_workers = "constant://", None
+    path, on_workers, is_dense = "constant://", None, True
 
     def in_place(self, cluster: bool) -> bool:
         return True
@@ -153,7 +153,7 @@ def test_columns_are_named_once() -> None:
     assert columns.present == {"X": X, "y": y}
     assert columns.nbytes == X.nbytes + y.nbytes
     assert list(columns.present) == ["X", "y"]
-    assert Columns._fields == NAMES  # as they are stored
+    assert (*Columns._fields, "offset") == NAMES  # as they are stored
     with pytest.raises(ValueError, match="sample_weight: expected 11 rows"):
         check_columns(columns._replace(sample_weight=MemoryColumn(ROWS[1:, 0])))
 

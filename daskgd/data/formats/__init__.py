@@ -6,7 +6,9 @@ To add one, write a module with a :class:`~daskgd.data.formats.base.Format`, and
 from daskgd.data.formats.arrays import NPY, NPZ
 from daskgd.data.formats.base import Format
 from daskgd.data.formats.libsvm import LIBSVM
-from daskgd.data.formats.tables import CSV, PARQUET
+from daskgd.data.formats.tables import CSV, FEATHER, JSONL, PARQUET
 
-FORMATS: dict[str, Format] = {format.name: format for format in (NPY, NPZ, CSV, PARQUET, LIBSVM)}
+FORMATS: dict[str, Format] = {
+    format.name: format for format in (NPY, NPZ, CSV, PARQUET, FEATHER, JSONL, LIBSVM)
+}
 """The formats by name."""

@@ -20,6 +20,8 @@ from daskgd.data.formats.base import (
     make_block,
     rows_per_block,
 )
+from daskgd.data.formats.casts import cast_exactly
+from daskgd.storage.paths import locate
 
 
 def _map_file(place: Path) -> Array:
@@ -71,7 +73,7 @@ def read_npy(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> 
             continue
         inside[name] = _find_column(text, n, name, places[0])
         if inside[name] is None:
-            apart[name] = _map_file(Path(text))
+            apart[name] = _map_file(Path(locate(text, name)))
             if len(apart[name]) != total:
                 raise ValueError(f"{text}: expected {total} rows, as {places[0]} has, got {len(apart[name])}")
     dropped = {_find_column(text, n, "drop", places[0]) for text in roles.drop}
@@ -88,16 +90,13 @@ def read_npy(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> 
                 for name, at in inside.items():
                     parts[name] = rows[:, at] if at is not None else apart[name][done : done + len(rows)]
                 X = rows[:, keep] if gone else np.asarray(rows)
-                yield make_block(_to_contiguous(X, roles.dtype), parts["target"], parts["weight"], place)
+                X = cast_exactly(X, roles.dtype, place, a, keep)
+                yield make_block(X, parts["target"], parts["weight"], place)
                 done += len(rows)
                 if progress is not None:
                     progress(done, total)
 
     return None, blocks()
-
-
-def _to_contiguous(X: Array, dtype: np.dtype[Any] | None) -> Array:
-    return np.ascontiguousarray(X) if dtype is None else np.ascontiguousarray(X, dtype=dtype)
 
 
 def read_npz(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> NamedBlocks:
@@ -135,7 +134,7 @@ def read_npz(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> 
                 step = rows_per_block(parts["X"].row_bytes)
                 for a in range(0, n, step):
                     rows = {role: part.read(min(step, n - a)) for role, part in parts.items()}
-                    features = _to_contiguous(rows["X"], roles.dtype)
+                    features = cast_exactly(rows["X"], roles.dtype, f"{place}, X", a)
                     yield make_block(features, rows.get("target"), rows.get("weight"), place)
                     done += len(rows["X"])
                     if progress is not None:

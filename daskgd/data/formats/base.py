@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Block = tuple[Array, ...]
-"""Rows: X ``(n, p)``, perhaps y, perhaps weights, as :func:`daskgd.write_dataset` takes them."""
+"""Rows: X ``(n, p)``, an array or of scipy.sparse, perhaps y, perhaps weights, as
+:func:`daskgd.write_dataset` takes them."""
 
 Progress = Callable[[int, int], None] | None
 """Called as ``progress(done, total)`` after each block, in rows, or bytes where rows are not known."""
@@ -40,28 +41,42 @@ class Format:
     name : str
     suffixes : tuple of str
         Endings of its files, the usual one first.
-    read : callable
+    read : callable, optional
         ``read(places, roles, progress)`` checks the files and returns the names of their features and the
         blocks of their rows. It imports the library that it reads with. Raises ValueError for files that are
         not of the format, that do not match, or that lack a column; ImportError without the library.
+    table : callable, optional
+        In place of `read`, for tables whose columns have names: ``table(options)``, with
+        :class:`~daskgd.data.formats.csv.TextOptions`, is a
+        :class:`~daskgd.data.formats.table_format.TableFormat`.
     compressed : bool
         Whether files may be compressed, with an ending of `COMPRESSED` after their own.
-    folders : bool
-        Whether a folder of files is read as one.
+    numbered : bool
+        Whether features have numbers only, of which `n_features` and `zero_based` tell.
+    text : bool
+        Whether there are options of text, such as `sep`.
+    typed : bool
+        Whether files say the types of their columns; else features are float64 by default.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Sequence[Path], ColumnRoles, Progress], NamedBlocks]
+    read: Callable[[Sequence[Path], ColumnRoles, Progress], NamedBlocks] | None = None
+    table: Callable[[Any], Any] | None = None
     compressed: bool = False
-    folders: bool = False
+    numbered: bool = False
+    text: bool = False
+    typed: bool = False
 
-    def matches(self, place: Path) -> bool:
-        """Whether a file or folder looks like one of this format, by the endings of names."""
-        inner = place.with_suffix("") if self.compressed and place.suffix in COMPRESSED else place
-        if inner.suffix.lower() in self.suffixes:
-            return True
-        return self.folders and place.is_dir() and any(place.rglob(f"*{self.suffixes[0]}"))
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Endings of names, those of compressed files among them."""
+        packed = tuple(f"{suffix}{ending}" for suffix in self.suffixes for ending in COMPRESSED)
+        return self.suffixes + (packed if self.compressed else ())
+
+    def matches(self, name: str) -> bool:
+        """Whether the name of a file is one of this format, by its ending."""
+        return name.lower().endswith(self.endings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +91,18 @@ class ColumnRoles:
         Left out.
     dtype : numpy dtype or None
         Dtype of the features; None keeps that of the file.
+    n_features : int or None
+        Of files that do not say it; None counts them.
+    zero_based : bool or None
+        Whether such files count features from 0; None finds out.
     """
 
     target: str | None = None
     weight: str | None = None
     drop: tuple[str, ...] = ()
     dtype: np.dtype[Any] | None = None
+    n_features: int | None = None
+    zero_based: bool | None = None
 
 
 def rows_per_block(row_bytes: int) -> int:

@@ -1,161 +1,238 @@
-"""Tables whose columns have names: CSV, read by pandas, and Parquet, read by pyarrow."""
+"""Tables in files become a dataset: their columns are found, and tasks read and write their pieces.
+
+Types are found before anything is written, from the start of every file; a piece that holds others widens
+them, and the writing begins anew. What a format is, is in its own file; here nobody asks which it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import dask
 import numpy as np
 
-from daskgd.data.formats.base import (
-    COMPRESSED,
-    Array,
-    Block,
-    ColumnRoles,
-    Format,
-    NamedBlocks,
-    Progress,
-    import_library,
-    make_block,
-    rows_per_block,
+from daskgd.data.formats.base import ColumnRoles, Format, Progress, import_library
+from daskgd.data.formats.csv import CSVFormat, TextOptions
+from daskgd.data.formats.files import File
+from daskgd.data.formats.json_lines import JSONLines
+from daskgd.data.formats.parquet import Feather, Parquet
+from daskgd.data.formats.spool import spooled
+from daskgd.data.formats.table_format import (
+    Piece,
+    TableFormat,
+    Types,
+    Widened,
+    is_number,
+    is_text,
+    unify,
+    wider_type,
 )
+from daskgd.data.formats.table_rows import TableRows, target_dtype
+
+CSV = Format("csv", (".csv", ".tsv"), table=CSVFormat, compressed=True, text=True)
+PARQUET = Format("parquet", (".parquet", ".pq"), table=lambda options: Parquet(), typed=True)
+FEATHER = Format("feather", (".feather", ".arrow", ".ipc"), table=lambda options: Feather(), typed=True)
+JSONL = Format("jsonl", (".jsonl", ".ndjson"), table=lambda options: JSONLines(), compressed=True)
+
+logger = logging.getLogger("daskgd")
 
 
-def _feature_names(names: Sequence[str], roles: ColumnRoles, where: object) -> list[str]:
-    """The names of the columns that are features. Raises ValueError for roles of columns that are missing."""
-    for role, name in (
-        ("target", roles.target),
-        ("weight", roles.weight),
-        *(("drop", d) for d in roles.drop),
-    ):
-        if name is not None and name not in names:
+def ingest_tables(
+    format: Format,
+    files: Sequence[File],
+    roles: ColumnRoles,
+    options: TextOptions,
+    drops: bool,
+    write: Callable[..., None],
+    progress: Progress,
+) -> None:
+    """Write a dataset of the rows of tables.
+
+    `drops` says whether rows without a target are left out; `write` is
+    :func:`~daskgd.storage.parallel_writing.write_parts` of a place.
+    Raises ValueError for columns that are not there or not numbers, and for files that do not match.
+    """
+    assert format.table is not None
+    with spooled(files, format, options.encoding) as (there, encoding):
+        table: TableFormat = format.table(replace(options, encoding=encoding))
+        rows, pieces = _columns(table, there, roles, format, drops), None
+        while True:
+            try:
+                pieces = pieces or _cut(table, there)
+                _write(table, rows, pieces, write, progress)
+                return
+            except Widened as found:
+                rows = _widen(rows, found, roles, format)
+
+
+def _columns(
+    table: TableFormat, files: Sequence[File], roles: ColumnRoles, format: Format, drops: bool
+) -> TableRows:
+    """What the columns of the files are."""
+    heads: list[tuple[Types, list[str]]] = _compute(dask.delayed(_head)(table, file) for file in files)
+    partitions = {name: _partition_type([f.partitions[name] for f in files]) for name in files[0].partitions}
+    for name in partitions:
+        if name in heads[0][0]:
             raise ValueError(
-                f"{role}: expected a column of {where}, which has {', '.join(names)}, got {name!r}"
+                f"{files[0]}: expected a column {name!r} in the file or in the name of its folder, got both"
             )
-    gone = {roles.target, roles.weight, *roles.drop}
-    found = [name for name in names if name not in gone]
-    if not found:
-        raise ValueError(f"{where}: expected at least one feature, got none but {', '.join(names)}")
-    return found
+    names = [*heads[0][0], *partitions]
+    _check_roles(roles, names, files[0])
+    used = {roles.target, roles.weight}
+    index = dict.fromkeys(name for _, found in heads for name in found if name not in used)
+    if index:
+        logger.warning("%s: left out, as an index or without a name: %s", files[0], ", ".join(index))
+    gone = {*index, *roles.drop}
+    types = unify(
+        [
+            (str(file), {name: kind for name, kind in found.items() if name not in gone})
+            for file, (found, _) in zip(files, heads, strict=True)
+        ],
+        partial(_text_in, table, files),
+    )
+    partitions = {name: kind for name, kind in partitions.items() if name not in gone}
+    if not types and partitions:
+        raise ValueError(
+            f"{files[0]}: expected a column of the file among the features and the target, got only those of "
+            f"folders: {', '.join(partitions)}"
+        )
+    types |= partitions
+    features = tuple(name for name in types if name not in used)
+    if not features:
+        raise ValueError(f"{files[0]}: expected at least one feature, got none but {', '.join(names)}")
+    for name in types:
+        is_fit = is_number(types[name]) or str(types[name]) == "null"
+        if not is_fit and not (name == roles.target and is_text(types[name])):
+            where, got = files[0], str(types[name])
+            if name not in partitions and (found := table.find_text(files, name)) is not None:
+                where, got = found[0], f"{found[2]!r} in row {found[1]}"
+            labels = " or labels" * (name == roles.target)
+            raise ValueError(
+                f"{where}: expected numbers{labels} in column {name!r}, got {got}; leave it out (drop), or "
+                "encode it first"
+            )
+    rows = TableRows(features, roles.target, roles.weight, np.dtype(float), types, partitions, drops)
+    return replace(rows, dtype=_dtype(rows, roles, format))
 
 
-def _not_numbers(name: str, dtype: object, where: object) -> ValueError:
-    return ValueError(
-        f"{where}: expected numbers in column {name!r}, got {dtype}; leave it out (drop), or encode it first"
+def _text_in(table: TableFormat, files: Sequence[File], at: int, name: str) -> str | None:
+    """The first value of a column of one of the files that is no number, in words."""
+    found = table.find_text([files[at]], name)
+    return None if found is None else f"{found[2]!r} in row {found[1]}"
+
+
+def _head(table: TableFormat, file: File) -> tuple[Types, list[str]]:
+    return table.types(file), table.index_columns(file)
+
+
+def _check_roles(roles: ColumnRoles, names: Sequence[str], file: File) -> None:
+    """Raise ValueError for roles of columns that are not there, or of one that has another."""
+    if roles.weight is not None and roles.target is None:
+        raise ValueError(f"{file}: expected a target beside the weights, got none; name it with target=")
+    asked = [("target", roles.target), ("weight", roles.weight), *(("drop", name) for name in roles.drop)]
+    found: dict[str, str] = {}
+    for role, name in asked:
+        if name is None:
+            continue
+        if name not in names:
+            raise ValueError(
+                f"{role}: expected a column of {file}, which has {', '.join(names)}, got {name!r}"
+            )
+        if found.setdefault(name, role) != role:
+            raise ValueError(f"{role}: expected another column than {found[name]}, got {name!r} for both")
+
+
+def _dtype(rows: TableRows, roles: ColumnRoles, format: Format) -> np.dtype[Any]:
+    """The dtype of the features: as asked, float64 of text, else what holds all of them."""
+    pa = import_library("pyarrow", format.name)
+    if roles.dtype is not None:
+        return roles.dtype
+    kinds = [rows.types[name] for name in rows.features]
+    if not format.typed or any(pa.types.is_null(kind) or pa.types.is_decimal(kind) for kind in kinds):
+        return np.dtype(float)
+    return np.result_type(
+        *(np.uint8 if pa.types.is_boolean(kind) else kind.to_pandas_dtype() for kind in kinds)
     )
 
 
-def read_csv(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> NamedBlocks:
-    """Rows of tables with a line of names, separated by commas, or by tabs in .tsv; float64 unless asked."""
-    pandas = import_library("pandas", "CSV")
-
-    def separator(place: Path) -> str:
-        return "\t" if ".tsv" in place.suffixes else ","
-
-    def packed(place: Path) -> str | None:
-        return COMPRESSED.get(place.suffix)
-
-    heads = [pandas.read_csv(p, sep=separator(p), nrows=0, compression=packed(p)) for p in places]
-    names = [str(name) for name in heads[0].columns]
-    for head, place in zip(heads, places, strict=True):
-        if list(map(str, head.columns)) != names:
-            raise ValueError(f"{place}: expected the columns of {places[0]}, {', '.join(names)}, got others")
-    features = _feature_names(names, roles, places[0])
-    dtype = roles.dtype or np.dtype(float)
-    total = sum(place.stat().st_size for place in places)
-
-    def blocks() -> Iterator[Block]:
-        before = 0
-        for place in places:
-            with place.open("rb") as file:
-                frames = pandas.read_csv(
-                    file,
-                    sep=separator(place),
-                    compression=packed(place),
-                    chunksize=rows_per_block(8 * len(names)),
-                    skipinitialspace=True,
-                )
-                for frame in frames:
-                    for name in features:
-                        if frame[name].dtype.kind not in "fiub":
-                            raise _not_numbers(name, f"such as {frame[name].iloc[0]!r}", place)
-                    X = frame[features].to_numpy(dtype)
-                    y = None if roles.target is None else _objects_to_text(frame[roles.target].to_numpy())
-                    s = None if roles.weight is None else frame[roles.weight].to_numpy(float)
-                    yield make_block(X, y, s, place)
-                    if progress is not None:
-                        progress(before + min(file.tell(), total), total)
-            before += place.stat().st_size
-
-    return features, blocks()
-
-
-def _objects_to_text(y: Array) -> Array:
-    """Targets: numbers and bool as they are, labels that came as objects as text."""
-    return y.astype(str) if y.dtype.kind not in "fiub" else y
-
-
-def read_parquet(places: Sequence[Path], roles: ColumnRoles, progress: Progress) -> NamedBlocks:
-    """Rows of tables of numbers, in the dtype that holds all of them unless asked."""
-    pyarrow = import_library("pyarrow", "Parquet")
-    dataset = import_library("pyarrow.dataset", "Parquet")
-    paths = [str(f) for p in places for f in (sorted(p.rglob("*.parquet")) if p.is_dir() else [p])]
-    try:
-        table = dataset.dataset(paths, format="parquet")
-    except pyarrow.ArrowException as cause:
-        raise ValueError(f"{places[0]}: expected a Parquet file: {cause}") from cause
-    where = ", ".join(map(str, places))
-    features = _feature_names(list(table.schema.names), roles, where)
-    kinds = {}
-    for name in features:
-        kind = table.schema.field(name).type
-        if not (
-            pyarrow.types.is_integer(kind)
-            or pyarrow.types.is_floating(kind)
-            or pyarrow.types.is_boolean(kind)
-        ):
-            raise _not_numbers(name, kind, where)
-        kinds[name] = (
-            np.dtype(np.uint8) if pyarrow.types.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
-        )
-    dtype = roles.dtype or np.result_type(*kinds.values())
-    total, wanted = table.count_rows(), [*features, *(n for n in (roles.target, roles.weight) if n)]
-
-    def numbers(batch: Any, name: str, to: np.dtype[Any]) -> Array:
-        column = batch.column(name)
-        if column.null_count and to.kind != "f":
+def _widen(rows: TableRows, found: Widened, roles: ColumnRoles, format: Format) -> TableRows:
+    """The columns as what was found needs them. Raises ValueError where a dtype was asked for."""
+    pa = import_library("pyarrow", format.name)
+    types = dict(rows.types)
+    for name, kind in found.types.items():
+        if roles.dtype is not None and roles.dtype.kind != "f" and name in rows.features:
             raise ValueError(
-                f"{where}: column {name!r} has missing values, which {to} cannot hold; take "
-                "dtype='float64', or fill them first"
+                f"{found.where}: expected {roles.dtype} in column {name!r}, got missing values or {kind}; "
+                "take dtype='float64', or fill them first"
             )
-        if pyarrow.types.is_boolean(column.type):
-            column = column.cast(pyarrow.uint8())
-        values: Array = column.to_numpy(zero_copy_only=False)
-        return values
-
-    def blocks() -> Iterator[Block]:
-        done = 0
-        for batch in table.to_batches(
-            columns=wanted, batch_size=rows_per_block(dtype.itemsize * len(features))
-        ):
-            if not batch.num_rows:
-                continue
-            X = np.empty((batch.num_rows, len(features)), dtype)
-            for j, name in enumerate(features):
-                X[:, j] = numbers(batch, name, dtype)
-            y = s = None
-            if roles.target is not None:
-                y = _objects_to_text(batch.column(roles.target).to_numpy(zero_copy_only=False))
-            if roles.weight is not None:
-                s = numbers(batch, roles.weight, np.dtype(float)).astype(float)
-            yield make_block(X, y, s, where)
-            done += batch.num_rows
-            if progress is not None:
-                progress(done, total)
-
-    return features, blocks()
+        wider = wider_type(types[name], kind)
+        if wider is None or wider == types[name]:
+            wider = pa.float64()
+        if not is_number(wider) and not (name == rows.target and is_text(wider)):
+            raise ValueError(
+                f"{found.where}: expected numbers in column {name!r}, got {kind} after rows without a value; "
+                "leave it out (drop), or encode it first"
+            )
+        types[name] = wider
+        logger.info("%s: column %r is %s from here on, so reading begins anew", found.where, name, wider)
+    widened = replace(rows, types=types)
+    return replace(widened, dtype=_dtype(widened, roles, format))
 
 
-CSV = Format("csv", (".csv", ".tsv"), read_csv, compressed=True)
-PARQUET = Format("parquet", (".parquet", ".pq"), read_parquet, folders=True)
+def _cut(table: TableFormat, files: Sequence[File]) -> list[Piece]:
+    """The pieces of all files. Raises ValueError for files without rows."""
+    ranges = [table.ranges(file) for file in files]
+    counts = iter(_compute(dask.delayed(table.count)(part) for parts in ranges for part in parts))
+    own = [[next(counts) for _ in parts] for parts in ranges]
+    found = [table.pieces(file, counted) for file, counted in zip(files, own, strict=True)]
+    pieces = [piece for some in found for piece in some]
+    if not pieces:
+        raise ValueError(f"{files[0]}: expected at least one row, got none")
+    return pieces
+
+
+def _write(
+    table: TableFormat,
+    rows: TableRows,
+    pieces: Sequence[Piece],
+    write: Callable[..., None],
+    progress: Progress,
+) -> None:
+    """Read the pieces and write their rows."""
+    n_rows = [piece.n_rows for piece in pieces]
+    if rows.drops:
+        n_rows = _compute(dask.delayed(rows.count)(table, piece) for piece in pieces)
+        gone = sum(piece.n_rows for piece in pieces) - sum(n_rows)
+        if gone:
+            logger.warning("left out %s rows without a target %r", f"{gone:,}", rows.target)
+        if not sum(n_rows):
+            raise ValueError(f"target: expected some in column {rows.target!r}, got none")
+    like = {"X": np.empty((0, len(rows.features)), rows.dtype)}
+    if rows.target is not None:
+        like["y"] = np.empty(0, target_dtype(rows.types[rows.target]))
+    if rows.weight is not None:
+        like["sample_weight"] = np.empty(0)
+    parts = [partial(rows.read, table, piece) for piece in pieces]
+    write(parts, n_rows, like, feature_names=rows.features, progress=progress)
+
+
+def _partition_type(values: Sequence[str | None]) -> Any:
+    """The type of what the names of folders hold: integers, numbers or text."""
+    pa = import_library("pyarrow", "Tables in")
+    text = pa.array(values, pa.string())
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            text.cast(kind)
+            return kind
+        except pa.ArrowInvalid:
+            continue
+    return pa.string()
+
+
+def _compute(tasks: Iterable[Any]) -> list[Any]:
+    """The results of tasks, by what dask computes with."""
+    return list(dask.compute(*tasks))
