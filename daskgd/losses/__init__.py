@@ -1,9 +1,17 @@
 """Losses, pointwise in margin space, by the kind of target. See :mod:`daskgd.losses.base` for conventions."""
 
 from daskgd.losses.base import Loss, TargetSummary
-from daskgd.losses.classification import Hinge, Logistic, MultilabelLogistic, Perceptron, Softmax
-from daskgd.losses.glm import Gamma, Poisson, Shifted, Tweedie, tweedie
-from daskgd.losses.regression import EpsilonInsensitive, Huber, HuberAt, Quantile, Squared
+from daskgd.losses.classification import (
+    Hinge,
+    Logistic,
+    LogisticOneVsRest,
+    ModifiedHuber,
+    MultilabelLogistic,
+    Perceptron,
+    Softmax,
+)
+from daskgd.losses.glm import Gamma, IdentityLink, Poisson, Shifted, Tweedie, tweedie
+from daskgd.losses.regression import EpsilonInsensitive, Huber, HuberAt, HuberResidual, Quantile, Squared
 
 __all__ = [
     "EpsilonInsensitive",
@@ -11,8 +19,12 @@ __all__ = [
     "Hinge",
     "Huber",
     "HuberAt",
+    "HuberResidual",
+    "IdentityLink",
     "Logistic",
+    "LogisticOneVsRest",
     "Loss",
+    "ModifiedHuber",
     "MultilabelLogistic",
     "Perceptron",
     "Poisson",

@@ -84,6 +84,10 @@ class Loss:
     flat: ClassVar[bool] = False
     """Whether the value is 0 over a whole range of margins, with no curvature, as the squared hinge's is."""
 
+    least_at_zero: ClassVar[bool] = False
+    """Whether margins of 0 have the least value whatever the targets, so that the objective says nothing of
+    parameters of 0."""
+
     separate: ClassVar[bool] = True
     """Whether the value is a sum over outputs, so that several outputs are as many problems of one."""
 
@@ -111,6 +115,9 @@ class Loss:
 
     low_included: ClassVar[bool] = True
     """Whether `low` itself may be a target."""
+
+    positive_margins: ClassVar[bool] = False
+    """Whether margins have to be positive: elsewhere values are infinite, gradients any finite numbers."""
 
     indicator: ClassVar[bool] = False
     """Whether targets are 0 and 1 alone, a column for each of the labels that a row has or has not."""

@@ -1,4 +1,4 @@
-"""Losses of labels: logistic, softmax, hinge, and the perceptron's criterion."""
+"""Losses of labels: logistic, softmax, hinges, and the perceptron's criterion."""
 
 from __future__ import annotations
 
@@ -121,6 +121,40 @@ class MultilabelLogistic(Logistic):
 
     def baseline(self, summary: TargetSummary) -> float:
         return sum(entropy(np.array([m, 1 - m])) for m in mean_of(summary))
+
+
+@dataclass(frozen=True, slots=True)
+class LogisticOneVsRest(Logistic):
+    """Binary cross-entropy of each class against the rest, summed; of two classes :class:`Logistic`.
+
+    >>> loss = LogisticOneVsRest()
+    >>> loss.value(np.zeros((1, 3)), loss.targets(np.array([2]), 3, np.dtype(float))).round(4)
+    array([2.0794])
+    """
+
+    inverse_link: ClassVar[str] = "identity"  # its functions of the margins are no probabilities together
+
+    def outputs(self, n_classes: int) -> int:
+        return Loss.outputs(self, n_classes)
+
+    def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
+        return (y == 1 if outputs == 1 else y[:, None] == np.arange(outputs)).astype(dtype)
+
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
+        value, gradient = Logistic.value_and_gradient(self, z, y)
+        return rows(value), gradient
+
+    def constant(self, summary: TargetSummary) -> Array:
+        assert summary.shares is not None
+        if len(summary.shares) == 2:
+            return Logistic.constant(self, summary)
+        return logits(summary.shares) - logits(1 - summary.shares)
+
+    def baseline(self, summary: TargetSummary) -> float:
+        assert summary.shares is not None
+        if len(summary.shares) == 2:
+            return Logistic.baseline(self, summary)
+        return sum(entropy(np.array([p, 1 - p])) for p in summary.shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +311,43 @@ class Hinge(Loss):
 
 
 @dataclass(frozen=True, slots=True)
+class ModifiedHuber(Loss):
+    """The squared hinge, straight for margins that are wrong by more than 1 (Zhang 2004): with ``u = y z``,
+    y -1 or +1, ``max(0, 1 - u)**2`` for ``u >= -1`` and ``-4 u`` below.
+
+    More than two classes are one against the rest, a column of margins each.
+
+    >>> ModifiedHuber().value(np.array([0.5, -2.0]), np.array([1.0, 1.0]))
+    array([0.25, 8.  ])
+    """
+
+    kind: ClassVar[str] = "classification"
+    flat: ClassVar[bool] = True
+    lipschitz: ClassVar[float] = 2.0
+
+    def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
+        return signs(y, outputs, dtype)
+
+    def value(self, z: Array, y: Array) -> Array:
+        u = y * z
+        h = np.clip(1 - u, 0, 2)
+        return rows(h * h + 4 * np.maximum(-1 - u, 0))
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        return -2 * y * np.clip(1 - y * z, 0, 2)
+
+    def hessian(self, z: Array, y: Array) -> Array:
+        u = y * z
+        return 2 * ((u < 1) & (u >= -1)).astype(z.dtype)
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return zeros(summary)
+
+    def baseline(self, summary: TargetSummary) -> float:
+        return Hinge(squared=True).baseline(summary)
+
+
+@dataclass(frozen=True, slots=True)
 class Perceptron(Loss):
     """Rosenblatt's criterion ``max(0, -y z)``, y is -1 or +1; a margin of 0 counts as a mistake.
 
@@ -289,6 +360,7 @@ class Perceptron(Loss):
 
     kind: ClassVar[str] = "classification"
     smooth: ClassVar[bool] = False
+    least_at_zero: ClassVar[bool] = True
 
     def targets(self, y: Array, outputs: int, dtype: np.dtype[Any]) -> Array:
         return signs(y, outputs, dtype)

@@ -1,4 +1,4 @@
-"""Losses of counts and amounts: half the deviances of Tweedie's family with a log link, and offsets."""
+"""Losses of counts and amounts: half the deviances of Tweedie's family, by power and link; and offsets."""
 
 from __future__ import annotations
 
@@ -120,12 +120,13 @@ class Gamma(_LogLink):
 
 @dataclass(frozen=True, slots=True)
 class Tweedie(_LogLink):
-    """Half the Tweedie deviance, the mean ``m = exp(z)``, for ``1 < power < 2`` (y >= 0) or ``power > 2``
-    (y > 0):
+    """Half the Tweedie deviance, the mean ``m = exp(z)``, of any power p other than 1 and 2, with targets
+    ``y > 0`` for p > 2, ``y >= 0`` for 0 < p < 2, and of any sign for p <= 0:
 
-        y^(2-p) / ((1-p) (2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p).
+        max(y, 0)^(2-p) / ((1-p) (2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p),
 
-    Not convex in z for p > 2. :func:`tweedie` gives the losses of the other powers too.
+    and ``(m - y)^2 / 2`` for p = 0. Convex in z for 1 < p < 2 only. :func:`tweedie` gives the losses of all
+    powers and links.
 
     >>> Tweedie(1.5).value(np.log([4.0, 4.0]), np.array([4.0, 0.0]))
     array([0., 4.])
@@ -134,10 +135,10 @@ class Tweedie(_LogLink):
     power: float
 
     def __post_init__(self) -> None:
-        if not (1 < self.power < 2 or 2 < self.power < np.inf):
+        if not np.isfinite(self.power) or self.power in (1, 2):
             raise ValueError(
-                f"Tweedie: expected 1 < power < 2 or power > 2, got power={self.power!r}; "
-                "use tweedie(power), which knows 0, 1 and 2 too"
+                f"Tweedie: expected a finite power other than 1 and 2, got power={self.power!r}; "
+                "use tweedie(power), which knows 1 and 2 too"
             )
 
     @property
@@ -145,17 +146,27 @@ class Tweedie(_LogLink):
         return float(self.power)
 
     @property
+    def low(self) -> float:  # type: ignore[override]
+        return 0.0 if self.power > 0 else -np.inf
+
+    @property
     def low_included(self) -> bool:  # type: ignore[override]
         return self.power < 2
 
     @property
     def convex(self) -> bool:  # type: ignore[override]
-        return self.power < 2
+        return 1 < self.power < 2
+
+    @property
+    def shift_invariant(self) -> bool:
+        return False
 
     def _terms(self, z: Array, y: Array) -> tuple[Array, Array, Array, Array]:
         """The margin, or where it is too far out the last that is not, and at that ``y^a``, ``m^a - y^a`` and
         ``y m^-b - y^a``."""
         a, b, reach = float(2 - self.power), float(self.power - 1), _reach(z)
+        if b < 0:
+            return self._terms_below_1(z, y)
         log_y = log_top = _log(y)
         ya = top = np.exp(a * log_y)
         near = np.maximum(z, log_y - reach / b)
@@ -165,6 +176,17 @@ class Tweedie(_LogLink):
             near = np.minimum(near, log_top + reach / a)
         rise = top * np.expm1(a * (near - log_top)) + (top - ya)
         return near, ya, rise, ya * np.expm1(-b * (near - log_y))
+
+    def _terms_below_1(self, z: Array, y: Array) -> tuple[Array, Array, Array, Array]:
+        """The same for powers below 1, where both exponents are positive and y may be negative."""
+        a, c = float(2 - self.power), float(1 - self.power)
+        log_y = _log(y)
+        ya = y * y if self.power == 0 else np.exp(a * log_y) * (y > 0)
+        near = np.minimum(z, np.maximum(log_y, 0) + _reach(z) / a)
+        r = near - log_y
+        close, r = np.abs(r) < 1, np.clip(r, -1, 1)
+        rise = np.where(close, ya * np.expm1(a * r), np.exp(a * near) - ya)
+        return near, ya, rise, np.where(close, ya * np.expm1(c * r), y * np.exp(c * near) - ya)
 
     def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
         near, _, rise, fall = self._terms(z, y)
@@ -177,26 +199,105 @@ class Tweedie(_LogLink):
         return ya + float(2 - self.power) * rise + float(self.power - 1) * fall
 
     def baseline(self, summary: TargetSummary) -> float:
+        if self.power <= 0:
+            return _normal_baseline(summary, float(self.power))
         return _lognormal_baseline(summary, self.power)
 
 
-def tweedie(power: float) -> Loss:
-    """The loss of Tweedie's family with variance ``mean**power``: 0 is :class:`Squared` (whose mean is z,
-    not ``exp(z)``), 1 :class:`Poisson`, 2 :class:`Gamma`, others :class:`Tweedie`. ValueError for powers
-    below 1 other than 0.
+def _normal_baseline(summary: TargetSummary, power: float) -> float:
+    """The same for normal targets and powers <= 0, whose targets have any sign."""
+    mean, k = mean_of(summary), len(mean_of(summary))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    y = mean[:, None] + deviation_of(summary, k) * nodes
+    m = np.maximum(mean, 0)
+    if power == 0:
+        return float(np.sum(deviation_of(summary, k) ** 2 + (m - mean) ** 2) / 2)
+    a, c = 2 - power, 1 - power
+    spread = np.maximum(y, 0) ** a @ weights / weights.sum() / (a * c)
+    return float(np.sum(spread + m**a / a - mean * m**c / c))
 
-    >>> tweedie(1), tweedie(1.5)
-    (Poisson(), Tweedie(power=1.5))
+
+# -- identity links ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityLink(Loss):
+    """The deviance of a loss whose mean is ``exp(z)``, with the mean z itself, which has to be positive:
+    ``loss.value(log z, y)``, and infinity for ``z <= 0``.
+
+    Convex for :class:`Poisson` only.
+
+    >>> IdentityLink(Poisson()).value(np.array([2.0, 2.0, 0.0]), np.array([2.0, 0.0, 1.0]))
+    array([ 0.,  2., inf])
     """
-    named: dict[float, Loss] = {0: Squared(), 1: Poisson(), 2: Gamma()}
-    if power in named:
-        return named[power]
-    if not power > 1:
-        raise ValueError(
-            f"tweedie: expected power 0 or >= 1, got power={power!r}: no distribution has a power between 0 "
-            "and 1, and below 0 the mean of the best fit need not be positive"
-        )
-    return Tweedie(power)
+
+    loss: Loss
+    deviance: ClassVar[bool] = True
+    exact_baseline: ClassVar[bool] = False
+    positive_margins: ClassVar[bool] = True
+    low: ClassVar[Any] = property(attrgetter("loss.low"))
+    low_included: ClassVar[Any] = property(attrgetter("loss.low_included"))
+    variance_power: ClassVar[Any] = property(attrgetter("loss.variance_power"))
+
+    def __post_init__(self) -> None:
+        if self.loss.inverse_link != "exp":
+            raise ValueError(f"IdentityLink: expected a loss whose mean is exp(z), got {self.loss!r}")
+
+    @property
+    def convex(self) -> bool:  # type: ignore[override]
+        return isinstance(self.loss, Poisson)
+
+    @property
+    def shift_invariant(self) -> bool:
+        return False
+
+    def _inside(self, z: Array) -> tuple[Array, Array]:
+        """Where margins are positive, by more than what powers of them can hold; and those, 1 elsewhere."""
+        power = 1.0 if self.loss.variance_power is None else float(self.loss.variance_power)
+        inside = z > np.exp(-_reach(z) / max(power + 1, 1.0))
+        return inside, np.where(inside, z, z.dtype.type(1))
+
+    def value(self, z: Array, y: Array) -> Array:
+        return self.value_and_gradient(z, y)[0]
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        return self.value_and_gradient(z, y)[1]
+
+    def value_and_gradient(self, z: Array, y: Array) -> tuple[Array, Array]:
+        inside, m = self._inside(z)
+        value, gradient = self.loss.value_and_gradient(np.log(m), y)
+        return np.where(rows(~inside) > 0, value.dtype.type(np.inf), value), gradient / m
+
+    def hessian(self, z: Array, y: Array) -> Array:
+        m = self._inside(z)[1]
+        log = np.log(m)
+        return (self.loss.hessian(log, y) - self.loss.gradient(log, y)) / m / m
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return np.exp(self.loss.constant(summary))
+
+    def baseline(self, summary: TargetSummary) -> float:
+        return self.loss.baseline(summary)
+
+
+# -- by power and link ---------------------------------------------------------------------------
+
+
+def tweedie(power: float, link: str = "auto") -> Loss:
+    """The loss of Tweedie's family with variance ``mean**power``, the mean ``exp(z)`` with the `link` "log"
+    and z with "identity"; "auto" is the identity for powers <= 0, and the logarithm for others.
+
+    >>> tweedie(0), tweedie(1), tweedie(1.5), tweedie(2, "identity")
+    (Squared(), Poisson(), Tweedie(power=1.5), IdentityLink(loss=Gamma()))
+    """
+    if link not in ("auto", "identity", "log"):
+        raise ValueError(f"tweedie: expected link to be 'auto', 'identity' or 'log', got {link!r}")
+    identity = link == "identity" or (link == "auto" and power <= 0)
+    if identity and power == 0:
+        return Squared()
+    named: dict[float, Loss] = {1: Poisson(), 2: Gamma()}
+    loss = named[power] if power in named else Tweedie(power)
+    return IdentityLink(loss) if identity else loss
 
 
 # -- offsets -------------------------------------------------------------------------------------
@@ -222,6 +323,7 @@ class Shifted(Loss):
     variance_power: ClassVar[Any] = property(attrgetter("loss.variance_power"))
     inverse_link: ClassVar[Any] = property(attrgetter("loss.inverse_link"))
     shift_invariant: ClassVar[Any] = property(attrgetter("loss.shift_invariant"))
+    positive_margins: ClassVar[Any] = property(attrgetter("loss.positive_margins"))
     low: ClassVar[Any] = property(attrgetter("loss.low"))
     low_included: ClassVar[Any] = property(attrgetter("loss.low_included"))
     offsets: ClassVar[int] = 1

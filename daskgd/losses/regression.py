@@ -185,6 +185,42 @@ class EpsilonInsensitive(Loss):
 
 
 @dataclass(frozen=True, slots=True)
+class HuberResidual(Loss):
+    """Huber's loss of the residual in the units of the target: half its square up to `epsilon`, and straight
+    beyond (Huber 1964).
+
+    >>> HuberResidual(1.0).value(np.array([0.0, 0.0]), np.array([0.5, 3.0]))
+    array([0.125, 2.5  ])
+    """
+
+    exact_baseline: ClassVar[bool] = False
+    lipschitz: ClassVar[float] = 1.0
+    epsilon: float = 1.35
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < np.inf:
+            raise ValueError(f"HuberResidual: expected a finite epsilon > 0, got epsilon={self.epsilon!r}")
+
+    def value(self, z: Array, y: Array) -> Array:
+        r = y - z
+        u = np.clip(r, -self.epsilon, self.epsilon)
+        return rows(u * (r - u / 2))
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        return np.clip(z - y, -self.epsilon, self.epsilon)
+
+    def hessian(self, z: Array, y: Array) -> Array:
+        return (np.abs(y - z) <= self.epsilon).astype(z.dtype)
+
+    def constant(self, summary: TargetSummary) -> Array:
+        return mean_of(summary)
+
+    def baseline(self, summary: TargetSummary) -> float:
+        deviation = deviation_of(summary)
+        return deviation * min(deviation / 2, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
 class Huber(Loss):
     """Huber's loss of the residual in units of a scale that is fitted with it.
 

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.rows.features import Dense, Features
+
 Array = NDArray[Any]
 
 VJP = Callable[[Array], Array]
@@ -98,6 +100,39 @@ class Model:
     def initial(self, seed: int) -> Array:
         """Parameters to start from ``(d,)``, a function of the seed alone. By default all zero."""
         return np.zeros(self.size)
+
+
+DENSE_NUMBERS = 1 << 18
+"""Numbers of a dense piece of features that are not dense, for a model that takes dense arrays alone."""
+
+
+def forward(model: Model, w: Array, X: Features) -> tuple[Array, VJP]:
+    """Margins of the rows of X, and their VJP: see :meth:`Model.forward`.
+
+    A model that takes dense arrays alone gets sparse rows as such some at a time, and once more for the VJP.
+    """
+    if model.takes_features or isinstance(X, Dense):
+        return model.forward(w, X if model.takes_features else X.toarray())  # type: ignore[arg-type]
+    pieces = _pieces(X)
+
+    def vjp(r: Array) -> Array:
+        parts = [model.forward(w, X.slice(a, b).toarray())[1](r[a:b]) for a, b in pieces]
+        total: Array = np.add.reduce(parts)
+        return total
+
+    return margins(model, w, X), vjp
+
+
+def margins(model: Model, w: Array, X: Features) -> Array:
+    """Margins of the rows of X: see :func:`forward`."""
+    if model.takes_features or isinstance(X, Dense):
+        return model.margins(w, X if model.takes_features else X.toarray())  # type: ignore[arg-type]
+    return np.concatenate([model.margins(w, X.slice(a, b).toarray()) for a, b in _pieces(X)])
+
+
+def _pieces(X: Features) -> list[tuple[int, int]]:
+    height = max(DENSE_NUMBERS // X.shape[1], 16)
+    return [(a, min(a + height, len(X))) for a in range(0, max(len(X), 1), height)]
 
 
 class Maker(Protocol):

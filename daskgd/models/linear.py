@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,9 +11,16 @@ from numpy.typing import NDArray
 
 from daskgd.models.base import VJP, Model
 from daskgd.rows.features import Features, align, as_features
+from daskgd.rows.statistics import weighted_gram
 
 Array = NDArray[Any]
 
+
+DENSE_SHARE = 0.8
+"""Share of entries that are stored, from which on features count as dense."""
+
+DESIGN_NUMBERS, LEAST_DESIGN_ROWS = 1 << 20, 64
+"""Numbers of a design matrix of features that are not dense, at most, and its rows, at least."""
 
 FLOAT64_RATIO = 30.0
 """Mean over standard deviation of a feature beyond which products with float32 features run in float64."""
@@ -142,18 +150,45 @@ class Linear(Model):
         A is the :meth:`design_matrix` of the rows; c is ``(n,)``, ``(n, k)`` where outputs do not interact,
         or ``(n, k, k)``.
         """
-        k = self.outputs
         if c.ndim == 1:
-            return _gram(A, c)
-        H = np.zeros((A.shape[1], k, A.shape[1], k))
-        c = c.reshape(len(A), k, k if c.ndim == 3 else 1)
+            return weighted_gram(A, c)
+        return self._by_outputs(c, lambda v: (A * v[:, None]).T @ A)
+
+    def hessian(self, X: Features, c: Array) -> Array:
+        """The same of features that are not dense, which need no design matrix."""
+        if c.ndim == 1:
+            return self.sandwich(X, c)
+        return self._by_outputs(c, lambda v: self.sandwich(X, v))
+
+    def _by_outputs(self, c: Array, block: Callable[[Array], Array]) -> Array:
+        """The Hessian of several outputs from that of each pair, by its weights ``(n,)``."""
+        k, width = self.outputs, self.n_features + self.intercept
+        H = np.zeros((width, k, width, k))
+        c = c.reshape(len(c), k, k if c.ndim == 3 else 1)
         for a in range(k):
             for b in range(a + 1 if c.shape[2] == k else 1):
                 across = b if c.shape[2] == k and k > 1 else a
-                block = (A * c[:, a, b, None]).T @ A
-                H[:, a, :, across] = block
-                H[:, across, :, a] = block.T
+                found = block(c[:, a, b])
+                H[:, a, :, across] = found
+                H[:, across, :, a] = found.T
         return H.reshape(self.size, self.size)
+
+    def sandwich(self, X: Features, c: Array) -> Array:
+        """``A' diag(c) A`` with c ``(n,)``, the Hessian of one output, A being the design matrix of features
+        that do not make it."""
+        p, c = self.n_features, c.astype(np.float64)
+        out = np.empty((p + self.intercept, p + self.intercept))
+        shift = 0.0 if self.center is None else self.center
+        out[:p, :p] = X.sandwich(c, shift)
+        total = c.sum()
+        if self.intercept:
+            out[p, :p] = X.t_dot(c) - shift * total
+        if self.scale is not None:
+            out[:, :p] /= self.scale
+            out[:p, :p] /= self.scale[:, None]
+        if self.intercept:
+            out[:p, p], out[p, p] = out[p, :p], total
+        return out
 
     def coefficients(self, w: Array) -> Array:
         """``(k, p)`` in the units of X: W transposed, as scikit-learn's ``coef_``."""
@@ -199,6 +234,26 @@ class Linear(Model):
             features *= 1 / self.scale
         return A
 
+    def designs(self, X: Features | Array) -> Iterator[tuple[slice, Array]]:
+        """The :meth:`design_matrix` of the rows of X, piece by piece: which rows, and theirs. All at once of
+        features that are dense already; of others a few megabytes at a time."""
+        features = as_features(X)
+        width = self.n_features + self.intercept
+        height = len(features)
+        if features.n_stored < DENSE_SHARE * height * width:
+            height = max(DESIGN_NUMBERS // width, LEAST_DESIGN_ROWS)
+        for a in range(0, max(len(features), 1), max(height, 1)):
+            piece = features if height >= len(features) else features.slice(a, a + height)
+            yield slice(a, a + len(piece)), self.design_matrix(piece)
+
+    def squares_adjoint(self, X: Features, c: Array) -> Array:
+        """The sums over rows of ``c_ik a_ij**2``, ``(p + 1, k)`` or without intercept p of them, where A is
+        the :meth:`design_matrix` of the rows and c is ``(n, k)``: the diagonal of :meth:`curvature`."""
+        squares = X.squares_t_dot(c, 0.0 if self.center is None else self.center)
+        if self.scale is not None:
+            squares /= self.scale[:, None] ** 2
+        return np.vstack([squares, c.sum(axis=0)]) if self.intercept else squares
+
     def same_design(self, other: Linear) -> bool:
         """Whether both models make the same :meth:`design_matrix` of the same rows."""
         return self.intercept == other.intercept and all(
@@ -225,23 +280,6 @@ def _sum(r: Array) -> Array:
     if r.ndim == 1:
         return np.add.reduce(r, dtype=np.float64)
     out: Array = np.ones(len(r)) @ r.astype(np.float64)
-    return out
-
-
-MOSTLY = 0.7
-"""Share of rows with curvature up to which the others are left out of a Hessian."""
-
-
-def _gram(A: Array, c: Array) -> Array:
-    """``A' diag(c) A``, in the dtype of A and at least that of c."""
-    curved = c != 0
-    if np.count_nonzero(curved) < MOSTLY * len(c):
-        A, c = A[curved], c[curved]
-    if (c < 0).any():
-        out: Array = (A * c[:, None]).T @ A
-    else:  # as a product with itself: half the work
-        B = A * np.sqrt(c)[:, None]
-        out = B.T @ B
     return out
 
 
@@ -294,11 +332,20 @@ class LinearWithScale(Linear):
 
     def curvature(self, A: Array, c: Array) -> Array:
         """The Hessian by w, ``(d, d)`` float64, of a loss with second derivative c ``(n, 2, 2)``."""
-        H = np.empty((self.size, self.size))
-        H[:-1, -1] = H[-1, :-1] = A.T @ np.ascontiguousarray(c[:, 0, 1])
-        H[-1, -1] = _sum(c[:, 1, 1])
-        H[:-1, :-1] = _gram(A, np.ascontiguousarray(c[:, 0, 0]))
-        return H
+        first, cross = (np.ascontiguousarray(c[:, 0, b]) for b in (0, 1))
+        return self._with_scale(weighted_gram(A, first), A.T @ cross, c)
+
+    def hessian(self, X: Features, c: Array) -> Array:
+        first, cross = (np.ascontiguousarray(c[:, 0, b]) for b in (0, 1))
+        return self._with_scale(self.sandwich(X, first), self.line.adjoint(X, cross), c)
+
+    def _with_scale(self, H: Array, cross: Array, c: Array) -> Array:
+        """The Hessian from that of the first margin, and the derivatives of its gradient by the scale."""
+        out = np.empty((self.size, self.size))
+        out[:-1, -1] = out[-1, :-1] = cross
+        out[-1, -1] = _sum(c[:, 1, 1])
+        out[:-1, :-1] = H
+        return out
 
     def coefficients(self, w: Array) -> Array:
         return self.line.coefficients(w[:-1])

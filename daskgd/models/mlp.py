@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.models.base import VJP, Model
+from daskgd.rows.features import Features, as_features
 
 Array = NDArray[Any]
 
@@ -92,6 +93,8 @@ class MLP(Model):
     ([[2.0], [3.0]], [1.0])
     """
 
+    takes_features: ClassVar[bool] = True
+
     n_features: int
     outputs: int = 1
     hidden: tuple[int, ...] = (100,)
@@ -134,12 +137,16 @@ class MLP(Model):
             (w[at : at + a * b].reshape(a, b), w[at + a * b : at + (a + 1) * b]) for at, a, b in self._places
         ]
 
-    def forward(self, w: Array, X: Array) -> tuple[Array, VJP]:
-        layers = self.layers(np.require(w, X.dtype, ["C", "A"]))
+    def forward(self, w: Array, X: Features | Array) -> tuple[Array, VJP]:
+        features = as_features(X)
+        dtype = features.dtype
+        layers = self.layers(np.require(w, dtype, ["C", "A"]))
         act, lipschitz = ACTIVATIONS[self.activation]
-        H = [self._standard(X)]
+        # An element costs less than a hidden unit: dense rows are standardised here, tile by tile.
+        first = features.standardised(self.center, self.scale, dtype)
+        H: list[Array] = []
         for i, (W, b) in enumerate(layers):
-            a = H[-1] @ W
+            a = H[-1] @ W if i else first.dot(W)
             a += b
             if i < len(self.hidden):
                 act(a)
@@ -148,28 +155,19 @@ class MLP(Model):
 
         def vjp(r: Array) -> Array:
             g = np.empty(self.size)
-            one = np.ones(len(X), X.dtype)
-            r = r.reshape(z.shape).astype(X.dtype, copy=False)
+            one = np.ones(len(z), dtype)
+            r = r.reshape(z.shape).astype(dtype, copy=False)
             parts = self.layers(g)
             for i in range(len(layers) - 1, -1, -1):
                 into, total = parts[i]
-                into[:] = H[i].T @ r
+                into[:] = H[i - 1].T @ r if i else first.t_dot(r)
                 total[:] = one @ r
                 if i:
                     r = r @ layers[i][0].T
-                    lipschitz(H[i], r)
+                    lipschitz(H[i - 1], r)
             return g
 
         return z[:, 0] if self.outputs == 1 else z, vjp
-
-    def _standard(self, X: Array) -> Array:
-        # An element costs less than a hidden unit. The shift first: what is left is small, so that float32
-        # keeps the digits that tell rows apart, and what its rounding shifts is the same for all rows.
-        if self.center is not None:
-            X = X - self.center.astype(X.dtype)
-        if self.scale is not None:
-            X = X * (1 / self.scale).astype(X.dtype)
-        return X
 
     def initial(self, seed: int) -> Array:
         """Uniform in ``+-sqrt(6 / (fan_in + fan_out))`` (Glorot & Bengio 2010), for "logistic" with a 2 in

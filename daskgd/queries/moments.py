@@ -89,15 +89,15 @@ class Residuals(Query):
         W = np.require(self.W, np.float64, ["C", "A"])
         y = tile.y.reshape(len(tile), k)
         total, square, cross = np.zeros(k), np.zeros(k), np.zeros((p, k))
-        height = max(128, CUT // max(p, 1))
+        height = max(128, CUT * len(tile) // max(tile.X.n_stored, 1))
         for a in range(0, len(y), height):
             cut = slice(a, a + height)
-            D = tile.X.minus(self.center, a, a + height)
-            R = D @ W - (y[cut].astype(np.float64) - self.target)
+            D = tile.X.slice(a, a + height).standardised(self.center, None, np.dtype(np.float64))
+            R = D.dot(W) - (y[cut].astype(np.float64) - self.target)
             S = R if tile.sample_weight is None else R * tile.sample_weight[cut][:, None]
             total += np.ones(len(S)) @ S
             square += np.einsum("ij,ij->j", R, S)
-            cross += D.T @ S
+            cross += D.t_dot(S)
         check_finite(tile, total, square, cross)
         return Sums(total=total, square=square, cross=cross, weight=total_weight(tile, tile.sample_weight))
 

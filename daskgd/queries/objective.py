@@ -3,7 +3,7 @@ problems at once. Knows problems; no solver."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,8 @@ from daskgd.models import VJP
 from daskgd.problems import Problem
 from daskgd.queries.base import Query, check_finite, summed, total_weight, weighted
 from daskgd.queries.sums import Sums
-from daskgd.rows.features import Features, align, compute_dtype
+from daskgd.rows.dtypes import compute_dtype
+from daskgd.rows.features import Dense, Features, align
 from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
@@ -201,22 +202,57 @@ class Hessian(Query):
     def at(self, z: Array, problem: Problem, tile: Tile) -> Array:
         """The Hessian summed over the rows of a tile ``(d, d)``, at known margins z."""
         y, s = tile.targets(problem)
-        A, model, loss = tile.design_matrix(problem.linear), problem.linear, problem.loss
+        model, loss = problem.linear, problem.loss
         # Where margins interact there are k**2 numbers for each row: of some rows at a time.
         height = len(z) if loss.separate or z.ndim == 1 else max(HESSIANS // z.shape[1] ** 2, 16)
-        if len(z) <= height:
-            return model.curvature(A, weighted(loss.hessian(z, y), s))
-        out = np.zeros((model.size, model.size))
-        for a in range(0, len(z), height):
-            at = slice(a, a + height)
-            curve = weighted(loss.hessian(z[at], y[at]), None if s is None else s[at])
-            out += model.curvature(A[at], curve)
+        out: Array | None = None
+        designs: Iterable[tuple[slice, Array | None]] = [(slice(0, len(z)), None)]
+        if isinstance(tile.X, Dense):
+            designs = tile.designs(model)
+        for piece, A in designs:
+            for a in range(piece.start, max(piece.stop, piece.start + 1), max(height, 1)):
+                at = slice(a, min(a + height, piece.stop))
+                curve = weighted(loss.hessian(z[at], y[at]), None if s is None else s[at])
+                if A is None:
+                    part = model.hessian(tile.X.slice(at.start, at.stop), curve)
+                else:
+                    part = model.curvature(A[at.start - piece.start : at.stop - piece.start], curve)
+                out = part if out is None else out + part
+        assert out is not None
         return out
 
     def answer(self, problem: Problem, sums: Sums) -> Array:
         H: Array = sums["curvature"] / sums["weight"]
         H[np.diag_indices_from(H)] += problem.penalty_hessian(self.w)
         return H
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HessianDiagonal(Query):
+    """The diagonal of the Hessian of a linear model, the mean of those at `points`, ``(d,)`` each: answers
+    ``(d,)``."""
+
+    name: ClassVar[str] = "hessian-diagonal"
+    points: tuple[Array, ...]
+
+    def tile(self, problem: Problem, tile: Tile) -> Sums:
+        model = problem.linear
+        y, s = tile.targets(problem)
+        curve = np.zeros((len(tile), model.outputs + model.scales))
+        for w in self.points:
+            factor = problem.loss.hessian_factor(problem.margins(w, tile.X), y)
+            each = np.abs(problem.loss.hessian_diagonal(factor)).astype(np.float64)
+            curve += weighted(each.reshape(curve.shape), s)
+        curve /= len(self.points)
+        found = model.squares_adjoint(tile.X, np.ascontiguousarray(curve[:, : model.outputs])).ravel()
+        diagonal = np.append(found, curve[:, model.outputs :].sum(axis=0))
+        check_finite(tile, diagonal)
+        return Sums(diagonal=diagonal, weight=total_weight(tile, s))
+
+    def answer(self, problem: Problem, sums: Sums) -> Array:
+        penalty = np.mean([problem.penalty_hessian(w) for w in self.points], axis=0)
+        out: Array = sums["diagonal"] / sums["weight"] + penalty
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -282,8 +318,9 @@ class Hessians(Query):
     def of(cls, problems: tuple[Problem, ...], points: tuple[Array, ...], rows: Rows) -> Hessians:
         """The query for problems at their points, with a basis that suits the rows."""
         every = max(len(rows) // BASIS_ROWS, 1)
-        A = problems[0].linear.design_matrix(rows.X.select(np.arange(0, len(rows), every)))
-        values, vectors = np.linalg.eigh(A.T @ A / max(len(A), 1))
+        some = rows.X.select(np.arange(0, len(rows), every))
+        moments = sum(A.T @ A for _, A in problems[0].linear.designs(some))
+        values, vectors = np.linalg.eigh(moments / max(len(some), 1))
         root = np.sqrt(np.maximum(values, 1e-12 * max(values[-1], np.finfo(float).tiny)))
         return cls(problems, points, vectors / root, (vectors * root).T)
 
@@ -291,13 +328,17 @@ class Hessians(Query):
         return 8 * len(self.points) * len(self.basis) ** 2
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
-        D = (self.problems[0].linear.design_matrix(tile.X) @ self.basis).astype(np.float32)
-        found, weight = np.empty((len(self.points), *self.basis.shape)), np.empty(len(self.points))
+        curves, weight = [], np.empty(len(self.points))
         for i, (one, w) in enumerate(zip(self.problems, self.points, strict=True)):
             y, s = tile.targets(one)
             curve = weighted(one.loss.hessian(one.margins(w, tile.X), y), s)
-            found[i] = one.linear.curvature(D, curve.astype(np.float32))
+            curves.append(curve.astype(np.float32))
             weight[i] = total_weight(tile, s)
+        found = np.zeros((len(self.points), *self.basis.shape))
+        for at, A in self.problems[0].linear.designs(tile.X):
+            D = (A @ self.basis).astype(np.float32)
+            for i, (one, curve) in enumerate(zip(self.problems, curves, strict=True)):
+                found[i] += one.linear.curvature(D, curve[at])
         return Sums(curvature=found, weight=weight)
 
     def answer(self, problem: Problem | None, sums: Sums) -> list[Array]:

@@ -26,9 +26,9 @@ class Score(Query):
     the share of rows in which all are right; for numeric targets R2, averaged over them; or with `deviance`
     D2, the share of the null model's deviance that is explained.
 
-    The null model predicts the mean target m at every row. As ``value(z, y) - value(0, y)`` is linear in y,
-    its deviance needs no second sweep: ``sum_i s_i value(0, y_i) + W (value(z0, m) - value(0, m))``, z0 the
-    best constant margin.
+    The null model predicts the mean target m at every row, by the best constant margin z(m). As
+    ``value(z, y) - value(z(1), y)`` is linear in y, its deviance needs no second sweep:
+    ``sum_i s_i value(z(1), y_i) + W (value(z(m), m) - value(z(1), m))``.
     """
 
     name: ClassVar[str] = "score"
@@ -66,7 +66,7 @@ class Score(Query):
         offset = 0.0 if problem.offset is None else problem.offset
         if self.deviance:
             z = z.reshape(y.shape).astype(np.float64) + offset
-            value, plain = (_deviance(problem, at, y) for at in (z, np.zeros(y.shape)))
+            value, plain = (_deviance(problem, at, y) for at in (z, _of_mean_1(problem, y)))
             return Sums(
                 value=summed(value, s),
                 plain=summed(plain, s),
@@ -90,7 +90,7 @@ class Score(Query):
         if "plain" in sums:
             mean = sums["y"].mean[None, :]
             best = problem.loss.constant(TargetSummary(mean=sums["y"].mean))[None, :]
-            gain = _deviance(problem, best, mean) - _deviance(problem, np.zeros(mean.shape), mean)
+            gain = _deviance(problem, best, mean) - _deviance(problem, _of_mean_1(problem, mean), mean)
             miss, total = sums["value"], sums["plain"] + weight * float(gain[0])
             rounding = 64 * np.finfo(float).eps * (abs(sums["plain"]) + weight)
             total, miss = (0.0 if abs(v) <= rounding else v for v in (total, miss))
@@ -98,6 +98,12 @@ class Score(Query):
             miss, total = sums["miss"], sums["y"].deviation
         r2 = np.where(total > 0, 1 - miss / np.where(total > 0, total, 1), np.where(miss > 0, 0.0, 1.0))
         return float(np.mean(r2))
+
+
+def _of_mean_1(problem: Problem, y: Array) -> Array:
+    """The margins of the best constant model of targets whose mean is 1, in the shape of y ``(n, k)``."""
+    constant = problem.loss.constant(TargetSummary(mean=np.ones(y.shape[1])))
+    return np.broadcast_to(constant, y.shape)
 
 
 def _deviance(problem: Problem, z: Array, y: Array) -> Array:

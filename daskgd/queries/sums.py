@@ -76,3 +76,13 @@ class Maybe:
         if self.value is None or other.value is None:
             return other if self.value is None else self
         return Maybe(self.value + other.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """A part of numbers, of each of which the sum is the largest."""
+
+    value: Any
+
+    def __add__(self, other: Largest) -> Largest:
+        return Largest(np.maximum(self.value, other.value))

@@ -124,9 +124,9 @@ class Survey(Query):
             )
         if (first := sums["low_y"].first) is not None:
             raise ValueError(
-                f"y: expected targets {'>=' if self.low_included else '>'} {self.low:g} for this loss, got "
-                f"{first.value} in row {first.row} ({sums['low_y'].rows} of {sums['n_rows']} rows); use "
-                "another loss, or drop those rows"
+                "Some value(s) of y are out of the valid range of the loss: expected targets "
+                f"{'>=' if self.low_included else '>'} {self.low:g}, got {first.value} in row {first.row} "
+                f"({sums['low_y'].rows} of {sums['n_rows']} rows); use another loss, or drop those rows"
             )
         _refuse_huge("X", sums["X"])
         _refuse_huge("y", sums["y"].value)

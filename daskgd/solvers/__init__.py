@@ -2,6 +2,7 @@
 
 from daskgd.solvers.adam import Adam
 from daskgd.solvers.admm import ADMM
+from daskgd.solvers.averaged_sgd import AveragedSGD
 from daskgd.solvers.base import Solver, State
 from daskgd.solvers.fista import FISTA
 from daskgd.solvers.giant import GIANT
@@ -12,6 +13,7 @@ from daskgd.solvers.local_gd import LocalGD
 from daskgd.solvers.local_sgd import LocalSGD
 from daskgd.solvers.newton import Newton
 from daskgd.solvers.newton_cg import NewtonCG
+from daskgd.solvers.preconditioned_lbfgs import PreconditionedLBFGS
 from daskgd.solvers.proximal_newton import ProximalNewton
 from daskgd.solvers.sgd import SGD
 from daskgd.solvers.subsampled_newton import SubsampledNewton
@@ -19,6 +21,7 @@ from daskgd.solvers.subsampled_newton import SubsampledNewton
 NAMES: dict[str, type[Solver]] = {
     "adam": Adam,
     "admm": ADMM,
+    "averaged_sgd": AveragedSGD,
     "fista": FISTA,
     "giant": GIANT,
     "gradient_descent": GradientDescent,
@@ -28,6 +31,7 @@ NAMES: dict[str, type[Solver]] = {
     "local_sgd": LocalSGD,
     "newton": Newton,
     "newton_cg": NewtonCG,
+    "preconditioned_lbfgs": PreconditionedLBFGS,
     "proximal_newton": ProximalNewton,
     "sgd": SGD,
     "subsampled_newton": SubsampledNewton,
@@ -41,12 +45,14 @@ __all__ = [
     "NAMES",
     "SGD",
     "Adam",
+    "AveragedSGD",
     "GradientDescent",
     "Gram",
     "LocalGD",
     "LocalSGD",
     "Newton",
     "NewtonCG",
+    "PreconditionedLBFGS",
     "ProximalNewton",
     "Solver",
     "State",

@@ -8,7 +8,7 @@ Replayed with the same answers it takes the same path, which is what makes check
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -140,7 +140,8 @@ class ComputeInMemory(LocalQuery):
 @dataclass(frozen=True, slots=True)
 class Solution:
     """The solution that a :class:`SolveInMemory` found: parameters w, and objective, gradient and estimated
-    gap there, on its rows; `first` is the objective where it began."""
+    gap on its rows, there or a last step before, from which no more than the gap is gained; `first` is the
+    objective where it began."""
 
     w: Array
     f: float
@@ -186,6 +187,11 @@ class SweepEstimate:
         return str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
 
 
+VECTORS = 36
+"""Vectors of all parameters that the process that calls ``fit`` holds at most, about: of moments, problem and
+State, and those on the way between them."""
+
+
 class Solver:
     """The base of all solvers. Subclasses are dataclasses, whose fields are the settings.
 
@@ -224,6 +230,11 @@ class Solver:
 
     fixes_step: ClassVar[bool] = False
     """Whether the length of its steps is given, in the units of the parameters."""
+
+    def metric(self, problem: Problem, state: Any) -> Callable[[Array], Array] | None:
+        """What approximates products with the inverse of the Hessian at the State, symmetric and positive;
+        None where the solver knows of none."""
+        return None
 
     def slower(self, state: Any, factor: float) -> Any:
         """The State with steps shorter by a factor, where a watcher asks for it; here it goes on as it is."""
@@ -268,11 +279,16 @@ class Solver:
         # All rows of an array in memory are a view of it; other samples are there twice while they arrive.
         copies = 0 if shape.at_hand and share >= 1 else 2
         sample = round(copies * share * shape.n_rows * shape.row_bytes)
-        return sample + 8 * self.driver_numbers(shape, problem) + 80 * d
+        return sample + 8 * self.driver_numbers(shape, problem) + VECTORS * 8 * d
 
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:
         """How many numbers these matrices and vectors have, beside a few vectors of all parameters."""
         return 0
+
+    def result_numbers(self, parameters: int) -> int:
+        """How many numbers the sums of a sweep have at most, of a model with so many parameters; where
+        partitions are trained on, with the vectors that this takes."""
+        return 4 * parameters if self.needs_partitions else parameters
 
     def expected_sweeps(
         self, shape: Shape, loss: Loss | None = None, parameters: int | None = None

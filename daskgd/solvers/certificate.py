@@ -52,7 +52,7 @@ def _certified(solver: Solver, problem: Problem, s: State) -> Steps:
         ((_, g, H),) = yield (Curvature(s.w),)
         _, gap, _ = newton_step(problem, s.w, g, H)
     elif problem.penalty.smooth:
-        d, left = yield from conjugate_gradients(s.w, s.g, FORCING, PRODUCTS)
+        d, left, _ = yield from conjugate_gradients(s.w, s.g, FORCING, PRODUCTS, solver.metric(problem, s))
         gap = -float(s.g @ d) / 2 * (1 + left)
     else:
         gap = CAUTION * s.gap

@@ -120,6 +120,9 @@ class Gram(Solver):
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return (SecondMoments(),)
 
+    def result_numbers(self, parameters: int) -> int:
+        return parameters**2
+
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:
         return 4 * (shape.n_features + problem.model.outputs) ** 2
 

@@ -21,9 +21,9 @@ from daskgd.problems import Problem
 from daskgd.queries import Hessian
 from daskgd.queries.base import weighted
 from daskgd.queries.sums import Sums
-from daskgd.rows.features import Features, compute_dtype
-from daskgd.rows.statistics import CUT
-from daskgd.rows.tiles import Rows, tile_rows
+from daskgd.rows.dtypes import compute_dtype
+from daskgd.rows.features import Dense, Features
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.sampled_hessian import draw_by_curvature
 
 Array = NDArray[Any]
@@ -103,7 +103,7 @@ class HessianOperator:
         wide = model.outputs >= THREADED or model.n_features >= WIDE
         self.problem, self.w, self.threads = problem, w, threads if wide else 1
         self.rows, self.dtype = replace(rows, dtype=dtype), dtype
-        self._height = tile_rows(max(model.n_features, model.outputs), dtype)
+        self._height = rows.X.tile_rows(dtype, model.outputs)
         blocks = min(BLOCKS, -(-len(rows) // self._height))
         self._block = self._height * max(-(-len(rows) // (self._height * max(blocks, 1))), 1)
         self._keep = len(rows) * model.outputs * dtype.itemsize <= FACTOR_BYTES
@@ -192,11 +192,7 @@ class HessianOperator:
                 curve = np.abs(problem.loss.hessian_diagonal(tile.factor)).reshape(len(tile), -1)
                 curve = weighted(curve.astype(np.float64), tile.weights)
                 out[len(out) - scales :] += curve[:, k:].sum(axis=0)
-                height = max(CUT // max(model.n_features, 1), 16)
-                for a in range(0, len(tile), height):
-                    A = model.design_matrix(tile.X.slice(a, a + height))
-                    A *= A
-                    out[: len(out) - scales] += (A.T @ curve[a : a + height, :k]).ravel()
+                out[: len(out) - scales] += model.squares_adjoint(tile.X, curve[:, :k]).ravel()
             return out
 
         out: Array = self._sum(work) / self.weight + self.penalty
@@ -213,13 +209,26 @@ class HessianOperator:
                 X = tile.X.columns(features)
                 if loss.separate:
                     curve = weighted(loss.hessian_diagonal(tile.factor), tile.weights)
-                    out += few.linear.curvature(few.linear.design_matrix(X), curve)
+                    if isinstance(X, Dense):
+                        out += few.linear.curvature(few.linear.design_matrix(X), curve)
+                    else:
+                        out += few.linear.hessian(X, curve)
                 else:
                     z = problem.margins(self.w, tile.X)
                     out += query.at(z, few, replace(tile.rows, X=X).tile())
             return out
 
         return query.answer(few, Sums(curvature=self._sum(work), weight=self.weight))
+
+    def sandwich(self, features: Array, most: int) -> Array:
+        """The second moments ``(h, h)`` of these features and the intercept, weighted by the curvature of
+        each row, over the total weight; from about `most` of the rows, drawn in proportion to it."""
+        few, c, X = self.problem.on_features(features).linear, self.curvature, self.rows.X
+        if len(c) > most:
+            at, share = draw_by_curvature(c, most)
+            c, X = c[at] / share, X.select(at)
+        out: Array = few.sandwich(X.columns(features).astype(np.float64), c) / self.weight
+        return out
 
     def draw(self, seed: int) -> Array:
         """A random vector ``(d,)`` whose covariance is the Hessian: from one random
@@ -367,7 +376,10 @@ def _gram_rows(operator: HessianOperator, factors: int) -> int:
     work."""
     model, n = operator.problem.linear, len(operator.rows)
     p = model.n_features + model.intercept
-    affordable = GRAM_WORK * 4 * n * model.outputs / p - factors * p / 3  # p**2 operations a row
+    # A row takes p**2 operations, and an entry of a product four for each output. Entries that are stored and
+    # 0 do not count, so that dense rows are solved as the same rows are where they are sparse.
+    entries = int(operator.rows.X.counts().sum())
+    affordable = GRAM_WORK * 4 * entries * model.outputs / p**2 - factors * p / 3
     for least in (GRAM_ROWS, FEW_GRAM_ROWS):
         rows = min(n, int(np.clip(GRAM_SHARE * n / p, least * p, MOST_GRAM_ROWS * p)))
         if rows <= (affordable / 4 if least == GRAM_ROWS else affordable):

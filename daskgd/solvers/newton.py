@@ -31,20 +31,28 @@ FAR_APART, FLAT = 1e4, 1e-15
 """Ratio of the largest to the least curvature of a parameter from which on units are equalised; and that,
 relative to the largest, below which a parameter has no curvature."""
 
+POLISHED = 1e-10
+"""Gap relative to the objective within which a step is taken unseen: it squares what is left."""
+
 LEAST_DAMPING = 1e-3
 ROUNDING = 64 * float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, slots=True)
 class NewtonState(State):
-    """Where Newton's method stands: adds the Hessian H ``(d, d)`` at w, the next step d ``(d,)``, and how
-    steeply the objective falls along it at first; the diagonal of H was multiplied with ``1 + damping`` for
-    that step."""
+    """Where Newton's method stands: adds the parameters `at` where it looked last, the Hessian H ``(d, d)``
+    there, the next step d ``(d,)``, and how steeply the objective falls along it at first; the diagonal of H
+    was multiplied with ``1 + damping`` for that step. Close to the minimum w is ``at + d``."""
 
+    at: Array = field(default_factory=lambda: np.zeros(0))
     H: Array = field(default_factory=lambda: np.zeros((0, 0)))
     d: Array = field(default_factory=lambda: np.zeros(0))
     decrease: float = 0.0
     damping: float = 0.0
+
+    @property
+    def point(self) -> Array:
+        return self.at
 
 
 @dataclass(slots=True)
@@ -55,7 +63,7 @@ class Newton(Solver):
     :mod:`~daskgd.solvers.line_search` looks for another, and a sweep more brings its Hessian. Along
     directions of no curvature (softmax's common shift, collinear features) steps are modest. The gap is half
     the squared Newton decrement, ``g' H^-1 g / 2``: exact for quadratics, and near the minimum for everything
-    smooth.
+    smooth. A fit that ends close to the minimum takes the step already computed, and reports the gap before.
 
     With L1 in the penalty the step minimises the quadratic model with the L1 norm as it is (proximal Newton:
     Lee, Sun & Saunders 2014), and the gap is what that model promises.
@@ -74,6 +82,9 @@ class Newton(Solver):
     needs_smooth_penalty: ClassVar[bool] = False
     needs_linear: ClassVar[bool] = True
 
+    def result_numbers(self, parameters: int) -> int:
+        return parameters**2
+
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:
         return 4 * problem.model.size**2  # the Hessian, its eigenvectors, and as it arrives
 
@@ -89,17 +100,22 @@ class Newton(Solver):
             damped = H.copy()
             damped[np.diag_indices_from(H)] *= 1 + damping
             d, _, decrease = newton_step(problem, w, g, damped)
-        return NewtonState(w, f, g, H=H, gap=gap, d=d, decrease=decrease, damping=damping)
+        return NewtonState(w, f, g, at=w, H=H, gap=gap, d=d, decrease=decrease, damping=damping)
 
     def iterate(self, problem: Problem, state: NewtonState) -> Steps:
-        s = state
+        new = yield from self._step(problem, state)
+        close = new.gap <= POLISHED * abs(new.f) and not (new.damping or new.stalled)
+        return replace(new, w=new.at + new.d if close else new.at)
+
+    def _step(self, problem: Problem, s: NewtonState) -> Steps:
+        """The State after a step, at the point where it was measured."""
         d, decrease = s.d, s.decrease
         if not decrease > 0:
             return replace(s, stalled=s.gap > 0)
 
         # Below the rounding of f its values say nothing of a step, and the step is right all the same.
         unseen = s.gap <= ROUNDING * abs(s.f)
-        w, t = s.w + d, 1.0
+        w, t = s.at + d, 1.0
         ((f, g, H),) = yield (Curvature(w),)
         if problem.penalty.smooth:
             slope = float(s.g @ d)
@@ -110,18 +126,18 @@ class Newton(Solver):
                 return bool(np.isfinite(f)) if unseen else wolfe(s.f, slope, t, f, slope_t, curvature)
 
             if not accept(1.0, f, float(g @ d)):
-                found = yield from search(s.w, d, s.f, slope, None, accept)
+                found = yield from search(s.at, d, s.f, slope, None, accept)
                 if found is None:
                     return replace(s, stalled=True)
                 t = found[0]
-                w = s.w + t * d
+                w = s.at + t * d
                 ((f, g, H),) = yield (Curvature(w),)
         elif not (np.isfinite(f) if unseen else f <= s.f - SUFFICIENT * decrease):
-            shorter = yield from backtrack(s.w, d, s.f, decrease)
+            shorter = yield from backtrack(s.at, d, s.f, decrease)
             if shorter is None:
                 return replace(s, stalled=True)
             t = shorter
-            w = s.w + t * d
+            w = s.at + t * d
             ((f, g, H),) = yield (Curvature(w),)
         if problem.loss.flat:  # whose line is searched closely: what is not in the model is in the length
             return self._state(problem, w, f, g, H)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,9 @@ from daskgd.solvers.base import Solver, State, Steps, is_count, require
 from daskgd.solvers.line_search import search, wolfe
 
 Array = NDArray[Any]
+
+TIGHT = 0.05
+"""Relative residual of conjugate gradients that leaves nothing open."""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class NewtonCG(Solver):
         s = state
         size = float(np.linalg.norm(s.g))
         forcing = min(0.1, size / max(float(s.objective_history[0]), 1e-300))
-        d, left = yield from conjugate_gradients(s.w, s.g, forcing, self.products)
+        d, left, _ = yield from conjugate_gradients(s.w, s.g, forcing, self.products)
         slope = float(s.g @ d)
         if not slope < 0:
             return replace(s, gap=0.0 if size == 0 else s.gap, stalled=size > 0)
@@ -73,26 +76,35 @@ class NewtonCG(Solver):
 
 
 def conjugate_gradients(
-    w: Array, g: Array, forcing: float, most: int
-) -> Generator[tuple[Query, ...], Sequence[Any], tuple[Array, float]]:
-    """The step d ``(d,)`` with ``|H d + g| <= forcing |g|``, and the relative residual that was reached."""
+    w: Array,
+    g: Array,
+    forcing: float,
+    most: int,
+    metric: Callable[[Array], Array] | None = None,
+    enough: Callable[[Array], bool] = lambda gains: True,
+) -> Generator[tuple[Query, ...], Sequence[Any], tuple[Array, float, Array]]:
+    """The step d ``(d,)`` with ``|H d + g| <= forcing |g|``, in the metric of a preconditioner, if there is
+    one; the relative residual that was reached; and by how much each of m products has lowered the quadratic
+    model ``(m,)``. `enough` may ask for more products by these gains, down to a residual of ``TIGHT``."""
     d, r = np.zeros_like(g), g.copy()
-    p, rr = -r, float(g @ g)
-    target = forcing * forcing * rr
-    first = rr
+    z = r if metric is None else metric(r)
+    p, rr = -z, float(r @ z)
+    first, gains = rr, np.zeros(0)
     for _ in range(most):
-        if rr <= target or rr == 0:
+        if rr <= forcing * forcing * first and (rr <= TIGHT * TIGHT * first or enough(gains)):
             break
         (Hp,) = yield (Product(w, p),)
         lipschitz = float(p @ Hp)
         if not lipschitz > 1e-14 * float(p @ p) * max(float(np.abs(Hp).max()), 1e-300):
             break  # flat, or rounding: what was found so far is a way down
         step = rr / lipschitz
+        gains = np.append(gains, step * rr / 2)
         d += step * p
         r += step * Hp
-        new = float(r @ r)
-        p = -r + (new / rr) * p
+        z = r if metric is None else metric(r)
+        new = float(r @ z)
+        p = -z + (new / rr) * p
         rr = new
     if not d.any():
         d = -g
-    return d, float(np.sqrt(rr / first)) if first > 0 else 0.0
+    return d, float(np.sqrt(rr / first)) if first > 0 else 0.0, gains

@@ -85,8 +85,7 @@ def _strengths(problem: Problem, rows: Rows) -> list[float]:
     """The penalties on the way, the strongest first: relative to those of the problem where it has any."""
     model, size = problem.linear, 1.0
     if model.scale is None:
-        some = rows.slice(0, 1000).X.toarray().astype(float)
-        size = float(np.mean((some - some.mean(axis=0)) ** 2)) or 1.0
+        size = float(rows.slice(0, 1000).X.moments(None).variance.mean()) or 1.0
     last = _strength(problem)
     strength, out = STRONGEST * (size if problem.penalty.smooth else np.sqrt(size)), []
     last = max(last, WEAKEST * size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,15 +10,15 @@ from numpy.typing import NDArray
 
 from daskgd.problems import Problem
 from daskgd.queries import Local, Score
-from daskgd.rows.features import Features
-from daskgd.rows.tiles import Rows, tile_rows
+from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import Solver, Steps, check_whole, is_count, is_positive, require
 from daskgd.solvers.local_gd import LocalState
+from daskgd.solvers.mini_batches import batch_rows, mini_batches, targets_and_weight
 
 Array = NDArray[Any]
 
-BATCH_ROWS, BATCHES = 256, 64
-"""Rows of a batch, at most, and batches that a pass has where there are rows for them."""
+BATCH_ROWS = 256
+"""Rows of a batch, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +45,10 @@ class Passes:
     """The work of one partition in one round: `passes` over its rows, in batches of `batch_size`.
 
     Every batch takes a step of length `step` against the gradient of its mean loss, which the rows that are
-    wrong make up, and of the penalty. Tiles, and rows within them, are in an order drawn from (seed, first
-    row, round, pass), or without `shuffle` in their own. The answer is the mean of the parameters after each
-    step of the last pass, and those after the last step where that pass met no mistake, after which there is
-    no other.
+    wrong make up, each by its weight relative to the mean of all, and of the penalty. Tiles, and rows within
+    them, are in an order drawn from (seed, first row, round, pass), or without `shuffle` in their own. The
+    answer is the mean of the parameters after each step of the last pass, and those after the last step where
+    that pass met no mistake, after which there is no other.
     """
 
     step: float
@@ -62,12 +61,13 @@ class Passes:
     def __call__(self, problem: Problem, rows: Rows, w: Array, g: Array, memory: Any) -> tuple[Array, Any]:
         if not g.any():
             return np.zeros_like(w), None
-        at, mean = w, w
+        at, mean, size = w, w, batch_rows(len(rows), self.batch_size, BATCH_ROWS)
+        _, mean_weight = targets_and_weight(problem, rows)
         for number in range(self.passes):
             wrong, steps, total = False, 0, np.zeros_like(w)
-            for X, y, s in self._batches(problem, rows, number):
-                total_weight = len(X) if s is None else float(s.sum())
-                if total_weight == 0:
+            batches = mini_batches(problem, rows, size, self.seed, self.round, number, self.shuffle)
+            for X, y, s in batches:
+                if s is not None and not s.any():
                     continue
                 z, vjp = problem.forward(at, X)
                 slope = problem.loss.gradient(z, y)
@@ -75,7 +75,7 @@ class Passes:
                 if met:
                     if s is not None:
                         slope = slope * (s if slope.ndim == 1 else s[:, None])
-                    at = at - (self.step / total_weight) * vjp(slope)
+                    at = at - (self.step / (len(X) * mean_weight)) * vjp(slope)
                 if problem.penalty.smooth:
                     at = at - self.step * problem.penalty_gradient(at)
                 else:
@@ -85,25 +85,6 @@ class Passes:
             if not wrong:
                 break
         return mean - w, None
-
-    def _batches(
-        self, problem: Problem, rows: Rows, number: int
-    ) -> Iterator[tuple[Features, Array, Array | None]]:
-        """The features, targets and weights of every batch of a pass."""
-        size = self.batch_size or min(max(len(rows) // BATCHES, 1), BATCH_ROWS)
-        height = tile_rows(rows.X.shape[1], rows.dtype or rows.X.dtype)
-        draw = np.random.Philox(key=[self.seed, rows.start], counter=[0, 0, self.round, number])
-        random = np.random.Generator(draw)
-        starts = np.arange(0, len(rows), height)
-        for start in (random.permutation(starts) if self.shuffle else starts).tolist():
-            tile = rows.slice(start, start + height).tile()
-            X, (y, s) = tile.X, tile.targets(problem)
-            if self.shuffle:
-                order = random.permutation(len(tile))
-                X, y, s = X.select(order), y[order], None if s is None else s[order]
-            for a in range(0, len(tile), size):
-                b = a + size
-                yield X.slice(a, b), y[a:b], None if s is None else s[a:b]
 
 
 @dataclass(slots=True)

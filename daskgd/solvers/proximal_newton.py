@@ -70,7 +70,7 @@ class ProximalNewton(SubsampledNewton):
     def _aim(self, problem: Problem, s: SampledState) -> Steps:
         if not np.isfinite(s.g).all():
             return replace(s, gap=np.inf)
-        if self._forms_hessian(problem, s):
+        if len(s.values) or (s.plain and self._forms_hessian(problem, s)):
             d, gap, decrease = newton_step(problem, s.at, s.g, self._model_hessian(problem, s))
         elif s.plain:
             d, gap, decrease = _gradient_step(problem, s)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.rows.sparse import SPARSE_PRODUCT
 from daskgd.solvers.hessian_free import HessianOperator
 from daskgd.solvers.newton import newton_step
 from daskgd.solvers.quadratic_by_products import Minimum, Quadratic
@@ -30,6 +31,10 @@ NOISE = 64
 
 ROOM = 0.1
 """Share of a working set that is to be left for features that join the support."""
+
+ATTEMPT, LEAST_ATTEMPT, LARGE = 2.0, 25, 256
+"""Work on products that are to spare a Hessian, as a multiple of the work on it; the least number of them
+that is worth a try, and of parameters of the Hessian."""
 
 
 def most_features(n_rows: int, outputs: int) -> int:
@@ -54,13 +59,15 @@ def minimise(
     first. Ends where nothing would, or nothing is gained any more; or, where w is farther than `tol` from the
     minimum, where the subgradient in the metric of the diagonal is `rtol` of the first. A support that is too
     large for a working set is left to :func:`~daskgd.solvers.quadratic_by_products.minimise`, as is what
-    would take more than so many `products`.
+    would take more than so many `products`. Once, where the next Hessian costs as much as many products,
+    these are tried in its place.
     """
     problem, k = operator.problem, operator.problem.linear.outputs
     n = problem.linear.n_features
     noise = NOISE * float(np.finfo(operator.dtype).eps)
     v, gain, gained, first, rounds = w.copy(), 0.0, np.inf, 0.0, 0
     working, seen, stay = (np.zeros(n, dtype=bool) for _ in range(3))
+    tried = False
 
     def of_features(values: Array) -> Array:
         return values[: n * k].reshape(n, k)
@@ -88,6 +95,16 @@ def minimise(
             working = support
         working[joining] = True
         features = np.flatnonzero(working)
+        most_tried = 0 if tried else min(products_for_hessian(operator, features), products)
+        if most_tried >= LEAST_ATTEMPT:
+            tried = True
+            found = minimise_by_products(model, v, r, rtol, most_tried, tol)
+            gain, rounds = gain + found.gain, rounds + found.products
+            if found.products < most_tried and found.left <= max(tol, rtol * found.gain):
+                return replace(found, gain=gain, products=rounds)
+            r, v = r + operator.product(found.v - v), found.v
+            working, gained = np.zeros_like(working), np.inf
+            continue
         at = problem.parameters_of(features)
         d, gained, _ = newton_step(problem.on_features(features), v[at], r[at], operator.matrix(features))
         step = np.zeros_like(v)
@@ -97,3 +114,16 @@ def minimise(
         v = model.centred(u)
         gained += float(model.l1 @ (np.abs(u) - np.abs(v)))
         gain += gained
+
+
+def products_for_hessian(operator: HessianOperator, features: Array) -> int:
+    """How many products with the whole Hessian may be tried before that of these features is formed: 0 where
+    features are dense, as matrix products are the fastest that there is."""
+    X, size = operator.rows.X, len(features) * operator.problem.linear.outputs
+    n, p = X.shape
+    if size < LARGE or X.n_stored > SPARSE_PRODUCT * n * p:
+        return 0
+    entries = float(X.counts()[features].sum())
+    forming = min(entries * entries / n, n * size * size / 16)  # entry by entry, or made dense
+    solving = size**3 / 8
+    return int(ATTEMPT * (forming + solving) / (2 * max(X.n_stored, 1)))

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import xlogy
-from sklearn._loss import HalfGammaLoss, HalfPoissonLoss, HalfTweedieLoss, PinballLoss
+from sklearn._loss import (
+    HalfGammaLoss,
+    HalfPoissonLoss,
+    HalfTweedieLoss,
+    HalfTweedieLossIdentity,
+    PinballLoss,
+)
 from sklearn.linear_model import HuberRegressor
 from sklearn.linear_model._huber import _huber_loss_and_gradient
 from sklearn.metrics import hinge_loss, log_loss
@@ -19,6 +25,7 @@ from daskgd.losses import (
     Gamma,
     Hinge,
     Huber,
+    IdentityLink,
     Logistic,
     Loss,
     Perceptron,
@@ -68,17 +75,21 @@ def saturated(power: float, y: np.ndarray) -> np.ndarray:
         return xlogy(y, y) - y
     if power == 2:
         return -np.log(y) - 1
+    if power == 0:
+        return 0 * y
     return np.maximum(y, 0) ** (2 - power) / ((1 - power) * (2 - power))
 
 
-@pytest.mark.parametrize("power", [1, 1.2, 1.5, 1.9, 2, 2.5, 3])
+@pytest.mark.parametrize("power", [-1.5, 0, 0.5, 1, 1.2, 1.5, 1.9, 2, 2.5, 3])
 def test_half_deviances_are_scikit_learns(power: float, rng: np.random.Generator) -> None:
-    loss = tweedie(power)
+    loss = tweedie(power, "log")
     theirs = {1: HalfPoissonLoss(), 2: HalfGammaLoss()}.get(power) or HalfTweedieLoss(power=power)
     z, y = rng.standard_normal(500) * 2, rng.gamma(1.0, 5.0, 500)
     if power < 2:
         y[::7] = 0.0
         assert loss.low_included
+    if power <= 0:
+        y[::5] *= -1
     expected = theirs.loss(y, z) + saturated(power, y)
     assert np.allclose(loss.value(z, y), expected, rtol=1e-10, atol=1e-10)
     gradient, hessian = theirs.gradient_hessian(y, z)
@@ -88,6 +99,21 @@ def test_half_deviances_are_scikit_learns(power: float, rng: np.random.Generator
     # A fit that is perfect loses nothing, to the last digit.
     y = y[y > 0]
     assert np.abs(loss.value(np.log(y), y)).max() < 1e-14 * (1 + y ** abs(2 - power)).max()
+
+
+@pytest.mark.parametrize("power", [-1.5, 0, 0.5, 1, 1.2, 2, 2.5, 3])
+def test_identity_links_are_scikit_learns(power: float, rng: np.random.Generator) -> None:
+    loss, theirs = tweedie(power, "identity"), HalfTweedieLossIdentity(power=power)
+    z, y = rng.gamma(1.0, 5.0, 500) + 1e-2, rng.gamma(1.0, 5.0, 500) + 1e-2
+    if power < 2:
+        y[::7] = 0.0
+    assert np.allclose(loss.value(z, y), theirs.loss(y, z), rtol=1e-10, atol=1e-10)
+    gradient, hessian = theirs.gradient_hessian(y, z)
+    assert np.allclose(loss.gradient(z, y), gradient, rtol=1e-9, atol=1e-9)
+    assert np.allclose(loss.hessian(z, y), hessian, rtol=1e-9, atol=1e-9)
+    assert np.array_equal(loss.mean(z), z)
+    assert loss.convex == (power in (0, 1))
+    assert np.all((loss.value(-z, y) == np.inf) == (power != 0))
 
 
 @pytest.mark.parametrize("power", [1, 1.5, 2])
@@ -125,15 +151,21 @@ def test_tweedie_by_power() -> None:
         Poisson(),
         Tweedie(2.5),
     ]
-    for power in (-1.0, 0.5, np.nan):
-        with pytest.raises(ValueError, match="expected power 0 or >= 1, got power="):
-            tweedie(power)
-    for power in (0.0, 1.0, 2.0, np.inf):
+    assert tweedie(-1) == IdentityLink(Tweedie(-1)) == tweedie(-1, "identity")
+    assert [tweedie(p, "log") for p in (0, 0.5, 1)] == [Tweedie(0), Tweedie(0.5), Poisson()]
+    with pytest.raises(ValueError, match="expected link to be"):
+        tweedie(1, "logit")
+    for power in (1.0, 2.0, np.inf, np.nan):
         with pytest.raises(ValueError, match="use tweedie"):
             Tweedie(power)
-    domains = {p: (tweedie(p).low, tweedie(p).low_included, tweedie(p).convex) for p in (0, 1, 1.5, 2, 3)}
+    with pytest.raises(ValueError, match=r"mean is exp\(z\), got Squared"):
+        IdentityLink(Squared())
+    domains = {
+        p: (tweedie(p).low, tweedie(p).low_included, tweedie(p).convex) for p in (0, 0.5, 1, 1.5, 2, 3)
+    }
     assert domains == {
         0: (-np.inf, True, True),
+        0.5: (0, True, False),
         1: (0, True, True),
         1.5: (0, True, True),
         2: (0, False, True),
@@ -489,6 +521,8 @@ def test_what_estimators_ask_of_losses_is_declared() -> None:
         Tweedie(1.5): (1.5, "exp", False),
         Poisson(): (None, "exp", False),
         Shifted(Gamma()): (2.0, "exp", False),
+        IdentityLink(Gamma()): (2.0, "identity", False),
+        Tweedie(-1): (-1, "exp", False),
         Logistic(): (None, "logistic", False),
         Softmax(): (None, "softmax", False),
         Huber(): (None, "identity", True),

@@ -12,8 +12,11 @@ from daskgd.losses import Huber, Softmax, Squared
 from daskgd.models import Linear, LinearWithScale
 from daskgd.penalties import L2
 from daskgd.problems import Problem
-from daskgd.rows.features import compute_dtype, prepare
-from daskgd.rows.tiles import Rows, tile_rows
+from daskgd.rows.dtypes import compute_dtype
+from daskgd.rows.features import Dense, prepare, tile_rows
+from daskgd.rows.sparse import Sparse
+from daskgd.rows.stacked import Stacked
+from daskgd.rows.tiles import Rows
 
 CENTER, SCALE = np.array([1.0, -2.0, 30.0]), np.array([0.5, 2.0, 10.0])
 MODELS = [Linear(3, k, b) for k, b in itertools.product((1, 2), (True, False))]
@@ -112,6 +115,9 @@ def test_curvature(model: Linear, dtype: str, rng: np.random.Generator) -> None:
         expected = hessian(model, X.astype(float), c)
         assert H.dtype == np.float64
         assert np.abs(H - expected).max() <= {"f4": 1e-5, "f8": 1e-13}[dtype] * np.abs(expected).max()
+        for other in (Sparse.of_dense(X), Stacked.of(Dense(X[:, :2]), Sparse.of_dense(X[:, 2:]))):
+            H = model.hessian(other, c.astype(dtype))
+            assert np.abs(H - expected).max() <= {"f4": 1e-5, "f8": 1e-12}[dtype] * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("model", WITH_SCALE, ids=repr)

@@ -30,6 +30,7 @@ from daskgd.queries import (
     GradientOnly,
     Gradients,
     Hessian,
+    HessianDiagonal,
     Hessians,
     Line,
     Query,
@@ -463,6 +464,18 @@ def test_the_parts_of_a_curvature(example: Any, rng: np.random.Generator) -> Non
     assert np.array_equal(g, g0)
     assert np.allclose(slope, g, rtol=1e-13, atol=1e-15)
     assert np.array_equal(hessian, H)
+
+
+CONVEX = [e for e in examples() if e.problem.model.linear and e.problem.loss.smooth and e.problem.loss.convex]
+
+
+@pytest.mark.parametrize("example", CONVEX, ids=lambda example: example.name)
+def test_the_diagonal_of_the_hessian_is_the_mean_over_points(example, rng: np.random.Generator) -> None:
+    problem, rows = example.problem, example.rows
+    points = tuple(rng.standard_normal((2, problem.model.size)))
+    asked = HessianDiagonal(points), *map(Hessian, points)
+    found, *each = sweep(rows, *((problem, query) for query in asked))
+    np.testing.assert_allclose(found, np.mean([np.diag(H) for H in each], axis=0), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)

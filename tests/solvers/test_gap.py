@@ -13,7 +13,17 @@ from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
-from daskgd.losses import EpsilonInsensitive, Hinge, Logistic, MultilabelLogistic, Softmax, Squared
+from daskgd.losses import (
+    EpsilonInsensitive,
+    Hinge,
+    HuberResidual,
+    Logistic,
+    LogisticOneVsRest,
+    ModifiedHuber,
+    MultilabelLogistic,
+    Softmax,
+    Squared,
+)
 from daskgd.models import Linear
 from daskgd.penalties import L1, L2, ElasticNet
 from daskgd.problems import Problem
@@ -27,9 +37,12 @@ from daskgd.testing import LOSSES
 BOUNDED = [
     Logistic(),
     MultilabelLogistic(),
+    LogisticOneVsRest(),
     Softmax(),
     Squared(),
     Hinge(squared=True),
+    ModifiedHuber(),
+    HuberResidual(0.5),
     EpsilonInsensitive(0.1, squared=True),
 ]
 PENALTIES = [L2(0.0), L2(0.3), L1(0.2), ElasticNet(0.1, 0.2)]
@@ -39,7 +52,7 @@ def targets(loss: Any, n: int, rng: Any) -> tuple[Any, Any]:
     """Stored targets, and the labels."""
     if loss.kind != "classification":
         return rng.integers(0, 2, n).astype(float) if loss.indicator else rng.normal(size=n), None
-    k = 3 if isinstance(loss, Softmax) else 2
+    k = 3 if isinstance(loss, Softmax | LogisticOneVsRest) else 2
     return rng.integers(0, k, n).astype(np.int8), np.arange(k)
 
 
@@ -50,7 +63,7 @@ def test_losses_with_a_bound_are_all_here():
 @pytest.mark.parametrize("loss", BOUNDED, ids=repr)
 def test_slopes_rise_no_faster_than_a_loss_says(loss, rng):
     y, labels = targets(loss, 500, rng)
-    k = len(labels) if labels is not None and isinstance(loss, Softmax) else 1
+    k = len(labels) if labels is not None and len(labels) > 2 else 1
     y = loss.targets(y, k, np.dtype(float))
     shape = (500, k) if k > 1 else (500,)
     z = rng.normal(size=shape) * rng.choice([0.1, 1.0, 10.0], size=shape)
@@ -73,7 +86,7 @@ def test_no_gap_is_less_than_what_is_certain(loss, penalty, seed, standardised, 
     s = rng.random(n) + 0.1
     moments = Moments.of(X, s)
     center, scale = (moments.mean, np.sqrt(moments.variance)) if standardised else (None, None)
-    outputs = len(labels) if isinstance(loss, Softmax) else 1
+    outputs = len(labels) if labels is not None and len(labels) > 2 else 1
     weight = rng.random(len(labels)) + 0.1 if class_weights and labels is not None else None
     problem = Problem(loss, Linear(p, outputs, True, center, scale), penalty, labels, weight)
     shares = None if labels is None else np.bincount(y, s, len(labels)) / s.sum()

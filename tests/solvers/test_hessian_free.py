@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import random_array
 
 from daskgd.losses import Huber, Logistic, Loss, Poisson, Softmax, Squared
 from daskgd.models import Linear
@@ -16,7 +17,7 @@ from daskgd.penalties import L1, L2
 from daskgd.problems import Problem
 from daskgd.queries import Gradient, Hessian, on
 from daskgd.rows.tiles import Rows
-from daskgd.solvers import quadratic
+from daskgd.solvers import quadratic, working_sets
 from daskgd.solvers.hessian_free import (
     Diagonal,
     HessianOperator,
@@ -254,6 +255,51 @@ def test_working_sets_end_at_the_minimum_of_the_matrix(name: str, rho: float, mo
     assert value(best) < 0
     assert value(found.v) <= value(best) + 1e-6 * abs(value(best)), k
     assert found.gain == pytest.approx(-value(found.v), rel=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 4, 500])
+@pytest.mark.parametrize("rho", [0.0, 0.9])
+def test_products_in_place_of_a_hessian_end_at_the_minimum_too(
+    monkeypatch: pytest.MonkeyPatch, rho: float, most: int
+) -> None:
+    """Where they suffice nothing is formed; where they do not, working sets go on from where they led."""
+    rng, (p, l1) = np.random.default_rng(0), (60, 0.02)
+    X = (1 - rho) * rng.standard_normal((300, p)) + rho * rng.standard_normal((300, 1))
+    y = X[:, 0] - X[:, 1] + rng.standard_normal(300)
+    problem = Problem(Squared(), Linear(p, 1, False), L1(np.full(p, l1)))
+    operator = HessianOperator(problem, Rows(X, y, None, 0), np.zeros(p))
+    H, b = X.T @ X / 300, X.T @ y / 300
+    model = Quadratic(operator.product, np.diag(H), np.full(p, l1), np.zeros(p, dtype=bool))
+    monkeypatch.setattr(working_sets, "LEAST_ATTEMPT", 1)
+    monkeypatch.setattr(working_sets, "products_for_hessian", lambda operator, features: most)
+    formed: list[int] = []
+    matrix = operator.matrix
+    monkeypatch.setattr(
+        operator, "matrix", lambda features: (formed.append(len(features)), matrix(features))[1]
+    )
+    found = minimise_by_working_sets(operator, model, np.zeros(p), -b, 1e-6, 0.0, p * 2, 500)
+    best = quadratic.minimise(H, b, np.full(p, l1))
+
+    def value(v: np.ndarray) -> float:
+        return float(-b @ v + v @ H @ v / 2 + l1 * np.abs(v).sum())
+
+    assert bool(formed) == (most < 500)
+    assert value(found.v) <= value(best) + 1e-9 * abs(value(best))
+    assert found.gain == pytest.approx(-value(found.v), rel=1e-9)
+
+
+def test_products_are_tried_where_rows_are_sparse_and_a_hessian_is_large() -> None:
+    rng = np.random.default_rng(0)
+    X = random_array((2000, 3000), density=0.01, random_state=rng, format="csr")
+    problem = Problem(Squared(), Linear(3000, 1, False), L1(np.full(3000, 0.1)))
+
+    def tried(X: object, features: int) -> int:
+        rows = Rows(X, np.zeros(2000), None, 0)  # type: ignore[arg-type]
+        operator = HessianOperator(problem, rows, np.zeros(3000))
+        return working_sets.products_for_hessian(operator, np.arange(features))
+
+    assert tried(X, 100) == tried(X.toarray(), 1000) == 0
+    assert 0 < tried(X, 400) < tried(X, 800) / 4 < 2000
 
 
 @pytest.mark.parametrize("rho", [0.9, 0.99, 0.9999])
