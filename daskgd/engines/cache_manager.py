@@ -7,8 +7,10 @@ the share of new ones, are assigned afresh, and read once more. What is not kept
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any, Self
 from uuid import uuid4
 
@@ -91,9 +93,10 @@ def _this_machine() -> Worker:
 
 
 def assign_blocks(
-    n: int, workers: Mapping[str, tuple[int, int]], before: Mapping[str, Runs]
+    n: int, workers: Mapping[str, tuple[float, int]], before: Mapping[str, Runs]
 ) -> dict[str, Runs]:
-    """Which of `n` blocks each worker keeps, of workers with ``(threads, most blocks)``.
+    """Which of `n` blocks each worker keeps, of workers with ``(threads, most blocks)``. A thread of a slow
+    worker counts as part of one.
 
     No worker keeps more than its share by threads; each keeps what it had `before`, as far as that goes;
     blocks that nobody has are given out in order.
@@ -104,7 +107,7 @@ def assign_blocks(
     {'b': ((0, 2), (5, 8)), 'c': ((2, 5), (8, 10))}
     """
     threads = sum(t for t, _ in workers.values())
-    most = {address: min(room, -(-n * t // threads)) for address, (t, room) in workers.items()}
+    most = {address: min(room, math.ceil(n * t / threads)) for address, (t, room) in workers.items()}
     kept = {address: split_off(before.get(address, ()), most[address])[0] for address in workers}
     free = without(n, kept.values())
     for address, runs in kept.items():
@@ -137,6 +140,8 @@ class CacheManager:
     ----------
     runs : mapping
         The runs of blocks that each worker keeps, by its address.
+    version : int
+        How often blocks have been assigned: after that, some are to be read.
     """
 
     def __init__(
@@ -151,9 +156,9 @@ class CacheManager:
         self.client, self.token, self.memory = client, token, memory
         self.n_blocks, self.block_bytes, self.unit_blocks = n_blocks, block_bytes, unit_blocks
         self.runs: dict[str, Runs] = {}
-        self._threads: dict[str, int] = {}
+        self._threads: dict[str, float] = {}
         self.caches: dict[str, Any] = {}
-        self._version = 0
+        self.version = 0
 
     @classmethod
     def of(
@@ -170,19 +175,23 @@ class CacheManager:
         unit = layout.partition_blocks if whole_partitions else 1
         return cls(client, token or uuid4().hex[:8], layout.n_blocks, block_bytes, memory, unit)
 
-    def assign(self, threads: Mapping[str, int]) -> dict[str, Runs]:
-        """Runs of blocks by address, for workers with so many threads each; new caches where these change."""
-        if dict(threads) == self._threads:
+    def assign(
+        self, threads: Mapping[str, int], slow: Mapping[str, float] = MappingProxyType({})
+    ) -> dict[str, Runs]:
+        """Runs of blocks by address, for workers with so many threads each, and the speeds of slow ones; new
+        caches where these change."""
+        strength = {address: n * slow.get(address, 1) for address, n in threads.items()}
+        if strength == self._threads:
             return self.runs
-        self.runs = self.decide(threads)
-        self._threads = dict(threads)
-        self._version += 1
+        self.runs = self.decide(strength)
+        self._threads = strength
+        self.version += 1
         self.caches = {
             address: self._cache(i, address, runs) for i, (address, runs) in enumerate(self.runs.items())
         }
         return self.runs
 
-    def decide(self, threads: Mapping[str, int]) -> dict[str, Runs]:
+    def decide(self, threads: Mapping[str, float]) -> dict[str, Runs]:
         """Runs of blocks by address, as `assign` would give them out now; no cache is made or changed."""
         room = self._budgets()
         unit = self.unit_blocks
@@ -214,7 +223,7 @@ class CacheManager:
         older = self.caches.get(address)
         if self.client is None:
             return WorkerCache(self.token, address, runs, older)
-        key = (f"daskgd-cache-{self.token}", self._version, i)
+        key = (f"daskgd-cache-{self.token}", self.version, i)
         return self.client.submit(
             WorkerCache, self.token, address, runs, older, workers=[address], key=key, pure=False
         )

@@ -11,9 +11,11 @@ import os
 import time
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +24,7 @@ import distributed
 from dask.utils import format_bytes
 
 from daskgd._compat.dask import List, Task, TaskRef
+from daskgd._compat.distributed import worker_address
 from daskgd.config import setting
 from daskgd.data.columns import ColumnSource, in_this_process
 from daskgd.data.dataset import Dataset
@@ -35,22 +38,34 @@ from daskgd.engines.base import (
     wire_bytes,
 )
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget
-from daskgd.engines.cluster import Cluster, n_threads, reaching, stepped_aside, threads_of
+from daskgd.engines.cluster import (
+    Cluster,
+    Stranded,
+    n_threads,
+    reaching,
+    release,
+    stepped_aside,
+    threads_of,
+)
 from daskgd.engines.merge_tree import Node, join
 from daskgd.engines.preflight import pickled_size
 from daskgd.engines.runs import Runs, length
+from daskgd.engines.speculation import LateTasks, Speculation, Watch, among
+from daskgd.engines.speeds import Speeds
+from daskgd.engines.store_access import StoreAccess
 from daskgd.engines.task_spans import (
-    MERGE_WIDTH,
     Payload,
     TaskSpan,
     count_merge_tasks,
+    demand_tasks,
     drop_unwanted,
     graph_sizes,
     task_spans,
 )
-from daskgd.engines.tasks import Merge, Questions, Span, worker_address
+from daskgd.engines.tasks import Merge, Questions, Span
 from daskgd.engines.timing import Clock, Timing
 from daskgd.queries import Ask
+from daskgd.storage.access import AccessError
 
 QUESTION_BYTES = 64 << 10
 """Bytes of asks that a task may carry; more are a task of their own, fetched once by each worker."""
@@ -61,6 +76,10 @@ QUESTIONS_BYTES = 16 << 20
 TASK_BYTES = 8 << 20
 """Bytes of rows in memory, times the products with them, from which a task in this process is worth it: some
 milliseconds."""
+
+LONG_SECONDS = 2.0
+"""A sweep that takes so long is worth several tasks a thread also of rows in memory: more than threads, they
+show an adaptive cluster that it could do with more workers."""
 
 REPORT_SECONDS = 0.5
 """Seconds between two reports of which part of a sweep is done."""
@@ -85,6 +104,8 @@ class Graph:
         Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
     whole_partitions : bool
         Whether they are kept by whole partitions.
+    left_out : collection of str
+        Addresses of workers that are not to be used.
     """
 
     def __init__(
@@ -94,6 +115,7 @@ class Graph:
         tasks: int | None = None,
         memory: MemoryBudget = 0,
         whole_partitions: bool = False,
+        left_out: Collection[str] = (),
     ) -> None:
         self.dataset = dataset
         self.client = get if isinstance(get, distributed.Client) else None
@@ -111,10 +133,16 @@ class Graph:
         self.on_part: Callable[[float], None] | None = None
         self._clock = Clock(_is_stored(dataset))
         self._threads = 1
-        self._cluster = Cluster(self.client) if self.client is not None else None
+        self._cluster = Cluster(self.client, left_out) if self.client is not None else None
+        self._access = StoreAccess(self._cluster, dataset) if self._cluster is not None else None
+        self._attempts = 0
+        self._speculation = Speculation(self._cluster) if self._cluster is not None else None
+        self._speeds = Speeds()
+        self._workers: list[str] = []  # that tasks may go to, if not to all
         self._task_spans: list[TaskSpan] = []
         self._memory: defaultdict[int, PartitionMemory] = defaultdict(dict)  # by partition
         self.cache_manager: CacheManager | None = None
+        self._version_read = 0  # of what it assigned, all that has been read
         if memory != 0 and can_keep(dataset, get):
             self.cache_manager = CacheManager.of(dataset, self.client, memory, whole_partitions, self.token)
 
@@ -125,14 +153,8 @@ class Graph:
         self._reported_at = time.monotonic()
         layout, wanted = self._source.layout, Wanted(asks, self._source.layout)
         with reaching(self.client, self._describe_task), stepped_aside(), one_blas_thread():
-            threads = threads_of(None) if self._cluster is None else self._cluster.threads()
-            self._threads = max(sum(threads.values()), 1)
-            task_spans = self.task_spans(asks, wants_partitions(asks), threads)
-            self._task_spans, unwanted = drop_unwanted(task_spans, wanted)
-            found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in unwanted}
-            if self._task_spans:
-                found.update(self._run(list(asks), self._task_spans))
-            (partial,) = join(found, layout.n_blocks).values()
+            while (partial := self._attempt(asks, wanted)) is None:
+                pass
         self._clock.gathered()
         answers = partial.answers(asks)
         self.share, self.wire_bytes = wanted.share, wire_bytes(asks, partial.sums, layout)
@@ -144,12 +166,50 @@ class Graph:
             self.nbytes,
             layout.n_blocks,
             1 if self._is_one_call(self._task_spans) else self._threads,
-            [length(tuple(nodes)) for address, nodes in self._task_spans if address],
+            [length(tuple(nodes)) for address, nodes in self._task_spans if self._is_kept(address, nodes)],
             worker_address() if self.client is not None else None,
+            0 if self._speculation is None else self._speculation.n_tasks,
         )
+        self._speeds.note(self.last, {} if self._speculation is None else self._speculation.late)
         if self.on_sweep is not None:
             self.on_sweep(self.last)
         return answers
+
+    def _attempt(self, asks: Sequence[Ask], wanted: Wanted) -> Partial | None:
+        """The sums of all rows; None where it has to begin anew: a worker that joined meanwhile cannot
+        read them, and is left out, or those that tasks were meant for have left."""
+        self._attempts += 1
+        threads = self._usable_threads()
+        self._threads = max(sum(threads.values()), 1)
+        task_spans = self.task_spans(asks, wants_partitions(asks), threads)
+        self._task_spans, unwanted = drop_unwanted(task_spans, wanted)
+        found: dict[Node, Partial] = {node: Partial([None] * len(asks), {}) for node in unwanted}
+        try:
+            if self._task_spans:
+                found.update(self._run(list(asks), self._task_spans))
+        except (AccessError, Stranded) as error:
+            if isinstance(error, AccessError):
+                if self._access is None:
+                    raise
+                self._access.leave_out(error)
+            self.tasks_per_sweep.pop()
+            return None
+        if self._access is not None:
+            self._access.has_read = True
+        if self.cache_manager is not None:
+            self._version_read = self.cache_manager.version
+        (partial,) = join(found, self._source.layout.n_blocks).values()
+        return partial
+
+    def _usable_threads(self) -> dict[str, int]:
+        """Threads of this process, or of the workers that can be used now, by address; of a cluster without
+        any, once there is one."""
+        if self._cluster is None or self._access is None or self._speculation is None:
+            return threads_of(None)
+        threads = self._speculation.begin(self._access.threads(demand_tasks(self.nbytes)))
+        fast = [address for address in threads if address not in self._speeds.slow] or list(threads)
+        self._workers = fast if len(fast) < self._cluster.n_workers else []
+        return threads
 
     @property
     def memory(self) -> PartitionMemory:
@@ -173,9 +233,19 @@ class Graph:
         """What each task of a sweep walks, on workers with so many threads each."""
         layout, manager = self._source.layout, self.cache_manager
         unit = layout.partition_blocks if whole_partitions else 1
-        kept = manager.assign(threads) if manager is not None and unit <= manager.unit_blocks else {}
+        slow = self._speeds.slow
+        kept = manager.assign(threads, slow) if manager is not None and unit <= manager.unit_blocks else {}
+        seconds = None if self.last is None else self.last.seconds
         return spans_of_sweep(
-            self.dataset, asks, threads, kept, whole_partitions, self.client is None, self.tasks
+            self.dataset,
+            asks,
+            threads,
+            kept,
+            whole_partitions,
+            self.client is None,
+            self.tasks,
+            seconds,
+            slow,
         )
 
     def _run(self, asks: list[Ask], task_spans: list[TaskSpan]) -> dict[Node, Partial]:
@@ -193,12 +263,13 @@ class Graph:
         if self._cluster is None:
             running = self._run_locally(graphs)
         else:
-            running = self._run_on_cluster(self._cluster, graphs, asks[0].query.name)
-        for found in running:
-            parts += found
+            running = self._run_on_cluster(self._cluster, graphs, asks)
+        with closing(running):  # also where a traceback keeps it
+            for found in running:
+                parts += found
         return Merge(("daskgd-merge",), n_blocks)(parts)
 
-    def _run_locally(self, graphs: Iterator[TaskGraph]) -> Iterator[list[Any]]:
+    def _run_locally(self, graphs: Iterator[TaskGraph]) -> Generator[list[Any], None, None]:
         """The results of each graph, run by a scheduler of dask on this machine."""
         for graph, keys, _ in graphs:
             self.tasks_per_sweep[-1] += _n_tasks(graph)
@@ -211,20 +282,71 @@ class Graph:
                 yield self.get(graph, keys, num_workers=n_threads(None))  # type: ignore[operator]
 
     def _run_on_cluster(
-        self, cluster: Cluster, graphs: Iterator[TaskGraph], name: str
-    ) -> Iterator[list[Any]]:
+        self, cluster: Cluster, graphs: Iterator[TaskGraph], asks: list[Ask]
+    ) -> Generator[list[Any], None, None]:
         """The results of each graph, run on a cluster: the next one runs while those of one are gathered."""
-        running: deque[Any] = deque()
-        for graph, keys, addresses in graphs:
-            self.tasks_per_sweep[-1] += _n_tasks(graph)
-            where = {"workers": addresses.__getitem__, "allow_other_workers": True} if addresses else {}
-            with warnings.catch_warnings(), dask.annotate(**where):
-                warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-                running.append(cluster.client.get(graph, keys, sync=False))
-            if len(running) > 1:
-                yield cluster.gather(running.popleft(), name, self._describe_task, self._report_part)
-        while running:
-            yield cluster.gather(running.popleft(), name, self._describe_task, self._report_part)
+        running: deque[tuple[list[Any], LateTasks, set[str]]] = deque()
+
+        def gathered() -> Any:
+            futures, late, meant_for = running.popleft()
+            name = asks[0].query.name
+            return cluster.gather(futures, name, self._describe_task, self._report_part, late, meant_for)
+
+        try:
+            for graph, keys, addresses in graphs:
+                self.tasks_per_sweep[-1] += _n_tasks(graph)
+                # Where some workers are to be left alone, the others may not be stolen from by them.
+                futures = self._submit(graph, keys, addresses, strict=bool(self._workers))
+                meant_for = {address for some in addresses.values() for address in some}
+                running.append((futures, self._late_tasks(graph, keys, futures, asks), meant_for))
+                if len(running) > 1:
+                    yield gathered()
+            while running:
+                yield gathered()
+        finally:
+            for futures, _, _ in running:
+                release(futures)
+
+    def _submit(
+        self, graph: Mapping[Any, Any], keys: list[Any], addresses: Mapping[Any, list[str]], strict: bool
+    ) -> list[Any]:
+        """Send a graph to the cluster: the futures of its `keys`. Tasks that have addresses go to one of
+        them, and to no other if that is `strict`."""
+        where: dict[str, Any] = {}
+        if addresses:
+            where = {"workers": addresses.__getitem__, "allow_other_workers": not strict}
+        with warnings.catch_warnings(), dask.annotate(**where):
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            futures: list[Any] = self.client.get(graph, keys, sync=False)  # type: ignore[union-attr]
+        return futures
+
+    def _late_tasks(
+        self, graph: dict[Any, Any], keys: list[Any], futures: list[Any], asks: list[Ask]
+    ) -> LateTasks:
+        """What gives late tasks of a graph that is on its way to other workers too."""
+        assert self._speculation is not None
+        manager = self.cache_manager
+        to_read = manager is not None and manager.version != self._version_read
+        per_block = self._speeds.block_seconds(names(asks), to_read)
+        blocks = max(length(tuple(nodes)) for _, nodes in self._task_spans)
+
+        def submit(graph: dict[Any, Any], keys: list[Any], workers: list[str]) -> list[Any]:
+            return self._submit(graph, keys, among(workers, graph), strict=True)
+
+        return LateTasks(
+            self._speculation,
+            graph,
+            dict(zip(keys, futures, strict=True)),
+            Watch(
+                None if per_block is None else per_block * blocks,
+                len(self._task_spans) >= self._threads and not self._speeds.slow,
+            ),
+            submit,
+            self._describe_task,
+            {*self._workers, *(address for address, _ in self._task_spans if address)}
+            if self._workers
+            else (),
+        )
 
     def _report_part(self, share: float) -> None:
         """Tell `on_part` which share of a sweep is done, every half second of a long one."""
@@ -254,7 +376,7 @@ class Graph:
         Keys are tuples of a name with a token of the fit, the sweep, and the place: a key used twice while
         an old future lives would return the old result.
         """
-        name, sweep, n_blocks = asks[0].query.name, self.n_sweeps, self._source.layout.n_blocks
+        name, sweep, n_blocks = asks[0].query.name, self._attempts, self._source.layout.n_blocks
         graph: dict[Any, Any] = {}
         addresses: defaultdict[Any, list[str]] = defaultdict(list)
         key: Any
@@ -277,12 +399,14 @@ class Graph:
         level = 0
         while not payload.carries_rows and len(keys) > payload.driver_parts:
             level += 1
-            above = []
-            for i in range(0, len(keys), MERGE_WIDTH):
-                key = (f"daskgd-merge-{self.token}", sweep, level, i // MERGE_WIDTH)
-                graph[key] = Task(key, Merge(key, n_blocks), List(*map(TaskRef, keys[i : i + MERGE_WIDTH])))
+            above, width = [], payload.merge_width
+            for i in range(0, len(keys), width):
+                key = (f"daskgd-merge-{self.token}", sweep, level, i // width)
+                graph[key] = Task(key, Merge(key, n_blocks), List(*map(TaskRef, keys[i : i + width])))
                 above.append(key)
             keys = above
+        if self._workers:
+            addresses.update({k: v for k, v in among(self._workers, graph).items() if k not in addresses})
         return graph, keys, addresses
 
     def _describe_task(self, key: Any) -> str:
@@ -291,6 +415,8 @@ class Graph:
         if not name.endswith(self.token):
             return ""
         part = name.split("-")[1]
+        if part != "cache" and key[1] != self._attempts:
+            return ""  # nobody waits for it any more
         others = {"ask": "the questions", "merge": "a merge of sums", "cache": "an empty cache"}
         if part in others:
             return others[part]
@@ -299,6 +425,13 @@ class Graph:
         more = f" and {len(nodes) - 1} more runs" if len(nodes) > 1 else ""
         block = format_bytes(self.nbytes * layout.block_rows // layout.n_rows)
         return f"rows {start}:{stop}{more}, in blocks of {block}"
+
+    def _is_kept(self, address: str, nodes: list[Node]) -> bool:
+        """Whether the blocks of a task span are to be kept in memory, at the worker that it is for."""
+        if not address or self.cache_manager is None:
+            return False
+        (first, _), *_ = nodes
+        return any(lo <= first < hi for lo, hi in self.cache_manager.runs.get(address, ()))
 
     def _cache(self, address: str) -> tuple[str, str] | None:
         """The name of this fit's cache at a worker, for :func:`daskgd.engines.worker_cache.worker_cache`."""
@@ -341,12 +474,17 @@ def spans_of_sweep(
     whole_partitions: bool,
     local: bool,
     tasks: int | None = None,
+    seconds: float | None = None,
+    slow: Mapping[str, float] = MappingProxyType({}),
 ) -> list[TaskSpan]:
     """What each task of a sweep that asks this walks: at most `tasks` of what is streamed, by default
-    ``daskgd.tasks-per-thread`` for each thread. Fewer where the rows lie in this process, and tasks run there
-    (`local`), and would hardly have more to do than it takes to schedule them."""
+    ``daskgd.tasks-per-thread`` for each thread, or one where sums are large. Fewer where the rows lie in this
+    process, and tasks run there (`local`), and would hardly have more to do than it takes to schedule them.
+    More on a cluster, so that an adaptive one sees what there is to do: of many rows in the first sweep, and
+    of rows in memory if the sweep before took many `seconds` (None: there is none before). `slow` are the
+    speeds of slow workers."""
     payload = Payload.of(asks, dataset.n_features)
-    most = int(setting("tasks-per-thread")) * max(sum(threads.values()), 1)
+    most = (1 if payload.wide else int(setting("tasks-per-thread"))) * max(sum(threads.values()), 1)
     if local and in_this_process(dataset.columns.X):
         payload = replace(payload, row_payload_nbytes=0)  # rows stay where they are
         if not (whole_partitions or any(ask.query.compute_bound for ask in asks)):
@@ -354,7 +492,10 @@ def spans_of_sweep(
                 [1, *(ask.problem.model.size // dataset.n_features for ask in asks if ask.problem)]
             )
             most = min(most, max(1, dataset.nbytes * products // TASK_BYTES))
-    return task_spans(dataset.layout, threads, kept, payload, tasks or most, whole_partitions)
+    least = 0
+    if tasks is None and not (local or payload.wide):
+        least = demand_tasks(dataset.nbytes) if seconds is None else most if seconds > LONG_SECONDS else 0
+    return task_spans(dataset.layout, threads, kept, payload, tasks or most, whole_partitions, least, slow)
 
 
 def asks_are_a_task(asks: list[Ask], n_spans: int) -> bool:

@@ -5,7 +5,10 @@ What is found is remembered per client and worker: a second fit asks only those 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -14,9 +17,12 @@ from weakref import WeakKeyDictionary
 import distributed
 
 from daskgd._compat.distributed import wire_pickle
-from daskgd.engines.cluster import Cluster, ClusterLost
+from daskgd.engines.cluster import ANSWER, Cluster, ClusterLost
 
 logger = logging.getLogger("daskgd")
+
+WORKERS_ANSWER = 0.8 * ANSWER
+"""Seconds within which workers that can be used have answered."""
 
 _known: WeakKeyDictionary[distributed.Client, set[str]] = WeakKeyDictionary()
 """Processes that have been looked at."""
@@ -26,12 +32,27 @@ Versions = Mapping[str, str | None]
 
 
 def _look() -> Callable[[], dict[str, str | None]]:
-    """A function that tells the versions in a process. It travels by value: daskgd may not be there."""
+    """A function that tells the versions in a process. It travels by value: daskgd may not be there.
+
+    A worker process in the process group of this one, as those of a LocalCluster are, ignores SIGINT from
+    then on: Jupyter's stop button and Ctrl-C send it to the group, where it would end the worker for good. It
+    is for this process to say what is interrupted.
+    """
+    pid, group = os.getpid(), (platform.node(), os.getpgrp() if hasattr(os, "getpgrp") else None)
 
     def look() -> dict[str, str | None]:
+        import multiprocessing
+        import os
+        import platform
+        import signal
         import sys
+        import threading
         from importlib import import_module, metadata
 
+        here = platform.node(), os.getpgrp() if hasattr(os, "getpgrp") else os.getpid()
+        is_child = os.getpid() != pid and multiprocessing.parent_process() is not None
+        if here == group and is_child and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         found: dict[str, str | None] = {"python": "{}.{}".format(*sys.version_info)}
         for name in ("daskgd", "numpy", "zarr"):
             try:
@@ -65,9 +86,36 @@ def check_processes(cluster: Cluster, addresses: Iterable[str]) -> None:
     if not known:
         found["the scheduler"] = _asked(cluster, lambda: client.run_on_scheduler(look))
         known.add("")
-    found |= _asked(cluster, lambda: client.run(look, workers=new, on_error="return")) or {}
+    found |= ask_workers(cluster, look, new)
     judge(look(), {who: versions for who, versions in found.items() if isinstance(versions, Mapping)})
     known.update(new)
+
+
+def ask_workers(
+    cluster: Cluster, function: Callable[..., Any], addresses: list[str], *arguments: Any
+) -> dict[str, Any]:
+    """What a function returns on each of these workers, or the error that it raises; without those that do
+    not answer, which are not asked again."""
+    client = cluster.client
+
+    async def every() -> dict[str, Any]:
+        runs = {
+            address: asyncio.ensure_future(
+                client.run(function, *arguments, workers=[address], on_error="return")
+            )
+            for address in addresses
+            if address not in cluster.silent
+        }
+        if not runs:
+            return {}
+        _, late = await asyncio.wait(runs.values(), timeout=WORKERS_ANSWER)
+        for run in late:
+            run.cancel()
+        cluster.silent |= {address for address, run in runs.items() if run in late}
+        answered = [run for run in runs.values() if run not in late and run.exception() is None]
+        return {address: answer for run in answered for address, answer in run.result().items()}
+
+    return _asked(cluster, every) or {}
 
 
 def _asked(cluster: Cluster, call: Callable[[], Any]) -> Any:
@@ -77,7 +125,7 @@ def _asked(cluster: Cluster, call: Callable[[], Any]) -> Any:
     except ClusterLost:
         raise
     except Exception as error:
-        logger.debug("versions on the cluster could not be asked for: %s", type(error).__name__)
+        logger.debug("the cluster could not be asked: %s", type(error).__name__)
         return None
 
 

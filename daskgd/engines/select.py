@@ -23,7 +23,10 @@ from daskgd.engines.graph import Graph, can_keep
 from daskgd.engines.placement import materialise
 from daskgd.engines.preflight import check_processes
 from daskgd.engines.serial import Serial
+from daskgd.engines.store_access import StoreAccess
+from daskgd.engines.task_spans import demand_tasks
 from daskgd.engines.worker_cache import CachedSource
+from daskgd.engines.worker_memory import NO_NUMBERS, Numbers, check_memory
 from daskgd.rows.tiles import BlockSource
 from daskgd.storage.buffer_pool import release_buffers
 
@@ -31,12 +34,33 @@ Choice = str | Callable[[Dataset], Engine] | None
 
 
 def check_engine(engine: Choice) -> None:
-    """Raise ValueError unless `engine` is one of the choices of :func:`open_engine`."""
+    """Raise ValueError unless `engine` is one of the choices of :func:`open_engine`, and can be used here."""
     if not (engine is None or engine in ("serial", "threads", "distributed") or callable(engine)):
         raise ValueError(
             'engine: expected None, "serial", "threads", "distributed" or a callable that makes an engine '
             f"of a Dataset, got {engine!r}"
         )
+    if engine in (None, "distributed"):
+        _check_client(engine)
+
+
+def _check_client(engine: Choice) -> None:
+    """Raise ValueError where the engine is a client whose event loop is what calls, and would be blocked."""
+    try:
+        if not distributed.default_client().asynchronous:
+            return
+        if engine is None:
+            configured_scheduler()  # which may be another one than the client
+            return
+    except ValueError:  # there is no client
+        return
+    except RuntimeError:  # what is configured is the client
+        pass
+    raise ValueError(
+        "the current client is asynchronous, and would wait for the event loop that this is called in; call "
+        "it in a thread, as in `await asyncio.to_thread(est.fit, X, y)`, or make a client without "
+        "asynchronous=True"
+    )
 
 
 def scheduler_of(engine: Choice) -> Any:
@@ -72,6 +96,7 @@ def open_engine(
     *,
     whole_partitions: bool = False,
     row_payload_nbytes: int = 0,
+    numbers: Numbers = NO_NUMBERS,
     memory: MemoryBudget = 0,
 ) -> Iterator[tuple[Engine, Dataset]]:
     """Make an engine and the materialised dataset that it reads; at the end of the context both are gone.
@@ -86,8 +111,13 @@ def open_engine(
         Whether a solver will need whole partitions in memory.
     row_payload_nbytes : int
         Bytes of rows that a sweep will return.
+    numbers : Numbers
+        How many numbers parameters and sums will have.
     memory : "auto", float or int
         Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
+
+    Raises ValueError, with the size that would fit, if a block (or a whole partition, where the solver
+    needs it) is too much for every worker's memory.
     """
     get = scheduler_of(engine)
     client = get if isinstance(get, distributed.Client) else None
@@ -95,36 +125,33 @@ def open_engine(
         if client is None:
             stack.callback(release_buffers)
         with reaching(client):
-            threads = max(_threads_ready(client), 1)
-            tasks = 1 if engine == "serial" else int(setting("tasks-per-thread")) * threads
-            ready = stack.enter_context(
-                materialise(
-                    dataset,
-                    get,
-                    tasks,
-                    whole_partitions=whole_partitions,
-                    row_payload_nbytes=row_payload_nbytes,
-                )
-            )
+            demand = demand_tasks(dataset.nbytes)
+            threads = max(_threads_ready(client, dataset, demand), 1)
+            tasks = int(setting("tasks-per-thread")) * threads
+            tasks = 1 if engine == "serial" else tasks if client is None else max(tasks, demand)
+            left_out = check_memory(dataset, client, whole_partitions, row_payload_nbytes, numbers)
+            ready = stack.enter_context(materialise(dataset, get, tasks))
         if engine == "serial":
             yield Serial(_cached_source(ready, memory, whole_partitions), ready.nbytes), ready
         elif callable(engine):
             yield engine(ready), ready
         else:
-            graph = Graph(ready, get, memory=memory, whole_partitions=whole_partitions)
+            graph = Graph(ready, get, memory=memory, whole_partitions=whole_partitions, left_out=left_out)
             try:
                 yield graph, ready
             finally:
                 graph.close()
 
 
-def _threads_ready(client: distributed.Client | None) -> int:
-    """Wait until there are threads that can compute: their number."""
+def _threads_ready(client: distributed.Client | None, dataset: Dataset, tasks: int) -> int:
+    """Wait until there are threads that can compute, some of about so many `tasks`, and see the data: their
+    number."""
     if client is None:
         return n_threads(None)
     cluster = Cluster(client)
-    threads = cluster.threads()
+    threads = cluster.threads(tasks)
     check_processes(cluster, threads)
+    StoreAccess(cluster, dataset).check(threads)
     return sum(threads.values())
 
 

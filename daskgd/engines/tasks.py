@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import distributed
-
+from daskgd._compat.distributed import worker_address
 from daskgd.data.columns import ColumnSource
 from daskgd.engines.base import Partial, PartitionMemory, Wanted, one_blas_thread
 from daskgd.engines.merge_tree import Node, join
@@ -121,14 +120,6 @@ def _with_spent(found: dict[Node, Partial], spent: Spent) -> dict[Node, Partial]
         found[node] = partial.by(worker_address(), spent)
         break
     return found
-
-
-def worker_address() -> str:
-    """The address of the worker that runs this task; "" where none does."""
-    try:
-        return distributed.get_worker().address
-    except ValueError:
-        return ""
 
 
 @cache

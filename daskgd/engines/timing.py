@@ -138,6 +138,8 @@ class Timing:
         Seconds of all threads in which blocks were read and decoded.
     workers : mapping
         What each worker spent, by address.
+    speculated : int
+        Tasks that were given to another worker as well, as they were late.
     """
 
     sweep: int
@@ -159,6 +161,7 @@ class Timing:
     again_blocks: int
     store: float
     workers: Ledger
+    speculated: int = 0
 
     @property
     def floor(self) -> float | None:
@@ -207,6 +210,7 @@ class Clock:
         threads: int,
         placed_blocks: Sequence[int] = (),
         merged_by: str | None = None,
+        speculated: int = 0,
     ) -> Timing:
         """Note that a sweep ends, as its answers are there; what it took.
 
@@ -224,6 +228,8 @@ class Clock:
             Blocks of each task for rows that a worker keeps in memory.
         merged_by : str, optional
             The worker that merged in the thread that waited for the others.
+        speculated : int
+            Tasks that were given to another worker as well.
         """
         ended = time.perf_counter()
         self.sweep += 1
@@ -255,6 +261,7 @@ class Clock:
             max(min(self.resident, resident) - spent.kept_blocks, 0),
             spent.store,
             {worker: s for worker, s in ledger.items() if s.tasks},
+            speculated,
         )
         self.resident, self._ended = resident, ended
         return swept

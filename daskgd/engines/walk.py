@@ -18,7 +18,7 @@ from daskgd.engines.base import Partial, PartitionMemory, Wanted, wants_partitio
 from daskgd.engines.merge_tree import tree
 from daskgd.queries import Ask
 from daskgd.queries.sums import Sums
-from daskgd.rows.features import Features
+from daskgd.rows.features import Room
 from daskgd.rows.tiles import BlockSource, Rows, Tile
 
 Array = NDArray[Any]
@@ -128,7 +128,7 @@ def gather(source: BlockSource, blocks: Sequence[int]) -> tuple[Rows, list[Rows]
     ranges = [source.layout.rows(block, block + 1) for block in blocks]
     n = sum(b - a for a, b in ranges)
     contiguous = ranges[-1][1] - ranges[0][0] == n
-    X: Features | None = None
+    room: Room | None = None
     others: list[Array | None] = []
     bounds = [0]
     for a, b in ranges:
@@ -137,19 +137,20 @@ def gather(source: BlockSource, blocks: Sequence[int]) -> tuple[Rows, list[Rows]
             return part, [part]
         kept = part.kept if contiguous or part.kept is not None else part.start + np.arange(len(part))
         columns = (part.y, part.sample_weight, kept)
-        if X is None:
-            X = part.X.empty(n)
+        if room is None:
+            room = part.X.room(n)
             others = [None if c is None else np.empty((n, *c.shape[1:]), c.dtype) for c in columns]
         at = slice(bounds[-1], bounds[-1] + len(part))
-        X.put(at.start, part.X)
+        room.put(at.start, part.X)
         for target, column in zip(others, columns, strict=True):
             if target is not None:
                 target[at] = column
         bounds.append(at.stop)
+    assert room is not None
+    X = room.features()
 
     def rows(a: int, b: int) -> Rows:
         y, s, kept = (None if c is None else c[a:b] for c in others)
-        assert X is not None
         return Rows(X.slice(a, b), y, s, ranges[0][0] + a, kept)
 
     return rows(0, bounds[-1]), [rows(a, b) for a, b in pairwise(bounds)]

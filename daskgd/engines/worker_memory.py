@@ -6,13 +6,19 @@ the limits of workers; it must not know graphs, queries or solvers.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import distributed
 import psutil
 from dask.utils import format_bytes
 
+from daskgd.data.columns import row_bytes
 from daskgd.data.dataset import Dataset
+from daskgd.engines.task_spans import Payload
+
+logger = logging.getLogger("daskgd")
 
 
 def free_memory(client: distributed.Client | None) -> int:
@@ -22,29 +28,77 @@ def free_memory(client: distributed.Client | None) -> int:
     return sum(max(w.limit - w.managed - BARE, 0) for w in workers_of(client).values())
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How many numbers the parameters have, and the sums of a task."""
+
+    parameters: int
+    sums: int
+
+    def nbytes(self, n_blocks: int) -> int:
+        """The bytes that a task holds of them at once, about: the parameters of a line search, also as
+        products take them; the sums of a block, those so far and of each level of the tree, and what waits to
+        be merged."""
+        width = Payload(32 * self.sums).merge_width  # of which queries say about as much
+        sums = 3 + n_blocks.bit_length() + min(n_blocks, width + 1)
+        return 8 * (3 * self.parameters + sums * self.sums)
+
+
+NO_NUMBERS = Numbers(0, 0)
+
+
 def check_memory(
-    dataset: Dataset, client: distributed.Client | None, whole_partitions: bool, row_payload_nbytes: int = 0
-) -> None:
-    """Refuse what one task would need if a worker cannot give it."""
-    if client is None or (room := task_room(client)) is None:
-        return
-    need = Need.of(dataset, whole_partitions, row_payload_nbytes)
+    dataset: Dataset,
+    client: distributed.Client | None,
+    whole_partitions: bool,
+    row_payload_nbytes: int = 0,
+    numbers: Numbers = NO_NUMBERS,
+) -> list[str]:
+    """Refuse what one task would need if no worker can give it. Where only some cannot, these are returned,
+    to be left out, and the log names them."""
+    rooms = {} if client is None else task_rooms(client)
+    need = Need.of(dataset, whole_partitions, row_payload_nbytes, numbers)
+    small = [address for address, room in rooms.items() if need.total > room.each]
+    if not small:
+        return []
+    room = min(rooms.values(), key=lambda room: room.each)
     has = (
         f"a worker has {format_bytes(room.each)} per thread (limit {format_bytes(room.limit)}, "
         f"{format_bytes(room.used)} in use)"
     )
-    if need.times * need.block > room.each:
+    if len(small) < len(rooms):
+        logger.warning(
+            "%s%s left out of the fit: a task needs %s at once, but %s. Give all workers enough memory, or "
+            "write the data in smaller blocks",
+            ", ".join(small[:3]),
+            f" and {len(small) - 3} more workers are"
+            if len(small) > 3
+            else " is"
+            if len(small) == 1
+            else " are",
+            format_bytes(need.total),
+            has,
+        )
+        return small
+    if need.sums > room.each / 2:
+        each = (need.total + room.used) / (1 - RESERVED)
+        raise ValueError(
+            f"X: a task needs {format_bytes(need.total)} at once, of which the vectors of "
+            f"{numbers.parameters:,} parameters and the sums of {numbers.sums:,} numbers take "
+            f"{format_bytes(need.sums)}, but {has}. Give workers {format_bytes(round(each))} per thread, or "
+            "take fewer features, such as hashed ones"
+        )
+    if need.times * need.block + need.sums > room.each:
         raise ValueError(
             f"X: a block takes {format_bytes(need.block)} decoded and a task needs {need.times:.1f} times "
             f"that, but {has}. Write the dataset with chunk_bytes={int(room.each / 2 / need.times)} or "
             "less, or give workers more memory"
         )
-    if need.total > room.each:
-        raise ValueError(
-            f"partition_bytes: a partition takes {format_bytes(need.partition)} decoded, beside blocks of "
-            f"{format_bytes(need.read)}, but {has}. Open the dataset with "
-            f"partition_bytes={max(int(room.each / 2) - need.read, 1)} or less"
-        )
+    raise ValueError(
+        f"partition_bytes: a partition takes {format_bytes(need.partition)} decoded, beside blocks of "
+        f"{format_bytes(need.read)}, but {has}. Open the dataset with "
+        f"partition_bytes={max(int((room.each - need.sums) / (need.copies + 0.8)) - need.read, 1)} or less"
+    )
 
 
 def check_driver_memory(needed: int, what: str) -> None:
@@ -74,34 +128,48 @@ class Need:
         How many of them: a block, what it is decoded from, and of rows to return a copy and its message.
     partition : int
         Bytes of X in a partition, where whole ones are needed; else 0.
+    sums : int
+        Bytes of parameters, and of sums until they have been merged.
+    copies : float
+        How many of the partition: sparse blocks are put together when all have been read.
     """
 
     read: int
     block: int
     times: float
     partition: int
+    sums: int = 0
+    copies: float = 1.2
 
     @classmethod
-    def of(cls, dataset: Dataset, whole_partitions: bool, row_payload_nbytes: int = 0) -> Need:
-        """For a dataset of which a sweep returns `row_payload_nbytes` bytes of rows."""
+    def of(
+        cls,
+        dataset: Dataset,
+        whole_partitions: bool,
+        row_payload_nbytes: int = 0,
+        numbers: Numbers = NO_NUMBERS,
+    ) -> Need:
+        """For a dataset of which a sweep returns `row_payload_nbytes` bytes of rows, and sums of so many
+        numbers."""
         layout, X = dataset.layout, dataset.columns.X
-        row = X.shape[1] * X.dtype.itemsize
+        row = row_bytes(X)
         block = layout.block_rows * row
         chunk = min(X.chunk_rows, layout.n_rows) * row
         times = 2 + 2 * min(row_payload_nbytes / max(layout.n_rows * row, 1), 1.0)
         partition = min(layout.partition_blocks * block, layout.n_rows * row) if whole_partitions else 0
-        return cls(block, max(block, chunk), times, partition)
+        copies = 1.2 if X.is_dense else 2.2
+        return cls(block, max(block, chunk), times, partition, numbers.nbytes(layout.n_blocks), copies)
 
     @property
     def total(self) -> int:
         """Bytes."""
-        whole = round(1.2 * self.partition) + 2 * self.read if self.partition else 0
-        return max(round(self.times * self.block), whole)
+        whole = round(self.copies * self.partition) + 2 * self.read if self.partition else 0
+        return max(round(self.times * self.block), whole) + self.sums
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes that a thread of the tightest worker may fill; the limit of that worker, and what is in use.
+    """Bytes that a thread of a worker may fill; the limit of the worker, and what is in use.
 
     In use are a bare process and the data held there. What else a process holds by now is mostly memory kept
     from earlier blocks, which the next ones use again, and before its first task it has not imported us yet.
@@ -112,14 +180,26 @@ class Room:
     used: int
 
 
-def task_room(client: distributed.Client) -> Room | None:
-    """The room that a task has on the tightest worker of a cluster; None where there are no workers."""
-    rooms = [
-        Room(max(round((0.8 * w.limit - w.managed - BARE) / max(w.threads, 1)), 1), w.limit, w.managed + BARE)
-        for w in workers_of(client).values()
-    ]
+def task_rooms(client: distributed.Client) -> dict[str, Room]:
+    """The room that a task has on each worker, by address."""
+    return {
+        address: Room(
+            max(round(((1 - RESERVED) * w.limit - w.managed - BARE) / max(w.threads, 1)), 1),
+            w.limit,
+            w.managed + BARE,
+        )
+        for address, w in workers_of(client).items()
+    }
+
+
+def task_room(client: distributed.Client, left_out: Collection[str] = ()) -> Room | None:
+    """The room that a task has on the tightest worker that is not left out; None where there is none."""
+    rooms = [room for address, room in task_rooms(client).items() if address not in left_out]
     return min(rooms, key=lambda room: room.each, default=None)
 
+
+RESERVED = 0.2
+"""The share of a worker's limit that is left free: beyond, dask pauses the worker."""
 
 BARE = 110_000_000
 """Bytes of a worker process that has imported daskgd and read its first block."""

@@ -58,12 +58,15 @@ class Swept:
         Time of the sweep and of the solver's work on its answers.
     nbytes : int
         Decoded bytes that the sweep read.
+    speculated : int
+        Tasks that were given to another worker as well, as they were late.
     """
 
     fit: str
     sweeps: float
     seconds: float
     nbytes: int
+    speculated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ class Iterated:
         The iteration's row of the history: see :class:`~daskgd.monitoring.history.History`. A watcher may add
         keys to it.
     w : (d,)
-        The best parameters so far, in the units of the solver.
+        The best parameters so far, in the units of the solver; of sparse rows in memory perhaps without those
+        of features that have no entry.
     model : callable
         Makes a fitted copy of the estimator as it is now.
     """

@@ -33,6 +33,8 @@ class History(Sequence[Mapping[str, Any]]):
         Why it was chosen.
     regime : "parallel" or "distributed"
         How it trains.
+    speculated : int
+        Tasks that were given to another worker as well, as they were late, since this process began the fit.
 
     Examples
     --------
@@ -41,6 +43,8 @@ class History(Sequence[Mapping[str, Any]]):
     >>> history[-1]["loss"], len(history), history.column("loss")
     (0.5, 1, [0.5])
     """
+
+    speculated: int = 0
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []

@@ -11,19 +11,17 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from dask.utils import format_bytes
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept
-
-
-def rate(row: Any) -> float:
-    """Decoded gigabytes a second since the fit began."""
-    return float(row["bytes"] / max(row["seconds"], 1e-9) / 1e9)
+from daskgd.monitoring.notebook import NotebookBars, kernel_shell
+from daskgd.monitoring.progress import TerminalBars, rate
+from daskgd.storage.paths import locate
 
 
 class Lines:
@@ -64,16 +62,17 @@ class Lines:
 
 
 class ProgressBar:
-    """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left. Below it is one
-    for the sweep that is under way, if that takes a while. Elsewhere it prints :class:`Lines`.
+    """A bar for each fit, in terminals and notebooks: sweeps, loss, gap, speed, time left; and how far the
+    sweep is that is under way, if that takes a while. Elsewhere it prints :class:`Lines`.
 
     The length of a bar is computed from the gap, on a logarithmic scale down to `tol`, or from the number of
-    iterations where `tol` is 0.
+    iterations where `tol` is 0. In a notebook, all fits of a cell share one output, which is updated in
+    place; it needs no widgets.
 
     Parameters
     ----------
     stream : text file, optional
-        By default standard output.
+        By default standard output, or the notebook's cell.
 
     Examples
     --------
@@ -84,81 +83,31 @@ class ProgressBar:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream
-        self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, Began] = {}
-        self._first: dict[str, float] = {}
-        self._lines: Lines | None = None
-        self._inner: TaskID | None = None
+        self._running: set[str] = set()
+        self._shown: Callable[[Event], None] | None = None
 
     def __call__(self, event: Event) -> None:
-        if self._bars is None and self._lines is None:
-            console = Console(file=self.stream or sys.stdout)
-            if console.is_terminal or console.is_jupyter:
-                self._bars = self._make_bars(console)
-            else:
-                self._lines = Lines(self.stream)
-        if self._lines is not None:
-            self._lines(event)
-        elif self._bars is not None:
-            self._show(self._bars, event)
-
-    @staticmethod
-    def _make_bars(console: Console) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("sweep {task.fields[sweeps]}  {task.fields[said]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-
-    def _show(self, bars: Progress, event: Event) -> None:
-        fit = event.fit
         if isinstance(event, Began):
-            if not self._tasks:
-                bars.start()
-            self._began[fit] = event
-            sweeps = event.rows[-1]["sweeps"] if event.rows else 0
-            self._tasks[fit] = bars.add_task(fit, total=None, sweeps=sweeps, said="")
-        elif isinstance(event, Sweeping):
-            said = f"reading, {event.share:.0%}"
-            if self._inner is None:
-                self._inner = bars.add_task("", total=1.0, sweeps=event.sweeps, said=said)
-            bars.update(self._inner, completed=event.share, sweeps=event.sweeps, said=said)
-        elif isinstance(event, Swept):
-            if self._inner is not None:
-                bars.remove_task(self._inner)
-                self._inner = None
-            bars.update(self._tasks[fit], sweeps=event.sweeps)
-        elif isinstance(event, Iterated):
-            row = event.row
-            said = f"loss {row['loss']:.6g}  gap {row['gap']:.1e}  {rate(row):.2f} GB/s"
-            bars.update(self._tasks[fit], sweeps=row["sweeps"], said=said)
-            if (share := self._share(fit, row)) is not None:
-                bars.update(self._tasks[fit], total=1.0, completed=share)
-        else:
-            done = event.outcome == "converged"
-            bars.update(self._tasks[fit], total=1.0, **({"completed": 1.0} if done else {}))  # type: ignore[arg-type]
-            del self._began[fit]
-            if not self._began:
-                bars.stop()
-                self._bars, self._tasks, self._first, self._inner = None, {}, {}, None
+            self._running.add(event.fit)
+            self._shown = self._shown or self._choose()
+        if self._shown is not None:  # there is nothing to show of fits that fail before they begin
+            self._shown(event)
+        if isinstance(event, Ended):
+            self._running.discard(event.fit)
+            if not self._running:
+                self._shown = None
 
-    def _share(self, fit: str, row: Any) -> float | None:
-        """The share of the fit that is done, from 0 to 1; None while there is no gap to estimate it from."""
-        began, gap = self._began[fit], row["gap"]
-        done = row["iteration"] / began.max_iter
-        if not began.tol > 0:
-            return done
-        if not math.isfinite(gap):
-            return None
-        first = self._first.setdefault(fit, max(gap, 1.0))
-        if gap <= began.tol:
-            return 1.0
-        return max(done, math.log(first / gap) / math.log(first / began.tol) if gap < first else 0.0)
+    def _choose(self) -> Callable[[Event], None]:
+        """What shows events where the fit runs."""
+        shell = kernel_shell()
+        if shell is not None:
+            in_cell = self.stream in (None, sys.stdout, sys.stderr)
+            return NotebookBars(shell) if in_cell else Lines(self.stream)
+        stream = self.stream or sys.stdout
+        console = Console(file=stream)
+        # rich also takes FORCE_COLOR for a terminal, which kernels set for the processes that they start.
+        is_terminal = console.is_terminal and getattr(stream, "isatty", bool)()
+        return TerminalBars(console) if is_terminal else Lines(self.stream)
 
 
 class JSONLines:
@@ -178,7 +127,7 @@ class JSONLines:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(locate(path))
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Sweeping):
@@ -213,7 +162,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(locate(path))
         self._names: list[str] = []
         self._fits: set[str] = set()
 

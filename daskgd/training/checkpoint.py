@@ -31,7 +31,9 @@ from daskgd.queries import sample as sampling
 from daskgd.queries import sums
 from daskgd.solvers.base import is_count
 from daskgd.storage.atomic_files import UNFINISHED, AtomicFiles
+from daskgd.storage.paths import locate
 from daskgd.storage.records import RecordError, Types, pack, types_of, unpack
+from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]
 
@@ -67,7 +69,8 @@ class Checkpoint:
     Parameters
     ----------
     path : str or PathLike
-        A directory for this fit alone, or a URL that fsspec knows.
+        A directory for this fit alone, or a URL that fsspec knows. A local path is made absolute here, so
+        that it holds whatever the working directory is later.
     every : int or str
         Sweeps between two files, or seconds, such as "30 s": a fit that is killed repeats no more than those.
     keep : int
@@ -94,6 +97,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | os.PathLike):
             raise TypeError(f"checkpoint: expected a path, a URL or a Checkpoint, got {self.path!r:.80}")
+        object.__setattr__(self, "path", locate(self.path, "checkpoint"))
         if not is_count(self.every):
             try:
                 ok = isinstance(self.every, str) and parse_timedelta(self.every) > 0
@@ -116,8 +120,8 @@ class Checkpoint:
             raise ValueError(f"every: expected none beside checkpoint={given!r}, {where}, got {every!r}")
         return given
 
-    def __repr__(self) -> str:  # without storage_options, which may hold secrets
-        return f"Checkpoint({os.fspath(self.path)!r}, every={self.every!r}, keep={self.keep!r})"
+    def __repr__(self) -> str:  # without secrets: no storage_options
+        return f"Checkpoint({redacted(os.fspath(self.path))!r}, every={self.every!r}, keep={self.keep!r})"
 
 
 # -- what is kept ---------------------------------------------------------------------------------
@@ -143,6 +147,8 @@ class Progress:
         Of its :class:`~daskgd.training.loop.Meter`.
     watchers : list
         What each of its watchers remembers, None where that is nothing.
+    separation : tuple or None
+        The digest of the query about directions without a minimum, asked when it had ended, and the answer.
     """
 
     first_sweep_answers: list[Any] | None
@@ -159,6 +165,7 @@ class Progress:
     seconds: float
     wire_bytes: int
     watchers: list[Any]
+    separation: tuple[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +426,7 @@ class Saver:
         self._written -= gone
 
     def __str__(self) -> str:
-        return str(self.where.path)
+        return redacted(str(self.where.path))
 
 
 def _name(array: Array) -> str:

@@ -67,17 +67,16 @@ class Journal:
         except StopIteration as end:
             return end.value
 
-    def commit(self, state: State, iteration: int) -> None:
-        """Complete an iteration: keep its State, and forget the answers that led to it."""
+    def commit(self, state: State, iteration: int, least_at_zero: bool = False) -> None:
+        """Complete an iteration: keep its State, and forget the answers that led to it. The objective of
+        parameters of 0 does not count where the loss is `least_at_zero`."""
         state = _contiguous(state)
         self.state, self.iteration, self.entries = state, iteration, []
         if not np.isfinite(self.first):
             self.first = state.f
-        if self.best is None or (
-            np.isfinite(state.f)
-            and np.isfinite(state.point).all()
-            and not state.f > self.best.f  # which may not be a number
-        ):
+        empty = least_at_zero and self.best is not None and not self.best.point.any()
+        finite = np.isfinite(state.f) and np.isfinite(state.point).all()
+        if self.best is None or (finite and (empty or not state.f > self.best.f)):
             self.best = state
 
 

@@ -198,6 +198,9 @@ def loop(
         except StopIteration as end:
             return end.value
 
+    def says_nothing(state: State) -> bool:
+        return problem.loss.least_at_zero and not state.point.any()
+
     def note() -> None:
         assert journal.best is not None
         result.w, result.gap = journal.best.point, stop.relative(journal.best)
@@ -217,7 +220,7 @@ def loop(
         if outcome is not None:
             break
         state = yield from ask(journal.play(iterate(solver, problem, journal.state)))
-        journal.commit(state, journal.iteration + 1)
+        journal.commit(state, journal.iteration + 1, problem.loss.least_at_zero)
         note()
         if watch is not None:
             factor = watch(
@@ -231,7 +234,7 @@ def loop(
                     "sweeps": meter.sweeps,
                     "wire_bytes": meter.wire_bytes,
                     **({"step": float(state.step)} if state.step else {}),
-                    **({"repeated": True} if state.repeated else {}),
+                    **({"repeated": True} if state.repeated or says_nothing(state) else {}),
                 }
             )
             if factor is not None:

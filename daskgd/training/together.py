@@ -22,6 +22,7 @@ from daskgd.engines.base import Engine
 from daskgd.engines.serial import Threaded
 from daskgd.problems import Problem
 from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Hessians
+from daskgd.rows.features import Dense
 from daskgd.rows.layout import Layout, Shape
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import (
@@ -222,12 +223,13 @@ def solve_in_memory(
 ) -> list[Solution]:
     """Solve problems on the same rows: whole fits in memory, by the same solvers and the same loop."""
     rows = asked[0].rows
+    row_bytes = None if isinstance(rows.X, Dense) else max(rows.X.nbytes / max(len(rows), 1), 1)
     journals = [Journal(recorded=False) for _ in asked]
 
     def fit(one: SolveInMemory, journal: Journal) -> Fit:
         labels = one.problem.labels is not None
         first_sweep_queries = one.solver.first_sweep_queries(
-            Shape(len(rows), rows.X.shape[1], rows.X.dtype.itemsize, labels)
+            Shape(len(rows), rows.X.shape[1], rows.X.dtype.itemsize, labels, sparse_row_bytes=row_bytes)
         )
         answers = (yield [Ask(None, query) for query in first_sweep_queries]) if first_sweep_queries else []
         yield from loop(
@@ -251,7 +253,7 @@ def solve_in_memory(
         assert best is not None
         last = journal.state if np.isfinite(journal.state.f) else best
         state = last if last.gap < np.inf and last.f <= best.f * (1 + 1e-12) else best
-        out.append(Solution(state.point, state.f, state.g, state.gap, journal.first))
+        out.append(Solution(state.w, state.f, state.g, state.gap, journal.first))
     return out
 
 
@@ -297,7 +299,8 @@ KEPT_BYTES = 64 << 20
 
 def _engine_of(rows: Rows, threads: int, keeps_tiles: bool = False) -> Threaded:
     """An engine over rows in memory."""
-    block = max(LOCAL_BLOCK_BYTES // max(rows.X.slice(0, 1).nbytes, 1), 1)
+    block = LOCAL_BLOCK_BYTES * len(rows) // max(rows.X.nbytes, 1)
+    block = max(block, rows.X.tile_rows(rows.dtype or rows.X.dtype))
     return Threaded(_RowsInMemory(rows, Layout(max(len(rows), 1), block, 1)), threads, keeps_tiles)
 
 

@@ -27,6 +27,7 @@ from daskgd.queries import Ask, Survey
 from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import Rows
 from daskgd.storage.reading import StoredColumn
+from tests.tiers import slow_but
 
 SOLVERS = {
     "GradientDescent": daskgd.GradientDescent(step=0.5),
@@ -204,7 +205,7 @@ def test_an_error_ahead_comes_with_its_block():
 # -- fits ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", slow_but(SOLVERS, "LBFGS", "sampled"))
 def test_what_is_kept_changes_no_bits(small, client, solver):
     expected = bits(fit(solver, small, engine="serial", memory=0))
     for engine in ("serial", "threads", "distributed"):
@@ -242,7 +243,7 @@ def test_nothing_stays_when_the_fit_is_over(small, client):
     assert not any(client.run(lambda dask_worker: len(dask_worker.data)).values())
 
 
-@pytest.mark.parametrize("solver", ["GradientDescent", "LocalGD"])
+@pytest.mark.parametrize("solver", slow_but(["GradientDescent", "LocalGD"], "GradientDescent"))
 def test_workers_that_leave_and_join_change_nothing(small, solver):
     expected = bits(fit(solver, small, engine="serial"))
     seen: list[dict[str, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -18,6 +19,8 @@ import pytest
 
 import daskgd
 from daskgd.engines.graph import Graph
+from daskgd.engines.preflight import _look
+from daskgd.monitoring.events import Iterated
 from tests.tiers import slow_but
 
 pytestmark = pytest.mark.cluster
@@ -73,7 +76,7 @@ FEW_SWEEPS = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(FEW_SWEEPS, "gram, L1", "fista"))
+@pytest.mark.parametrize("name", slow_but(FEW_SWEEPS, "gram, L1"))
 def test_few_sweeps_have_the_same_bits_everywhere(name, small, client):
     fits = [FEW_SWEEPS[name]().set_params(engine=e).fit(small) for e in ("serial", "threads", "distributed")]
     for other in fits[1:]:
@@ -201,7 +204,7 @@ def test_an_interrupt_leaves_the_cluster_clean(small, client):
     est = daskgd.LogisticRegression(solver="lbfgs", engine=lambda dataset: Interrupting(dataset, client))
     kept = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by jobs in the background
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             est.fit(small)
     finally:
         signal.signal(signal.SIGINT, kept)
@@ -209,6 +212,54 @@ def test_an_interrupt_leaves_the_cluster_clean(small, client):
     assert est.n_iter_ == len(est.history_) >= 1
     assert est.score(small) > 0.6
     client.run_on_scheduler(no_tasks_left)
+    assert stopped.tb is not None  # a notebook keeps it too
+
+
+def test_rows_that_were_held_are_given_up_though_a_traceback_lives(rng, client):
+    def stop(event: Any) -> None:
+        if isinstance(event, Iterated):
+            raise KeyboardInterrupt
+
+    X, y = rng.normal(size=(300, 3)), rng.integers(0, 2, 300)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        daskgd.LogisticRegression(solver="lbfgs").fit(X, y, watch=stop)
+    client.run_on_scheduler(no_tasks_left)
+    assert stopped.tb is not None
+
+
+def test_workers_of_this_process_ignore_its_interrupts(small, client):
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def ignores() -> bool:
+        return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    client.run(listen)
+    daskgd.Ridge().fit(small)
+    assert all(client.run(ignores).values())
+    before = signal.getsignal(signal.SIGINT)
+    _look()()  # in this process
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# -- asynchronous clients -----------------------------------------------------------------------
+
+
+def test_beside_an_asynchronous_client_a_fit_takes_a_thread(small, cluster):
+    async def fits() -> Any:
+        async with distributed.Client(cluster.scheduler_address, asynchronous=True):
+            for engine in (None, "distributed"):
+                est = daskgd.Ridge(engine=engine)
+                for call in (est.fit, est.plan):
+                    with pytest.raises(ValueError, match=r"asynchronous.*await asyncio.to_thread\("):
+                        call("no data is looked at")
+            here = daskgd.Ridge(engine="threads").fit(small)
+            with dask.config.set(scheduler="threads"):
+                assert np.array_equal(daskgd.Ridge().fit(small).coef_, here.coef_)
+            return here, await asyncio.to_thread(daskgd.Ridge().fit, small)
+
+    here, there = asyncio.run(fits())
+    assert np.array_equal(here.coef_, there.coef_)
 
 
 async def no_tasks_left(dask_scheduler: Any) -> None:
@@ -224,7 +275,10 @@ async def no_tasks_left(dask_scheduler: Any) -> None:
 # -- rows that have to be brought there -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("route", ["travels", "held", "spooled arrays", "spooled graph", "mixed"])
+ROUTES = ["travels", "held", "spooled arrays", "spooled graph", "mixed"]
+
+
+@pytest.mark.parametrize("route", slow_but(ROUTES, "travels", "held", "mixed"))
 def test_every_route_to_the_workers_gives_the_same_bits(rng, client, tmp_path, caplog, route):
     X = rng.normal(size=(3000, 8))
     y = np.where(X[:, 0] > 0, "up", "down")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import itertools
 import logging
 import os
 import pickle
@@ -10,10 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,9 @@ import dask
 import distributed
 import numpy as np
 import pytest
+import scipy.sparse
 from gates import gated
+from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
 from daskgd.engines import cluster as cluster_room
@@ -31,7 +37,7 @@ from daskgd.engines.select import open_engine
 from daskgd.queries import Ask, Survey
 from daskgd.storage import retry
 from daskgd.storage.retry import is_transient, with_retries
-from tests.tiers import slow_but_every
+from tests.tiers import slow_but, slow_but_every
 
 pytestmark = [
     pytest.mark.cluster,
@@ -45,6 +51,8 @@ SOLVERS = {
     "SubsampledNewton": daskgd.SubsampledNewton(rows_per_parameter=30, sample_bytes=1),
     "LocalGD": daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32),
 }
+
+MODELS = [*SOLVERS, "MLP"]
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +71,30 @@ def data(arrays: Any, tmp_path_factory: pytest.TempPathFactory) -> daskgd.Datase
 
 
 def fit(solver: str, data: Any, **settings: Any) -> Any:
+    if solver == "MLP":
+        network = {
+            "hidden_layer_sizes": (4,),
+            "batch_size": 64,
+            "random_state": 0,
+            "n_iter_no_change": np.inf,
+        }
+        est = daskgd.MLPClassifier(solver="adam", max_iter=4, **{"memory": 0, **network, **settings})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return est.fit(data)
     est = daskgd.LogisticRegression(solver=SOLVERS[solver], max_iter=4, tol=0, **{"memory": 0, **settings})
     return est.fit(*data) if isinstance(data, tuple) else est.fit(data)
 
 
 def told(est: Any) -> tuple[bytes, tuple[float, ...]]:
     """Parameters and the losses that led there, to the bit."""
-    return np.append(est.coef_, est.intercept_).tobytes(), tuple(row["loss"] for row in est.history_)
+    found = [*est.coefs_, *est.intercepts_] if hasattr(est, "coefs_") else [est.coef_, est.intercept_]
+    return np.concatenate([np.ravel(a) for a in found]).tobytes(), tuple(row["loss"] for row in est.history_)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data: daskgd.Dataset) -> dict[str, Any]:
-    return {solver: told(fit(solver, data, engine="serial")) for solver in SOLVERS}
+    return {solver: told(fit(solver, data, engine="serial")) for solver in MODELS}
 
 
 @contextmanager
@@ -119,6 +139,10 @@ class Fault:
 
     cluster: distributed.LocalCluster
     pids: list[int]
+    over: threading.Event = field(default_factory=threading.Event)
+    brake: threading.Thread | None = None
+    stopped_pid: int | None = None
+    hung_pid: int | None = None
 
     def nothing(self, visit: int, pid: int) -> bool:
         return True
@@ -142,18 +166,61 @@ class Fault:
     def hung(self, visit: int, pid: int) -> bool:
         if visit == 3:
             os.kill(pid, signal.SIGSTOP)
+            self.hung_pid = pid
             self.cluster.scheduler.worker_ttl = 1.0
+        return True
+
+    def stopped(self, visit: int, pid: int) -> bool:
+        if visit == 3:
+            os.kill(pid, signal.SIGSTOP)
+            self.stopped_pid = pid
+        return True
+
+    def slow(self, visit: int, pid: int) -> bool:
+        """A tenth of its speed is left to the process."""
+
+        def brake() -> None:
+            while not self.over.wait(0.005):
+                os.kill(pid, signal.SIGSTOP)
+                self.over.wait(0.045)
+                os.kill(pid, signal.SIGCONT)
+
+        if visit == 3:
+            self.brake = threading.Thread(target=brake)
+            self.brake.start()
         return True
 
     def errors(self, visit: int, pid: int) -> bool:
         return visit not in (3, 4, 5)
 
+    def end(self) -> None:
+        """Let whoever was stopped or slowed go on; wait until who hangs has been given up."""
+        self.over.set()
+        if self.brake is not None:
+            self.brake.join()
+        if self.stopped_pid is not None:
+            os.kill(self.stopped_pid, signal.SIGCONT)
+        if self.hung_pid is not None:
+            until(lambda: not Path(f"/proc/{self.hung_pid}").exists())
+        self.cluster.scheduler.worker_ttl = PATIENT
 
-FAULTS = ["killed", "all_killed", "errors", "hung", "rescaled"]
+
+def until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("fault", "solver"), slow_but_every(4, FAULTS, list(SOLVERS)))
-def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage):
+FAULTS = ["killed", "all_killed", "errors", "hung", "rescaled", "stopped", "slow"]
+AGAIN = {"killed": 1, "all_killed": 1, "hung": 1, "errors": 3, "stopped": 1}
+"""How many times more at least the gate is passed."""
+
+
+@pytest.mark.parametrize(("fault", "solver"), slow_but_every(4, FAULTS, MODELS))
+def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage, monkeypatch):
+    monkeypatch.setattr(cluster_room, "TICK", 0.1)
     with distributed.Client(stage) as client:
         client.wait_for_workers(2)
         act = Fault(stage, list(client.run(os.getpid).values()))
@@ -161,13 +228,117 @@ def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage):
             with gated(data, getattr(act, fault)) as (through, gate):
                 est = fit(solver, through)
         finally:
-            stage.scheduler.worker_ttl = PATIENT
+            act.end()
         assert told(est) == undisturbed[solver]
-        again = {"killed": 1, "all_killed": 1, "hung": 1, "errors": 3, "rescaled": 0}[fault]
-        assert gate.visits >= est.n_sweeps_ + again >= 4
+        assert gate.visits >= est.n_sweeps_ + AGAIN.get(fault, 0) >= 4
+        assert est.history_.speculated > 0 or fault != "stopped"
         client.wait_for_workers(3 if fault == "rescaled" else 1)
         pids = set(client.run(os.getpid).values())
-        assert (set(act.pids) <= pids) == (fault == "errors")
+        assert (set(act.pids) <= pids) == (fault in ("errors", "stopped", "slow"))
+        until(lambda: not stage.scheduler.tasks)  # nothing is left behind
+
+
+@pytest.fixture(scope="module")
+def sparse(data: daskgd.Dataset) -> daskgd.Dataset:
+    """The same rows, sparse and in this process, beside the stored target."""
+    X = scipy.sparse.csr_array(data.X.compute())
+    columns: Any = daskgd.as_dataset(X, data.y).columns
+    assert columns.y.path is not None
+    return data.replace(columns, path=None, fingerprint=None, block_bytes=12_000, partition_bytes=48_000)
+
+
+@pytest.mark.parametrize("solver", slow_but(SOLVERS, "LocalGD"))
+def test_a_worker_that_held_sparse_rows_is_killed(solver, sparse, stage, monkeypatch):
+    monkeypatch.setattr(cluster_room, "TICK", 0.1)
+    undisturbed = told(fit(solver, sparse, engine="serial"))
+    assert sparse.layout.n_partitions > 4
+    with distributed.Client(stage) as client:
+        client.wait_for_workers(2)
+        act = Fault(stage, list(client.run(os.getpid).values()))
+        with gated(sparse, act.killed, name="y") as (through, gate):
+            est = fit(solver, through)
+        assert told(est) == undisturbed
+        assert gate.visits > est.n_sweeps_ >= 4
+        client.wait_for_workers(2)
+        until(lambda: not stage.scheduler.tasks)
+
+
+def codes_of(arrays: Any) -> daskgd.OneHot:
+    """The same numbers as codes, but for the first three."""
+    X = arrays[0]
+    return daskgd.OneHot(X[:, 3:].astype(np.int8) + 8, [[*"abcdefghijklmnop"]] * 7, X[:, :3])
+
+
+@pytest.fixture(scope="module")
+def categorical(arrays: Any, tmp_path_factory: pytest.TempPathFactory) -> daskgd.Dataset:
+    """7 partitions of stored codes."""
+    path = tmp_path_factory.mktemp("codes") / "data.zarr"
+    daskgd.write_dataset(path, codes_of(arrays), arrays[1], chunk_bytes=8_000)
+    return daskgd.open_dataset(path, block_bytes=8_000, partition_bytes=32_000)
+
+
+@pytest.mark.parametrize("fault", slow_but(["killed", "errors"], "killed"))
+@pytest.mark.parametrize("solver", slow_but(SOLVERS, "LBFGS"))
+def test_a_fault_changes_no_bits_of_a_fit_on_stored_codes(
+    solver, fault, categorical, arrays, stage, monkeypatch
+):
+    monkeypatch.setattr(cluster_room, "TICK", 0.1)
+    in_memory = daskgd.as_dataset(codes_of(arrays), arrays[1]).replace(layout=categorical.layout)
+    undisturbed = told(fit(solver, in_memory, engine="serial"))
+    assert categorical.layout.n_partitions > 4
+    with distributed.Client(stage) as client:
+        client.wait_for_workers(2)
+        act = Fault(stage, list(client.run(os.getpid).values()))
+        with gated(categorical, getattr(act, fault)) as (through, gate):
+            est = fit(solver, through)
+        assert told(est) == undisturbed
+        assert gate.visits >= est.n_sweeps_ + AGAIN[fault] >= 4
+        until(lambda: not stage.scheduler.tasks)
+
+
+@contextmanager
+def adaptive(cluster: distributed.LocalCluster) -> Iterator[None]:
+    """A context in which the cluster has workers, two at most, for tasks only."""
+    adapting = cluster.adapt(minimum=0, maximum=2, interval="100 ms")
+    try:
+        yield
+    finally:
+        adapting.stop()
+        cluster.scale(2)
+
+
+def empty(cluster: distributed.LocalCluster, client: distributed.Client) -> None:
+    cluster.scale(0)
+
+    async def gone(dask_scheduler: Any) -> None:
+        while dask_scheduler.workers:
+            await asyncio.sleep(0.01)
+
+    client.run_on_scheduler(gone)
+
+
+@pytest.mark.parametrize(("fault", "solver"), slow_but_every(4, ["from none", "emptied"], list(SOLVERS)))
+def test_an_adaptive_cluster_changes_no_bits(fault, solver, data, undisturbed, stage, monkeypatch):
+    """It has no workers when the fit begins, or none any more between the second sweep and the third; those
+    that kept rows in memory are gone."""
+    sweep, begun = Graph.sweep, []
+    with distributed.Client(stage) as client:
+
+        def emptying(self: Graph, asks: Any) -> Any:
+            if self.n_sweeps == 2 and fault == "emptied":
+                empty(stage, client)
+            begun.append(len(client.nthreads()))
+            return sweep(self, asks)
+
+        monkeypatch.setattr(Graph, "sweep", emptying)
+        empty(stage, client)
+        with adaptive(stage):
+            assert told(fit(solver, data, memory="auto")) == undisturbed[solver]
+        client.wait_for_workers(2)
+    assert (begun[2] == 0) == (fault == "emptied")
+
+
+OTHER_KINDS = {"sparse": lambda arrays: scipy.sparse.csr_array(arrays[0]), "categorical": codes_of}
 
 
 def spill(dask_worker: Any) -> int:
@@ -177,10 +348,17 @@ def spill(dask_worker: Any) -> int:
     return int(dask_worker.data.spilled_total.disk)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_rows_that_were_spilled_and_moved_change_no_bits(solver, arrays, undisturbed, client, monkeypatch):
+@pytest.mark.parametrize(
+    ("solver", "kind"),
+    [*((solver, "dense") for solver in SOLVERS), *itertools.product(["LocalGD", "LBFGS"], OTHER_KINDS)],
+)
+def test_rows_that_were_spilled_and_moved_change_no_bits(
+    solver, kind, arrays, undisturbed, client, monkeypatch
+):
     """Every piece is on disk before each sweep, and has a copy at the other worker from the third sweep on,
     where it is unaligned."""
+    if kind != "dense":
+        arrays = OTHER_KINDS[kind](arrays), arrays[1]
     sweep = Graph.sweep
 
     def spilling(self: Graph, asks: Any) -> Any:
@@ -192,10 +370,11 @@ def test_rows_that_were_spilled_and_moved_change_no_bits(solver, arrays, undistu
         assert sum(client.run(spill).values()) > 100_000
         return sweep(self, asks)
 
-    monkeypatch.setattr(Graph, "sweep", spilling)
     with dask.config.set({"daskgd.block-bytes": 8_000, "daskgd.partition-bytes": 32_000}):
+        expected = undisturbed[solver] if kind == "dense" else told(fit(solver, arrays, engine="serial"))
+        monkeypatch.setattr(Graph, "sweep", spilling)
         est = fit(solver, arrays, engine="distributed")
-    assert told(est) == undisturbed[solver]
+    assert told(est) == expected
 
 
 # -- no way on ----------------------------------------------------------------------------------
@@ -494,7 +673,7 @@ def test_a_cluster_with_certificates(data, undisturbed):
 def test_fits_of_several_threads_share_a_cluster(data, undisturbed, client):
     with ThreadPoolExecutor(len(SOLVERS)) as pool:
         fits = pool.map(lambda solver: told(fit(solver, data, engine="distributed")), SOLVERS)
-        assert dict(zip(SOLVERS, fits, strict=True)) == undisturbed
+        assert dict(zip(SOLVERS, fits, strict=True)) == {solver: undisturbed[solver] for solver in SOLVERS}
 
 
 def test_a_fit_may_be_a_task_itself(data, undisturbed):

@@ -39,11 +39,12 @@ from tests.tiers import slow_but
 # -- the contract -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in ENGINES if name != "distributed"])
+@pytest.mark.parametrize("name", slow_but((n for n in ENGINES if n != "distributed"), "serial", "threads"))
 def test_contract(name: str) -> None:
     check_engine(ENGINES[name])
 
 
+@pytest.mark.slow
 def test_contract_on_a_cluster(client: distributed.Client) -> None:
     check_engine(ENGINES["distributed"])
 

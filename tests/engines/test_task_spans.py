@@ -69,6 +69,19 @@ def test_every_block_is_walked_once_and_kept_ones_where_they_are(
         assert len(streamed) <= max(max_tasks, 1)
 
 
+@given(n_blocks=st.integers(1, 200), kept_blocks=st.integers(0, 60), min_tasks=st.integers(0, 40))
+def test_there_are_as_many_tasks_as_a_cluster_is_to_see(
+    n_blocks: int, kept_blocks: int, min_tasks: int
+) -> None:
+    kept = assign_blocks(n_blocks, {w: (t, kept_blocks) for w, t in THREADS.items()}, {})
+    kept = {w: runs for w, runs in kept.items() if runs}
+    found = task_spans(layout_of(n_blocks), THREADS, kept, Payload(), 4, min_tasks=min_tasks)
+    assert len(found) >= min(min_tasks, n_blocks)
+    assert len(found) <= max(len(task_spans(layout_of(n_blocks), THREADS, kept, Payload(), 4)), min_tasks + 4)
+    walked = [block for _, nodes in found for lo, hi in nodes for block in range(lo, hi)]
+    assert sorted(walked) == list(range(n_blocks))
+
+
 def test_workers_take_turns_and_streamed_blocks_come_last() -> None:
     kept = {"a": ((0, 4),), "b": ((4, 6),)}
     found = task_spans(layout_of(10), THREADS, kept, Payload(), max_tasks=4)
@@ -102,13 +115,19 @@ def test_nodes_of_which_nothing_is_wanted_are_dropped() -> None:
     assert drop_unwanted(spans, wanted) == ([("", [(2, 4)])], [(0, 2), (4, 8)])
 
 
-@given(n_spans=st.integers(1, 300), light=st.booleans(), rows=st.booleans(), threads=st.integers(1, 9))
-def test_graphs_and_merges_are_counted(n_spans: int, light: bool, rows: bool, threads: int) -> None:
-    payload = Payload(8 if light else ONE_NODE_BYTES, int(rows))
+@given(
+    n_spans=st.integers(1, 300),
+    light=st.booleans(),
+    rows=st.sampled_from([0, 1, ROW_PAYLOAD_BYTES, 40 * ROW_PAYLOAD_BYTES]),
+    threads=st.integers(0, 9),
+)
+def test_graphs_and_merges_are_counted(n_spans: int, light: bool, rows: int, threads: int) -> None:
+    payload = Payload(8 if light else ONE_NODE_BYTES, rows)
     assert graph_sizes(n_spans, payload, None) == [n_spans]
     sizes = graph_sizes(n_spans, payload, threads)
     assert sum(sizes) == n_spans
-    assert max(sizes) <= (threads if rows else n_spans)
+    assert max(sizes) <= max(threads, 1) or max(sizes) * rows <= ROW_PAYLOAD_BYTES * n_spans
+    assert rows > ROW_PAYLOAD_BYTES or sizes == [n_spans]
     merges, parts = 0, n_spans
     while not rows and parts > (MERGE_WIDTH if light else 1):
         parts = len(range(0, parts, MERGE_WIDTH))

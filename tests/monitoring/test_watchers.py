@@ -167,8 +167,14 @@ def test_a_bar_in_a_terminal_lines_elsewhere(monkeypatch: Any, capsys: Any) -> N
     for words in ("LogisticRegression", f"sweep {est.n_sweeps_}", "loss", "gap", "GB/s", "left"):
         assert words in shown
     assert len(log.getvalue().splitlines()) == est.n_iter_
+    monkeypatch.setenv("FORCE_COLOR", "1")  # asks for colours, where there are any
+    descent().fit(X, Y, watch=daskgd.ProgressBar(log := io.StringIO()))
+    assert len(log.getvalue().splitlines()) == 6
+    monkeypatch.delenv("FORCE_COLOR")
     with pytest.raises(Killed):
         descent(engine=dying(3)).fit(X, Y, watch=daskgd.ProgressBar(screen))  # gives the terminal back
+    with pytest.raises(ValueError, match="expected a current client"):  # before it begins
+        descent(engine="distributed").fit(X, Y, watch=daskgd.ProgressBar(screen))
     daskgd.together([descent(), descent(C=2.0)], X, Y, watch=daskgd.ProgressBar(screen))
     assert "LogisticRegression-1" in screen.getvalue()
     assert capsys.readouterr() == ("", "")

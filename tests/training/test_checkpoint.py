@@ -393,7 +393,7 @@ def driven(which: int) -> Any:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("which", slow_but(range(4), 1))
+@pytest.mark.parametrize("which", slow_but(range(4)))
 def test_the_driver_is_killed_at_random_moments(which: int, stored: Any, tmp_path: Path) -> None:
     whole = driven(which).fit(stored)
     rng = np.random.default_rng(which)

@@ -35,6 +35,7 @@ COLUMNS = (
     "kept_blocks",
     "resident_blocks",
     "again_blocks",
+    "speculated",
     "lost",
 )
 """Of a sweep, as :class:`daskgd.engines.timing.Timing`; `at`, seconds since the fit began; `lost`, workers
@@ -75,7 +76,7 @@ class Fit:
         self.workers: dict[str, array[float]] = {}
         self.n_workers = 0
         self.floor = math.nan
-        self.lost = self.again_tasks = self.again_blocks = 0
+        self.lost = self.again_tasks = self.again_blocks = self.speculated = 0
         self._losses: list[
             tuple[float, int, int]
         ] = []  # when; workers; blocks of tasks that were to run again
@@ -101,6 +102,7 @@ class Fit:
         lost, again = sum(loss[1] for loss in now), sum(loss[2] for loss in now)
         missed = max(int(number(item.get("again_blocks", 0))), 0)
         self.again_blocks += missed
+        self.speculated += max(int(finite(number(item.get("speculated", 0))) or 0), 0)
         counted = {**item, "lost": lost, "again_blocks": missed + again}
         self.sweeps.append(array("d", [number(counted.get(column)) for column in COLUMNS]))
         self.n_sweeps += 1
@@ -134,7 +136,9 @@ class Fit:
         last, blocks = self.last(), 0
         if last:
             # Of rows that were in memory the next sweep tells how many were read again; of others, about.
-            streamed = sum(not (isinstance(key, tuple) and key[-1] < last["home_tasks"]) for key in reads)
+            # A key is longer where a late task is done once more, which reads.
+            at_cache = [key for key in reads if isinstance(key, tuple) and key[-1] < last["home_tasks"]]
+            streamed = len(reads) - sum(len(key) == 3 for key in at_cache)
             each = (last["blocks"] - last["resident_blocks"]) / max(last["tasks"] - last["home_tasks"], 1)
             blocks = round(streamed * each)
         self.again_blocks += blocks
@@ -207,6 +211,7 @@ def as_message(fit: Fit, most: int) -> dict[str, Any]:
         "workers_lost": fit.lost,
         "tasks_again": fit.again_tasks,
         "blocks_again": fit.again_blocks,
+        "tasks_speculated": fit.speculated,
         "n_workers": fit.n_workers,
         "workers": {address: _plain(WORKER, values) for address, values in fit.workers.items()},
         "sweeps": rows(COLUMNS, fit.sweeps),
@@ -214,7 +219,19 @@ def as_message(fit: Fit, most: int) -> dict[str, Any]:
     }
 
 
-COUNTS = ("sweep", "nbytes", "threads", "tasks", "home_tasks", "lost", "iteration", "bytes", "sweeps", "rows")
+COUNTS = (
+    "sweep",
+    "nbytes",
+    "threads",
+    "tasks",
+    "home_tasks",
+    "speculated",
+    "lost",
+    "iteration",
+    "bytes",
+    "sweeps",
+    "rows",
+)
 """Columns of whole numbers, and those of blocks."""
 
 

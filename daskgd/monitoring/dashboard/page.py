@@ -281,12 +281,9 @@ class Page:
             return
         if fit is not self.shown:
             self.shown, self.sent, self.sent_rows = fit, 0, []
-            self.sweeps.data = self._bars([])
-            for source in self.members:
-                source.data = _points("", ())
         new = list(islice(fit.sweeps, max(len(fit.sweeps) - (fit.n_sweeps - self.sent), 0), None))
+        _send(self.sweeps, self._bars(new[-SHOWN_SWEEPS:]), self.sent)
         if new:
-            self.sweeps.stream(self._bars(new[-SHOWN_SWEEPS:]), rollover=SHOWN_SWEEPS)
             self.sent = fit.n_sweeps
             self.workers.data = _workers(fit)
             self.rates.y_range.factors = list(reversed(self.workers.data["worker"]))
@@ -298,13 +295,13 @@ class Page:
         members = list(fit.rows)[:SHOWN_MEMBERS]
         self._curves(len(members))
         self._name(members)
-        self.sent_rows += [0] * (len(members) - len(self.sent_rows))
-        for i, member in enumerate(members):
-            count, rows = fit.n_rows_of[member], fit.rows[member]
-            if count > self.sent_rows[i]:
-                late = islice(rows, max(len(rows) - (count - self.sent_rows[i]), 0), None)
-                self.members[i].stream(_points(member, late), rollover=SHOWN_SWEEPS)
-                self.sent_rows[i] = count
+        self.sent_rows += [0] * (len(self.members) - len(self.sent_rows))
+        for i, source in enumerate(self.members):
+            member = members[i] if i < len(members) else ""
+            count, rows = fit.n_rows_of.get(member, 0), fit.rows.get(member, ())
+            late = islice(rows, max(len(rows) - (count - self.sent_rows[i]), 0), None)
+            _send(source, _points(member, late), self.sent_rows[i])
+            self.sent_rows[i] = count
 
     def _bars(self, sweeps: list[array[float]]) -> dict[str, list[Any]]:
         """Sweeps as columns of the plots."""
@@ -323,6 +320,18 @@ class Page:
             "lost": [whole(s["lost"]) for s in found],
             "mark": [s["again_blocks"] if s["lost"] else math.nan for s in found],
         }
+
+
+def _send(source: Any, columns: dict[str, list[Any]], sent: int) -> None:
+    """Send columns to a plot: behind what it has of this fit, or in place of what it has of another.
+
+    Never both in one update: bokeh sends what replaces as it is at the end of the update, so that what was
+    put behind it would be there twice.
+    """
+    if not sent:
+        source.data = columns
+    elif any(columns.values()):
+        source.stream(columns, rollover=SHOWN_SWEEPS)
 
 
 def whole(value: float) -> int:
@@ -386,6 +395,7 @@ def _about(fit: Fit | None) -> str:
             "workers lost": f"{fit.lost}",
             "tasks run again": f"{fit.again_tasks:,}",
             "blocks read again": f"{fit.again_blocks:,}",
+            "late tasks done twice": f"{fit.speculated:,}",
         }
     )
 

@@ -169,6 +169,7 @@ GAUGES: tuple[tuple[str, str, Any], ...] = (
     ("workers_lost", "Workers that went while the fit ran", lambda fit: fit.lost),
     ("tasks_again", "Tasks that ran again for it", lambda fit: fit.again_tasks),
     ("blocks_again", "Blocks that were read again for it", lambda fit: fit.again_blocks),
+    ("tasks_speculated", "Late tasks that another worker did as well", lambda fit: fit.speculated),
     ("running", "Whether the fit is running", lambda fit: float(fit.status == "running")),
 )
 
