@@ -15,6 +15,7 @@ if (
     from daskgd.data.convert import as_dataset
     from daskgd.data.dataset import Dataset, open_dataset
     from daskgd.data.ingest import ingest
+    from daskgd.data.one_hot import OneHot
     from daskgd.engines.cluster import ClusterLost
     from daskgd.estimators import (
         ElasticNet,
@@ -31,6 +32,8 @@ if (
         PoissonRegressor,
         QuantileRegressor,
         Ridge,
+        SGDClassifier,
+        SGDRegressor,
         TweedieRegressor,
         together,
     )
@@ -46,12 +49,14 @@ if (
         LBFGS,
         SGD,
         Adam,
+        AveragedSGD,
         GradientDescent,
         Gram,
         LocalGD,
         LocalSGD,
         Newton,
         NewtonCG,
+        PreconditionedLBFGS,
         ProximalNewton,
         SubsampledNewton,
     )
@@ -67,17 +72,18 @@ _NAMES = {
     "daskgd.data.convert": "as_dataset",
     "daskgd.data.dataset": "Dataset open_dataset",
     "daskgd.data.ingest": "ingest",
+    "daskgd.data.one_hot": "OneHot",
     "daskgd.engines.cluster": "ClusterLost",
     "daskgd.estimators": "ElasticNet GammaRegressor HuberRegressor Lasso LinearRegression LinearSVC "
     "LinearSVR LogisticRegression MLPClassifier MLPRegressor Perceptron "
-    "PoissonRegressor QuantileRegressor Ridge TweedieRegressor together",
+    "PoissonRegressor QuantileRegressor Ridge SGDClassifier SGDRegressor TweedieRegressor together",
     "daskgd.estimators.adapters": "from_jax from_torch",
     "daskgd.estimators.custom": "CustomClassifier CustomRegressor",
     "daskgd.estimators.files": "ModelError load_model",
     "daskgd.models": "MLP Model",
     "daskgd.monitoring.watchers": "CSVLog EarlyStopping JSONLines Lines Plateau ProgressBar",
-    "daskgd.solvers": "ADMM Adam FISTA GIANT GradientDescent Gram LBFGS "
-    "LocalGD LocalSGD Newton NewtonCG ProximalNewton SGD SubsampledNewton",
+    "daskgd.solvers": "ADMM Adam AveragedSGD FISTA GIANT GradientDescent Gram LBFGS "
+    "LocalGD LocalSGD Newton NewtonCG PreconditionedLBFGS ProximalNewton SGD SubsampledNewton",
     "daskgd.storage.checksums": "StoreError",
     "daskgd.storage.reading": "ChunkError",
     "daskgd.storage.writing": "write_dataset",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from daskgd.losses import Loss
 from daskgd.models import VJP, Linear, Model
+from daskgd.models.base import forward, margins
 from daskgd.penalties import Penalty
 from daskgd.rows.features import Features
 from daskgd.rows.tiles import Rows, Tile
@@ -93,11 +94,11 @@ class Problem:
 
     def forward(self, w: Array, X: Features) -> tuple[Array, VJP]:
         """The model's margins of these rows, and their vector-Jacobian product: see ``Model.forward``."""
-        return self.model.forward(w, X if self.model.takes_features else X.toarray())  # type: ignore[arg-type]
+        return forward(self.model, w, X)
 
     def margins(self, w: Array, X: Features) -> Array:
         """The model's margins of these rows."""
-        return self.model.margins(w, X if self.model.takes_features else X.toarray())  # type: ignore[arg-type]
+        return margins(self.model, w, X)
 
     def make_targets(self, tile: Tile) -> tuple[Array, Array | None]:
         """Make the targets of a tile for the loss, and its float64 weights ``(n,)`` or None."""

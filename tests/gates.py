@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 import daskgd
 
 
@@ -24,19 +22,20 @@ class Gated:
     column: Any
     row: int
     port: int
+    host: str = "127.0.0.1"
 
     def __getattr__(self, name: str) -> Any:
         if name in Gated.__slots__:  # not there yet, while it is unpickled
             raise AttributeError(name)
         return getattr(self.column, name)
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> Any:
         if start <= self.row < stop:
-            with socket.create_connection(("127.0.0.1", self.port)) as gate:
+            with socket.create_connection((self.host, self.port)) as gate:
                 gate.sendall(struct.pack("<q", os.getpid()))
                 if gate.recv(1) == b"E":
                     raise OSError(errno.EIO, "Input/output error")
-        return np.asarray(self.column.read(start, stop))
+        return self.column.read(start, stop)
 
 
 @dataclass(slots=True)
@@ -67,16 +66,22 @@ class Gate:
 
 @contextmanager
 def gated(
-    dataset: daskgd.Dataset, visit: Callable[[int, int], bool], row: int = 2500
+    dataset: daskgd.Dataset,
+    visit: Callable[[int, int], bool],
+    row: int = 2500,
+    host: str = "127.0.0.1",
+    name: str = "X",
 ) -> Iterator[tuple[daskgd.Dataset, Gate]]:
-    """The dataset with a gate at a row of X."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    """The dataset with a gate at a row of X, or of the column of this name, which listens at an address of
+    this machine."""
+    listener = socket.create_server((host, 0))
     gate = Gate(visit)
     thread = threading.Thread(target=gate.serve, args=(listener,), daemon=True)
     thread.start()
     try:
-        X = Gated(dataset.columns.X, row, listener.getsockname()[1])
-        yield dataset.replace(dataset.columns._replace(X=X), layout=dataset.layout), gate
+        column = Gated(dataset.columns.present[name], row, listener.getsockname()[1], host)
+        columns: Any = dataset.columns
+        yield dataset.replace(columns._replace(**{name: column}), layout=dataset.layout), gate
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

@@ -6,6 +6,7 @@ from daskgd.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegre
 from daskgd.estimators.neural import MLPClassifier, MLPRegressor
 from daskgd.estimators.regressors import ElasticNet, Lasso, LinearRegression, Ridge
 from daskgd.estimators.robust import HuberRegressor, LinearSVR, QuantileRegressor
+from daskgd.estimators.sgd import SGDClassifier, SGDRegressor
 
 __all__ = [
     "ElasticNet",
@@ -22,6 +23,8 @@ __all__ = [
     "PoissonRegressor",
     "QuantileRegressor",
     "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
     "TweedieRegressor",
     "together",
 ]

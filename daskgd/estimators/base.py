@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
+import dask
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,24 @@ from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskgd._compat.caller import warn
-from daskgd.data.columns import MemoryColumn
-from daskgd.data.convert import as_dataset, check_plain, is_in_memory, is_sparse, lazy, numeric
+from daskgd.data.columns import row_bytes
+from daskgd.data.convert import (
+    as_dataset,
+    as_stored,
+    check_plain,
+    feature_names,
+    is_in_memory,
+    is_sparse_in_memory,
+    lazy,
+    numeric,
+)
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import check_engine, open_engine
 from daskgd.engines.worker_memory import check_driver_memory
 from daskgd.estimators.export import export
 from daskgd.estimators.files import save_model
 from daskgd.estimators.fitting.callbacks import CallbackSupportMixin
+from daskgd.estimators.fitting.empty_features import Occurring, on_occurring_features
 from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import run_fits
@@ -38,14 +49,32 @@ from daskgd.models import Model
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
-from daskgd.rows.features import compute_dtype
+from daskgd.rows.dtypes import compute_dtype
+from daskgd.rows.features import Features
 from daskgd.rows.layout import Shape
+from daskgd.rows.sparse import Sparse
 from daskgd.solvers import NAMES, Solver, SubsampledNewton
 from daskgd.solvers.base import State, certain_gap
 from daskgd.training.checkpoint import Checkpoint
 from daskgd.training.loop import Stop
 
 Array = NDArray[Any]
+
+
+FITTED = frozenset(
+    (
+        *("coef_", "coefs_", "intercept_", "intercepts_", "scale_", "w_", "model_", "module_", "classes_"),
+        *("n_iter_", "n_sweeps_", "t_", "history_", "gap_", "dual_gap_", "outcome_", "outliers_", "solver_"),
+        *("loss_", "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_"),
+        *("n_layers_", "n_outputs_", "out_activation_"),
+    )
+)
+"""Attributes that fits set, of which none is left of an earlier one; those of subclasses of users, and what
+is known of the features, stay."""
+
+
+LARGE = 1 << 17
+"""Numbers of parameters that are sent to workers by themselves."""
 
 
 class Estimator(CallbackSupportMixin, BaseEstimator):
@@ -59,6 +88,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     _classification: ClassVar[bool] = False
     _deviance: ClassVar[bool] = False
     """Whether the score is the share of deviance explained."""
+    _takes_offset: ClassVar[bool] = False
+    """Whether a fit takes rows with an offset."""
     _keeps_float32: ClassVar[bool] = True
     """Whether parameters are float32 where X is, as those of scikit-learn's estimator of this name."""
     _solvers_there: ClassVar[tuple[str, ...]] = ()
@@ -72,6 +103,13 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     """The positions of the features in whose direction the last fit has no minimum."""
 
     _rules: ClassVar[dict[str, Rule]] = {}
+
+    _occurring: Occurring | None = None
+    """The features that a fit which runs is restricted to."""
+
+    def _begins_at_zero_beside(self, some: Occurring) -> bool:
+        """Whether a fit begins where the coefficients of all but some features are 0."""
+        return False
 
     # -- what subclasses say ------------------------------------------------------------------
 
@@ -94,6 +132,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """What else than the loss decides which solvers can be used, in words: the penalty, or the model."""
         raise NotImplementedError
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     # -- fitting ------------------------------------------------------------------------------
 
     def fit(
@@ -110,8 +153,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Dataset, path, dask array or frame, numpy or xarray array, or pandas frame, ``(n, p)``
-        y : array of the same kinds, ``(n,)`` or, for regression, ``(n, k)``
+        X : Dataset, path, dask array or frame, numpy or xarray array, pandas frame, sparse array or
+            :class:`daskgd.OneHot`, ``(n, p)``
+        y : array of the same kinds, but dense, ``(n,)`` or, for regression, ``(n, k)``
             None where X is a Dataset or path that holds its own target.
         sample_weight : array of the same kinds, ``(n,)``, optional
             A weight of 2 is a row twice, a weight of 0 a row absent.
@@ -140,7 +184,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         self._check_parameters()
         self._draw_seed()
         dataset, own = self._prepare_rows(self._dataset(X, y, sample_weight))
-        run_fits([self], dataset, (X, y, sample_weight), kept, watchers, [own])
+        with on_occurring_features([self], dataset) as rows:
+            run_fits([self], rows, (X, y, sample_weight), kept, watchers, [own])
         self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
         self._look_back(dataset)
         return self
@@ -246,6 +291,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             classification=self._classification,
             at_hand=dataset.at_hand,
             nonsmooth=self._loss(2).nonsmooth,
+            sparse_row_bytes=None if X.is_dense else row_bytes(X),
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:
@@ -272,19 +318,23 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """
         self._check_parameters()
         dataset = as_dataset(X, y)
+        if not self._takes_offset:
+            self._refuse_offset(dataset)
         if dataset.columns.y is not None:  # a stand-in, as a fit that is there stays as it is
             type(self)(**self.get_params(deep=False))._admit(dataset, X, reset=True)
-        shape = self._shape(dataset)
-        return Plan.of(
+        with on_occurring_features([self], dataset) as rows:
+            shape = self._shape(rows)
+        plan = Plan.of(
             type(self).__name__,
             self._choice(shape),
             shape,
-            dataset,
+            rows,
             loss=self._loss(2),
             model=self._plan_model,
             engine=self.engine,
             memory=self.memory,
         )
+        return replace(plan, n_features=dataset.n_features)
 
     def _dataset(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Dataset:
         """Make a Dataset of X, y and weights, and check all that can be checked before the data is read."""
@@ -292,17 +342,44 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if np.isscalar(sample_weight) or (isinstance(sample_weight, np.ndarray) and sample_weight.ndim == 0):
             sample_weight = _of_every_row(sample_weight, as_dataset(X, y))
         dataset = as_dataset(X, y, sample_weight)
+        self._refuse_offset(dataset)
         self._admit(dataset, X, reset=reset)
         return dataset
 
+    def _refuse_offset(self, dataset: Dataset) -> None:
+        """Raise ValueError for rows with an offset, which would be ignored."""
+        if dataset.offset_column is not None:
+            raise ValueError(
+                f"{type(self).__name__}: expected rows without an offset, got a dataset with one, which "
+                "PoissonRegressor, GammaRegressor and TweedieRegressor take in fit, score and predict; "
+                "leave it out with dataset.replace(offset=None)"
+            )
+
     def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
         """X checked by scikit-learn, with its messages, where it is in memory; otherwise X as it is."""
-        if not is_in_memory(X) or is_sparse(X):
+        if is_sparse_in_memory(X):
+            return self._validate_stored(X, reset=reset)
+        if not is_in_memory(X):
             return X
         check_plain(X, "X")
         return numeric(
             validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_2d=True)
         )
+
+    def _validate_stored(self, X: Any, *, reset: bool) -> Features:
+        """The same of rows that are not dense."""
+        names = feature_names(X)
+        X = as_stored(X)
+        if isinstance(X, Sparse) and names is None:  # a matrix
+            checks = {"accept_sparse": "csr", "dtype": None, "ensure_all_finite": False}
+            X = Sparse.of(validate_data(self, X.matrix, reset=reset, **checks))
+        elif not len(X):
+            raise ValueError(
+                f"X: expected at least one row, got 0 sample(s) (shape={X.shape}) while a minimum of 1 is "
+                "required."
+            )
+        self._check_features(X.shape[1], names, reset=reset)
+        return X
 
     def _admit(self, dataset: Dataset, X: Any, *, reset: bool) -> None:
         """Check features and target against what this estimator can do, or has seen."""
@@ -425,9 +502,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     def _finish(self, outcome: FitOutcome) -> None:
         """Set the fitted attributes from what came out of a fit; none of an earlier fit is left."""
-        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
-            if name not in ("n_features_in_", "feature_names_in_"):  # they are of this fit by now
-                delattr(self, name)
+        for name in FITTED & vars(self).keys():
+            delattr(self, name)
         result, error = outcome.result, outcome.smoothing_error
         for name, value in outcome.attributes.items():
             setattr(self, name, value)
@@ -469,7 +545,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         if not np.isfinite(self.gap_):
             reached = f"no estimate of the gap yet, tol={tol:g}"
         if self.outcome_ == "budget_spent":
-            text = f"{name} did not converge in max_iter={self.max_iter} iterations: {reached}. "
+            named = isinstance(self.solver, str) and self.solver in NAMES
+            text = f"{name}: {self.solver} failed to converge" if named else f"{name} did not converge"
+            text += f" in max_iter={self.max_iter} iterations: {reached}. "
             text += "Increase max_iter, choose another solver, or standardise the features"
         elif self.outcome_ == "stalled" and self._excess > tol:
             text = (
@@ -498,6 +576,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _named(self, features: Array) -> str:
         """Features in words."""
         names = getattr(self, "feature_names_in_", None)
+        features = features if self._occurring is None else self._occurring.positions[features]
         some = [f"column {j}" if names is None else repr(str(names[j])) for j in features[:5]]
         return ", ".join(some) + (f" and {len(features) - 5} more" if len(features) > 5 else "")
 
@@ -511,11 +590,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         """Map `function` over the rows of X: numpy for numpy, a lazy dask array for anything lazy."""
         check_is_fitted(self)
         if is_in_memory(X):
-            if is_sparse(X):
-                as_dataset(X)  # refuses, with the sentence
-            check_plain(X, "X")
-            X = numeric(validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False))
+            X = self._validate(X, None, reset=False)
             return function(X).astype(self._predicted(dtype, X.dtype), copy=False)
+        X = as_dataset(X) if isinstance(X, str | os.PathLike) else X
         array, names = lazy(X)
         check_plain(array, "X")
         if array.ndim != 2 or array.dtype.kind not in "fiub":
@@ -524,13 +601,20 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
                 f"{array.shape}; convert or reshape it first"
             )
         self._check_features(array.shape[1], names, reset=False)
-        array, name = array.rechunk({1: -1}), "daskgd-predict"
-        found = self._predicted(dtype, array.dtype)
-        if columns is None:
-            out = array.map_blocks(function, dtype=dtype, drop_axis=1, meta=np.empty(0, dtype), token=name)
+        array, found = array.rechunk({1: -1}), self._predicted(dtype, array.dtype)
+        of_block: dict[str, Any] = {"func": function, "dtype": dtype, "token": "daskgd-predict"}
+        if np.size(getattr(function, "w", ())) > LARGE:  # it goes to each worker once, not with each task
+            of_block |= {"func": _of_block, "function": dask.delayed(function, pure=False)}
+        if columns is None and isinstance(X, Dataset) and not X.columns.X.is_dense:
+            # Where an axis is dropped dask joins the blocks along it, which it cannot do with features.
+            of_block |= {"func": _as_column, "of_block": of_block["func"]}
+            out = array.map_blocks(chunks=(array.chunks[0], (1,)), meta=np.empty((0, 0), dtype), **of_block)
+            out = out.map_blocks(np.ravel, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype))
+        elif columns is None:
+            out = array.map_blocks(drop_axis=1, meta=np.empty(0, dtype), **of_block)
         else:
-            chunks, meta = (array.chunks[0], (columns,)), np.empty((0, 0), dtype)
-            out = array.map_blocks(function, dtype=dtype, chunks=chunks, meta=meta, token=name)
+            chunks = array.chunks[0], (columns,)
+            out = array.map_blocks(chunks=chunks, meta=np.empty((0, 0), dtype), **of_block)
         return out.astype(found) if found != dtype else out
 
     def _predicted(self, dtype: Any, of_X: Any) -> Any:
@@ -623,6 +707,19 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         save_model(self, path, storage_options)
 
 
+def _of_block(X: Any, function: Any, block_id: tuple[int, ...] | None = None) -> Array:
+    """What a function of the rows of a block, sent by itself, makes of one."""
+    out: Array = function(X, block_id=block_id)
+    return out
+
+
+def _as_column(
+    X: Any, of_block: Callable[..., Array], block_id: tuple[int, ...] | None = None, **others: Any
+) -> Array:
+    """The same ``(n, 1)``."""
+    return of_block(X, block_id=block_id, **others)[:, None]
+
+
 def gap_lower_bound(problem: Problem, survey: SurveyAnswer) -> Callable[[State], float] | None:
     """A lower bound of a State's gap, as a function, where the loss has a Lipschitz gradient; else None."""
     shares = None if survey.labels is None else survey.labels.weights / survey.labels.weights.sum()
@@ -635,6 +732,6 @@ def _of_every_row(weight: Any, dataset: Dataset) -> Any:
     if isinstance(weight, str | bytes | bool) or np.asarray(weight).dtype.kind not in "fiu":
         raise ValueError(f"sample_weight: expected an array (n,) or a number, got {weight!r}")
     n, value = dataset.n_rows, float(weight)
-    if all(isinstance(column, MemoryColumn) for column in dataset.columns.present.values()):
+    if dataset.in_this_process:
         return np.full(n, value)
     return da.full(n, value, chunks=dataset.layout.block_rows)

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from daskgd.data.convert import check_one_kind, is_in_memory
+from daskgd.data.convert import is_in_memory, target_at_hand
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.linear import LinearEstimator
+from daskgd.estimators.incremental import Incremental
 from daskgd.estimators.prediction import dense, finite_margins
 from daskgd.models import Linear, Model
 from daskgd.penalties import L2, Penalty
 from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
-from daskgd.rows.features import prepare
+from daskgd.rows.features import as_features
 from daskgd.solvers import Solver
 
 Array = NDArray[Any]
@@ -39,7 +39,7 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _validate(self, X: Any, y: Any, *, reset: bool) -> Any:
         if y is not None and is_in_memory(y):
-            check_one_kind(y)
+            y = target_at_hand(y)
         if isinstance(y, np.ndarray | list | tuple) and reset and _looks_like_labels(y):
             try:
                 check_classification_targets(y)  # in the words of scikit-learn; the survey finds the rest
@@ -139,7 +139,7 @@ class Probable(Classifier):
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class, ``(n, k)``: numpy for numpy, lazy dask for anything lazy."""
-        return self._map_margins(X, _probabilities, np.dtype(float), self._n_classes())
+        return self._map_margins(X, probabilities, np.dtype(float), self._n_classes())
 
     def predict_log_proba(self, X: Any) -> Any:
         """Logarithm of the probability of each class, ``(n, k)``."""
@@ -150,7 +150,67 @@ class Probable(Classifier):
         return len(self.classes_)
 
 
-class _Classifier(Classifier, LinearEstimator):
+class _Classifier(Classifier, Incremental):
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from these rows: one pass in mini-batches, from where the last call ended.
+
+        A pass of averaged stochastic gradient descent (:class:`AveragedSGD`) over the objective of ``fit``,
+        features standardised by the moments of all rows so far, the penalty divided by their weight: after
+        calls with all parts of the data the coefficients are within the noise of the rows of those of
+        ``fit`` with all of it. More calls with the same rows come nearer, though the penalty counts for less,
+        as if there were more rows. After ``fit`` it goes on from its coefficients.
+
+        `max_iter`, `tol`, `warm_start`, and a `solver` given by name, have no effect here. Rows are read
+        twice: they are checked before they change anything. Where a call fails, the model stays as it was.
+
+        Parameters
+        ----------
+        X, y, sample_weight :
+            As for ``fit``.
+        classes : array ``(k,)``
+            All labels there are, of which one call's rows may lack some. Needed in the first call; later ones
+            may leave it out.
+
+        Returns
+        -------
+        self
+            With `t_`, the rows seen, beside the attributes of ``fit``; `n_iter_`, `n_sweeps_` and `history_`
+            go on. There is no `gap_` but inf.
+
+        Raises
+        ------
+        ValueError
+            For what ``fit`` raises it for, labels that are not among the classes, other solver objects than
+            AveragedSGD, and ``class_weight="balanced"``, which means the shares of labels in all rows.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> est = daskgd.LogisticRegression()
+        >>> for x, label in ([2.0], "up"), ([-3.0], "down"), ([1.0], "up"):
+        ...     est = est.partial_fit([x], [label], classes=["down", "up"])
+        >>> est.predict([[4.0], [-4.0]])
+        array(['up', 'down'], dtype='<U4')
+        """
+        return self._go_on(X, y, sample_weight, self._classes_of_all_parts(classes))
+
+    def _classes_of_all_parts(self, classes: Any) -> Array:
+        """The labels that a call of `partial_fit` goes by."""
+        name, known = f"{type(self).__name__}.partial_fit", vars(self).get("classes_")
+        if known is None and classes is None:
+            raise ValueError(
+                f"{name}: classes must be passed on the first call to partial_fit. They are all labels that "
+                "there will be"
+            )
+        labels: Any = known if classes is None else unique_labels(classes)
+        if known is not None and not np.array_equal(labels, known):
+            raise ValueError(
+                f"{name}: expected classes as at the first call, {known.tolist()}, got {labels.tolist()}"
+            )
+        if len(labels) < 2:
+            raise ValueError(f"{name}: expected at least 2 classes, got {labels.tolist()}")
+        return np.asarray(labels)
+
     def sparsify(self) -> Self:
         """Make `coef_` a sparse matrix in rows (CSR), which takes less memory where most of it is zero.
 
@@ -212,8 +272,7 @@ class _Rowwise:
         self.model, self.w, self.of_margins, self.classes = model, w, of_margins, classes
 
     def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
-        X = prepare(X)
-        z = finite_margins(self.model, self.w, X, block_id)
+        z = finite_margins(self.model, self.w, as_features(X).prepared(), block_id)
         out: Array = self.of_margins(z, self.classes)
         return out
 
@@ -228,7 +287,7 @@ def _labels(z: Array, classes: Array) -> Array:
     return out
 
 
-def _probabilities(z: Array, classes: Array) -> Array:
+def probabilities(z: Array, classes: Array) -> Array:
     """Softmax of the margins; two classes have one margin, the log of the odds."""
     if z.ndim == 1:
         return np.stack([expit(-z), expit(z)], axis=1)  # to the last digit of either tail

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.multiclass import unique_labels
 
 from daskgd._compat.caller import warn
 from daskgd.engines.select import Choice
@@ -19,7 +18,8 @@ from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.estimators.parameters import (
     CLASS_WEIGHT,
     FLAG,
-    INTERCEPT_SCALING,
+    N_JOBS,
+    POSITIVE,
     POSITIVE_C,
     UNIT,
     Rule,
@@ -36,9 +36,6 @@ from daskgd.solvers.pocket import Pocket
 Array = NDArray[Any]
 
 
-N_JOBS: Rule = (lambda value: value is None or isinstance(value, int), "None or a whole number")
-
-
 class LogisticRegression(Probable, _Classifier):
     """Logistic regression, binary and multinomial, on data that need not fit in memory.
 
@@ -53,8 +50,11 @@ class LogisticRegression(Probable, _Classifier):
         Inverse strength of the penalty; inf for none.
     l1_ratio : float from 0 to 1
         Share of L1 in the penalty; None, deprecated, is 0.
-    dual, intercept_scaling :
-        Must be False and 1: they are of liblinear, which penalises the intercept.
+    dual : bool
+        Whether liblinear solves the dual problem, which has the same solution: here `solver` says how.
+    intercept_scaling : float
+        Of liblinear, which penalises the intercept, the less the larger this is: as the intercept is not
+        penalised here, it changes nothing.
     n_jobs :
         Has no effect, and is deprecated, as in scikit-learn.
     fit_intercept : bool
@@ -88,8 +88,8 @@ class LogisticRegression(Probable, _Classifier):
         "penalty": is_one_of("deprecated", "l1", "l2", "elasticnet", None),
         "C": POSITIVE_C,
         "l1_ratio": (lambda value: value is None or UNIT[0](value), UNIT[1]),
-        "dual": is_one_of(False),
-        "intercept_scaling": INTERCEPT_SCALING,
+        "dual": FLAG,
+        "intercept_scaling": POSITIVE,
         "class_weight": CLASS_WEIGHT,
         "n_jobs": N_JOBS,
     }
@@ -161,21 +161,28 @@ class LogisticRegression(Probable, _Classifier):
             warn(f"{name}: 'n_jobs' has no effect and is deprecated: blocks run on the engine", FutureWarning)
         if self.penalty == "deprecated":
             if ratio is None:
-                warn(f"{name}: l1_ratio=None is deprecated, and means 0: pass l1_ratio=0", FutureWarning)
+                warn(f"{name}: 'l1_ratio=None' was deprecated, and means 0: pass l1_ratio=0", FutureWarning)
             return
-        given = f"{name}: penalty={self.penalty!r}"
-        instead = "C=np.inf" if self.penalty is None else f"l1_ratio={share:g}"
-        warn(f"{given}: penalty is deprecated: pass {instead} instead", FutureWarning)
-        if self.penalty is None and self.C != 1:
-            warn(f"{given} means no penalty, whatever C={self.C!r} says")
-        if self.penalty in ("l1", "l2") and ratio != share:
-            warn(f"{given} contradicts l1_ratio={ratio!r}, and wins: pass l1_ratio={share:g}")
-        elif self.penalty is None and ratio is not None and 0 < ratio < 1:
-            warn(f"{given} means no penalty, whatever l1_ratio={ratio!r} says")
+        given, instead = self.penalty, "C=np.inf" if self.penalty is None else f"l1_ratio={share:g}"
+        warn(f"{name}: 'penalty' was deprecated: pass {instead} in place of {given!r}", FutureWarning)
+        if given is None and self.C != 1:
+            warn(f"{name}: Setting penalty=None will ignore the C that is given, {self.C!r}")
+        if given is None and ratio is not None and 0 < ratio < 1:
+            warn(f"{name}: Setting penalty=None will ignore the l1_ratio that is given, {ratio!r}")
+        if given in ("l1", "l2") and ratio is not None and 0 < ratio < 1:
+            warn(
+                f"{name}: l1_ratio parameter is only used when penalty is 'elasticnet'. Got "
+                f"(penalty={given}) with l1_ratio={ratio!r}: penalty wins: pass l1_ratio={share:g}"
+            )
+        elif given in ("l1", "l2") and ratio != share:
+            warn(
+                f"{name}: Inconsistent values: penalty={given} with l1_ratio={ratio!r}: penalty wins: pass "
+                f"l1_ratio={share:g}"
+            )
 
     def _finish(self, outcome: FitOutcome) -> None:
         super()._finish(outcome)
-        self.n_iter_: Any = np.array([outcome.result.n_iter], dtype=np.int32)
+        self.n_iter_: Any = np.array([self.n_iter_], dtype=np.int32)
 
     def _l1_share(self) -> float:
         """Of L1 in the penalty."""
@@ -216,8 +223,10 @@ class LinearSVC(_Classifier):
         Whether liblinear solves the dual problem, which has the same solution: here `solver` says how.
     C : float
         Inverse strength of the penalty; inf for none.
-    multi_class, intercept_scaling :
-        Must be "ovr" and 1.
+    multi_class :
+        Must be "ovr".
+    intercept_scaling : float
+        As in :class:`LogisticRegression`: liblinear's solution comes the nearer to this one the larger it is.
     fit_intercept, class_weight :
         As in :class:`LogisticRegression`.
     solver, regime, scale, max_iter, tol, memory, engine, random_state, verbose, warm_start :
@@ -242,7 +251,7 @@ class LinearSVC(_Classifier):
         "dual": is_one_of("auto", False, True),
         "C": POSITIVE_C,
         "multi_class": is_one_of("ovr"),
-        "intercept_scaling": INTERCEPT_SCALING,
+        "intercept_scaling": POSITIVE,
         "class_weight": CLASS_WEIGHT,
     }
 
@@ -418,13 +427,10 @@ class Perceptron(_Classifier):
         return PerceptronLoss()
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
-        if self.penalty is None:
-            return 0.0, 0.0
-        share = {"l1": 1.0, "l2": 0.0}.get(self.penalty, float(self.l1_ratio))
-        return share * float(self.alpha), (1 - share) * float(self.alpha)
+        return self._strengths_by_name()
 
     def _has_l1(self) -> bool:
-        return bool(self.penalty in ("l1", "elasticnet") and self._strengths(1.0, 1)[0] > 0)
+        return self._strengths_by_name()[0] > 0
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more sweep of ``fit`` over these rows, from the present coefficients.
@@ -469,21 +475,12 @@ class Perceptron(_Classifier):
                 f'Perceptron.partial_fit: expected scale to be "auto" or False, got {self.scale!r}: the '
                 "moments of all rows are not known; standardise them before"
             )
-        first = not hasattr(self, "classes_")
-        if first and classes is None:
-            raise ValueError("Perceptron.partial_fit: classes must be passed on the first call")
-        labels = self.classes_ if classes is None else unique_labels(classes)
-        if not first and not np.array_equal(labels, self.classes_):
-            raise ValueError(
-                f"Perceptron.partial_fit: expected classes as at the first call, {self.classes_.tolist()}, "
-                f"got {labels.tolist()}"
-            )
-        if len(labels) < 2:
-            raise ValueError(f"Perceptron.partial_fit: expected at least 2 classes, got {labels.tolist()}")
+        labels = self._classes_of_all_parts(classes)
         step = copy.copy(self)  # so that nothing is lost where the rows are refused
         step.set_params(max_iter=1, tol=0, scale=False, warm_start=True)
         step._classes = labels
-        run_fits([step], step._dataset(X, y, sample_weight, reset=first), (X, y, sample_weight))
+        dataset = step._dataset(X, y, sample_weight, reset=not hasattr(self, "classes_"))
+        run_fits([step], dataset, (X, y, sample_weight))
         for name in (n for n in vars(step) if n.endswith("_")):
             setattr(self, name, getattr(step, name))
         return self

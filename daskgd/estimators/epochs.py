@@ -1,6 +1,5 @@
-"""Training by epochs as scikit-learn's perceptrons do it: when it stops, when steps become shorter, and what
-a network that was trained so far remembers, to go on with more rows. Knows events and states of solvers; no
-estimator and no data."""
+"""Training by epochs as scikit-learn does it: when it stops, when steps become shorter, and what a network
+that was trained so far remembers, to go on with more rows. Knows datasets and events; no estimator."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.data.dataset import Dataset
 from daskgd.monitoring.events import Iterated, Slower
 from daskgd.monitoring.history import History
 from daskgd.monitoring.watchers import EarlyStopping, Plateau
@@ -46,6 +46,41 @@ class LossStalls(_Patience, Plateau):
 
 class ScoreStalls(_Patience, EarlyStopping):
     """Stops when the score on rows that are set aside no longer rises."""
+
+
+def rows_and_stop(
+    name: str,
+    dataset: Dataset,
+    *,
+    tol: float,
+    patience: float,
+    validation_fraction: float | None,
+    seed: int,
+    stratify: bool,
+    adaptive: bool,
+    by_loss: bool = True,
+) -> tuple[Dataset, list[LossStalls | ScoreStalls]]:
+    """The rows that an estimator of this `name` trains on, and what stops it.
+
+    With a `validation_fraction` that share of the rows, of every label alike with `stratify`, is set aside,
+    and the score on them has to rise by `tol`; otherwise, where the solver goes `by_loss`, the loss to fall.
+    """
+    watcher: LossStalls | ScoreStalls
+    if validation_fraction is not None:
+        dataset, rest = dataset.train_test_split(validation_fraction, seed, stratify=stratify)
+        if min(dataset.n_rows, rest.n_rows) < 2:
+            raise ValueError(
+                f"{name}: expected at least two rows to train on and two to validate, got "
+                f"{dataset.n_rows} and {rest.n_rows}; pass more rows, another validation_fraction, or "
+                "early_stopping=False"
+            )
+        watcher = ScoreStalls(rest, patience=patience, min_delta=tol)
+    elif by_loss:
+        watcher = LossStalls(patience=patience, min_delta=tol)
+    else:
+        return dataset, []
+    watcher.adaptive = adaptive
+    return dataset, [watcher]
 
 
 # -- going on -------------------------------------------------------------------------------------
@@ -136,7 +171,7 @@ class Earlier:
             known.get("history_") or History(),
             tuple(known.get("loss_curve_", ())),
             np.inf if best is None else best,
-            int(known.get("n_iter_", 0)),
+            int(np.max(known.get("n_iter_", 0))),
             known.get("n_sweeps_", 0),
             known.get("t_", 0),
             0 if training is None else training.waited,
@@ -146,6 +181,7 @@ class Earlier:
         """The history with the rows of another after its own, whose counts go on."""
         out = History()
         out.solver, out.reason, out.regime = history.solver, history.reason, history.regime
+        out.speculated = self.history.speculated + history.speculated
         last = self.history[-1] if len(self.history) else {}
         for row in self.history:
             out(row)

@@ -81,8 +81,10 @@ def _translate(name: str, params: dict[str, Any]) -> dict[str, Any]:
         params["l1_ratio"] = ratio
         if ratio:
             params["solver"] = "saga"  # the others there know no L1
+        params["dual"] = False  # only liblinear there has it, which would penalise the intercept
     if name in ("LinearSVC", "LinearSVR") and params.get("fit_intercept"):
-        params["intercept_scaling"] = 100.0  # the intercept is penalised there, the less the larger this is
+        # The intercept is penalised there, the less the larger this is.
+        params["intercept_scaling"] = max(float(params.get("intercept_scaling", 1)), 100.0)
     return params
 
 

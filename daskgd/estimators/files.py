@@ -11,14 +11,18 @@ from sklearn.utils.validation import check_is_fitted
 
 import daskgd
 from daskgd.estimators.epochs import Training
+from daskgd.estimators.path import Path, Seen
 from daskgd.estimators.prediction import dense
 from daskgd.monitoring.history import History
+from daskgd.rows.statistics import Moments
 from daskgd.solvers import NAMES
 from daskgd.storage.atomic_files import AtomicFiles
+from daskgd.storage.paths import locate
 from daskgd.storage.records import RecordError, pack, types_of, unpack
+from daskgd.storage.redaction import redacted
 
 FORMAT = 1
-TYPES = types_of([*NAMES.values(), Training])
+TYPES = types_of([*NAMES.values(), Training, Path, Seen, Moments])
 
 Options = Mapping[str, Any] | None
 
@@ -105,7 +109,7 @@ def load_model(path: str | os.PathLike[str], *, storage_options: Options = None)
     try:
         return _model(unpack(folder.read(file), TYPES))
     except (RecordError, ValueError, TypeError, LookupError, AttributeError) as cause:
-        raise ModelError(f"{os.fspath(path)}: expected a model of daskgd's, but {cause}") from cause
+        raise ModelError(f"{redacted(locate(path))}: expected a model of daskgd's, but {cause}") from cause
 
 
 class ModelError(ValueError):
@@ -140,7 +144,7 @@ def _model(said: Any) -> Any:
 
 
 def _place(path: str | os.PathLike[str], storage_options: Options) -> tuple[AtomicFiles, str]:
-    above, _, file = os.fspath(path).replace(os.sep, "/").rpartition("/")
-    if not file:
+    if os.fspath(path).endswith(("/", os.sep)):
         raise ValueError(f"path: expected that of a file, got {os.fspath(path)!r}")
-    return AtomicFiles(above or ("/" if os.fspath(path).startswith("/") else "."), storage_options), file
+    above, _, file = locate(path).replace(os.sep, "/").rpartition("/")
+    return AtomicFiles(above or "/", storage_options), file

@@ -12,16 +12,20 @@ from typing import Any, ClassVar, Self
 
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from daskgd.data.columns import in_this_process
+from daskgd._compat.caller import warn
+from daskgd.data.columns import Column, in_this_process
 from daskgd.data.convert import as_column, as_dataset, is_in_memory, lazy
-from daskgd.data.dataset import Dataset
+from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.engines.select import Choice
+from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.inference import Summary, check_summary, summarise
-from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_nonnegative, is_one_of, with_parameters_of
+from daskgd.estimators.parameters import NONNEGATIVE, Rule, is_finite, is_one_of, with_parameters_of
 from daskgd.estimators.prediction import dense
 from daskgd.estimators.regression import Regressor, targets_of
 from daskgd.losses import Loss, Shifted, TargetSummary, tweedie
@@ -39,6 +43,7 @@ class _Deviance(Regressor):
     """Base of the models of an exponential family: half the deviance, and a penalty beside its mean."""
 
     _deviance: ClassVar[bool] = True
+    _takes_offset: ClassVar[bool] = True
     _solvers_there = ("newton-cholesky",)
     _rules: ClassVar[dict[str, Rule]] = {"alpha": NONNEGATIVE}
 
@@ -100,7 +105,8 @@ class _Deviance(Regressor):
         sample_weight : array of the same kinds, ``(n,)``, optional
             A weight of 2 is a row twice, a weight of 0 a row absent.
         offset : array of the same kinds, ``(n,)``, optional
-            Added to ``x_i w + b``; the logarithm of an exposure, for rates of counts.
+            Added to ``x_i w + b``; the logarithm of an exposure, for rates of counts. By default that which a
+            Dataset or path holds, as :func:`daskgd.write_dataset` stores it; a split has that of its rows.
         checkpoint, every, watch :
             As in :class:`LinearRegression`.
 
@@ -116,7 +122,10 @@ class _Deviance(Regressor):
         """
         kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         self._check_parameters()
-        dataset, given = self._dataset(X, y, sample_weight), (X, y, sample_weight)
+        self._draw_seed()
+        given = X, y, sample_weight
+        X, offset = _take_offset(X, offset)
+        dataset = self._dataset(X, y, sample_weight)
         if offset is None:
             run_fits([self], dataset, given, kept, watchers)
         else:
@@ -125,6 +134,17 @@ class _Deviance(Regressor):
                 run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
         self._shifted = offset is not None
         return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        if getattr(self, "_shifted", False):
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit: expected a model that was fitted without an offset, as "
+                "rows that come in parts have none; call fit with all rows and their offset, or begin with a "
+                "clone"
+            )
+        return super().partial_fit(X, y, sample_weight)
+
+    partial_fit.__doc__ = Regressor.partial_fit.__doc__
 
     def summary(
         self,
@@ -140,6 +160,7 @@ class _Deviance(Regressor):
         The rows of the fit are always needed, with their offset if there was one."""
         check_is_fitted(self)
         check_summary(self, confidence)
+        X, offset = _take_offset(X, offset)
         shifted = getattr(self, "_shifted", False)  # never by `together`, which knows no offsets
         if X is None or shifted != (offset is not None):
             missing = "the rows" if X is None else "an offset" if shifted else "no offset"
@@ -157,9 +178,13 @@ class _Deviance(Regressor):
     def predict(self, X: Any, offset: Any = None) -> Any:
         """Predicted means ``(n,)``: numpy for numpy, a lazy dask array for anything lazy.
 
-        `offset` ``(n,)`` is added to the margin; without it they are those of an offset of 0, whatever the
-        model was fitted with.
+        `offset` ``(n,)`` is added to the margin, by default that which a Dataset or path holds; without any
+        they are those of an offset of 0, whatever the model was fitted with.
         """
+        X, offset = _take_offset(X, offset)
+        if isinstance(offset, Column):
+            assert isinstance(X, Dataset)
+            offset = X.replace(offset=offset).offset
         mean = self._loss(0).mean
         if offset is None:
             return self._map_margins(X, mean)
@@ -176,7 +201,7 @@ class _Deviance(Regressor):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
         """D2, the share of the deviance of the mean target that ``predict(X, offset)`` explains, as
-        scikit-learn's; in one sweep over whatever `fit` takes.
+        scikit-learn's; in one sweep over whatever `fit` takes, with the offset that it holds by default.
 
         Returns
         -------
@@ -188,6 +213,7 @@ class _Deviance(Regressor):
             For rows that are none or bad, as in ``fit``.
         """
         check_is_fitted(self)
+        X, offset = _take_offset(X, offset)
         dataset = self._dataset(X, y, sample_weight, reset=False)
         if offset is None:
             return self._score(dataset)
@@ -246,29 +272,49 @@ def _rename_errors(subtract: bool) -> Iterator[None]:
         raise ValueError(f"Input {name}{where}") from None
 
 
+def _take_offset(X: Any, offset: Any) -> tuple[Any, Any]:
+    """The rows without an offset of their own, and that which is given, or else theirs, as a column."""
+    if isinstance(X, str | os.PathLike):
+        X = open_dataset(X)
+    if not isinstance(X, Dataset) or X.offset_column is None:
+        return X, offset
+    return X.replace(offset=None), X.offset_column if offset is None else offset
+
+
 def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
     """Put the offset beside the target, ``(n, 2)``, or `subtract` it, which is the same for losses that are
-    shift invariant."""
-    try:
-        beside = as_dataset(dataset, None, offset)  # it is what weights are: numbers, one a row
-    except (TypeError, ValueError) as cause:
-        raise type(cause)(str(cause).replace("sample_weight", "offset")) from None
-    y, at_hand, n = dataset.columns.y, beside.columns.sample_weight, dataset.layout.n_rows
-    assert at_hand is not None
+    shift invariant. A column is of all rows, also those that a split does not select."""
+    y, at_hand, n = dataset.columns.y, offset, dataset.layout.n_rows
+    extra_sweeps = 0
+    if not isinstance(offset, Column):
+        try:
+            beside = as_dataset(dataset, None, offset)  # it is what weights are: numbers, one a row
+        except (TypeError, ValueError) as cause:
+            raise type(cause)(str(cause).replace("sample_weight", "offset")) from None
+        at_hand, extra_sweeps = beside.columns.sample_weight, beside.extra_sweeps
+    assert y is not None
     made: Any
-    if y is not None and in_this_process(y) and in_this_process(at_hand):
+    if in_this_process(y) and in_this_process(at_hand):
         t, o = y.read(0, n).reshape(n).astype(np.float64), at_hand.read(0, n)
         made = t - o if subtract else np.column_stack([t, o])
     else:
-        target, more = beside.y, beside.sample_weight
-        assert target is not None
-        assert more is not None
+        height = (dataset.layout.block_rows,)
+        target = y.to_dask((*height, *y.shape[1:]), "y", dataset.fingerprint)
+        more = at_hand.to_dask(height, "offset", dataset.fingerprint).astype(np.float64)
         target = (target if target.ndim == 1 else target[:, 0]).astype(np.float64)
-        made = target - more if subtract else da.stack([target, more.astype(np.float64)], axis=1)
+        whole = dataset.replace(offset=at_hand).identity()
+        token = tokenize(whole["y"], whole["offset"], subtract, dataset.layout)  # the same in any process
+        shape = {} if subtract else {"new_axis": 1, "chunks": (target.chunks[0], (2,))}
+        made = da.map_blocks(
+            np.subtract if subtract else _stack, target, more, name=f"y-{token}", dtype=float, **shape
+        )
     return dataset.replace(
-        dataset.columns._replace(y=as_column(made)),
-        extra_sweeps=dataset.extra_sweeps + beside.extra_sweeps,
+        dataset.columns._replace(y=as_column(made)), extra_sweeps=dataset.extra_sweeps + extra_sweeps
     )
+
+
+def _stack(y: Array, offset: Array) -> Array:
+    return np.stack([y, offset], axis=1)
 
 
 class PoissonRegressor(_Deviance):
@@ -338,26 +384,34 @@ class GammaRegressor(_Deviance):
         return tweedie(2)
 
 
+STEEP = 1e8
+"""Curvature along the last step, relative to the objective, beyond which a fit has gone to the border of what
+means may be."""
+
+
 class TweedieRegressor(_Deviance):
     """Regression of Tweedie's family, whose variance is ``mean**power``, on data that need not fit in memory.
 
-    The mean is ``m_i = exp(x_i w + b + offset_i)``; with a power of 0, that of the normal distribution, it is
-    ``x_i w + b + offset_i``. Minimises, as scikit-learn does (without offsets),
+    The mean m_i is ``exp(x_i w + b + offset_i)`` with the logarithm as link, ``x_i w + b + offset_i`` with
+    the identity. Minimises, as scikit-learn does (without offsets),
 
         (1 / 2W) sum_i s_i deviance(y_i, m_i) + alpha / 2 |w|**2,    W = sum_i s_i;
 
-    b is not penalised.
+    b is not penalised. The deviance is convex in w and b with the logarithm for powers from 1 to 2, and with
+    the identity for 0 and 1; else the fit ends at a minimum near the best constant, as scikit-learn's does.
 
     Parameters
     ----------
     power : float
         0 (normal), 1 (Poisson, ``y >= 0``), between 1 and 2 (amounts that may be 0), 2 (gamma, ``y > 0``), 3
-        (inverse Gaussian) or any other above 2. No distribution has a power between 0 and 1; below 0 the
-        deviance of a negative mean is not defined.
+        (inverse Gaussian) or any other. No distribution has a power between 0 and 1 (``y >= 0``), but its
+        deviance can be fitted; below 0 targets have any sign, and means are positive.
     alpha : float
         Strength of the penalty.
     link : "auto", "identity" or "log"
-        "auto" is the identity for a power of 0 and the logarithm for others: there are no other combinations.
+        "auto" is the identity for powers <= 0 and the logarithm for others. With the identity, and a power
+        other than 0, the mean of every row of the fit has to be positive: it needs an intercept to begin
+        with, and does not converge where the best means would be 0. A row that comes later may have any.
     fit_intercept, solver, regime, max_iter, tol, warm_start, verbose, scale, memory, engine, random_state :
         As in :class:`LinearRegression`.
 
@@ -374,11 +428,7 @@ class TweedieRegressor(_Deviance):
     """
 
     _rules: ClassVar[dict[str, Rule]] = {
-        "power": (
-            lambda value: is_nonnegative(value) and not 0 < value < 1,
-            "0 or a number >= 1 (no distribution has a power between 0 and 1; below 0 the deviance of a "
-            "negative mean is not defined)",
-        ),
+        "power": (is_finite, "a finite number"),
         **_Deviance._rules,
         "link": is_one_of("auto", "identity", "log"),
     }
@@ -390,13 +440,31 @@ class TweedieRegressor(_Deviance):
         self.link = link
 
     def _check_parameters(self) -> None:
-        natural = "identity" if self.power == 0 else "log"
-        if self.link in ("identity", "log") and self.link != natural:
-            raise ValueError(
-                f"TweedieRegressor: expected link to be 'auto' or {natural!r} with power={self.power!r}, got "
-                f"{self.link!r}"
-            )
         super()._check_parameters()
+        if self._loss(0).positive_margins and not self.fit_intercept:
+            raise ValueError(
+                "TweedieRegressor: expected fit_intercept=True with the identity as link and "
+                f"power={self.power!r}, got False: means have to be positive, and without an intercept a fit "
+                "begins where they are 0; use link='log'"
+            )
 
     def _loss(self, n_classes: int) -> Loss:
-        return tweedie(self.power)
+        return tweedie(self.power, self.link)
+
+    def _finish(self, outcome: FitOutcome) -> None:
+        super()._finish(outcome)
+        if self._loss(0).positive_margins and self.outcome_ == "converged" and self.history_:
+            last = self.history_[-1]
+            steep = last["gradient_norm"] ** 2 > STEEP * self.gap_ * last["loss"] ** 2
+            # A fit of means that go to 0 ends where the curvature is without bound, and no step counts.
+            self.outcome_ = "stalled" if steep and self.gap_ > 0 else "converged"
+
+    def _warn(self) -> None:
+        if not (self._loss(0).positive_margins and self.outcome_ in ("stalled", "diverged")):
+            return super()._warn()
+        text = (
+            "TweedieRegressor did not converge: with the identity as link every mean has to be positive, and "
+            "the best ones of some rows are not, or those where the fit begins. Use link='log', or leave out "
+            "what makes these means so small"
+        )
+        return warn(text, ConvergenceWarning)

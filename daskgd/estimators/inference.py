@@ -33,7 +33,7 @@ from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Curvature, Survey, SurveyAnswer
 from daskgd.queries.pearson import Pearson
-from daskgd.rows.features import compute_dtype
+from daskgd.rows.dtypes import compute_dtype
 from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.fitting.fit import PreparedFit
+from daskgd.estimators.fitting.empty_features import Occurring
+from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.scale import choose_scale
 from daskgd.estimators.fitting.smoothing import choose_smoothing
 from daskgd.estimators.fitting.solver_choice import (
@@ -60,11 +61,25 @@ class LinearEstimator(Estimator):
         """Whether the penalty has an L1 part, or a sign to keep."""
         return False
 
+    def _strengths_by_name(self) -> tuple[float, float]:
+        """The strengths of a `penalty` that is a name, with `alpha` and `l1_ratio`, beside the mean loss."""
+        given: Any = self
+        if given.penalty is None:
+            return 0.0, 0.0
+        share = float({"l1": 1.0, "l2": 0.0}.get(given.penalty, given.l1_ratio) or 0.0)
+        return share * float(given.alpha), (1 - share) * float(given.alpha)
+
     def _auto(self, shape: Shape | None) -> SolverChoice:
         return choose(self._loss(2).smoothed(1.0), L1(1.0) if self._has_l1() else L2(), shape)
 
     def _other(self, shape: Shape | None) -> SolverChoice:
         return choose_local(self._loss(2), L1(1.0) if self._has_l1() else L2())
+
+    def _begins_at_zero_beside(self, some: Occurring) -> bool:
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return True
+        coef = np.atleast_2d(dense(self.coef_))
+        return coef.shape[1] == some.n and not np.delete(coef, some.positions, axis=1).any()
 
     def _strength(self, model: Linear, weight: float) -> Penalty:
         """The penalty on the parameters of the model, for data of this total weight."""
@@ -110,21 +125,27 @@ class LinearEstimator(Estimator):
     def _linear(self, survey: SurveyAnswer, outputs: int, kind: type[Linear] = Linear) -> Linear:
         """The model, standardised by the moments of the survey where `scale` says so."""
         X, intercept = survey.X, bool(self.fit_intercept)
-        on = bool(self.scale)
-        if isinstance(self.scale, str):  # a step that the user gave is in the units of the data
-            on = isinstance(self.solver, str) or not self.solver.fixes_step
-        if not on:
+        if not self._standardises():
             return kind(len(X.mean), outputs, intercept)
         return kind(len(X.mean), outputs, intercept, X.mean if intercept else None, spreads(X, intercept))
 
+    def _standardises(self) -> bool:
+        """Whether the solver works on standardised features."""
+        if not isinstance(self.scale, str):
+            return bool(self.scale)
+        # A step that the user gave is in the units of the data.
+        return isinstance(self.solver, str) or not self.solver.fixes_step
+
     def _initial(self, problem: Problem, summary: TargetSummary, survey: SurveyAnswer) -> Array:
         """The best constant model, or with `warm_start` the last fit's. A solver whose steps the user fixed
-        starts from zero, and ``max_iter=0`` ends there."""
+        starts from zero, and ``max_iter=0`` ends there, unless margins have to be positive."""
         model, loss = problem.linear, problem.loss
         k = model.outputs
         shift = 0.0 if problem.offset is None else problem.offset
         if self.warm_start and hasattr(self, "coef_"):
             coef = dense(self.coef_)
+            if self._occurring is not None:
+                coef = coef[..., self._occurring.positions]
             if coef.size != k * model.n_features:
                 raise ValueError(
                     "warm_start: expected data like that of the last fit, whose coef_ has shape "
@@ -146,20 +167,35 @@ class LinearEstimator(Estimator):
         if loss.offsets and survey.y is not None:  # which rows have on average without the intercept
             b = b - survey.y.mean[-loss.offsets :].sum()
         given = isinstance(self.solver, Solver) and self.solver.fixes_step
-        if not model.intercept or given or self.max_iter == 0:
+        if not model.intercept or ((given or self.max_iter == 0) and not loss.positive_margins):
             b = np.zeros(k)
         return model.parameters(np.zeros((k, model.n_features)), b, *scales)
+
+    def _finish(self, outcome: FitOutcome) -> None:
+        names = ("coef_", "intercept_")
+        began = [dense(getattr(self, name, None)) for name in names] if self.warm_start else []
+        super()._finish(outcome)
+        ended = [dense(getattr(self, name)) for name in names]
+        if began and self.n_iter_ == self.n_sweeps_ == 1 and all(map(np.array_equal, began, ended)):
+            self.n_iter_ = 0  # it looked, and found nothing to do
 
     def _set_parameters(self, problem: Problem, w: Array) -> None:
         model = problem.linear
         b = model.intercepts(w) + (0.0 if problem.offset is None else problem.offset)
-        coefficients = model.coefficients(w)
+        coefficients, units = model.coefficients(w), (model.center, model.scale)
+        if (some := self._occurring) is not None:
+            center, scale = units
+            coefficients = some.spread(coefficients)
+            units = (
+                None if center is None else some.spread(center),
+                None if scale is None else some.spread(scale, 1.0),
+            )
         if self._float32 and max(np.abs(coefficients).max(initial=0.0), np.abs(b).max()) > LARGEST:
             self._float32 = False  # of denormal features: float32 does not hold them
         dtype = np.float32 if self._float32 else np.float64
         coefficients = coefficients.astype(dtype, copy=False)
         self.coef_, self.intercept_ = self._shape_coefficients(coefficients, b.astype(dtype, copy=False))
-        self._units = model.center, model.scale
+        self._units = units
 
     def _shape_coefficients(self, coefficients: Array, intercepts: Array) -> tuple[Array, Any]:
         return coefficients, intercepts

@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.data.dataset import Dataset
-from daskgd.estimators.classification import Probable
+from daskgd.estimators.classification import Probable, probabilities
 from daskgd.estimators.regression import targets_of
 from daskgd.losses import MultilabelLogistic
 from daskgd.penalties import L2
@@ -104,10 +104,10 @@ class MultilabelProbable(Probable):
         return self._map_margins(X, _each_probability, np.dtype(float), self._labels_of_model)
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of the probability of each class or label, ``(n, k)``."""
+        """Logarithm of `predict_proba`, ``(n, k)``; as in scikit-learn, -inf where that is 0."""
         check_is_fitted(self)
         if self._labels_of_model is None:
-            return super().predict_log_proba(X)
+            return self._map_margins(X, _log_probability, np.dtype(float), self._n_classes())
         return self._map_margins(X, _each_log_probability, np.dtype(float), self._labels_of_model)
 
 
@@ -120,6 +120,15 @@ def _each_probability(z: Array, classes: Array) -> Array:
     return out
 
 
+def _log_probability(z: Array, classes: Array) -> Array:
+    return _log(probabilities(z, classes))
+
+
 def _each_log_probability(z: Array, classes: Array) -> Array:
-    out: Array = -np.logaddexp(0, -z)
+    return _log(expit(z))
+
+
+def _log(p: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        out: Array = np.log(p)
     return out

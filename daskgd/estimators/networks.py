@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskgd._compat.caller import warn
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
-from daskgd.estimators.epochs import DIVISOR, LEAST_STEP, Earlier, LossStalls, ScoreStalls, Training
+from daskgd.estimators.epochs import DIVISOR, LEAST_STEP, Earlier, Training, rows_and_stop
 from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.estimators.fitting.solver_choice import GIVEN, SolverChoice, find_solver
@@ -217,26 +217,20 @@ class Perceptrons(Trained):
         return int(self.batch_size) if shape is None else max(min(int(self.batch_size), shape.n_rows), 1)
 
     def _prepare_rows(self, dataset: Dataset) -> tuple[Dataset, Sequence[Watcher]]:
-        waits: dict[str, Any] = {"patience": self._patience() + 1, "min_delta": float(self.tol)}
+        several = getattr(self, "_labels_per_row", None) is not None
         adaptive = self.learning_rate == "adaptive"
-        watcher: LossStalls | ScoreStalls
-        if self.early_stopping:
-            several = getattr(self, "_labels_per_row", None) is not None
-            share, labels = float(self.validation_fraction), self._classification and not several
-            dataset, rest = dataset.train_test_split(share, self._seed, stratify=labels)
-            if min(dataset.n_rows, rest.n_rows) < 2:
-                raise ValueError(
-                    f"{type(self).__name__}: expected at least two rows to train on and two to validate, got "
-                    f"{dataset.n_rows} and {rest.n_rows}; pass more rows, another validation_fraction, or "
-                    "early_stopping=False"
-                )
-            watcher = ScoreStalls(rest, **waits)
-        elif self._stops_by_loss(self._choice(self._shape(dataset)).solver) and (self.tol > 0 or adaptive):
-            watcher = LossStalls(**waits)
-        else:
-            return dataset, ()
-        watcher.adaptive = adaptive
-        return dataset, [watcher]
+        by_loss = self._stops_by_loss(self._choice(self._shape(dataset)).solver)
+        return rows_and_stop(
+            type(self).__name__,
+            dataset,
+            tol=float(self.tol),
+            patience=self._patience() + 1,
+            validation_fraction=float(self.validation_fraction) if self.early_stopping else None,
+            seed=self._seed,
+            stratify=self._classification and not several,
+            adaptive=adaptive,
+            by_loss=by_loss and (self.tol > 0 or adaptive),
+        )
 
     def _patience(self) -> float:
         return float(self.n_iter_no_change) if self.n_iter_no_change == np.inf else int(self.n_iter_no_change)

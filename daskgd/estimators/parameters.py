@@ -40,6 +40,11 @@ def is_nonnegative(value: Any) -> bool:
     return is_positive(value) or (not isinstance(value, bool) and np.isscalar(value) and value == 0)
 
 
+def is_finite(value: Any) -> bool:
+    """A finite real number."""
+    return is_nonnegative(value) or is_positive(-value)
+
+
 FLAG: Rule = (is_flag, "True or False")
 NONNEGATIVE: Rule = (is_nonnegative, "a number >= 0")
 POSITIVE: Rule = (is_positive, "a number > 0")
@@ -57,10 +62,7 @@ CLASS_WEIGHT: Rule = (
     ),
     'None, "balanced" or a mapping of labels to weights',
 )
-INTERCEPT_SCALING: Rule = (
-    lambda value: not isinstance(value, bool) and value == 1,
-    "1: the intercept is never penalised, as if intercept_scaling were infinite: there is nothing to scale",
-)
+N_JOBS: Rule = (lambda value: value is None or isinstance(value, int), "None or a whole number")
 
 SCALE: Rule = (
     lambda value: (isinstance(value, str) and value == "auto") or is_flag(value),
@@ -97,7 +99,8 @@ Init = TypeVar("Init", bound=Callable[..., None])
 
 
 def with_parameters_of(base: Callable[..., None]) -> Callable[[Init], Init]:
-    """Show the parameters of the `base` constructor, after its own, as those of one that passes them on.
+    """Show the parameters of the `base` constructor, after its own, as those of one that passes them on; of
+    two of one name its own.
 
     scikit-learn reads the parameters of an estimator from the signature of its constructor.
 
@@ -111,7 +114,9 @@ def with_parameters_of(base: Callable[..., None]) -> Callable[[Init], Init]:
     def extend(init: Init) -> Init:
         shown, passed_on = signature(init), (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
         own = [p for p in shown.parameters.values() if p.kind not in passed_on]
-        parameters = sorted([*own, *list(signature(base).parameters.values())[1:]], key=lambda p: p.kind)
+        names = {p.name for p in own}
+        others = [p for p in list(signature(base).parameters.values())[1:] if p.name not in names]
+        parameters = sorted([*own, *others], key=lambda p: p.kind)
         init.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
         return init
 

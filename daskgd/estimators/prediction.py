@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from daskgd.models import Model
-from daskgd.rows.invalid_rows import InvalidRows
+from daskgd.models.base import margins
+from daskgd.rows.features import Features
 
 Array = NDArray[Any]
 
@@ -19,17 +20,17 @@ def dense(coef: Any) -> Array:
     return np.asarray(coef.toarray() if issparse(coef) else coef)
 
 
-def finite_margins(model: Model, w: Array, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
+def finite_margins(model: Model, w: Array, X: Features, block_id: tuple[int, ...] | None = None) -> Array:
     """Margins of a block in float64; ValueError where X is not finite, which they show at no cost, or so
     large that they overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
-        z = model.margins(w, X)
+        z = margins(model, w, X)
         if not np.isfinite(z).all():  # float32 may have overflowed
-            z = model.margins(w, X.astype(np.float64))
+            z = margins(model, w, X.astype(np.float64))
     # Units saturate: of models that are not linear, margins may be finite where X is not.
-    if not np.isfinite(z).all() or not (model.linear or np.isfinite(X).all()):
+    if not np.isfinite(z).all() or not (model.linear or X.nonfinite(0).first is None):
         block = "" if block_id is None else f" of block {block_id[0]}"
-        bad = InvalidRows.nonfinite(X, 0).first
+        bad = X.nonfinite(0).first
         if bad is not None:
             raise ValueError(
                 f"Input X contains {'NaN' if np.isnan(bad.value) else 'infinity'}: expected finite numbers, "

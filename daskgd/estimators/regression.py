@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from daskgd.data.convert import in_floats
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
-from daskgd.estimators.linear import LinearEstimator
+from daskgd.estimators.incremental import Incremental
 from daskgd.estimators.prediction import finite_margins
 from daskgd.losses import Shifted
 from daskgd.models import Linear, LinearWithScale, Model
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
-from daskgd.rows.features import prepare
+from daskgd.rows.features import as_features
 
 Array = NDArray[Any]
 
@@ -66,11 +67,47 @@ class NumberRegressor(RegressorMixin, Estimator):
         raise NotImplementedError
 
 
-class Regressor(NumberRegressor, LinearEstimator):
+class Regressor(NumberRegressor, Incremental):
     """Base of the regressors with a linear model."""
 
     _keeps_column: ClassVar[bool] = False
     """Whether a target ``(n, 1)`` makes `coef_` ``(1, p)``; else it is ``(p,)``, each as in scikit-learn."""
+
+    @available_if(Incremental._takes_parts)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from these rows: one pass in mini-batches, from where the last call ended.
+
+        As :meth:`LogisticRegression.partial_fit` does: a pass of averaged stochastic gradient descent
+        (:class:`AveragedSGD`) over the objective of ``fit``.
+
+        Parameters
+        ----------
+        X, y, sample_weight :
+            As for ``fit``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        AttributeError
+            For :class:`HuberRegressor`, whose scale is fitted with all rows in view.
+        ValueError
+            As there.
+
+        Examples
+        --------
+        >>> import daskgd
+        >>> X = np.linspace(-1, 1, 1000)[:, None]
+        >>> y = 3 * X[:, 0] + 1
+        >>> est = daskgd.LinearRegression()
+        >>> for part in range(0, 1000, 100):
+        ...     est = est.partial_fit(X[part::100], y[part::100])
+        >>> est.coef_.round(1)
+        array([3.])
+        """
+        return self._go_on(X, y, sample_weight)
 
     def _problem(self, survey: SurveyAnswer, dataset: Dataset) -> tuple[Problem, dict[str, Any]]:
         y = dataset.columns.y
@@ -126,8 +163,7 @@ class Predict:
         self.model, self.w, self.b, self.many, self.of_margins = model, w, b, many, of_margins
 
     def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
-        X = prepare(X)
-        z = finite_margins(self.model, self.w, X, block_id) + self.b
+        z = finite_margins(self.model, self.w, as_features(X).prepared(), block_id) + self.b
         if self.many is not None:
-            z = z.reshape(len(X), self.many)
+            z = z.reshape(X.shape[0], self.many)
         return z if self.of_margins is None else self.of_margins(z)

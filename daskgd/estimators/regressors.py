@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,9 @@ from daskgd.estimators.parameters import (
 )
 from daskgd.estimators.regression import Regressor
 from daskgd.losses import Loss, Squared
+from daskgd.monitoring.events import Watcher
 from daskgd.solvers import Solver
+from daskgd.training.checkpoint import Checkpoint
 
 Array = NDArray[Any]
 
@@ -96,7 +100,8 @@ class LinearRegression(_LeastSquares):
     coef_ : ``(p,)`` or ``(k, p)``
     intercept_ : float or ``(k,)``
     n_iter_, n_sweeps_ : int
-        Iterations, and reads of the data, the first survey included.
+        Iterations, 0 where a warm start began at the minimum; and reads of the data, the first survey
+        included.
     history_ : History
         A mapping per iteration: loss, gradient norm, gap, seconds, bytes, sweeps.
     gap_ : float
@@ -321,6 +326,32 @@ class Lasso(_LeastSquares):
         self.memory = memory
         self.engine = engine
         self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        check_input: bool = True,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
+    ) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X, y, sample_weight, checkpoint, every, watch :
+            As in :class:`LinearRegression`.
+        check_input : bool
+            Has no effect: input is checked by the sweeps that read it, at no cost, and never written to.
+
+        Returns
+        -------
+        self
+        """
+        return super().fit(X, y, sample_weight, checkpoint=checkpoint, every=every, watch=watch)
 
     def _has_l1(self) -> bool:
         return True

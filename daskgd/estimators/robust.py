@@ -10,7 +10,7 @@ import numpy as np
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.fit import FitOutcome
-from daskgd.estimators.parameters import INTERCEPT_SCALING, NONNEGATIVE, POSITIVE_C, Rule, is_one_of
+from daskgd.estimators.parameters import NONNEGATIVE, POSITIVE, POSITIVE_C, Rule, is_one_of
 from daskgd.estimators.regression import Regressor
 from daskgd.losses import EpsilonInsensitive, Huber, HuberAt, Loss, Quantile
 from daskgd.solvers import Solver
@@ -238,10 +238,9 @@ class LinearSVR(Regressor):
     C : float
         Inverse strength of the penalty; inf for none.
     loss : "epsilon_insensitive" or "squared_epsilon_insensitive"
-    intercept_scaling :
-        Must be 1: the intercept is not penalised.
-    dual : "auto" or False
-        There is no dual solver.
+    intercept_scaling : float
+    dual : "auto" or bool
+        As in :class:`LinearSVC`: they change nothing.
     tol, fit_intercept, verbose, random_state, max_iter, solver, regime, scale, memory, engine, warm_start :
         As in :class:`LinearRegression`.
 
@@ -266,8 +265,8 @@ class LinearSVR(Regressor):
         "epsilon": NONNEGATIVE,
         "C": POSITIVE_C,
         "loss": is_one_of("epsilon_insensitive", "squared_epsilon_insensitive"),
-        "intercept_scaling": INTERCEPT_SCALING,
-        "dual": is_one_of("auto", False),
+        "intercept_scaling": POSITIVE,
+        "dual": is_one_of("auto", False, True),
     }
 
     def __init__(

@@ -16,8 +16,9 @@ from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Part, Query, Share
 from daskgd.queries.sums import Sums
 from daskgd.rows.layout import Layout
+from daskgd.rows.sparse import Sparse
 from daskgd.rows.tiles import Rows, Tile
-from daskgd.testing.laws import examples, require, same, toy_rows
+from daskgd.testing.laws import examples, require, same, sparse_rows, thin_rows, toy_rows
 from daskgd.testing.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def check_engine(make_engine: MakeEngine, blocks: tuple[int, ...] = (1, 2, 3, 5,
 
     All queries of the table in one sweep, shares of the blocks by themselves and beside them, on data of
     float32, float64 and uint8, with and without weights, in odd numbers of blocks (many blocks: one of the
-    types); partition queries have a memory per run, kept only if the sweep completes; an error in a query
-    reaches the caller, and the engine goes on afterwards.
+    types), and on sparse rows; partition queries have a memory per run, kept only if the sweep completes; an
+    error in a query reaches the caller, and the engine goes on afterwards.
 
     Parameters
     ----------
@@ -127,15 +128,21 @@ def check_engine(make_engine: MakeEngine, blocks: tuple[int, ...] = (1, 2, 3, 5,
             with _made(make_engine, rows, layout) as (engine, serial):
                 _check_answers(engine, serial, where)
                 _check_memory(engine, layout, where)
+        if n_blocks != max([b for b in blocks if b <= 8], default=blocks[0]):
+            continue
+        few = replace(sparse_rows(thin_rows(rows)), sample_weight=None)
+        with _made(make_engine, few, layout) as (engine, serial):
+            _check_answers(engine, serial, f"{n_blocks} blocks of sparse rows")
 
 
 @contextmanager
 def _made(make_engine: MakeEngine, rows: Rows, layout: Layout) -> Iterator[tuple[Engine, Engine]]:
-    from daskgd.data.columns import MemoryColumn
+    from daskgd.data.columns import FeaturesColumn, MemoryColumn
     from daskgd.data.dataset import Dataset
 
     y, s = [None if a is None else MemoryColumn(a) for a in (rows.y, rows.sample_weight)]
-    dataset = Dataset(MemoryColumn(rows.X.toarray()), y, s, layout=layout)
+    X = FeaturesColumn(rows.X) if isinstance(rows.X, Sparse) else MemoryColumn(rows.X.toarray())
+    dataset = Dataset(X, y, s, layout=layout)
     made = make_engine(dataset)
     serial = Serial(dataset.source, dataset.nbytes)
     if isinstance(made, AbstractContextManager):

@@ -13,8 +13,10 @@ from daskgd.losses import Hinge, Huber, Logistic, Poisson, Softmax, Squared
 from daskgd.models import Linear, LinearWithScale
 from daskgd.penalties import L1, L2, ElasticNet
 from daskgd.problems import Problem
-from daskgd.rows.features import as_features
+from daskgd.rows.features import Dense, Features, as_features
 from daskgd.rows.layout import Layout
+from daskgd.rows.sparse import Sparse
+from daskgd.rows.stacked import Stacked
 from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
@@ -31,12 +33,13 @@ def require(ok: Any, sentence: str) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArraySource:
-    """A Source over arrays in memory, for tests: what engines read blocks from.
+    """A Source over arrays or features in memory, for tests: what engines read blocks from.
 
     Attributes
     ----------
     layout : Layout
-    X, y, sample_weight : arrays; the last two may be None.
+    X : array or Features
+    y, sample_weight : arrays, or None.
     keep : (n,) of bool, optional
         Rows that a selection leaves; whole blocks may be empty.
 
@@ -48,7 +51,7 @@ class ArraySource:
     """
 
     layout: Layout
-    X: Array
+    X: Any
     y: Array | None = None
     sample_weight: Array | None = None
     keep: Array | None = None
@@ -56,9 +59,7 @@ class ArraySource:
     @classmethod
     def of(cls, rows: Rows, block_rows: int, partition_blocks: int = 1) -> ArraySource:
         """The rows, cut into blocks of `block_rows`."""
-        return cls(
-            Layout(len(rows), block_rows, partition_blocks), rows.X.toarray(), rows.y, rows.sample_weight
-        )
+        return cls(Layout(len(rows), block_rows, partition_blocks), rows.X, rows.y, rows.sample_weight)
 
     def read(self, start: int, stop: int) -> Rows:
         """The kept rows between `start` and `stop`."""
@@ -72,6 +73,13 @@ class ArraySource:
 def select_rows(rows: Rows, at: Any) -> Rows:
     """The rows at these positions, as if they began a dataset."""
     return replace(rows.select(np.arange(len(rows))[at]), start=0, kept=None)
+
+
+def other_kinds(X: Features) -> list[Features]:
+    """The same features as other kinds of them."""
+    dense, half = X.toarray(), X.shape[1] // 2
+    parts = Sparse.of_dense(dense[:, :half]), Dense(np.ascontiguousarray(dense[:, half:]))
+    return [Sparse.of_dense(dense), Stacked.of(*parts)]
 
 
 def toy_rows(n: int = 90, dtype: Any = np.float64, weights: bool = False) -> Rows:
@@ -88,6 +96,30 @@ def toy_rows(n: int = 90, dtype: Any = np.float64, weights: bool = False) -> Row
     X = np.clip(np.rint(Z + 3), 0, 6) if np.dtype(dtype).kind in "iub" else Z
     s = np.where(rng.random(n) < 0.1, 0.0, rng.random(n) + 0.5) if weights else None
     return Rows(as_features(X.astype(dtype)), y, s, 0)
+
+
+def thin_rows(rows: Rows) -> Rows:
+    """The rows with zeros in most places: some rows, and the second column, hold nothing else.
+
+    >>> X = thin_rows(toy_rows(90)).X.toarray()
+    >>> bool(X[:, 1].any() or X[8].any()), round(float((X == 0).mean()), 1)
+    (False, 0.8)
+    """
+    X = rows.X.toarray().copy()
+    X[np.random.default_rng(5).random(X.shape) < 0.5] = 0
+    X[::4], X[:, 1] = 0, 0
+    return replace(rows, X=as_features(X))
+
+
+def sparse_rows(rows: Rows) -> Rows:
+    """The same rows as :class:`~daskgd.rows.sparse.Sparse` features.
+
+    >>> sparse_rows(thin_rows(toy_rows(90))).X.n_stored
+    67
+    """
+    from scipy.sparse import csr_array
+
+    return replace(rows, X=as_features(csr_array(rows.X.toarray())))
 
 
 # -- problems -----------------------------------------------------------------------------------
@@ -172,7 +204,10 @@ def start(problem: Problem) -> Array:
 
 
 def leaves(value: Any) -> list[Array]:
-    """All arrays and numbers in a nest of mappings, dataclasses and sequences, in order."""
+    """All arrays and numbers in a nest of mappings, dataclasses and sequences, in order; of features as a
+    dense array."""
+    if hasattr(value, "toarray"):
+        return [value.toarray()]
     if isinstance(value, Mapping):
         parts: list[Any] = list(value.values())
     elif is_dataclass(value) and not isinstance(value, type):

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.models import MLP, Linear, LinearWithScale, Model
-from daskgd.rows.features import prepare
-from daskgd.testing.laws import require
+from daskgd.models.base import forward, margins
+from daskgd.rows.features import Dense, prepare
+from daskgd.testing.laws import other_kinds, require
 
 Array = NDArray[Any]
 
@@ -37,9 +38,9 @@ def check_model(model: Model, rtol: float = 1e-6, n: int = 40) -> None:
 
     The way back is the derivative of the margins, by central differences, to `rtol` of the largest; margins
     have the dtype of X, and gradients are float64, also in float32, where both agree to 1e-3; a row's margins
-    do not depend on the other rows (to rounding), gradients add, no rows give no gradient; misaligned
-    parameters and a copy that was pickled give the same bits; neither parameters nor rows are written to;
-    initial parameters are a function of the seed.
+    do not depend on the other rows (to rounding), nor on whether they are dense, gradients add, no rows give
+    no gradient; misaligned parameters and a copy that was pickled give the same bits; neither parameters nor
+    rows are written to; initial parameters are a function of the seed.
 
     Raises
     ------
@@ -68,6 +69,7 @@ def check_model(model: Model, rtol: float = 1e-6, n: int = 40) -> None:
     w = w + 0.1 * rng.standard_normal(model.size)
     _check_derivative(model, name, w, X, r, rtol)
     _check_rows(model, name, w, X, r)
+    _check_kinds(model, name, w, X, r)
     _check_bits(model, name, w, X, r)
     single = X.astype(np.float32)
     z, vjp = model.forward(w, single)
@@ -114,6 +116,19 @@ def _check_rows(model: Model, name: str, w: Array, X: Array, r: Array) -> None:
     none, nothing = model.forward(w, X[:0])
     require(none.shape == z[:0].shape, f"{name}: no rows have margins {none.shape}")
     require(not nothing(r[:0]).any(), f"{name}: no rows have a gradient")
+
+
+def _check_kinds(model: Model, name: str, w: Array, X: Array, r: Array) -> None:
+    z, vjp = model.forward(w, X)
+    expected = {"margins": z, "the margins of forward": z, "a gradient": vjp(r)}
+    for features in other_kinds(Dense(X)):
+        same_z, way = forward(model, w, features)
+        for (what, of_dense), found in zip(
+            expected.items(), (margins(model, w, features), same_z, way(r)), strict=True
+        ):
+            off = float(np.abs(found - of_dense).max() / (1 + np.abs(of_dense).max()))
+            kind = type(features).__name__.lower()
+            require(off <= 1e-10, f"{name}: {kind} rows have {what} {off:.1e} off those of dense rows")
 
 
 def _check_bits(model: Model, name: str, w: Array, X: Array, r: Array) -> None:

@@ -15,8 +15,12 @@ from daskgd.losses import (
     Hinge,
     Huber,
     HuberAt,
+    HuberResidual,
+    IdentityLink,
     Logistic,
+    LogisticOneVsRest,
     Loss,
+    ModifiedHuber,
     MultilabelLogistic,
     Perceptron,
     Poisson,
@@ -35,12 +39,14 @@ Array = NDArray[Any]
 LOSSES: tuple[Loss, ...] = (
     Squared(),
     Logistic(),
+    LogisticOneVsRest(),
     MultilabelLogistic(),
     Softmax(),
     Hinge(),
     Hinge(squared=True),
     Hinge(width=0.1),
     Hinge(width=3.0),
+    ModifiedHuber(),
     Perceptron(),
     Quantile(),
     Quantile(0.1),
@@ -50,12 +56,20 @@ LOSSES: tuple[Loss, ...] = (
     EpsilonInsensitive(0.1, width=0.2),
     Huber(),
     HuberAt(1.1, 0.5),
+    HuberResidual(0.7),
     Poisson(),
     Gamma(),
     Tweedie(1.2),
     Tweedie(1.9),
     Tweedie(2.5),
     Tweedie(3.0),
+    Tweedie(0.0),
+    Tweedie(0.5),
+    Tweedie(-0.1),
+    IdentityLink(Poisson()),
+    IdentityLink(Tweedie(1.5)),
+    IdentityLink(Gamma()),
+    IdentityLink(Tweedie(-0.5)),
     Shifted(Squared()),
     Shifted(Logistic()),
     Shifted(Poisson()),
@@ -95,7 +109,8 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
     `value_and_gradient` agrees with both; no rows are no trouble; inputs are left alone and not returned;
     `baseline` is the least mean loss over constants, or within a factor of 10 of it where not declared exact;
     a deviance is linear in the targets but for a term without margins, and least at `constant`; smoothing
-    kinks adds what `excess` says; `inverse_link`, `variance_power` and `shift_invariant` are true.
+    kinks adds what `excess` says; `inverse_link`, `variance_power`, `shift_invariant` and `positive_margins`
+    are true.
 
     Parameters
     ----------
@@ -112,6 +127,8 @@ def check_loss(loss: Loss, y: Array | None = None) -> None:
     for raw, k in _cases(loss, y, rng):
         z = rng.standard_normal((len(raw), k)) * 3
         z[:6] = np.array([0.0, 1.0, -1.0, 2.0, -30.0, 30.0])[:, None]
+        if loss.positive_margins:
+            z = 0.1 + np.abs(z)
         if loss.scales:
             z = np.hstack([z, rng.uniform(0.2, 4, (len(raw), loss.scales))])
         if z.shape[1] == 1:
@@ -277,6 +294,10 @@ def _check_extremes(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
                 inside = (far[:, k:] > 0).all(axis=1)
                 require(np.all(found[0][~inside] == np.inf), f"{name}: finite where a scale is not positive")
                 found[0], found[1] = found[0][inside], found[1][inside]
+            if loss.positive_margins:
+                inside = far > 0 if far.ndim == 1 else (far > 0).all(axis=1)
+                require(np.all(found[0][~inside] == np.inf), f"{name}: finite where a margin is not positive")
+                found[0], found[1] = found[0][inside], found[1][inside]
             require(
                 all(np.isfinite(a).all() for a in found),
                 f"{name}: not finite at margins of +-{EXTREME_MARGIN:g}",
@@ -326,7 +347,7 @@ def _check_baseline(loss: Loss, raw: Array, k: int, name: str) -> None:
         z = np.full(len(raw), b[0]) if len(b) == 1 else np.tile(b, (len(raw), 1))
         return float(s @ loss.value(z, y) / s.sum())
 
-    b = np.append(np.zeros(k), np.ones(loss.scales))
+    b = np.append(np.full(k, float(loss.positive_margins)), np.ones(loss.scales))
     least = mean_loss(b)
     for _ in range(5):  # a simplex may collapse at a kink: start it again from there
         found = minimize(mean_loss, b, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
@@ -352,13 +373,13 @@ def _check_declared(loss: Loss, raw: Array, z: Array, k: int, name: str) -> None
     """Deviances are linear in the targets; smoothing adds what it says."""
     y = loss.targets(raw, k, z.dtype)
     if loss.deviance and loss.kind == "regression":
-        w = np.clip(z, -5, 5)
+        w, base = np.clip(z, -5, 5), np.full_like(z, float(loss.positive_margins))
         t = [a * raw + (1 - a) * raw[::-1] for a in (0.0, 0.3, 1.0)]
         if loss.offsets:
             for a in t:
                 a[:, -1] = raw[:, -1]
         t = [loss.targets(a, k, z.dtype) for a in t]
-        first, at, last = (loss.value(w, a) - loss.value(0 * w, a) for a in t)
+        first, at, last = (loss.value(w, a) - loss.value(base, a) for a in t)
         require(
             np.allclose(at, 0.3 * last + 0.7 * first, rtol=1e-8, atol=1e-8),
             f"{name}: declared a deviance, but not linear in the targets",
@@ -408,7 +429,8 @@ def _check_prediction(loss: Loss, raw: Array, z: Array, k: int, name: str) -> No
     require(np.allclose(mean, known), f"{name}: declared inverse_link {link!r}, but mean is another function")
     if loss.deviance:
         target = (raw[:, 0] if loss.offsets else raw).astype(float)
-        w = target if link == "identity" else w  # margins whose means may be targets
+        if link == "identity" and not loss.positive_margins:
+            w = target  # margins whose means may be targets
         mean = loss.mean(w)
         y = targets_at(mean)
         require(np.allclose(loss.gradient(w, y), 0, atol=1e-9), f"{name}: not least at the target's mean")

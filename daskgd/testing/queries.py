@@ -23,6 +23,7 @@ from daskgd.queries import (
     GradientOnly,
     Gradients,
     Hessian,
+    HessianDiagonal,
     Hessians,
     Line,
     Local,
@@ -38,11 +39,23 @@ from daskgd.queries import (
 )
 from daskgd.queries.excess import Excess
 from daskgd.queries.pearson import Pearson
+from daskgd.queries.recession import Recession
 from daskgd.queries.sample import Sample
 from daskgd.queries.sums import Sums
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.local_gd import LocalSteps
-from daskgd.testing.laws import ArraySource, close, examples, hard_examples, require, same, select_rows
+from daskgd.testing.laws import (
+    ArraySource,
+    close,
+    examples,
+    hard_examples,
+    other_kinds,
+    require,
+    same,
+    select_rows,
+    sparse_rows,
+    thin_rows,
+)
 from daskgd.training.journal import digest
 
 Array = NDArray[Any]
@@ -62,6 +75,9 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
             W = rng.standard_normal((3, problem.model.outputs))
             residuals = Residuals(W, centre, rng.standard_normal(problem.model.outputs))
             out += [(SecondMoments(), None, rows), (residuals, None, rows)]
+        if problem.loss.smooth and problem.model.linear:
+            out.append((HessianDiagonal((w, d)), problem, rows))
+            out.append((Recession(w, rng.standard_normal((problem.model.size, 3))), problem, rows))
         out.append((Part(Gradient(w), Share(0, 0, 0, 1)), problem, rows))
         if "weighted" not in name:
             work = LocalSteps(step=0.1, steps=3, batch_size=None, seed=0, round=0)
@@ -89,13 +105,15 @@ RTOL: dict[type[Query], float] = {Hessians: 1e-5}
 """Agreement asked of queries that compute in float32 whatever the rows."""
 
 
-def check_query(query: Query, problem: Problem | None, rows: Rows, rtol: float | None = None) -> None:
+def check_query(
+    query: Query, problem: Problem | None, rows: Rows, rtol: float | None = None, sparse: bool = True
+) -> None:
     """Check that a query keeps its contract on some rows.
 
     However the rows are cut into blocks (for partition scope: the blocks within a partition), the answer is
     the same to rounding; sums merge in any order; no rows contribute the zero; a weight of 2 is a row twice
-    (unless the query is `by_row_number`), a weight of 0 a row absent; query and sums pickle; rows and query
-    are left alone.
+    (unless the query is `by_row_number`), a weight of 0 a row absent; features that are not dense give the
+    same answer; query and sums pickle; rows and query are left alone.
 
     Parameters
     ----------
@@ -106,6 +124,8 @@ def check_query(query: Query, problem: Problem | None, rows: Rows, rtol: float |
     rtol : float, optional
         Agreement asked for, relative to the largest number of each array; by default 1e-9, and 1e-5 of
         queries that compute in float32.
+    sparse : bool
+        Whether the same rows, with zeros among them, are to be asked about as sparse ones too.
 
     Examples
     --------
@@ -123,6 +143,10 @@ def check_query(query: Query, problem: Problem | None, rows: Rows, rtol: float |
     for block_rows in (len(rows) // 2 + 1, 7, 1):
         cut = _answer(query, problem, rows, block_rows)
         require(close(whole, cut, rtol), f"{name}: blocks of {block_rows} rows give {cut}, one block {whole}")
+    for X in other_kinds(rows.X):
+        other = _answer(query, problem, replace(rows, X=X), 7)
+        kind = type(X).__name__.lower()
+        require(close(whole, other, rtol), f"{name}: {kind} features give {other}, dense ones {whole}")
     _check_sums(query, problem, rows, rtol)
     _check_weights(query, problem, rows, rtol)
     again = pickle.loads(pickle.dumps(query))
@@ -131,6 +155,20 @@ def check_query(query: Query, problem: Problem | None, rows: Rows, rtol: float |
         same(_answer(again, problem, rows, 7), _answer(query, problem, rows, 7)), f"{name}: does not pickle"
     )
     require(digest([query]) == before and pickle.dumps(rows) == kept, f"{name}: changes the rows or itself")
+    if sparse:
+        _check_sparse(query, problem, rows, rtol)
+
+
+def _check_sparse(query: Query, problem: Problem | None, rows: Rows, rtol: float) -> None:
+    """The rows with zeros in most places have the same answers as dense and as sparse ones, in any blocks."""
+    name, thin = type(query).__name__, thin_rows(rows)
+    few, near = sparse_rows(thin), 1e-10 if rtol <= 1e-9 else rtol
+    expected = _answer(query, problem, thin, 7)
+    for block_rows in (len(rows), 7):
+        found = _answer(query, problem, few, block_rows)
+        require(close(expected, found, near), f"{name}: of sparse rows {found}, of dense ones {expected}")
+    _check_sums(query, problem, few, rtol)
+    _check_weights(query, problem, few, rtol)
 
 
 def _answer(query: Query, problem: Problem | None, rows: Rows, block_rows: int) -> Any:

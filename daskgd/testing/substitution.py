@@ -1,7 +1,8 @@
 """A pytest plugin by which scikit-learn's own test modules run with daskgd's classes in place of its own.
 
 While a test module is imported, daskgd's classes stand wherever scikit-learn has a class of the same name:
-what it imports, and the instances in its parametrisations, are of daskgd. Afterwards every name is what it
+what it imports, and the instances in its parametrisations, are of daskgd, and so is what it later takes from
+a package that it imports. Afterwards every name is what it
 was, so that scikit-learn itself goes on with its own classes, such as the default estimator of a
 meta-estimator. The plugin is for a process of its own, which :func:`daskgd.testing.sklearn_tests.run_modules`
 starts, and must not know which failures are expected.
@@ -17,8 +18,10 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from daskgd import estimators
@@ -65,6 +68,24 @@ def substituted() -> Iterator[None]:
     finally:
         for module, name, theirs in changed:
             setattr(module, name, theirs)
+
+
+def stand_in(package: ModuleType) -> ModuleType:
+    """A module with all that a package of scikit-learn's has, but daskgd's classes."""
+    out = ModuleType(package.__name__)
+    vars(out).update(vars(package))
+    for name, (theirs, ours) in namesakes().items():
+        if vars(package).get(name) is theirs:
+            setattr(out, name, ours)
+    return out
+
+
+def replace_packages(module: ModuleType) -> None:
+    """Have stand-ins wherever a test module holds a package itself, as after ``from sklearn import svm``."""
+    packages = [import_module(path) for path in PACKAGES]
+    for name, value in list(vars(module).items()):
+        if any(value is package for package in packages):
+            setattr(module, name, stand_in(value))
 
 
 class Uses:
@@ -141,13 +162,16 @@ class Recorder:
             return (yield)
         with substituted():
             report = yield
-        if report.failed:
+        if not report.failed:
+            replace_packages(collector.obj)
+        else:
             error = one_line(str(report.longrepr)[-LONGEST:])
             self._write(collector.nodeid, {"outcome": "failed", "used": True, "error": error})
         return report
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        np.random.seed(0)  # for tests that draw without a seed of their own
         before = self.uses.n
         self.line: dict[str, Any] = {"outcome": "passed", "seconds": 0.0}
         result = yield

@@ -107,10 +107,10 @@ def test_the_deprecated_penalty_means_what_it_did(old, new):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"penalty": "l1", "l1_ratio": 0.0}, "contradicts l1_ratio"),
-        ({"penalty": "l2", "l1_ratio": 0.5}, "contradicts l1_ratio"),
-        ({"penalty": None, "C": 2.0}, "whatever C=2.0 says"),
-        ({"penalty": None, "l1_ratio": 0.5}, "whatever l1_ratio=0.5 says"),
+        ({"penalty": "l1", "l1_ratio": 0.0}, "penalty=l1 with l1_ratio=0.0: penalty wins"),
+        ({"penalty": "l2", "l1_ratio": 0.5}, "with l1_ratio=0.5: penalty wins"),
+        ({"penalty": None, "C": 2.0}, "will ignore the C that is given, 2.0"),
+        ({"penalty": None, "l1_ratio": 0.5}, "will ignore the l1_ratio that is given, 0.5"),
     ],
     ids=str,
 )

@@ -19,11 +19,14 @@ from sklearn.exceptions import ConvergenceWarning, SkipTestWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
 import daskgd
 from daskgd import estimators
+from daskgd.estimators.base import FITTED
 from daskgd.testing import EXPECTED_FAILURES
+from daskgd.testing.estimators import FAILED_THERE
 from tests.tiers import slow_but
 
 ESTIMATORS = [name for name in estimators.__all__ if name != "together"]
@@ -56,7 +59,7 @@ def fitted(name: str, y: Any = None, **params: Any) -> Any:
 # -- scikit-learn's checks ------------------------------------------------------------------------
 
 
-MANY_STEPS = ("MLPClassifier", "MLPRegressor", "Perceptron", "LinearSVR")
+MANY_STEPS = ("MLPClassifier", "MLPRegressor", "Perceptron", "LinearSVR", "SGDClassifier", "SGDRegressor")
 
 
 @pytest.mark.parametrize("name", slow_but(ESTIMATORS, *(set(ESTIMATORS) - set(MANY_STEPS))))
@@ -74,6 +77,27 @@ def test_scikit_learns_checks(name):
 
 def test_expected_failures_are_of_estimators_there_are():
     assert set(EXPECTED_FAILURES) <= set(ESTIMATORS)
+    claimed = {(name, check) for name, checks in EXPECTED_FAILURES.items() for check in checks}
+    assert {(name, check) for name, _, check in FAILED_THERE} <= claimed
+
+
+def run_check(check: str, estimator: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        getattr(estimator_checks, check)(type(estimator).__name__, estimator)
+
+
+@pytest.mark.parametrize(("name", "params", "check"), FAILED_THERE)
+def test_what_scikit_learns_own_fail_too(name, params, check):
+    theirs = getattr(neural_network if name.startswith("MLP") else linear_model, name)
+    with pytest.raises(AssertionError):
+        run_check(check, theirs(**params))
+
+
+def test_a_regressor_without_standardised_features_keeps_to_weights():
+    for estimator in (daskgd.MLPRegressor(scale=False), neural_network.MLPRegressor(solver="lbfgs")):
+        run_check("check_sample_weight_equivalence_on_dense_data", estimator)
+        run_check("check_sample_weight_equivalence_on_sparse_data", estimator)
 
 
 # -- its tools ------------------------------------------------------------------------------------
@@ -101,6 +125,21 @@ def test_grid_search():
 
 
 # -- random numbers, and what is left of an earlier fit ----------------------------------------------
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_what_fits_set_is_known(name):
+    """So that a refit leaves nothing of an earlier fit, and what a subclass has set."""
+    est = made(name)
+    est.mine_ = "set by a subclass before the fit"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        est.fit(X, target(name))
+        if hasattr(est, "partial_fit"):
+            est.partial_fit(X, target(name))
+        found = {key for key in vars(est) if key.endswith("_") and key[0] != "_"}
+        assert found - {"n_features_in_", "feature_names_in_", "mine_"} <= FITTED
+        assert est.fit(X, target(name)).mine_ == "set by a subclass before the fit"
 
 
 def drawing(name: str, seed: Any) -> Any:
@@ -145,7 +184,9 @@ def test_a_fit_with_a_generator_is_resumed(tmp_path):
 def test_no_attribute_of_an_earlier_fit_survives(name):
     est = fitted(name, max_iter=2)
     names = set(vars(est))
-    est.left_over_ = 1
+    for left_over in FITTED - names:
+        if not hasattr(type(est), left_over):
+            setattr(est, left_over, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         assert set(vars(est.fit(X, target(name)))) == names

@@ -25,6 +25,7 @@ from daskgd.losses import Logistic, Quantile
 from daskgd.rows.layout import Layout, Shape
 from daskgd.rows.tiles import Rows
 from daskgd.storage.reading import StoredColumn
+from tests.tiers import slow_but
 
 SAMPLED = daskgd.SubsampledNewton(rows_per_parameter=200, sample_bytes=1)
 LOCAL = daskgd.LocalGD(step=0.5, local_steps=3, batch_size=32)
@@ -132,8 +133,11 @@ def test_a_cluster_does_as_the_plan_says(case, small, engines, client):
     assert 0 < plan.task_bytes < plan.task_room < plan.limit
 
 
-@pytest.mark.parametrize("where", ["threads", "distributed"])
-@pytest.mark.parametrize("solver", [daskgd.GradientDescent(step=1e-3), daskgd.GradientDescent()])
+@pytest.mark.parametrize("where", slow_but(["threads", "distributed"], "distributed"))
+@pytest.mark.parametrize(
+    "solver",
+    [daskgd.GradientDescent(step=1e-3), pytest.param(daskgd.GradientDescent(), marks=pytest.mark.slow)],
+)
 def test_wide_data_does_as_the_plan_says(where, solver, wide, engines, client):
     est = logistic(solver, max_iter=2, tol=0, engine=where)
     plan = check(est, wide, engines)

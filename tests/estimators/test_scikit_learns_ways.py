@@ -20,11 +20,13 @@ import daskgd
 from daskgd import losses, models, penalties
 from daskgd.problems import Problem
 from daskgd.queries import Gradient, on
+from daskgd.rows.features import as_features
 from daskgd.rows.tiles import Rows
 from daskgd.solvers import LBFGS
 from daskgd.testing import Example, run
 from daskgd.training.loop import Stop
 from tests.tiers import slow_but
+from tests.training.test_checkpoint import dying, killed_and_resumed, same
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 4)) + 1
@@ -41,7 +43,7 @@ SHARED = {
 
 
 def targets(name: str) -> np.ndarray:
-    if name in ("LogisticRegression", "LinearSVC", "Perceptron", "MLPClassifier"):
+    if name in ("LogisticRegression", "LinearSVC", "Perceptron", "SGDClassifier", "MLPClassifier"):
         return LABELS
     return COUNTS if name in ("PoissonRegressor", "GammaRegressor", "TweedieRegressor") else Y
 
@@ -85,6 +87,27 @@ def test_scikit_learns_solver_for_coefficients_that_are_not_negative() -> None:
     np.testing.assert_allclose(est.coef_, theirs.coef_, atol=1e-5)
 
 
+@pytest.mark.parametrize("estimator", [daskgd.Lasso(alpha=0.1), daskgd.ElasticNet(alpha=0.1)])
+def test_input_that_is_not_to_be_checked_is_the_same(estimator: Any) -> None:
+    once, again = clone(estimator).fit(X, Y), clone(estimator).fit(X, Y, None, False)
+    np.testing.assert_array_equal(once.coef_, again.coef_)
+    with pytest.raises(ValueError, match="NaN"):
+        estimator.fit(np.full_like(X, np.nan), Y, check_input=False)
+
+
+@pytest.mark.parametrize("name", ["LogisticRegression", "LinearSVC", "LinearSVR"])
+def test_what_is_of_liblinear_alone_changes_nothing(name: str) -> None:
+    y, est = targets(name), SHARED[name][1]()
+    plain = clone(est).fit(X, y)
+    named = est.set_params(dual=True, intercept_scaling=3.0).fit(X, y)
+    np.testing.assert_array_equal(named.coef_, plain.coef_)
+    there = named.to_sklearn()
+    if name == "LogisticRegression":
+        np.testing.assert_allclose(clone(there).fit(X, y).coef_, named.coef_, atol=1e-3)
+    else:
+        assert there.intercept_scaling == 100
+
+
 def test_a_solver_that_penalises_the_intercept_is_refused() -> None:
     with pytest.raises(ValueError, match="liblinear', which penalises it: use 'auto'"):
         daskgd.LogisticRegression(solver="liblinear").fit(X, LABELS)
@@ -125,6 +148,16 @@ def test_a_warm_start_from_coefficients_set_by_hand() -> None:
     huber = daskgd.HuberRegressor(warm_start=True)
     huber.coef_ = np.zeros(4)
     assert huber.fit(X, Y).outcome_ == "converged"
+
+
+@pytest.mark.parametrize("name", ["HuberRegressor", "PoissonRegressor", "LogisticRegression", "Lasso"])
+def test_a_warm_start_at_the_minimum_takes_no_iteration(name: str) -> None:
+    est = SHARED[name][1](warm_start=True).fit(X, targets(name))
+    before, n_iter = est.coef_, np.max(est.n_iter_)
+    again = est.fit(X, targets(name))
+    np.testing.assert_array_equal(again.coef_, before)
+    assert (n_iter, np.max(again.n_iter_)) == (1, 0)
+    assert np.max(est.fit(X + X**2, targets(name)).n_iter_) == 1
 
 
 # -- attributes ---------------------------------------------------------------------------------
@@ -371,6 +404,139 @@ def test_rare_events_are_no_separation() -> None:
     assert daskgd.LogisticRegression(C=np.inf).fit(rows[:, :3], steep).outcome_ == "converged"
     twice = np.c_[rows[:, :3], rows[:, 0], np.ones(len(rows))]  # collinear, and constant
     assert daskgd.LogisticRegression(C=np.inf).fit(twice, steep).outcome_ == "converged"
+
+
+SAMPLED = daskgd.SubsampledNewton(rows_per_parameter=40, sample_bytes=1)
+
+
+def stored(path: Path, rows: np.ndarray, y: np.ndarray) -> Any:
+    daskgd.write_dataset(path, rows, y, chunk_bytes=8000)
+    return daskgd.open_dataset(path, block_bytes=8000, partition_bytes=32000)
+
+
+def looked(est: Any) -> bool:
+    """Whether the fit has read its data once more when it had ended."""
+    return bool(est.n_sweeps_ > est.history_[-1]["sweeps"])
+
+
+@pytest.mark.parametrize("case", [case for case in QUASI if case != "first order"])
+def test_a_direction_without_a_minimum_of_stored_rows(case: str, tmp_path: Path) -> None:
+    rows, dummy, rng = dummy_rows()
+    z = rows[:, 0] + rng.logistic(size=len(rows))
+    y = np.asarray(QUASI[case][1](z, dummy, rng)).astype(int)
+    data, without = stored(tmp_path / "all.zarr", rows, y), stored(tmp_path / "some.zarr", rows[:, :3], y)
+    est = clone(QUASI[case][0]).set_params(solver=SAMPLED, engine="serial")
+    with pytest.warns(ConvergenceWarning, match="column 3 grow"):
+        assert looked(clone(est).fit(data))
+    assert not looked(clone(est).fit(without))
+    finite = {"alpha": 1e-3} if case == "counts" else {"C": 1.0}
+    assert not looked(clone(est).set_params(**finite).fit(data))
+    with pytest.warns(ConvergenceWarning, match="column 3 grow"):
+        daskgd.together([several := clone(est), clone(est).set_params(**finite)], data)
+    assert looked(several)
+
+
+@pytest.mark.parametrize("separated", [True, False])
+def test_a_category_that_the_sample_has_not_seen(separated: bool, tmp_path: Path) -> None:
+    rows, _, rng = dummy_rows(3000)
+    rows[:, 3], rare = 0, [11, 1000, 2000, 2999]
+    rows[rare, 3] = 1
+    y = (rows[:, 0] + rng.logistic(size=len(rows)) > 0).astype(int)
+    y[rare] = [1, 1, 1, 1] if separated else [1, 0, 0, 1]
+    est = daskgd.LogisticRegression(C=np.inf, solver=SAMPLED, engine="serial")
+    data = stored(tmp_path / "data.zarr", rows, y)
+    (sample,) = SAMPLED.first_sweep_queries(est._shape(data))
+    drawn = sample.answer(None, sample.block(None, Rows(as_features(rows), y, None, 0))).rows
+    assert not drawn.X.toarray()[:, 3].any()
+    if separated:
+        with pytest.warns(ConvergenceWarning, match="column 3 grow"):
+            est.fit(data)
+    assert separated or looked(est.fit(data))
+
+
+def test_a_look_at_all_rows_is_resumed(tmp_path: Path) -> None:
+    """Killed before it, or started again after it: the same fit, and no sweep is repeated."""
+    rows, dummy, rng = dummy_rows()
+    y = ((rows[:, 0] + rng.logistic(size=len(rows)) > 0) | dummy).astype(int)
+    data = stored(tmp_path / "data.zarr", rows, y)
+    est = daskgd.LogisticRegression(C=np.inf, solver=SAMPLED, engine="serial")
+    grows = pytest.warns(ConvergenceWarning, match="column 3 grow")
+    with grows:
+        whole = clone(est).fit(data, checkpoint=tmp_path / "whole")
+    with grows:
+        same(whole, clone(est).set_params(engine=dying(0)).fit(data, checkpoint=tmp_path / "whole"))
+    with grows:
+        last = killed_and_resumed(est, (data,), whole.n_sweeps_ - 1, tmp_path / "killed", dying(1))
+    same(whole, last)
+    with grows:  # goes on from where the fit had ended, and looks again there
+        assert (
+            clone(est).set_params(tol=1e-9).fit(data, checkpoint=tmp_path / "whole").n_iter_ > whole.n_iter_
+        )
+
+
+def trial(seed: int) -> tuple[str, np.ndarray, np.ndarray, bool, set[int]]:
+    """Rows that have a minimum or none: kind, X, y, whether y are labels, and the features that separate."""
+    kinds = ["one event", "one count", "steep", "collinear", "constant", "unbalanced", "categories"]
+    kinds += ["dummy", "reference", "two dummies", "no counts", "three classes"]
+    kind, rng = kinds[seed % len(kinds)], np.random.default_rng(seed)
+    n, p = int(rng.choice([400, 1500, 6000])), int(rng.integers(1, 8))
+    Z, w = rng.standard_normal((n, p)), rng.standard_normal(p)
+    level = rng.choice(5, n, p=np.array([4, 4, 4, 1, 1]) / 14)
+    dummies, mixed = np.eye(5)[level], [np.flatnonzero(level == j)[:2] for j in range(5)]
+    noisy = Z @ w + rng.logistic(size=n)
+    y: np.ndarray = (noisy > 0).astype(int)
+    counts = rng.poisson(np.exp(np.clip(Z @ w / 2, -3, 3) - 1))
+    rare, other = level == 4, level == 3
+    X, truth = np.c_[Z, rare], set[int]()
+    y[np.flatnonzero(~rare)[:2]] = [0, 1]
+    match kind:
+        case "one event":
+            y[rare], y[mixed[4][0]] = 1, 0
+        case "one count":
+            counts[rare], counts[mixed[4][0]] = 0, 1
+        case "steep":
+            X, y = Z, (30 * Z @ w + rng.logistic(size=n) > 0).astype(int)
+            y[rng.choice(n, 3, replace=False)] ^= 1
+        case "collinear":
+            X = np.c_[Z, Z.sum(axis=1), rare, ~rare]
+            y[mixed[4]] = [0, 1]
+        case "constant":
+            X = np.c_[Z, np.full(n, 0.1), np.full(n, 5e6)]
+        case "unbalanced":
+            X, y = Z, np.zeros(n, dtype=int)
+            y[rng.choice(n, 3 + p, replace=False)] = 1
+        case "categories":
+            X = np.c_[Z, dummies[:, 1:]]
+            y[np.concatenate(mixed)] = [0, 1] * 5
+        case "dummy":
+            y[rare], truth = 1, {p}
+        case "reference":
+            X, truth = np.c_[Z, np.delete(dummies, 4, axis=1)], set(range(p, p + 4))
+            y[rare], y[np.concatenate(mixed[:4])] = 1, [0, 1] * 4
+        case "two dummies":
+            X, truth = np.c_[Z, rare, other], {p, p + 1}
+            y[rare], y[other] = 1, 0
+        case "no counts":
+            counts[rare], truth = 0, {p}
+        case "three classes":
+            y, truth = np.where(rare, 2, np.digitize(noisy, [-1, 1])), {p}
+    labels = "count" not in kind
+    return kind, X, y if labels else counts, labels, truth
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("where", ["memory", "store"])
+@pytest.mark.parametrize("block", slow_but(range(10)))
+def test_separation_by_random_trials(where: str, block: int, tmp_path: Path) -> None:
+    for seed in range(24 * block, 24 * block + 24):
+        kind, rows, y, labels, truth = trial(seed)
+        est: Any = daskgd.LogisticRegression(C=np.inf) if labels else daskgd.PoissonRegressor(alpha=0)
+        if where == "memory":
+            est.fit(rows, y)
+        else:
+            est.set_params(solver=SAMPLED, engine="serial").fit(stored(tmp_path / str(seed), rows, y))
+        assert est.outcome_ == "converged", (seed, kind)
+        assert set(est._separating.tolist()) == truth, (seed, kind)
 
 
 # -- what a second look found -------------------------------------------------------------------------

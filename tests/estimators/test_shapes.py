@@ -287,7 +287,7 @@ def svc_objective(model: Any, X: np.ndarray, y: np.ndarray) -> float:
     ("n", "p", "k", "settings"),
     [
         (250, 100, 2, {}),
-        (500, 100, 10, {}),
+        pytest.param(500, 100, 10, {}, marks=pytest.mark.slow),
         (300, 60, 3, {"loss": "hinge"}),
         (400, 40, 3, {}),
     ],

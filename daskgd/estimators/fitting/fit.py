@@ -19,6 +19,7 @@ from daskgd.monitoring.events import Watcher
 from daskgd.monitoring.history import History
 from daskgd.problems import Problem
 from daskgd.queries import Survey
+from daskgd.queries.recession import RecessionAnswer
 from daskgd.rows.layout import Shape
 from daskgd.training.checkpoint import Progress
 from daskgd.training.journal import Journal
@@ -126,6 +127,8 @@ class FitProgress:
         A row for each iteration.
     meter : Meter
         Sweeps, bytes and seconds so far.
+    separation : (str, RecessionAnswer) or None
+        The digest of the query about directions without a minimum, and its answer; None before it is asked.
     """
 
     tol: float
@@ -134,6 +137,7 @@ class FitProgress:
     journal: Journal = field(default_factory=Journal)
     history: History = field(default_factory=History)
     meter: Meter = field(default_factory=Meter)
+    separation: tuple[str, RecessionAnswer] | None = None
 
     def to_checkpoint(self, watchers: Sequence[Watcher]) -> Progress:
         """All that it takes to go on from here in another process, with what the watchers remember."""
@@ -153,6 +157,7 @@ class FitProgress:
             meter.seconds,
             meter.wire_bytes,
             [getattr(watcher, "memory", None) for watcher in watchers],
+            self.separation,
         )
 
     @classmethod
@@ -176,6 +181,7 @@ class FitProgress:
             Journal(saved.state, saved.iteration, list(saved.entries), saved.first, saved.best),
             history,
             Meter(extra_sweeps + saved.sweeps, saved.bytes, saved.seconds, wire_bytes=saved.wire_bytes),
+            saved.separation,
         )
 
 

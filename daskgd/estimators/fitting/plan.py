@@ -7,9 +7,9 @@ estimator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
@@ -17,18 +17,21 @@ import distributed
 import numpy as np
 from dask.utils import format_bytes
 
-from daskgd.data.columns import Columns, ColumnSource
+from daskgd.data.by_columns import ColumnsFirst
+from daskgd.data.columns import Columns, ColumnSource, in_this_process
 from daskgd.data.dataset import Dataset
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget
-from daskgd.engines.cluster import THIS_PROCESS, threads_of
+from daskgd.engines.cluster import THIS_PROCESS, Cluster, threads_of
 from daskgd.engines.graph import count_tasks, spans_of_sweep
 from daskgd.engines.placement import columns_to_materialise
 from daskgd.engines.runs import Runs, length
 from daskgd.engines.select import Choice, check_engine, scheduler_of
+from daskgd.engines.store_access import StoreAccess
 from daskgd.engines.task_spans import Payload
 from daskgd.engines.tasks import read_speed
 from daskgd.engines.worker_memory import (
     Need,
+    Numbers,
     check_driver_memory,
     check_memory,
     free_memory,
@@ -39,7 +42,7 @@ from daskgd.losses import Loss
 from daskgd.models.base import Maker
 from daskgd.penalties import L2
 from daskgd.problems import Problem
-from daskgd.queries import Ask, Gradient, Survey
+from daskgd.queries import LANES, Ask, Gradient, Survey
 from daskgd.rows.layout import Shape
 from daskgd.solvers import Solver
 
@@ -47,6 +50,7 @@ WAIT = 3.0
 """Seconds to wait for workers to measure how fast they read; those that are busy for longer are left out."""
 
 READ, HELD, SPOOLED = "read in place", "held in memory", "spooled to a temporary store"
+UNDECIDED = "held in memory if workers will have room, else spooled"
 
 
 # -- where it will run --------------------------------------------------------------------------
@@ -69,6 +73,15 @@ class Place:
     def n_threads(self) -> int:
         return sum(self.threads.values())
 
+    @property
+    def without_workers(self) -> bool:
+        """Whether it is a cluster of which nothing is known but its scheduler, as an idle adaptive one."""
+        return self.client is not None and not self.threads
+
+    def without(self, addresses: Collection[str]) -> Place:
+        """The same place less some workers."""
+        return replace(self, threads={a: n for a, n in self.threads.items() if a not in addresses})
+
     @classmethod
     def of(cls, engine: Choice) -> Place:
         """The place that :func:`daskgd.engines.select.open_engine` would choose."""
@@ -81,6 +94,7 @@ class Place:
         if isinstance(get, distributed.Client):
             threads = threads_of(get)
             size = f"{_counted(len(threads), 'worker')}, {_counted(sum(threads.values()), 'thread')}"
+            size = size if threads else "no workers now; the fit waits for a first one"
             where = f"the cluster at {get.scheduler_info()['address']}: {size}"
             return cls("distributed", where, get, threads)
         if get is dask.threaded.get:
@@ -90,10 +104,20 @@ class Place:
 
 def _placement(dataset: Dataset, place: Place) -> str:
     """How rows come to the tasks, READ, HELD or SPOOLED: see :func:`daskgd.engines.placement.materialise`."""
+    X = dataset.columns.X
+    if isinstance(X, ColumnsFirst) and not X.stays_in_memory:
+        return SPOOLED
     to_materialise, hold = columns_to_materialise(dataset, place.client)
     if to_materialise:
-        return HELD if hold else SPOOLED
+        undecided = place.without_workers and not all(map(in_this_process, to_materialise.values()))
+        return HELD if hold else UNDECIDED if undecided else SPOOLED
     return READ if any(c.path is not None for c in dataset.columns.present.values()) else HELD
+
+
+def _transposition_nbytes(dataset: Dataset) -> int:
+    """Bytes that this process takes to make rows of what is stored by columns."""
+    X = dataset.columns.X
+    return X.transposition_nbytes if isinstance(X, ColumnsFirst) else 0
 
 
 # -- how fast -----------------------------------------------------------------------------------
@@ -160,11 +184,13 @@ class Plan:
     n_blocks, block_bytes : int
         Blocks, the unit of reading, and decoded bytes of one, all columns.
     placement : str
-        How rows come to the tasks: "read in place", "held in memory", or "spooled to a temporary store".
+        How rows come to the tasks: "read in place", "held in memory", or "spooled to a temporary store"; on a
+        cluster without workers "held in memory if workers will have room, else spooled".
     first_spans, first_tasks : int
         Tasks that read, and all tasks, of the first sweep, which surveys the data and brings the sample.
     spans, tasks : int
-        The same of each later sweep that asks for a gradient (tasks with those that merge). Without a
+        The same of each later sweep that asks for a gradient (tasks with those that merge), unless a sweep
+        takes seconds: rows in memory are then divided among more tasks. Without a
         scheduler 1 span and 0 tasks, with an engine of one's own 0 and 0; equal to those of the first sweep
         where there is only one.
     sweep_bytes : int
@@ -172,8 +198,8 @@ class Plan:
     resident_bytes, streamed_bytes : int
         Of these, what stays in memory after the first sweep, and what each later sweep reads again.
     task_bytes, task_room : int
-        Bytes of rows that one task holds at once, at most, and bytes that it may take: its thread's share of
-        the tightest worker's memory, less what is in use.
+        Bytes of rows, parameters and sums that one task holds at once, at most, and bytes that it may take:
+        its thread's share of the tightest worker's memory, less what is in use; 0 where there are no workers.
     driver_bytes : int
         Bytes that the process that calls ``fit`` holds at most, about: sample, matrices and vectors. Labels
         that were not counted yet are taken for two.
@@ -239,16 +265,20 @@ class Plan:
     ) -> Plan:
         """The plan for a choice and a dataset of a shape.
 
-        Raises ValueError, as the fit would, if a task would not fit into a worker's memory or `memory` asks
-        for more than there is.
+        Raises ValueError, as the fit would, if a task would not fit into a worker's memory, `memory` asks
+        for more than there is, or a worker cannot read the data.
         """
         place, layout = Place.of(engine), dataset.layout
+        if place.client is not None and place.threads:
+            StoreAccess(Cluster(place.client), dataset).check(place.threads)
         made = model(shape.n_features, _outputs(dataset, shape))
         whole, first_sweep_queries = choice.solver.needs_partitions, choice.solver.first_sweep_queries(shape)
         share = choice.solver.sample_share(shape)
         solver = choice.solver
         row_payload_nbytes = sum(query.row_payload_nbytes for query in first_sweep_queries)
-        check_memory(dataset, place.client, whole, row_payload_nbytes)
+        numbers = numbers_of([solver], shape, dataset)
+        left_out = check_memory(dataset, place.client, whole, row_payload_nbytes, numbers)
+        place = place.without(left_out)
         sweeps = solver.expected_sweeps(shape, loss, made.size)
         placement = _placement(dataset, place)
         stored = [c for c in dataset.columns.present.values() if c.path is not None]
@@ -265,14 +295,15 @@ class Plan:
 
         first = [Ask(None, query) for query in (Survey(shape.classification), *first_sweep_queries)]
         problem = Problem(loss, made, L2(np.ones(made.size)))
-        driver_bytes = solver.driver_nbytes(shape, problem)
+        driver_bytes = solver.driver_nbytes(shape, problem) + _transposition_nbytes(dataset)
         check_driver_memory(driver_bytes, f"{estimator} of {made.size:,} parameters")
         again = [Ask(problem, Gradient(np.ones(made.size)))]
         first_tasks_, later_tasks = (
-            _count_tasks(dataset, place, kept, asks, partitions)
-            for asks, partitions in ((first, False), (again, whole))
+            _count_tasks(dataset, place, kept, asks, partitions, seconds)
+            for asks, partitions, seconds in ((first, False, None), (again, whole, 0.0))
         )
-        task_bytes, task_room, limit = _task(dataset, place, whole, row_payload_nbytes)
+        need = Need.of(dataset, whole, row_payload_nbytes, numbers)
+        task_bytes, task_room, limit = _task(need, place, left_out)
         speed = _speed(dataset, place)
         per_sweep = fit = None
         if speed:
@@ -329,14 +360,19 @@ class Plan:
             rest += f"{format_bytes(self.streamed_bytes)} are streamed"
             if self.sweep_range == (1, 1):
                 rest = "read once"
+            elif self.engine == "distributed" and not self.workers:
+                rest = "what then stays in memory depends on the workers"
             elif not self.streamed_bytes:
                 rest = "all of it then stays in memory"
             elif not self.resident_bytes:
                 rest = "all of it is streamed each time"
         else:
             rest = self.placement
-        least = f"{format_bytes(self.task_bytes)} a task, of {format_bytes(self.task_room)} for each thread"
-        whose = "a worker's limit" if self.engine == "distributed" else "free here"
+        memory = f"{format_bytes(self.task_bytes)} a task"
+        if self.limit:
+            whose = "a worker's limit" if self.engine == "distributed" else "free here"
+            room = f"{format_bytes(self.task_room)} for each thread"
+            memory += f", of {room} ({format_bytes(self.limit)} {whose})"
         lines = {
             "on": self.where,
             "fit": self.estimator,
@@ -347,7 +383,7 @@ class Plan:
             "sweeps": self.sweeps,
             "each": f"{format_bytes(self.sweep_bytes)}; {rest}",
             "tasks": tasks,
-            "memory": f"{least} ({format_bytes(self.limit)} {whose})",
+            "memory": memory,
             "driver": f"{format_bytes(self.driver_bytes)} in this process",
             "reads": self._reading(),
         }
@@ -371,22 +407,37 @@ class Plan:
 
 
 def _count_tasks(
-    dataset: Dataset, place: Place, kept: Mapping[str, Runs], asks: list[Ask], partitions: bool
+    dataset: Dataset,
+    place: Place,
+    kept: Mapping[str, Runs],
+    asks: list[Ask],
+    partitions: bool,
+    seconds: float | None,
 ) -> tuple[int, int]:
-    """The tasks that read, and all tasks, of a sweep that asks this."""
+    """The tasks that read, and all tasks, of a sweep that asks this, after one that took so many seconds."""
     if place.kind in ("serial", "custom"):
         return int(place.kind == "serial"), 0
-    n = len(spans_of_sweep(dataset, asks, place.threads, kept, partitions, place.client is None))
+    local = place.client is None
+    n = len(spans_of_sweep(dataset, asks, place.threads, kept, partitions, local, seconds=seconds))
     return n, count_tasks(asks, n, Payload.of(asks, dataset.n_features), place.client)
 
 
-def _task(dataset: Dataset, place: Place, whole: bool, row_payload_nbytes: int) -> tuple[int, int, int]:
-    """The bytes of rows that a task holds, the bytes that it may hold, and the limit of its process."""
-    needed = Need.of(dataset, whole, row_payload_nbytes).total
+def numbers_of(solvers: Sequence[Solver], shape: Shape, dataset: Dataset) -> Numbers:
+    """How many numbers the parameters and the sums of fits have that share sweeps, about: those of hidden
+    units are not counted."""
+    lanes = 1 if len(solvers) == 1 else LANES
+    d = (shape.n_features + 1) * _outputs(dataset, shape)
+    sums = [solver.result_numbers(d) for solver in solvers]
+    return Numbers(lanes * d, max(2 * shape.n_features, lanes * d, *sums))  # moments; gradients
+
+
+def _task(need: Need, place: Place, left_out: Collection[str]) -> tuple[int, int, int]:
+    """The bytes that a task holds, the bytes that it may hold, and the limit of its process."""
+    needed = need.total
     if place.client is None:
         free = free_memory(None)
         return needed, free // max(place.n_threads, 1), free
-    room = task_room(place.client)
+    room = task_room(place.client, left_out)
     return (needed, 0, 0) if room is None else (needed, room.each, room.limit)
 
 

@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import Engine, PartitionMemory, one_blas_thread
 from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.select import open_engine
 from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_callbacks
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
-from daskgd.estimators.fitting.separation import separating_features
+from daskgd.estimators.fitting.plan import numbers_of
+from daskgd.estimators.fitting.separation import NONE, AllRows, may_separate, separating_features
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
 from daskgd.queries import Ask, Query
 from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.solvers.base import LocalQuery
 from daskgd.training.checkpoint import Checkpoint, Identity, Saver, Snapshot, known_types
-from daskgd.training.journal import Journal
+from daskgd.training.journal import Journal, digest
 from daskgd.training.loop import Fit, Result, loop
 from daskgd.training.together import together as advance
 
@@ -90,6 +90,8 @@ class RunningFit:
         None before the first sweep has been answered.
     result : Result or None
         Where the fit is; None before the first sweep has been answered.
+    separating : (m,)
+        The positions of the features in whose direction there is no minimum, as far as one has looked.
     """
 
     def __init__(self, given: FitInput, progress: FitProgress) -> None:
@@ -98,6 +100,7 @@ class RunningFit:
         self.callbacks: Callbacks | None = None
         self.prepared: PreparedFit | None = None
         self.result: Result | None = None
+        self.separating: Any = NONE
 
     @property
     def name(self) -> str:
@@ -156,7 +159,9 @@ class RunningFit:
         try:
             if not stopped or isinstance(stopped, Slower):
                 callbacks = self.callbacks
-                return (yield from iterations if callbacks is None else callbacks.around(iterations))
+                yield from iterations if callbacks is None else callbacks.around(iterations)
+                yield from self._look_for_separation(dataset)
+                return self.result
         except Stopped as stop:
             stopped = stop.at or True
         self.restore(stopped)
@@ -200,22 +205,48 @@ class RunningFit:
             self.progress.journal.state,
         )
 
-    def separating(self, dataset: Dataset) -> Any:
-        """The positions of the features in whose direction there is no minimum, by the rows at hand."""
-        assert self.prepared is not None
-        assert self.result is not None
-        answers = self.prepared.first_sweep_answers
-        samples = [a.rows for a in answers if isinstance(a, SampleAnswer) and a.complete]
-        rows = samples[0] if samples else dataset.rows_at_hand() if dataset.in_this_process else None
-        if rows is None or self.result.outcome != "converged":
-            return np.zeros(0, dtype=np.intp)
-        weight = self.prepared.attributes["_weight"]
-        return separating_features(self.prepared.problem, self.result.w, rows, weight)
+    def _look_for_separation(self, dataset: Dataset) -> Fit:
+        """Find the features in whose direction there is no minimum, once the fit has converged.
+
+        An answer from all rows is kept: a fit that is resumed when it has ended does not ask again.
+        """
+        fit, result, progress = self.prepared, self.result, self.progress
+        assert fit is not None
+        assert result is not None
+        if result.outcome != "converged" or not may_separate(fit.problem):
+            return
+        sample = next((a for a in fit.first_sweep_answers if isinstance(a, SampleAnswer)), None)
+        if dataset.in_this_process or (sample is not None and sample.complete):
+            rows = sample.rows if sample is not None and sample.complete else dataset.rows_at_hand()
+            look = separating_features(fit.problem, result.w, rows)
+        elif sample is not None:
+            assert progress.first_sweep_answers is not None
+            assert sample.moments is not None
+            survey = progress.first_sweep_answers[0]
+            every = AllRows(progress.journal.state.g, survey.X, sample.moments)
+            look = separating_features(fit.problem, result.w, sample.rows, every)
+        else:
+            return
+        answers: Any = None
+        while True:
+            try:
+                queries = look.send(answers)
+            except StopIteration as end:
+                self.separating = end.value
+                return
+            asked, known = digest(queries), progress.separation
+            if known is not None and known[0] == asked:
+                answers = [known[1]]
+                continue
+            answers = yield [Ask(fit.problem, query, self.name) for query in queries]
+            if not isinstance(queries[0], LocalQuery):
+                progress.separation = asked, answers[0]
 
     def model(self) -> Any:
         """A fitted copy of the estimator, as if the fit had ended now."""
         twin = copy.copy(self.estimator)
         twin._finish(self.outcome())
+        vars(twin).pop("_occurring", None)  # it is fitted to all features
         return twin
 
 
@@ -293,6 +324,7 @@ def execute_fits(group: FitGroup, dataset: Dataset) -> None:
         first.engine,
         whole_partitions=any(solver.needs_partitions for solver in solvers),
         row_payload_nbytes=row_payload_nbytes,
+        numbers=numbers_of(solvers, shape, dataset),
         memory=0 if once else first.memory,  # what is read once is not worth keeping
     )
     # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
@@ -330,7 +362,7 @@ def conclude_fits(group: FitGroup, dataset: Dataset) -> None:
         assert fit.result is not None
         fit.restore(fit.tell(Ended(fit.name, fit.result.outcome)))
         fit.estimator._finish(fit.outcome())
-        fit.estimator._separating = fit.separating(dataset)
+        fit.estimator._separating = fit.separating
     if group.saver is not None:
         group.saver.flush()
     for fit in group.fits:
@@ -363,8 +395,10 @@ class _AfterSweep:
             self.group.saver.offer(self.group.snapshot(self.engine.memory))
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
+        speculated = getattr(getattr(self.engine, "last", None), "speculated", 0)
         for i, fit in enumerate(self.group.fits):
             sweeps = fit.progress.meter.sweeps
             if sweeps > self.sweeps[i]:
                 self.sweeps[i] = sweeps
-                fit.tell(Swept(fit.name, sweeps, seconds, self.engine.nbytes))
+                fit.progress.history.speculated += speculated
+                fit.tell(Swept(fit.name, sweeps, seconds, self.engine.nbytes, speculated))

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Gradient, on
+from daskgd.queries import Curvature, Gradient, on
 from daskgd.queries.excess import Excess
 from daskgd.queries.sample import SampleAnswer
-from daskgd.rows.features import as_features
 from daskgd.rows.tiles import Rows, Tile
-from daskgd.solvers import SubsampledNewton
+from daskgd.solvers import Newton, SubsampledNewton
+from daskgd.solvers.base import SolveInMemory, Steps
+from daskgd.solvers.newton import decrement
+from daskgd.solvers.sampled_hessian import forms_hessian
 from daskgd.training.together import run_in_memory
 
 Array = NDArray[Any]
@@ -50,19 +52,29 @@ NEAREST, FEWER = 10, 0.5
 """Rows for each parameter that are taken for near a kink, at least; and the share of all rows up to which the
 solution is sought on those near kinks."""
 
+LEAPS, LEAP, LEAP_TOL, LEAP_STEPS = 2, 0.03, 1e-13, 12
+"""Leaps from the last width to much smaller ones, the factor of each, the relative gap to which they are
+solved, and the most steps of Newton's method for that."""
+
 BAND = 5
 """Fewest rows near a kink for each parameter, where the sample is not all rows."""
 
 
 def choose_smoothing(
-    problem: Problem, solver: SubsampledNewton, sample: SampleAnswer, w: Array, tol: float
+    problem: Problem,
+    solver: SubsampledNewton,
+    sample: SampleAnswer,
+    w: Array,
+    tol: float,
+    *,
+    leap: bool = True,
 ) -> tuple[Problem, Array, float]:
     """Smooth the loss of a problem: the new problem, its solution on the sample, and the error of smoothing.
 
     The error is what smoothing adds to the objective at most, relative to it.
     From wide to narrow, each solution the start of the next (graduated smoothing), until what is added is
     below `tol` (a hundredth of it where the sample is all rows), or too few rows of the sample would lie near
-    a kink.
+    a kink. With `leap`, and where the sample is all rows, leaps to much smaller widths follow.
     """
     rows = replace(sample.rows, dtype=np.dtype(float))
     k = problem.model.outputs
@@ -91,9 +103,48 @@ def choose_smoothing(
             some = rows  # from here on every row counts
             continue
         if share <= goal or (few_near and not sample.complete) or width <= NARROWEST * spread:
-            return smooth, w, share
+            leaps = leap and share <= goal and sample.complete and k == 1
+            return (_leap(problem, smooth, rows, w) if leaps else None) or (smooth, w, share)
         # What is added falls with the square of the width; no narrower than that takes.
         width *= float(max(SHRINK, np.sqrt(goal / (2 * share))))
+
+
+def _leap(problem: Problem, smooth: Problem, rows: Rows, w: Array) -> tuple[Problem, Array, float] | None:
+    """The problem at a width much smaller than that of `smooth`, its solution, and the error that is left;
+    None where that is no short way from w ``(d,)``.
+
+    Once it is settled at which kinks rows lie, and on which side of the others, the solution is linear in the
+    width: at a kink the residual is the width times a function of the dual variable, which stays as it is. So
+    the derivative of the solution by the width leads to where the next one is.
+    """
+    if not forms_hessian(smooth):
+        return None
+    few, width, reached = condensed(problem, smooth, rows, w), smooth.loss.width, smooth  # type: ignore[attr-defined]
+
+    def at(width: float) -> Problem:
+        return replace(problem, loss=problem.loss.smoothed(width))
+
+    def solve(smooth: Problem, w: Array) -> Steps:
+        (found,) = yield (SolveInMemory(smooth, few, Newton(), w, LEAP_TOL, LEAP_STEPS),)
+        return found if found.gap <= LEAP_TOL * found.f else None
+
+    found = run_in_memory(solve(smooth, w))
+    for _ in range(LEAPS):
+        if found is None:
+            return None
+        _, _, H = on(few, at(width), Curvature(found.w))
+        wider, narrower = (on(few, at(c * width), Gradient(found.w))[1] for c in (1.01, 0.99))
+        free = np.flatnonzero((found.w != 0) | ~problem.model.penalised)  # with L1, zeros stay zeros
+        along = np.zeros_like(w)
+        along[free] = decrement(H[np.ix_(free, free)], (wider - narrower)[free] / 0.02)[0]
+        reached = at(LEAP * width)
+        found, width = run_in_memory(solve(reached, found.w + (LEAP - 1) * along)), LEAP * width
+    if found is None:
+        return None
+    f, _ = on(rows, reached, Gradient(found.w))
+    if abs(f - found.f) > 10 * LEAP_TOL * f:  # rows that stood for others have come to kinks
+        return None
+    return reached, found.w, on(rows, reached, Excess(found.w))[0] / f
 
 
 def _each_smoothed(
@@ -104,7 +155,8 @@ def _each_smoothed(
     found = []
     for j in range(k):
         one, its = problem.output(j, sample.rows)
-        found.append(choose_smoothing(one, solver, replace(sample, rows=its), w.reshape(-1, k)[:, j], tol))
+        part, start = replace(sample, rows=its), w.reshape(-1, k)[:, j]
+        found.append(choose_smoothing(one, solver, part, start, tol, leap=False))
     width = min(one.loss.width for one, _, _ in found)  # type: ignore[attr-defined]
     start = np.stack([start for _, start, _ in found], axis=1).ravel()
     return replace(problem, loss=problem.loss.smoothed(width)), start, max(error for _, _, error in found)
@@ -161,7 +213,7 @@ def condensed(problem: Problem, smooth: Problem, rows: Rows, w: Array) -> Rows:
         X += tile.X.t_dot(share[at : at + len(tile)]).T
     y_means = y[np.argmax(of_kind, axis=0)] if classes else y @ share
     y, s = np.concatenate([y[~far], y_means]), np.concatenate([weights[~far], totals])
-    return Rows(kept.X.concat(as_features(X)), y, s, 0, dtype=rows.dtype)
+    return Rows(kept.X.concat(kept.X.of_array(X)), y, s, 0, dtype=rows.dtype)
 
 
 def _numbered(rows: Rows) -> Iterator[tuple[int, Tile]]:

@@ -18,10 +18,12 @@ from daskgd.solvers import (
     NAMES,
     Gram,
     LocalSGD,
+    PreconditionedLBFGS,
     ProximalNewton,
     Solver,
     SubsampledNewton,
 )
+from daskgd.solvers.subsampled_newton import FEW
 
 GRAM_FEATURES = 2000
 """Most features for which second moments are collected: 32 MB of sums at each level of the merge tree."""
@@ -60,10 +62,23 @@ def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
         return SolverChoice(
             ProximalNewton(), "a penalty with L1: quadratic models from a sample, checked on all rows"
         )
+    if shape is not None and loss.smooth and loss.convex and too_many_for_sample(shape):
+        return SolverChoice(
+            PreconditionedLBFGS(),
+            f"{p:,} sparse features, of which a sample tells too little: L-BFGS from its solution, "
+            "preconditioned by the most frequent ones",
+        )
     kind = "convex" if loss.convex else "smooth"
     return SolverChoice(
         SubsampledNewton(), f"{kind} loss, smooth penalty: Newton steps from a sample, checked on all rows"
     )
+
+
+def too_many_for_sample(shape: Shape) -> bool:
+    """Whether features are sparse, and so many that a sample that is not all rows has few rows for each."""
+    share = SubsampledNewton().sample_share(shape)
+    sparse = shape.sparse_row_bytes is not None
+    return sparse and share < 1 and share * shape.n_rows < FEW * shape.n_features
 
 
 def choose_local(loss: Loss, penalty: Penalty) -> SolverChoice:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from daskgd.estimators.base import Estimator
+from daskgd.estimators.fitting.empty_features import on_occurring_features
 from daskgd.estimators.fitting.run import run_fits
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.training.checkpoint import Checkpoint
@@ -88,7 +89,8 @@ def together(
                 "them before, and pass watch=daskgd.EarlyStopping(...)"
             )
         own.append(mine)
-    run_fits(estimators, dataset, (X, y, sample_weight), kept, watchers, own)
+    with on_occurring_features(estimators, dataset) as some:
+        run_fits(estimators, some, (X, y, sample_weight), kept, watchers, own)
     for estimator in estimators:
         estimator._look_back(dataset)
     return estimators
