@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from daskgd.storage.paths import locate
+
 UNCONVERGED, USAGE, DATAERR, UNAVAILABLE, TEMPFAIL = 3, 2, 65, 69, 75
 """Exit codes, those of sysexits.h from 64 on."""
 
@@ -49,6 +51,22 @@ def bad_data(path: str) -> Iterator[None]:
 def say(text: str) -> None:
     """A line for people, on standard error: standard output is for results."""
     click.echo(text, err=True)
+
+
+class Location(click.Path):
+    """An argument that is a path, made absolute, or a URL, which stays as it is.
+
+    Nothing is asked of what is there, unless `exists` is.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(readable=bool(settings.get("exists")), **settings)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(locate(value), param, ctx)
+        except (TypeError, ValueError) as cause:
+            self.fail(line(cause).removeprefix("path: "), param, ctx)
 
 
 # -- names and values ---------------------------------------------------------------------------
@@ -101,7 +119,7 @@ def on_a_cluster(command: Any) -> Any:
         click.option("--scheduler", metavar="ADDRESS", help="Run on the cluster with this scheduler."),
         click.option(
             "--scheduler-file",
-            type=click.Path(path_type=Path),
+            type=Location(path_type=Path),
             metavar="FILE",
             help="The same, from the file that a scheduler writes; it is waited for.",
         ),
@@ -192,6 +210,8 @@ def _client(
     address = _address(file, wait) if file is not None else address
     from distributed.comm import get_address_host
 
+    from daskgd.engines.cluster import demand
+
     try:
         get_address_host(str(address))  # a client that was never well-formed would complain again as it goes
     except (ValueError, KeyError, TypeError) as cause:
@@ -203,11 +223,12 @@ def _client(
         raise Refusal(f"no scheduler answers at {address}: {line(cause)}", UNAVAILABLE) from cause
     with client:
         try:
-            client.wait_for_workers(1, timeout=max(wait, 0.1))
+            with demand(client):
+                client.wait_for_workers(1, timeout=max(wait, 0.1))
         except TimeoutError as cause:
             raise Refusal(
-                f"the scheduler at {address} has no workers after {wait:g} s (--wait); start some with "
-                f"dask worker {address}",
+                f"the scheduler at {address} has no workers after {wait:g} s; start some with "
+                f"dask worker {address}, or give those that are on their way longer, by --wait",
                 UNAVAILABLE,
             ) from cause
         yield client
@@ -258,6 +279,8 @@ def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
 
 def fact(value: Any) -> str:
     """A fact about a dataset, for people."""
+    if isinstance(value, dict):
+        value = [f"{key}: {n:,}" for key, n in value.items()]
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

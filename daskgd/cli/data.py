@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from daskgd.cli.common import DATAERR, USAGE, Refusal, about, bad_data, bar, fact, line
+from daskgd.cli.common import DATAERR, USAGE, Location, Refusal, about, bad_data, bar, fact, line
 
 
 @click.command(
     epilog="Example: daskgd ingest january.csv february.csv --out rides.zarr --target fare --drop driver"
 )
-@click.argument("paths", nargs=-1, required=True)
-@click.option("--out", required=True, metavar="PATH", help="Where to write the dataset: a path or URL.")
+@click.argument("paths", nargs=-1, required=True, type=Location())
+@click.option(
+    "--out", required=True, type=Location(), metavar="PATH", help="Where to write the dataset: a path or URL."
+)
 @click.option("--target", help="The column of the target: its name; of npy files its number, or an npy file.")
 @click.option("--weight", help="The column of the sample weights, likewise.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Leave a column out; may be repeated.")
@@ -22,8 +24,52 @@ from daskgd.cli.common import DATAERR, USAGE, Refusal, about, bad_data, bar, fac
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["npy", "npz", "csv", "parquet", "libsvm"]),
+    type=click.Choice(["csv", "parquet", "feather", "jsonl", "npy", "npz", "libsvm"]),
     help="Where the endings of the files do not tell.",
+)
+@click.option(
+    "--missing-target",
+    type=click.Choice(["refuse", "drop"]),
+    default="refuse",
+    show_default=True,
+    help="What becomes of rows of a table without a target.",
+)
+@click.option("--sep", metavar="CHARACTER", help="Of CSV: what separates fields, by default a comma or tab.")
+@click.option("--decimal", default=".", metavar="CHARACTER", help="Of CSV: the mark of decimals.")
+@click.option("--thousands", metavar="CHARACTER", help="Of CSV: the mark of thousands, by default none.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of CSV.")
+@click.option(
+    "--header/--no-header", default=True, show_default=True, help="Whether CSV begins with a line of names."
+)
+@click.option(
+    "--names", metavar="A,B,...", help="Names of the columns of CSV, in place of those in the file."
+)
+@click.option(
+    "--na-value", "na_values", multiple=True, metavar="TEXT", help="Of CSV: what else is missing; repeatable."
+)
+@click.option(
+    "--keep-default-na/--no-default-na",
+    default=True,
+    help="Whether empty fields, NA and the like are missing.",
+)
+@click.option(
+    "--quotechar", default='"', metavar="CHARACTER", help="Of CSV; empty where there are no quotes."
+)
+@click.option("--skip-rows", type=click.IntRange(0), default=0, metavar="N", help="Lines before the header.")
+@click.option(
+    "--column-type",
+    "dtypes",
+    multiple=True,
+    metavar="COLUMN=TYPE",
+    help="The type of a column of CSV, such as zip=string; repeatable.",
+)
+@click.option(
+    "--n-features", type=click.IntRange(1), metavar="N", help="Of libsvm files, by default as many as occur."
+)
+@click.option(
+    "--zero-based/--one-based",
+    default=None,
+    help="Whether libsvm files count features from 0; by default from 1, unless there is a 0.",
 )
 @click.option("--chunk-bytes", default="8 MB", show_default=True, help="Decoded bytes of a chunk.")
 @click.option("--codec", type=click.Choice(["lz4", "zstd", "none"]), default="lz4", show_default=True)
@@ -39,20 +85,37 @@ def ingest(
     drop: tuple[str, ...],
     dtype: str | None,
     kind: str | None,
+    missing_target: str,
+    sep: str | None,
+    decimal: str,
+    thousands: str | None,
+    encoding: str,
+    header: bool,
+    names: str | None,
+    na_values: tuple[str, ...],
+    keep_default_na: bool,
+    quotechar: str,
+    skip_rows: int,
+    dtypes: tuple[str, ...],
+    n_features: int | None,
+    zero_based: bool | None,
     chunk_bytes: str,
     codec: str,
     shards: int | None,
     overwrite: bool,
 ) -> None:
-    """Make a dataset of files: npy, npz, CSV, Parquet or libsvm, block by block.
+    """Make a dataset of files: CSV, Parquet, Feather, JSON lines, npy, npz or libsvm, piece by piece.
 
-    PATHS are one or more files of one format, for Parquet also folders. Labels may be text. Exits with 2 for
-    names and formats that are wrong, 65 for content that is.
+    PATHS are files of one format, folders of them, patterns in quotes, or URLs. Labels may be text. Exits
+    with 2 for names and formats that are wrong, 65 for content that is.
     """
     import daskgd
 
+    types = dict(text.rpartition("=")[::2] for text in dtypes)
+    if "" in types:
+        raise Refusal(f"--column-type: expected COLUMN=TYPE, got {', '.join(dtypes)}", USAGE)
     try:
-        with bar("reading", "of it") as progress:
+        with bar("ingesting", "rows") as progress:
             daskgd.ingest(
                 paths,
                 out,
@@ -61,6 +124,20 @@ def ingest(
                 drop=drop,
                 dtype=dtype,
                 format=kind,
+                missing_target=missing_target,
+                sep="\t" if sep == "\\t" else sep,
+                decimal=decimal,
+                thousands=thousands,
+                encoding=encoding,
+                header=header,
+                names=None if names is None else names.split(","),
+                na_values=na_values,
+                keep_default_na=keep_default_na,
+                quotechar=quotechar,
+                skip_rows=skip_rows,
+                dtypes=types or None,
+                n_features=n_features,
+                zero_based=zero_based,
                 chunk_bytes=chunk_bytes,
                 codec=codec,
                 shards=shards,
@@ -70,8 +147,10 @@ def ingest(
     except (FileNotFoundError, FileExistsError, ImportError) as cause:
         raise Refusal(line(cause), USAGE) from None
     except ValueError as cause:
-        asked = ("format:", "dtype:", "target:", "weight:", "drop:", "paths:", "chunk_bytes:")
-        wrong = line(cause).startswith(asked) or "or format= to say which" in line(cause)
+        asked = {"format", "dtype", "target", "weight", "drop", "paths"}
+        asked |= {"chunk_bytes", "n_features", "zero_based", "sep", "decimal", "thousands", "encoding"}
+        asked |= {"names", "quotechar", "dtypes", "na_values", "sep, decimal, thousands, quotechar"}
+        wrong = line(cause).partition(":")[0] in asked or "or format= to say which" in line(cause)
         raise Refusal(line(cause), USAGE if wrong else DATAERR) from None
     except Exception as cause:  # whatever storage raises
         raise Refusal(about(out, cause), DATAERR) from None
@@ -80,7 +159,7 @@ def ingest(
 
 
 @click.command(epilog="Example: daskgd verify clicks.zarr")
-@click.argument("path")
+@click.argument("path", type=Location())
 def verify(path: str) -> None:
     """Read every chunk of the dataset at PATH, a path or URL, and compare all checksums.
 
@@ -102,7 +181,7 @@ def verify(path: str) -> None:
 
 
 @click.command(epilog="Example: daskgd info clicks.zarr --json")
-@click.argument("path")
+@click.argument("path", type=Location())
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def info(path: str, as_json: bool) -> None:
     """Say what the dataset at PATH, a path or URL, holds; only metadata are read.

@@ -40,6 +40,7 @@ from sklearn.model_selection import train_test_split
 
 import daskgd
 from daskgd.config import setting
+from daskgd.storage.paths import locate
 
 Array = NDArray[Any]
 
@@ -219,7 +220,7 @@ def reusable(path: Path, rows: int, expansion: Expansion) -> daskgd.Dataset:
 def scratch_root() -> str:
     """Where scratch goes: what dask.config says, else the system's temporary folder."""
     configured = setting("temporary-directory") or dask.config.get("temporary-directory", None)
-    return str(configured or tempfile.gettempdir())
+    return locate(configured or tempfile.gettempdir())
 
 
 def check_room(folder: Path, rows: int) -> None:

@@ -18,6 +18,7 @@ from daskgd.cli.common import (
     TEMPFAIL,
     UNCONVERGED,
     USAGE,
+    Location,
     Refusal,
     about,
     bad_data,
@@ -46,7 +47,7 @@ with_settings = click.option(
     epilog="Example: daskgd plan logistic clicks.zarr --set C=0.1 --set l1_ratio=1.0 --scheduler tcp://host:8786"
 )
 @click.argument("name", metavar="ESTIMATOR")
-@click.argument("data")
+@click.argument("data", type=Location())
 @with_settings
 @on_a_cluster
 def plan(name: str, data: str, settings: tuple[str, ...], **where: Any) -> None:
@@ -80,17 +81,19 @@ def open_with_target(data: str) -> Any:
     "daskgd train --job job.toml --scheduler-file sched.json"
 )
 @click.argument("name", metavar="[ESTIMATOR]", required=False)
-@click.argument("data", metavar="[DATA]", required=False)
+@click.argument("data", metavar="[DATA]", required=False, type=Location())
 @click.option(
     "--job",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=Location(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="TOML with any of these: estimator, data, options by their names, a table `set`. What is given here "
     "wins.",
 )
 @with_settings
-@click.option("--out", metavar="FILE", help="Where to write the model: a path or URL.")
-@click.option("--checkpoint", metavar="FOLDER", help="Where to keep what was done: a path or URL.")
+@click.option("--out", type=Location(), metavar="FILE", help="Where to write the model: a path or URL.")
+@click.option(
+    "--checkpoint", type=Location(), metavar="FOLDER", help="Where to keep what was done: a path or URL."
+)
 @click.option("--every", default="1", show_default=True, help='Sweeps between checkpoints, or "30 s".')
 @click.option(
     "--resume",
@@ -105,8 +108,10 @@ def open_with_target(data: str) -> Any:
     type=click.FloatRange(0, 1, True, True),
     help="Share of the rows to set aside and score on.",
 )
-@click.option("--log", metavar="FILE", help="Events as lines of JSON, appended.")
-@click.option("--report", metavar="FILE", help="Dask's performance report, HTML; needs a cluster.")
+@click.option("--log", type=Location(), metavar="FILE", help="Events as lines of JSON, appended.")
+@click.option(
+    "--report", type=Location(), metavar="FILE", help="Dask's performance report, HTML; needs a cluster."
+)
 @click.option("--strict", is_flag=True, help="Exit with 3 if the fit did not converge.")
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -159,7 +164,7 @@ def _job(file: Path) -> dict[str, Any]:
     kinds = {param.name: param for param in train.params}
     for key in list(asked):
         known = renamed.get(key, key)
-        if key in ("estimator", "data"):
+        if key == "estimator" or (key == "data" and not isinstance(asked[key], str)):
             ok = isinstance(asked[key], str)
         elif key == "set":
             ok = isinstance(asked[key], dict)
@@ -182,7 +187,7 @@ def _job(file: Path) -> dict[str, Any]:
 
 
 @click.command("resume", epilog="Example: daskgd resume ck/ --scheduler-file sched.json")
-@click.argument("folder", metavar="CHECKPOINT")
+@click.argument("folder", type=Location(), metavar="CHECKPOINT")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON on standard output.")
 @on_a_cluster
@@ -213,6 +218,7 @@ WHERE = ("scheduler", "scheduler_file", "local", "workers", "memory_limit", "wai
 
 def _train(asked: dict[str, Any]) -> None:
     import daskgd
+    from daskgd.storage.paths import shorten
     from daskgd.storage.redaction import redacted
 
     model = estimator(asked["estimator"], asked["set"])
@@ -235,7 +241,7 @@ def _train(asked: dict[str, Any]) -> None:
     with ExitStack() as stack:
         stack.enter_context(print_warnings())
         where = stack.enter_context(cluster(**{key: asked[key] for key in WHERE}))
-        say(f"daskgd {daskgd.__version__} on {where}: {type(model).__name__} to {redacted(data)}")
+        say(f"daskgd {daskgd.__version__} on {where}: {type(model).__name__} to {shorten(redacted(data))}")
         with bad_data(data):
             dataset = open_with_target(data)
         rows = test = dataset
@@ -247,7 +253,7 @@ def _train(asked: dict[str, Any]) -> None:
         _fit(model, rows, data, checkpoint, [*watch, stop])
         said: dict[str, Any] = {
             "estimator": type(model).__name__,
-            "model": None if asked["out"] is None else redacted(str(asked["out"])),
+            "model": None if asked["out"] is None else shorten(redacted(str(asked["out"]))),
             "outcome": model.outcome_,
             "iterations": len(model.history_),
             "sweeps": model.n_sweeps_,
@@ -279,15 +285,15 @@ def _train(asked: dict[str, Any]) -> None:
 def _check_resume(checkpoint: Any, how: str) -> None:
     """Refuse a checkpoint that is there and must not be, or must be and is not."""
     from daskgd.storage.atomic_files import AtomicFiles
+    from daskgd.storage.redaction import redacted
     from daskgd.training.checkpoint import PREFIX
 
+    shown = redacted(checkpoint.path)
     there = any(name.startswith(PREFIX) for name in AtomicFiles(checkpoint.path).names())
     if how == "must" and not there:
-        raise Refusal(f"--resume must: expected a checkpoint in {checkpoint.path}, found none", USAGE)
+        raise Refusal(f"--resume must: expected a checkpoint in {shown}, found none", USAGE)
     if how == "never" and there:
-        raise Refusal(
-            f"--resume never: {checkpoint.path} holds a checkpoint; remove it, or take --resume auto", USAGE
-        )
+        raise Refusal(f"--resume never: {shown} holds a checkpoint; remove it, or take --resume auto", USAGE)
 
 
 def _keep_job(checkpoint: Any, asked: dict[str, Any]) -> Any:
@@ -313,8 +319,9 @@ def _fit(model: Any, rows: Any, data: str, checkpoint: Any, watch: list[Any]) ->
     import asyncio
 
     import daskgd
+    from daskgd.storage.redaction import redacted
 
-    kept = "" if checkpoint is None else f"; run again with --checkpoint {checkpoint.path}"
+    kept = "" if checkpoint is None else f"; run again with --checkpoint {redacted(checkpoint.path)}"
     try:
         model.fit(rows, checkpoint=checkpoint, watch=watch)
     except Terminated:

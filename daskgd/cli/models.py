@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from daskgd.cli.common import DATAERR, USAGE, Refusal, bad_data, bar, cluster, line, on_a_cluster
+from daskgd.cli.common import DATAERR, USAGE, Location, Refusal, bad_data, bar, cluster, line, on_a_cluster
+from daskgd.cli.outputs import WRITERS, Predictions
 
 BLOCKS_AT_A_TIME = 32
 
@@ -26,12 +28,16 @@ def load_model_file(model: str) -> Any:
 
 
 @click.command(
-    epilog="Example: daskgd predict model.dgd new.zarr --out predictions.npy --method predict_proba"
+    epilog="Example: daskgd predict model.dgd new.zarr --out new.csv --method predict_proba --id customer"
 )
-@click.argument("model")
-@click.argument("data")
+@click.argument("model", type=Location())
+@click.argument("data", type=Location())
 @click.option(
-    "--out", required=True, metavar="PATH", help="A file to write, .npy or .csv, or a new .zarr group."
+    "--out",
+    required=True,
+    type=Location(),
+    metavar="PATH",
+    help="A file to write, .csv, .parquet or .npy, or a new .zarr group.",
 )
 @click.option(
     "--method",
@@ -39,75 +45,112 @@ def load_model_file(model: str) -> Any:
     default="predict",
     show_default=True,
 )
+@click.option(
+    "--id",
+    "id_name",
+    metavar="COLUMN",
+    help="A feature of DATA to write before the predictions; the model need not know it.",
+)
 @on_a_cluster
-def predict(model: str, data: str, out: str, method: str, **where: Any) -> None:
+def predict(model: str, data: str, out: str, method: str, id_name: str | None, **where: Any) -> None:
     """Predict the rows of the dataset DATA with the model in the file MODEL, some blocks at a time.
 
-    Exits with 2 for names that are wrong, 65 for files and rows that are.
+    Columns are named: prediction, or the classes whose probabilities and margins they are. A .zarr group has
+    predictions as its y, labels with their classes, and probabilities and margins as its X. Exits with 2 for
+    names that are wrong, 65 for files and rows that are.
     """
     import dask
 
     import daskgd
+    from daskgd.storage.paths import shorten
 
     kind = Path(out).suffix
-    if kind not in WRITERS:
-        raise Refusal(f"--out: expected a path that ends with {', '.join(WRITERS)}, got {out!r}", USAGE)
-    if Path(out).exists():
-        raise Refusal(f"--out: {out} exists; choose another path, or remove it", USAGE)
+    _check_output(out, kind, id_name)
     est = load_model_file(model)
     if not hasattr(est, method):
         raise Refusal(f"--method: {type(est).__name__} has no {method}", USAGE)
     with bad_data(data):
         dataset = daskgd.open_dataset(data)
-        predictions = getattr(est, method)(dataset)
-    with cluster(**where), bar("predicting", "blocks") as progress, bad_data(data):
-        blocks = (
-            list(predictions.blocks.ravel())
-            if predictions.ndim == 1
-            else [predictions.blocks[i] for i in range(predictions.numblocks[0])]
-        )
+        ids, rows = _split_off(dataset, est, id_name)
+        predictions = getattr(est, method)(rows)
+    what = _describe(est, method, predictions, id_name, ids)
 
-        def parts() -> Any:
-            for i in range(0, len(blocks), BLOCKS_AT_A_TIME):
-                yield from dask.compute(*blocks[i : i + BLOCKS_AT_A_TIME])
-                if progress is not None:
-                    progress(min(i + BLOCKS_AT_A_TIME, len(blocks)), len(blocks))
+    def parts() -> Iterator[Any]:
+        n = predictions.numblocks[0]
+        values = [predictions.blocks[i] for i in range(n)]
+        of_ids = [None if ids is None else ids.blocks[i] for i in range(n)]
+        for i in range(0, n, BLOCKS_AT_A_TIME):
+            some = slice(i, i + BLOCKS_AT_A_TIME)
+            with bad_data(data):
+                (found,) = dask.compute([*zip(of_ids[some], values[some], strict=True)])
+            yield from found
+            if progress is not None:
+                progress(min(i + BLOCKS_AT_A_TIME, n), n)
 
-        WRITERS[kind](Path(out), predictions, parts())
-    click.echo(f"{out}: {dataset.n_rows:,} predictions")
-
-
-def _npy(out: Path, like: Any, parts: Any) -> None:
-    import numpy as np
-
-    array, at = np.lib.format.open_memmap(out, "w+", like.dtype, like.shape), 0
-    for part in parts:
-        array[at : at + len(part)] = part
-        at += len(part)
-    array.flush()
+    with cluster(**where), bar("predicting", "blocks") as progress, bad_data(out):
+        WRITERS[kind](out, what, parts())
+    click.echo(f"{shorten(out)}: {dataset.n_rows:,} predictions")
 
 
-def _csv(out: Path, like: Any, parts: Any) -> None:
-    import csv
+def _check_output(out: str, kind: str, id_name: str | None) -> None:
+    """Refuse a place that cannot be written to, before any data is read."""
+    from daskgd.data.formats.base import import_library
+    from daskgd.storage.paths import is_url
 
-    with out.open("w", newline="") as file:
-        writer = csv.writer(file)
-        for part in parts:
-            writer.writerows(part.reshape(len(part), -1).tolist())
+    if kind not in WRITERS:
+        raise Refusal(f"--out: expected a path that ends with {', '.join(WRITERS)}, got {out!r}", USAGE)
+    if is_url(out) and kind != ".zarr":
+        raise Refusal(f"--out: expected a local path for {kind}, or a URL that ends with .zarr", USAGE)
+    if not is_url(out) and Path(out).exists():
+        raise Refusal(f"--out: {out} exists; choose another path, or remove it", USAGE)
+    if id_name is not None and kind == ".npy":
+        raise Refusal("--id: expected none for .npy, which has no columns; write .csv or .parquet", USAGE)
+    if kind in (".parquet", ".pq"):
+        try:
+            import_library("pyarrow.parquet", "Parquet")
+        except ImportError as cause:
+            raise Refusal(f"--out: {line(cause)}", USAGE) from None
 
 
-def _zarr(out: Path, like: Any, parts: Any) -> None:
-    from daskgd import write_dataset
+def _split_off(dataset: Any, est: Any, name: str | None) -> tuple[Any, Any]:
+    """The column of that name, and the rows that the model is to predict: without it, unless the model has
+    it among its features."""
+    if name is None:
+        return None, dataset
+    names = dataset.feature_names
+    if names is None or name not in names:
+        there = "without names" if names is None else f"named {', '.join(names)}"
+        raise Refusal(f"--id: expected a feature of the dataset, which are {there:.300}, got {name!r}", USAGE)
+    if not dataset.columns.X.is_dense:
+        raise Refusal("--id: expected a dataset of dense features, got sparse ones", USAGE)
+    X, at = dataset.X, names.index(name)
+    known = getattr(est, "feature_names_in_", None)
+    if len(names) == est.n_features_in_ if known is None else name in known:
+        return X[:, at], dataset
+    keep = [j for j in range(len(names)) if j != at]
+    est._check_features(len(keep), [names[j] for j in keep], reset=False)
+    return X[:, at], X[:, keep]
 
-    write_dataset(out, (part.reshape(len(part), -1) for part in parts))
 
-
-WRITERS = {".npy": _npy, ".csv": _csv, ".zarr": _zarr}
+def _describe(est: Any, method: str, predictions: Any, id_name: str | None, ids: Any) -> Predictions:
+    """What the predictions are, and how their columns are called."""
+    k = 1 if predictions.ndim == 1 else predictions.shape[1]
+    word = "prediction" if method == "predict" else "decision"
+    names = [word] if k == 1 else [f"{word}_{j}" for j in range(k)]
+    dtype, classes = predictions.dtype, getattr(est, "classes_", None)
+    if method == "predict" and classes is not None and dtype.kind in "OT":
+        dtype = classes.astype(str).dtype
+    if method != "predict" and classes is not None and len(classes) == k:
+        names = [str(c) for c in classes]
+    if id_name in names:
+        raise Refusal(f"--id: expected another name than {', '.join(names)}, got {id_name!r}", USAGE)
+    of_ids = None if ids is None else ids.dtype
+    return Predictions(names, predictions.shape, dtype, method == "predict", id_name, of_ids)
 
 
 @click.command(epilog="Example: daskgd score model.dgd held-out.zarr --local")
-@click.argument("model")
-@click.argument("data")
+@click.argument("model", type=Location())
+@click.argument("data", type=Location())
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @on_a_cluster
 def score(model: str, data: str, as_json: bool, **where: Any) -> None:
@@ -116,11 +159,12 @@ def score(model: str, data: str, as_json: bool, **where: Any) -> None:
     Exits with 2 for names that are wrong, 65 for files and rows that are.
     """
     import daskgd
+    from daskgd.storage.paths import shorten
     from daskgd.storage.redaction import redacted
 
     est = load_model_file(model)
     with cluster(**where), bad_data(data):
         dataset = daskgd.open_dataset(data)
         value = est.score(dataset)
-    said = {"model": model, "data": redacted(data), "rows": dataset.n_rows, "score": value}
+    said = {"model": shorten(model), "data": shorten(redacted(data)), "rows": dataset.n_rows, "score": value}
     click.echo(json.dumps(said) if as_json else f"{value:.6g}")

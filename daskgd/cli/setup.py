@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from daskgd.cli.common import Location
+
 
 @click.command(epilog="Example: daskgd demo --rows 1000000")
 @click.option(
@@ -17,7 +19,7 @@ import click
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=Location(path_type=Path),
     help="Where to write the dataset, or an earlier one to use again. Default: a scratch folder.",
 )
 @click.option(

@@ -10,21 +10,22 @@ import re
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import fsspec
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from fsspec.implementations.memory import MemoryFileSystem
 
 import daskgd
 from daskgd.cli import main
 from daskgd.storage.opening import open_store
 from daskgd.storage.redaction import redacted, redacted_error, redacted_message
+from tests.sparse_rows import sparse_array
+from tests.vault import OPTIONS, SECRETS, break_vault, vault_at
 
 
 def invoke(*arguments: Any) -> Any:
@@ -99,6 +100,32 @@ def test_arrays_of_others_have_nothing_to_compare(tmp_path: Path) -> None:
     done = invoke("verify", tmp_path / "g")
     assert done.exit_code == 65
     assert "g/X, chunk c/1/0: rows 10:20 cannot be read" in done.stderr
+
+
+def test_sparse_rows(tmp_path: Path) -> None:
+    X = sparse_array(100, 30, 0.2, np.random.default_rng(0))
+    daskgd.write_dataset(tmp_path / "d", X, chunk_bytes=1600)
+    facts = json.loads(invoke("info", tmp_path / "d", "--json").stdout)
+    assert (facts["n_stored"], facts["n_features"], facts["reader"]) == (X.nnz, 30, "daskgd")
+    assert invoke("verify", tmp_path / "d").exit_code == 0
+    (tmp_path / "d" / "X" / "data" / "c" / "0").write_bytes(b"junk")
+    done = invoke("verify", tmp_path / "d")
+    assert done.exit_code == 65
+    assert re.search(r"X/data, chunk c/0: rows 0:\d cannot be read", done.stderr)
+
+
+def test_categories(tmp_path: Path) -> None:
+    X = daskgd.OneHot([[0, 1], [-1, 0]], [["red", "blue"], 1200], [[1.0], [2.0]], columns=["colour", "shop"])
+    daskgd.write_dataset(tmp_path / "d", X)
+    done = invoke("info", tmp_path / "d")
+    assert re.search(r"^n_categories +colour: 2, shop: 1,200$", done.stdout, re.MULTILINE)
+    facts = json.loads(invoke("info", tmp_path / "d", "--json").stdout)
+    assert (facts["n_features"], facts["n_categories"]) == (1203, {"colour": 2, "shop": 1200})
+    assert invoke("verify", tmp_path / "d").exit_code == 0
+    (tmp_path / "d" / "codes" / "c" / "0" / "0").write_bytes(b"junk")
+    done = invoke("verify", tmp_path / "d")
+    assert done.exit_code == 65
+    assert "codes, chunk c/0/0: rows 0:2 cannot be read" in done.stderr
 
 
 def test_info(stored: Path) -> None:
@@ -199,54 +226,20 @@ def test_causes_keep_their_types() -> None:
     assert isinstance(other.__cause__, TimeoutError)
     assert str(other.__cause__) == "https://h/x timed out"
     assert "hunter2" not in "".join(traceback.format_exception(other)) + repr(other)
+    again = pickle.loads(
+        pickle.dumps(redacted_error(FileNotFoundError(2, "no", "https://h/x?sig=hunter2"), None, "there"))
+    )
+    assert isinstance(again, FileNotFoundError)
+    assert str(again) == "there: [Errno 2] no: 'https://h/x'"
 
 
-class Vault(MemoryFileSystem):
-    """A store whose URLs and options hold secrets, which all of its errors repeat."""
-
-    protocol = "vault"
-    store: ClassVar[dict[str, Any]] = {}
-    pseudo_dirs: ClassVar[list[str]] = [""]
-    broken = False
-
-    def __init__(self, key: str = "", **options: Any) -> None:
-        super().__init__(**options)
-        self.key = key
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        path = path.removeprefix("vault://").partition("?")[0].rpartition("@")[2].strip("/")
-        return f"/{path}" if path else ""
-
-    def unstrip_protocol(self, name: str) -> str:
-        return f"vault://me:hunter2@{name.strip('/')}?sig=hunter2"
-
-    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        if Vault.broken:
-            raise PermissionError(f"{self.unstrip_protocol(path)} refused the key {self.key}")
-        return super().cat_file(path, *args, **kwargs)
-
-
-@pytest.fixture
-def vault() -> Iterator[str]:
-    fsspec.register_implementation("vault", Vault, clobber=True)
-    yield "vault://me:hunter2@host/d?sig=hunter2"
-    Vault.store.clear()
-    Vault.broken = False
-
-
-OPTIONS = {"key": "correct horse"}
-
-
-def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_shown_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vault, shown = vault_at(tmp_path / "d"), f"vault://{tmp_path.as_posix()}/d"
     caplog.set_level(logging.INFO, "daskgd")
     said: list[str] = []
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 2))
-    daskgd.write_dataset(vault, X, X[:, 0], chunk_bytes=160)
-    with pytest.raises(FileExistsError) as error:
-        daskgd.write_dataset(vault, X)
-    said += traceback.format_exception(error.value)
+    daskgd.write_dataset(vault, X, X[:, 0], chunk_bytes=160, storage_options=OPTIONS)
     dataset = daskgd.open_dataset(vault, storage_options=OPTIONS)
     dataset.verify()
     said += [repr(dataset), dataset._repr_html_(), json.dumps(dataset.info()), repr(dataset.source)]
@@ -261,18 +254,27 @@ def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture)
         said.extend([str(error.value), repr(error.value), repr(pickle.dumps(error.value))])
         said.extend(traceback.format_exception(error.value))
 
-    chunk = Vault.store.pop("/host/d/X/c/1/0")
-    missing = "vault://host/d/X, chunk c/1/0: rows 10:20 cannot be read: .* is missing"
+    fails(lambda: daskgd.write_dataset(vault, X, storage_options=OPTIONS), FileExistsError, f"{shown} exists")
+    break_vault(tmp_path, "chunk")
+    lazy = da.from_array(X, chunks=(7, 2))
+    for number, rows in enumerate((X, lazy, iter([X]), sparse_array(9, 3, 0.5, rng))):
+        write = partial(daskgd.write_dataset, storage_options=OPTIONS, chunk_bytes=160)
+        chunk_name = rf"^vault://{tmp_path.as_posix()}/{number}/X/\w.*: .* may not chunk"
+        fails(partial(write, vault_at(tmp_path / f"{number}"), rows), PermissionError, chunk_name)
+        with pytest.raises(daskgd.StoreError, match="half-written"):
+            daskgd.open_dataset(vault_at(tmp_path / f"{number}"))
+    (tmp_path / ".broken").unlink()
+    chunk = tmp_path / "d" / "X" / "c" / "1" / "0"
+    chunk.rename(tmp_path / "chunk")
+    missing = f"{shown}/X, chunk c/1/0: rows 10:20 cannot be read: .* is missing"
     fails(lambda: daskgd.LinearRegression(engine="serial").fit(dataset), daskgd.ChunkError, missing)
-    fails(
-        lambda: daskgd.open_dataset(vault), daskgd.StoreError, "vault://host/d, array X: 1 chunks are missing"
-    )
-    Vault.store["/host/d/X/c/1/0"] = chunk
-    Vault.broken = True
-    fails(lambda: dataset.columns.X.read(0, 3), daskgd.ChunkError, r"PermissionError: .* the key \*\*\*")
+    fails(lambda: daskgd.open_dataset(vault), daskgd.StoreError, f"{shown}, array X: 1 chunks are missing")
+    (tmp_path / "chunk").rename(chunk)
+    break_vault(tmp_path, "open")
+    fails(lambda: dataset.columns.X.read(0, 3), daskgd.ChunkError, r"PermissionError: .* 'key': '\*\*\*'")
     fails(lambda: daskgd.open_dataset(vault, storage_options=OPTIONS), daskgd.StoreError, "PermissionError")
     nowhere = vault.replace("vault:", "nowhere:")
-    fails(lambda: daskgd.open_dataset(nowhere), daskgd.StoreError, "nowhere://host/d: .*")
+    fails(lambda: daskgd.open_dataset(nowhere), daskgd.StoreError, "nowhere://.*/d: .*")
     for command in ("verify", "info"):
         done = invoke(command, vault)
         assert done.exit_code == 65
@@ -280,22 +282,21 @@ def test_secrets_are_shown_nowhere(vault: str, caplog: pytest.LogCaptureFixture)
     done = invoke("plan", "ridge", vault)
     said += [done.output, caplog.text]
     for text in said:
-        assert "hunter2" not in text, text
-        assert "correct horse" not in text, text
+        assert not any(secret in text for secret in SECRETS), text
 
 
-def test_foreign_arrays_keep_secrets_too(vault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_foreign_arrays_keep_secrets_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vault, shown = vault_at(tmp_path / "d"), f"vault://{tmp_path.as_posix()}/d"
     caplog.set_level(logging.WARNING, "daskgd")
     group = zarr.open_group(vault, mode="w", storage_options=OPTIONS)
     group.create_array("X", data=np.ones((30, 2)), chunks=(10, 2))
-    del Vault.store["/host/d/X/c/1/0"]
+    (tmp_path / "d" / "X" / "c" / "1" / "0").unlink()
     dataset = daskgd.open_dataset(vault, storage_options=OPTIONS)
-    assert "vault://host/d, array X: 1 chunks are not stored" in caplog.text
+    assert f"{shown}, array X: 1 chunks are not stored" in caplog.text
     daskgd.as_dataset(zarr.open_array(vault.replace("/d?", "/d/X?"), mode="r", storage_options=OPTIONS))
-    Vault.broken = True
-    with pytest.raises(daskgd.ChunkError, match=r"vault://host/d/X, chunk c/0/0: rows 0:3 .*") as error:
+    break_vault(tmp_path, "open")
+    with pytest.raises(daskgd.ChunkError, match=rf"{shown}/X, chunk c/0/0: rows 0:3 .*") as error:
         dataset.columns.X.read(0, 3)
     assert isinstance(error.value.__cause__, PermissionError)
     for text in (caplog.text, *traceback.format_exception(error.value)):
-        assert "hunter2" not in text
-        assert "correct horse" not in text
+        assert not any(secret in text for secret in SECRETS), text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,6 +104,7 @@ def test_every_format_becomes_the_same_dataset(rows: pd.DataFrame, tmp_path: Pat
     rows[:1500].to_parquet(tmp_path / "parts" / "1.parquet")
     rows[1500:].to_parquet(tmp_path / "parts" / "2.parquet")
     dump_svmlight_file(X, y.astype(int), str(tmp_path / "a.svm"), zero_based=False)
+    (tmp_path / "b.svm.bz2").write_bytes(bz2.compress((tmp_path / "a.svm").read_bytes()))
     table = ["--target", "click", "--weight", "weight", "--drop", "city"]
     for sources, options in [
         (["Xs.npy"], ["--target", tmp_path / "y.npy", "--weight", "-1"]),
@@ -108,16 +112,19 @@ def test_every_format_becomes_the_same_dataset(rows: pd.DataFrame, tmp_path: Pat
         (["1.csv", "2.csv.gz"], table),
         (["parts"], table),
         (["a.svm"], []),
+        (["b.svm.bz2"], ["--n-features", 3, "--one-based"]),
     ]:
         out = tmp_path / f"{sources[0]}.zarr"
         done = invoke("ingest", *(tmp_path / name for name in sources), "--out", out, *options)
         assert done.exit_code == 0, done.stderr
-        assert "3,000 rows x 3 features of float64" in done.stdout
+        text = sources in (["a.svm"], ["b.svm.bz2"])
+        assert f"3,000 rows x 3 {'sparse ' if text else ''}features of float64" in done.stdout
         dataset = daskgd.open_dataset(out)
-        np.testing.assert_allclose(dataset.X.compute(), X, rtol=1e-12)
+        found = dataset.X.compute()
+        np.testing.assert_allclose(found.toarray() if text else found, X, rtol=1e-12)
         codes = dataset.y.compute()
         assert np.array_equal(codes.astype(bool), y)
-        if sources != ["a.svm"]:
+        if not text:
             assert np.array_equal(dataset.sample_weight.compute(), s)
     assert dataset.feature_names is None
     assert daskgd.open_dataset(tmp_path / "parts.zarr").feature_names == ("a", "b", "c")
@@ -131,10 +138,10 @@ def test_every_format_becomes_the_same_dataset(rows: pd.DataFrame, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "content", "options", "code", "words"),
     [
-        ("a.h5", b"", [], 2, "a.h5: expected one of .npy, .npz"),
+        ("a.h5", b"rows", [], 2, "a.h5: expected one of .npy, .npz"),
         ("a.csv", b"", ["--format", "xlsx"], 2, "'xlsx' is not one of"),
         ("none.csv", None, [], 2, "none.csv: no such file"),
-        ("a.csv", b"a,b\n1,x\n", [], 65, "expected numbers in column 'b', got such as 'x'"),
+        ("a.csv", b"a,b\n1,x\n", [], 65, "expected numbers in column 'b', got 'x' in row 0"),
         ("a.csv", b"a,b\n1,2\n", ["--target", "c"], 2, "target: expected a column of"),
         ("a.csv", b"a,b\n1,2\n", ["--drop", "z"], 2, "drop: expected a column of"),
         ("a.csv", b"a\n1\n", ["--target", "a"], 65, "expected at least one feature"),
@@ -145,6 +152,10 @@ def test_every_format_becomes_the_same_dataset(rows: pd.DataFrame, tmp_path: Pat
         ("a.parquet", b"junk", [], 65, "expected a Parquet file"),
         ("a.svm", b"1 2:x\n", [], 65, "a.svm, from byte 0 on"),
         ("a.svm", b"1 2:1\n", ["--target", "y"], 2, "target: expected none for libsvm"),
+        ("a.svm", b"1 2:1\n", ["--n-features", 1], 2, "n_features: expected at least 2, got 1"),
+        ("a.svm", b"1 0:1\n", ["--one-based"], 2, "zero_based: expected True or None, got False"),
+        ("a.svm", b"1 qid:1 2:1\n", [], 65, "expected no qid"),
+        ("a.csv", b"a,b\n1,2\n", ["--n-features", 2], 2, "n_features: expected None for csv files"),
     ],
 )
 def test_what_cannot_be_ingested(
@@ -161,6 +172,7 @@ def test_what_cannot_be_ingested(
 # -- train, score, predict ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_scored_and_predicts(clicks: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.dgd"
     asked = ["train", "logistic", clicks, "--set", "C=0.1", "--out", model, "--test-size", 0.25, "--json"]
@@ -193,7 +205,7 @@ def test_a_model_is_trained_scored_and_predicts(clicks: Path, tmp_path: Path) ->
     for name, method in (("p.csv", "predict"), ("p.zarr", "predict_proba"), ("d.npy", "decision_function")):
         done = invoke("predict", model, clicks, "--out", tmp_path / name, "--method", method)
         assert done.exit_code == 0, done.stderr
-    assert (tmp_path / "p.csv").read_text().split() == expected.tolist()
+    assert (tmp_path / "p.csv").read_text().split() == ["prediction", *expected.tolist()]
     probabilities = daskgd.open_dataset(tmp_path / "p.zarr").X.compute()
     assert np.allclose(probabilities.sum(axis=1), 1)
     assert np.array_equal(np.load(tmp_path / "d.npy") > 0, expected == "yes")
@@ -246,6 +258,9 @@ def test_a_job_file_and_what_is_given_beside_it(clicks: Path, tmp_path: Path) ->
         (["score", "none.dgd", "CLICKS"], 2, "no such file"),
         (["score", "JUNK", "CLICKS"], 65, "expected a model"),
         (["predict", "MODEL", "CLICKS", "--out", "p.txt"], 2, "expected a path that ends with .npy"),
+        (["predict", "MODEL", "CLICKS", "--out", "s3://b/p.csv"], 2, "expected a local path for .csv"),
+        (["predict", "MODEL", "CLICKS", "--out", "p.npy", "--id", "a"], 2, "--id: expected none for .npy"),
+        (["predict", "MODEL", "CLICKS", "--out", "p.csv", "--id", "a"], 2, "--id: expected a feature of"),
         (["predict", "MODEL", "CLICKS", "--out", "JUNK"], 2, "expected a path that ends with"),
         (["predict", "MODEL", "nowhere.zarr", "--out", "p.npy"], 65, "nowhere.zarr"),
         (
@@ -286,12 +301,13 @@ def test_a_fit_that_does_not_converge(clicks: Path) -> None:
     ]
     done = invoke(*asked)
     assert done.exit_code == 0
-    assert "warning: LogisticRegression did not converge" in done.stderr
+    assert "warning: LogisticRegression: gradient_descent failed to converge" in done.stderr
     done = invoke(*asked, "--strict")
     assert done.exit_code == 3
     assert done.stderr.splitlines()[-1] == "Error: --strict: the fit ended budget_spent, not converged"
 
 
+@pytest.mark.slow
 def test_resume_auto_never_must(clicks: Path, tmp_path: Path) -> None:
     asked = [
         "train",
@@ -364,7 +380,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("number", slow_but([signal.SIGTERM, signal.SIGUSR1], signal.SIGTERM))
+@pytest.mark.parametrize("number", slow_but([signal.SIGTERM, signal.SIGUSR1]))
 def test_a_job_on_a_cluster_is_stopped_and_resumed(
     number: signal.Signals, clicks: Path, scheduler: Path, tmp_path: Path
 ) -> None:
@@ -392,6 +408,29 @@ def test_a_job_on_a_cluster_is_stopped_and_resumed(
     same_model(tmp_path / "whole.dgd", tmp_path / "model.dgd")
     done = invoke("score", tmp_path / "model.dgd", clicks, "--scheduler-file", scheduler)
     assert done.exit_code == 0, done.stderr
+
+
+def test_a_command_starts_the_workers_of_an_adaptive_cluster(clicks: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"n_workers": 0, "processes": False, "dashboard_address": ":0"}
+    with distributed.LocalCluster(silence_logs=logging.CRITICAL, **settings) as cluster:
+        asked = [
+            "train",
+            "logistic",
+            clicks,
+            "--out",
+            tmp_path / "a.dgd",
+            "--scheduler",
+            cluster.scheduler_address,
+        ]
+        none = invoke(*asked, "--wait", 0.1)
+        assert none.exit_code == 69
+        assert "has no workers after 0.1 s" in none.stderr
+        cluster.adapt(minimum=0, maximum=1, interval="20 ms")
+        done = invoke(*asked)
+        assert done.exit_code == 0, done.stderr
+        assert "on 1 workers of inproc://" in done.stderr
+    assert invoke("train", "logistic", clicks, "--out", tmp_path / "b.dgd").exit_code == 0
+    same_model(tmp_path / "a.dgd", tmp_path / "b.dgd")
 
 
 @pytest.mark.slow
