@@ -12,6 +12,7 @@ import click
 COMMANDS = (
     "sweep",
     "peers",
+    "sparse",
     "shapes",
     "sweeps",
     "penalties",
@@ -20,6 +21,7 @@ COMMANDS = (
     "workers",
     "chunks",
     "codecs",
+    "ingest",
     "monitoring",
     "local",
     "neural",
@@ -57,7 +59,8 @@ def everything(out: Path, environments: Path | None, limit: int | None, **shared
     for name in COMMANDS:
         command = main.get_command(click.Context(main), name)
         assert command is not None
-        options = {"peers": {"environments": environments, "limit": limit}, "shapes": {"quick": True}}
+        raced = {"environments": environments, "limit": limit}
+        options = {"peers": raced, "sparse": raced, "shapes": {"quick": True}}
         given = {k: v for k, v in {**shared, **options.get(name, {})}.items() if v is not None}
         try:
             with command.make_context(name, ["--out", str(out)]) as context:

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,6 +229,37 @@ class Trial:
         return self.outcome
 
 
+def race(
+    bench: Bench,
+    programs: dict[str, Program],
+    dataset: Any,
+    penalty: float,
+    limit: float,
+    environments: Path | None,
+    folder: Path,
+) -> dict[str, Outcome]:
+    """Run the programs on a stored dataset; what they tell is in the folder, large parameters too."""
+    scratch = bench.scratch / f"peers-{dataset.n_rows}"
+    scratch.mkdir(exist_ok=True)
+    environments = (environments or bench.scratch / "environments").resolve()
+    trials = {}
+    for i, (name, program) in enumerate(programs.items()):
+        report, converted = folder / f"{i}.jsonl", f"{Path(dataset.path).stem}-{program.script}.json"
+        trials[name] = Trial(program, limit, report, scratch / converted)
+        settings = [str(dataset.path), str(report), "--penalty", repr(penalty), "--limit", str(limit)]
+        settings += ["--scratch", str(scratch), "--variant", program.variant]
+        trials[name].prepare(settings, environments)
+    # In rounds: what a noisy neighbour takes, it takes from all.
+    for _ in range(bench.repeats):
+        for trial in trials.values():
+            trial.once()
+    outcomes = {}
+    for name, trial in trials.items():
+        found = outcomes[name] = trial.told()
+        click.echo(f"{name}: {found.status}, {found.runs} runs, {len(found.told('point'))} points")
+    return outcomes
+
+
 def objectives(dataset: Any, W: Any, lam: float) -> Any:
     """The objective ``(k,)`` in float64 at each column of W ``(p + 1, k)``, intercepts last."""
     total = np.zeros(W.shape[1])
@@ -270,11 +301,13 @@ def cost(point: dict[str, Any]) -> str | int | float | None:
     return point.get("sweeps")
 
 
-def tables(outcomes: dict[str, Outcome], points: dict[str, list[Any]]) -> dict[str, list[dict[str, Any]]]:
+def tables(
+    outcomes: dict[str, Outcome], points: dict[str, list[Any]], gaps: Iterable[float] = GAPS
+) -> dict[str, list[dict[str, Any]]]:
     """Seconds to each gap, sweeps to each gap, and what else there is to say."""
     made: dict[str, list[dict[str, Any]]] = {"Seconds to a gap": [], "Sweeps to a gap": [], "Programs": []}
     for name, outcome in outcomes.items():
-        reached = {f"{gap:.0e}": first(points[name], gap) for gap in GAPS}
+        reached = {f"{gap:.0e}": first(points[name], gap) for gap in gaps}
         seconds = {gap: point and float(point["seconds"]) for gap, point in reached.items()}
         sweeps = {gap: point and cost(point) for gap, point in reached.items()}
         least = min((point["gap"] for point in points[name]), default=None)
@@ -323,26 +356,9 @@ def main(
 ) -> None:
     """Seconds and sweeps to a true relative gap, beside other programs."""
     dataset = bench.store("correlated", bench.rows(rows))
-    store = str(dataset.path)
-    scratch = bench.scratch / f"peers-{dataset.n_rows}"
-    scratch.mkdir(exist_ok=True)
-    environments = (environments or bench.scratch / "environments").resolve()
-    outcomes = {}
+    programs = {name: PROGRAMS[name] for name in only or PROGRAMS}
     with tempfile.TemporaryDirectory() as folder:
-        trials = {}
-        for i, name in enumerate(only or PROGRAMS):
-            program, report = PROGRAMS[name], Path(folder, f"{i}.jsonl")
-            trials[name] = Trial(program, limit, report, scratch / f"{program.script}.json")
-            settings = [store, str(report), "--penalty", repr(penalty), "--limit", str(limit)]
-            settings += ["--scratch", str(scratch), "--variant", program.variant]
-            trials[name].prepare(settings, environments)
-        # In rounds: what a noisy neighbour takes, it takes from all.
-        for _ in range(bench.repeats):
-            for trial in trials.values():
-                trial.once()
-        for name, trial in trials.items():
-            found = outcomes[name] = trial.told()
-            click.echo(f"{name}: {found.status}, {found.runs} runs, {len(found.told('point'))} points")
+        outcomes = race(bench, programs, dataset, penalty, limit, environments, Path(folder))
     points, best = judge(dataset, penalty, outcomes)
     about = (
         f"Logistic regression, {dataset.n_rows:,} x 50 float32, condition 1e3, L2 penalty {penalty:g} in the "

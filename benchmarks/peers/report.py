@@ -35,11 +35,15 @@ class Clock:
         self.lost += time.perf_counter() - at
 
 
+WIDE = 10_000
+"""More parameters than this are written to a file of their own."""
+
+
 class Report:
     """Appends events to a file."""
 
     def __init__(self, path: Path) -> None:
-        self.file = path.open("a")
+        self.path, self.file = path, path.open("a")
 
     def event(self, kind: str, **facts: Any) -> None:
         self.file.write(json.dumps({"event": kind, **facts}) + "\n")
@@ -50,7 +54,11 @@ class Report:
 
         Points of one label are repeats of one another.
         """
-        self.event("point", label=str(label), seconds=seconds, w=np.ravel(w).tolist(), b=float(b), **cost)
+        w = np.ravel(w)
+        written: Any = w.tolist() if w.size <= WIDE else str(self.path.with_suffix(f".{label}.npy"))
+        if w.size > WIDE:
+            np.save(written, w)
+        self.event("point", label=str(label), seconds=seconds, w=written, b=float(b), **cost)
 
 
 class Recorder:
@@ -73,7 +81,7 @@ class Recorder:
 def arguments() -> tuple[argparse.Namespace, Report]:
     """What the program was asked to do, and where to report."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("store", type=Path, help="Group of zarr arrays X and y.")
+    parser.add_argument("store", type=Path, help="Group of zarr arrays X and y; X may be sparse.")
     parser.add_argument("report", type=Path)
     parser.add_argument("--variant", default="")
     parser.add_argument("--penalty", type=float, required=True, help="L2, in the mean objective.")
@@ -90,6 +98,18 @@ def load(store: Path, report: Report) -> tuple[Any, Any]:
 
     clock = Clock()
     group = zarr.open_group(store, mode="r")
-    X, y = group["X"][:], group["y"][:]
+    X, y = read(group["X"]), group["y"][:]
     report.event("load", seconds=clock.seconds)
     return X, y
+
+
+def read(X: Any) -> Any:
+    """A stored array, or sparse rows, which are a group of the three arrays of ``scipy.sparse.csr_array``."""
+    if not hasattr(X, "members"):
+        return X[:]
+    from scipy.sparse import csr_array
+
+    bounds = X["indptr"][:]
+    if bounds[-1] < 2**31:  # what scipy, and liblinear after it, would take it for in rows made in memory
+        bounds = bounds.astype(np.int32)
+    return csr_array((X["data"][:], X["indices"][:], bounds), shape=tuple(X.attrs["shape"]))
