@@ -1,5 +1,7 @@
 """The fit runs here; scheduler and workers are pods that the Dask operator makes, by dask-kubernetes.
 
+It starts workers when the fit has work for them.
+
 If the cluster goes, the exit code is 75, and the same command goes on from the checkpoint.
 """
 
@@ -13,7 +15,7 @@ from dask_kubernetes.operator import KubeCluster, make_cluster_spec
 import daskgd
 
 
-def spec(name: str = "clicks", n_workers: int = 8) -> dict[str, Any]:
+def spec(name: str = "clicks", n_workers: int = 0) -> dict[str, Any]:
     """Workers of one thread each, from an image that has daskgd."""
     memory = {"memory": "4Gi", "cpu": "1"}
     return make_cluster_spec(
@@ -28,6 +30,7 @@ def spec(name: str = "clicks", n_workers: int = 8) -> dict[str, Any]:
 
 def main(data: str = "s3://bucket/clicks.zarr", run: str = "s3://bucket/run-clicks") -> None:
     with KubeCluster(custom_cluster_spec=spec()) as cluster, Client(cluster):
+        cluster.adapt(minimum=0, maximum=8)
         est = daskgd.LogisticRegression(C=0.1)
         try:
             est.fit(data, checkpoint=run, every="30 s", watch=daskgd.Lines())

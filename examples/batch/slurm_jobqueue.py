@@ -1,14 +1,15 @@
 """The fit runs here, on a login node or in a job of its own; the workers are jobs of SLURM, by dask-jobqueue.
 
-Workers leave shortly before their time is up, and `adapt` asks for new ones: nothing is lost but the blocks
-they were reading. If the whole cluster goes, the exit code is 75, and the same command goes on from the
-checkpoint.
+`adapt` starts jobs when the fit has work for them; the fit waits for them as long as the queue takes. Workers
+leave shortly before their time is up, and `adapt` asks for new ones: nothing is lost but the blocks they were
+reading. If the whole cluster goes, the exit code is 75, and the same command goes on from the checkpoint.
 """
 
 import os
 import sys
 from typing import Any
 
+import dask
 from dask.distributed import Client
 from dask_jobqueue import SLURMCluster
 
@@ -28,7 +29,8 @@ def made(**settings: Any) -> SLURMCluster:
     return SLURMCluster(**(defaults | settings))
 
 
-def main(data: str = "clicks.zarr", least: int = 1, most: int = 10, **settings: Any) -> None:
+def main(data: str = "clicks.zarr", least: int = 0, most: int = 10, **settings: Any) -> None:
+    dask.config.set({"daskgd.no-workers-timeout": None})
     with made(**settings) as cluster, Client(cluster):
         cluster.adapt(minimum_jobs=least, maximum_jobs=most)
         est = daskgd.LogisticRegression(C=0.1)

@@ -25,6 +25,7 @@ ROOT = Path(daskgd.__file__).parent
 PYPROJECT = ROOT.parent / "pyproject.toml"
 
 PUBLIC = {
+    "IPython.display",
     "bokeh.layouts",
     "bokeh.models",
     "bokeh.plotting",
@@ -79,8 +80,8 @@ PRIVATE_NAMES = {"dask.base": {"get_scheduler"}, "dask.core": {"flatten"}}
 
 COMPAT = ("_compat", "monitoring/dashboard/_compat.py")
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
-"""Of modules whose name is another."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipykernel"}
+"""Of modules whose name is another; IPython is imported where a kernel runs alone."""
 
 
 def files(compat: bool) -> list[Path]:

@@ -198,7 +198,7 @@ def test_the_script_of_a_worker_job() -> None:
 
 @pytest.mark.slow
 def test_a_fit_on_jobs_of_slurm(place: Path) -> None:
-    """`sbatch` runs the job's script at once, here."""
+    """`sbatch` runs the job's script at once, here; there is no job before the fit asks for one."""
     pytest.importorskip("dask_jobqueue")
     job = 'cp "$1" "$1.kept"; bash "$1.kept" > /dev/null 2>&1 &'
     fake(place, "sbatch", f'{job} echo "Submitted batch job $!"')
@@ -206,7 +206,7 @@ def test_a_fit_on_jobs_of_slurm(place: Path) -> None:
     code = (
         "import slurm_jobqueue\n"
         "if __name__ == '__main__':\n"
-        "    slurm_jobqueue.main(cores=2, processes=2, memory='2 GB', most=1,\n"
+        "    slurm_jobqueue.main(cores=2, processes=2, memory='2 GB', most=2,\n"
         "        scheduler_options={'dashboard_address': ':0'})\n"
     )
     (place / "small.py").write_text(code)
