@@ -37,6 +37,11 @@ def configured_scheduler() -> Any:
     return owner if isinstance(owner, distributed.Client) else found
 
 
+def uses_cluster() -> bool:
+    """Whether dask would compute on a cluster now."""
+    return isinstance(configured_scheduler(), distributed.Client)
+
+
 def meta_of(value: Any) -> Any:
     """An empty array of the kind that the chunks of a dask array are of; any other value itself."""
     return getattr(value, "_meta", value)

@@ -90,16 +90,26 @@ def wire_pickle(value: Any) -> bytes:
     return dumps(value)
 
 
+def n_threads() -> int:
+    """Threads of the cluster there is, at least 8 as more may join; else those that dask uses here."""
+    found = configured_scheduler()
+    if isinstance(found, distributed.Client):
+        return max(sum(found.nthreads().values()), 8)
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
 def compute_each(tasks: Sequence[Any], note: Callable[[Any], None]) -> list[Any]:
     """The results of dask.delayed tasks in one graph, on the cluster there is or on this machine; `note` is
     called with each as it comes."""
     found = configured_scheduler()
     if isinstance(found, distributed.Client):
         futures = found.compute(list(tasks))
+        results: dict[Any, Any] = {}
         try:
-            for future in distributed.as_completed(futures):
-                note(future.result())
-            return [future.result() for future in futures]
+            for future, result in distributed.as_completed(futures, with_results=True):
+                note(result)
+                results[future.key] = result
+            return [results[future.key] for future in futures]
         finally:
             for future in futures:
                 future.release()

@@ -6,7 +6,7 @@ Knows no rows: what kernels compute needs no names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -15,11 +15,13 @@ class Dictionary:
     """The categories of a categorical column, one for each code from 0 on.
 
     `categories` is a range where they are known by their number alone; it may be a sequence that is read when
-    it is looked at.
+    it is looked at. `counts` are the rows of each, if they are known; they make no difference to what codes
+    stand for.
     """
 
     name: str
     categories: Sequence[Any]
+    counts: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -70,6 +72,10 @@ class Dictionaries:
         """
         columns = [Dictionary(f"x{n_numeric + j}", range(size)) for j, size in enumerate(sizes)]
         return cls(tuple(columns), tuple(f"x{j}" for j in range(n_numeric)), named=False)
+
+    def without_counts(self) -> Dictionaries:
+        """Those of some of the rows, of which no counts are known."""
+        return replace(self, columns=tuple(replace(column, counts=None) for column in self.columns))
 
     def feature_names(self) -> list[str]:
         """The names of all features: those of the columns of numbers, then ``column_category``."""

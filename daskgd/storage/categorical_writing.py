@@ -58,7 +58,12 @@ def codes_dtype(categories: Categorical) -> np.dtype[Any]:
     >>> codes_dtype(Categorical.of(np.zeros((1, 2), int), [128, 3]))
     dtype('int8')
     """
-    most = max(int(np.diff(categories.offsets).max()) - 1, 0)
+    return smallest_codes(int(np.diff(categories.offsets).max()))
+
+
+def smallest_codes(n: int) -> np.dtype[Any]:
+    """The smallest integers that hold codes of n categories, and -1."""
+    most = max(n - 1, 0)
     return next(dtype for dtype in map(np.dtype, ("i1", "i2", "i4", "i8")) if most <= np.iinfo(dtype).max)
 
 

@@ -177,13 +177,20 @@ def create_sparse_group(group: zarr.Group, name: str) -> zarr.Group:
 
 
 def commit(
-    group: zarr.Group, feature_names: list[str] | None, classes: list[Any] | None, format: int = FORMAT
+    group: zarr.Group,
+    feature_names: list[str] | None,
+    classes: list[Any] | None,
+    format: int = FORMAT,
+    schema: Any = None,
 ) -> None:
     """Write the mark with the checksums of everything: from here on the dataset is valid.
 
-    `feature_names` are those of the columns of X; `format` says what else is in the group.
+    `feature_names` are those of the columns of X; `format` says what else is in the group; `schema`, as JSON,
+    what the columns were where the rows come from.
     """
     said = {"format": format, "feature_names": feature_names, "classes": classes, "shuffled": False}
+    if schema is not None:
+        said["schema"] = schema
     members = members_of(location_of(group.store_path), group, format)
     complete = metadata_digest(members, said) + chunks_digest(only_arrays(members))
     group.attrs[KEY] = {**said, "complete": complete}

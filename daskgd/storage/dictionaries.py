@@ -5,6 +5,7 @@ ones in arrays of their own, below the number of their column.
     categories/3/values   numbers, one for each category; or
     categories/3/text     UTF-8, of all categories one after the other, and
     categories/3/ends     where each ends in it
+    categories/3/counts   how many rows have each; of short dictionaries in the entry, too
 
 An entry without categories is of a column whose categories are known by their number alone. How codes are
 read is in `categorical_reading`.
@@ -29,6 +30,9 @@ CODES, CATEGORIES = "codes", "categories"
 
 DICTIONARY_PARTS = (("values",), ("ends", "text"))
 """Names of the arrays that hold a long dictionary: of numbers, and of text."""
+
+COUNTS = "counts"
+"""The name of the array of counts beside them, and of short ones in the attributes."""
 
 INLINE_BYTES = 4096
 """Bytes of a dictionary, as JSON, up to which it stands in the attributes."""
@@ -93,10 +97,15 @@ def write_dictionaries(
         if column.is_known:
             kind, values = _kind(column), list(column.categories)
             plain = _as_json(kind, values)
+            counts = None if column.counts is None else np.asarray(column.counts, np.int64)
             if plain is not None:
                 entry["categories"] = plain
+                if counts is not None:
+                    entry["counts"] = counts.tolist()
             else:
                 arrays = _as_arrays(kind, values, column.name)
+                if counts is not None:
+                    arrays[COUNTS] = counts
                 long = inner.create_group(str(j))
                 for name, array in arrays.items():
                     create(long, name, array)[:] = array
@@ -134,18 +143,7 @@ def entries_of(where: str, group: zarr.Group) -> list[dict[str, Any]]:
     if not isinstance(said, list):
         raise StoreError(f"{where}: expected an attribute columns, a list, got {said!r:.80}")
     for entry in said:
-        n, values = (
-            (entry.get("n_categories"), entry.get("categories")) if isinstance(entry, dict) else (0, 0)
-        )
-        sound = (
-            isinstance(entry, dict)
-            and isinstance(entry.get("name"), str)
-            and type(n) is int
-            and 0 <= n < 2**62
-            and (values is None or (isinstance(values, list) and len(values) == n))
-            and entry.get("stored") in (None, *map(list, DICTIONARY_PARTS))
-        )
-        if not sound:
+        if not _is_entry(entry):
             raise StoreError(f"{where}: expected a name and a number of categories, got {entry!r:.80}")
     return said
 
@@ -153,10 +151,17 @@ def entries_of(where: str, group: zarr.Group) -> list[dict[str, Any]]:
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return False
-    n, values, stored = (entry.get(key) for key in ("n_categories", "categories", "stored"))
-    if type(n) is not int or not 0 <= n < 2**62 or stored not in (None, *map(list, DICTIONARY_PARTS)):
+    n, values, stored, counts = (entry.get(key) for key in ("n_categories", "categories", "stored", COUNTS))
+    if type(n) is not int or not 0 <= n < 2**62 or not (stored is None or _are_parts(stored)):
         return False
-    return values is None or (isinstance(values, list) and len(values) == n)
+    return all(one is None or (isinstance(one, list) and len(one) == n) for one in (values, counts))
+
+
+def _are_parts(stored: Any) -> bool:
+    """Whether the names of arrays are those of a long dictionary, perhaps with counts."""
+    return isinstance(stored, list) and [name for name in stored if name != COUNTS] in [
+        *map(list, DICTIONARY_PARTS)
+    ]
 
 
 def arrays_of(entries: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
@@ -186,13 +191,18 @@ def open_dictionaries(
         n = entry["n_categories"]
         plain = entry.get("categories")
         categories: Sequence[Any] = range(n) if plain is None else plain
+        counts: Sequence[int] | None = entry.get(COUNTS)
         if entry.get("stored"):
             parts = {name: stored[f"{CATEGORIES}/{j}/{name}"] for name in entry["stored"]}
-            lengths = [part.shape for name, part in parts.items() if name != "text"]
-            if lengths != [(n,)]:
-                raise StoreError(f"{where}/{j}: expected {n} categories, got arrays of shape {lengths}")
+            lengths = {part.shape for name, part in parts.items() if name != "text"}
+            if lengths != {(n,)}:
+                raise StoreError(
+                    f"{where}/{j}: expected {n} categories, got arrays of shape {sorted(lengths)}"
+                )
+            if COUNTS in parts:
+                counts = StoredCategoryValues({"values": parts.pop(COUNTS)}, n, n_rows)
             categories = StoredCategoryValues(parts, n, n_rows)
-        columns.append(Dictionary(entry["name"], categories))
+        columns.append(Dictionary(entry["name"], categories, counts))
     names = tuple(f"x{j}" for j in range(n_numeric)) if numeric is None else tuple(numeric)
     return (
         Dictionaries(tuple(columns), names, named=numeric is not None),

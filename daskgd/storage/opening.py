@@ -107,8 +107,9 @@ class OpenedStore:
 
     `fingerprint` (32 hex digits) names the data: half of it is a digest of the metadata, half of the
     checksums of all chunks. It is None for a group that daskgd did not write. `feature_names` are those of
-    numbers where there are `dictionaries`, which say what codes stand for. `parts` are all arrays in the
-    order of their checksums, each with the column whose rows depend on it.
+    numbers where there are `dictionaries`, which say what codes stand for. `schema` is what the columns were
+    where the rows come from, as JSON, if that is known. `parts` are all arrays in the order of their
+    checksums, each with the column whose rows depend on it.
     """
 
     path: str = field(repr=False)
@@ -122,6 +123,7 @@ class OpenedStore:
     shuffled: bool
     codec: str
     dictionaries: Dictionaries | None = field(default=None, repr=False)
+    schema: Any = field(default=None, repr=False)
     parts: tuple[tuple[AnyStoredColumn, StoredColumn], ...] = field(default=(), repr=False)
 
 
@@ -249,6 +251,7 @@ def _open(location: str, target: str | None, storage_options: dict[str, Any] | N
         shuffled=bool(said.get("shuffled", False)),
         codec=_describe_codecs(next(arrays[name] for name in ("X", "X/data", CODES) if name in arrays)),
         dictionaries=dictionaries,
+        schema=said.get("schema"),
         parts=tuple((owners[name], part) for name, part in stored.items()),
     )
 

@@ -71,7 +71,7 @@ COMPUTED_BLOCKS = 2 * CPU_COUNT
 """Blocks of a dask array of sparse rows that are computed at a time, and held."""
 
 
-def write_dataset(
+def write_arrays(
     path: str | os.PathLike[str],
     X: Any,
     y: Any = None,
@@ -85,55 +85,14 @@ def write_dataset(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a dataset as one zarr v3 group; it becomes valid last.
-
-    Parameters
-    ----------
-    path : local path, or a URL that fsspec knows, such as ``s3://bucket/rows.zarr``. A local dataset is
-        written beside `path`, in a hidden directory ``.NAME.*.partial``, and renamed at the end, so that a
-        failure, be it a full disk, leaves nothing behind and what was at `path` whole. A process that is
-        killed leaves that directory; as another may be writing there, later writes do not remove it, but log
-        a warning. At a URL a failure, or a process that is killed, leaves what :func:`daskgd.open_dataset`
-        refuses.
-    X : (n, p) numpy, dask, xarray or zarr array, pandas DataFrame or list of rows; or an iterable of blocks
-        of rows, which is streamed: memory stays a few chunks. A block is `X_block`, or a tuple of it and
-        those of y, sample_weight and offset, as far as there are such; None for one that is left out. A list
-        or tuple holds blocks if its items are arrays or tuples of them.
-        Real numbers of at most 64 bits, stored in their dtype; bool is stored as uint8. Unknown chunk sizes
-        of dask arrays are computed first, which reads them all once more. Or a :class:`daskgd.Dataset`, or a
-        split of one, by itself: its rows, weights, feature names and classes, streamed; also one that is
-        stored by columns, AnnData's csc_matrix. Sparse rows stay
-        sparse: of scipy.sparse, pydata's sparse, a DataFrame all of whose columns are, as blocks of an
-        iterable and as chunks of a dask array, which are computed a few at a time and written by this
-        process. Categories stay codes: :class:`daskgd.OneHot`, also as blocks of an iterable, which all have
-        the same categories; those are text, numbers or bool.
-    y : (n,) or (n, k). Numbers are stored as they are; bool and str, (n,), as int32 codes of sorted classes.
-    sample_weight : (n,), finite, >= 0.
-    offset : (n,), finite. What :class:`daskgd.PoissonRegressor` and its like add to the margins, such as the
-        logarithm of an exposure.
-    feature_names : p strings; by default the columns of a DataFrame, if they are strings. None for
-        :class:`daskgd.OneHot`, which has names of its own.
-    chunk_bytes : bytes, or a size like "8 MB", per chunk of X before compression; sets the rows per chunk of
-        all arrays. Of sparse X, whose chunks end within rows, a chunk takes an eighth of it, so that a block
-        of rows decodes little beside its own; rows per chunk of the others are those that first fill it. Of
-        categories the codes count, with the numbers beside them, in the bytes that they take in memory.
-    codec : "lz4" or "zstd" (Blosc; with bitshuffle, or the shuffle that suits sparse rows), or "none". Each
-        chunk ends with a crc32c in any case.
-    shards : chunks per stored object, None for one.
-    overwrite : replace an existing zarr group, once the new one is complete (at a URL: at once).
-    storage_options : of the file system at a URL, such as credentials. Workers that write get them, and they
-        are shown nowhere.
-
-    Raises
-    ------
-    FileExistsError : `path` exists and `overwrite` is false, or it holds something that is no zarr group.
-    TypeError, ValueError : a dtype, shape or value that cannot be stored; names the argument and the block.
+    """Write arrays, streams of blocks or a dataset: what :func:`daskgd.write_dataset` takes but for frames
+    whose columns have types of their own; see there.
 
     >>> import tempfile
     >>> from daskgd.storage.opening import open_store
     >>> path = tempfile.mkdtemp() + "/data.zarr"
     >>> blocks = ((np.full((3, 2), i), np.full(3, i % 2 == 0)) for i in range(4))
-    >>> write_dataset(path, blocks, feature_names=["a", "b"])
+    >>> write_arrays(path, blocks, feature_names=["a", "b"])
     >>> stored = open_store(path)
     >>> stored.X.shape, stored.y.shape, stored.classes.tolist()
     ((12, 2), (12,), [False, True])
@@ -143,12 +102,14 @@ def write_dataset(
         raise TypeError(f"feature_names: expected a sequence of str, got {feature_names!r:.80}")
     labels: Labels = None if feature_names is None else list(feature_names)
     classes: list[Any] | None = None
+    schema: Any = None
     if _is_dataset(X):
         if any(v is not None for v in (y, sample_weight, offset)):
             raise ValueError("y, sample_weight, offset: expected None beside a Dataset, which holds its own")
         own = X.dictionaries if X.dictionaries is not None else X.feature_names
         labels = choose_labels(labels, list(own) if isinstance(own, tuple) else own)
         classes = None if X.classes is None else X.classes.tolist()
+        schema = X.stored_schema if feature_names is None else None
         if (blocks := X.transposed_blocks()) is not None:
             X, y, sample_weight, offset = blocks, None, None, None
         else:
@@ -172,7 +133,7 @@ def write_dataset(
             else:
                 blocks = _compute_rows(arrays, chunking) if lazy else _slice_rows(arrays, chunking)
                 labels, found = _write_blocks(group, chunking, blocks, labels)
-            _commit(group, labels, classes or found)
+            _commit(group, labels, classes or found, schema)
         return
     if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
         raise TypeError(
@@ -184,14 +145,14 @@ def write_dataset(
         )
     with new_group(path, overwrite, storage_options) as group:
         labels, found = _write_blocks(group, chunking, X, labels)
-        _commit(group, labels, classes or found)
+        _commit(group, labels, classes or found, schema)
 
 
-def _commit(group: Any, labels: Labels, classes: list[Any] | None) -> None:
+def _commit(group: Any, labels: Labels, classes: list[Any] | None, schema: Any) -> None:
     if isinstance(labels, Dictionaries):
-        commit(group, list(labels.numeric) if labels.named else None, classes, CATEGORICAL_FORMAT)
+        commit(group, list(labels.numeric) if labels.named else None, classes, CATEGORICAL_FORMAT, schema)
     else:
-        commit(group, labels, classes, FORMAT)
+        commit(group, labels, classes, FORMAT, schema)
 
 
 def _is_dataset(X: Any) -> bool:
@@ -226,10 +187,14 @@ class Chunking:
     def rows(self, X: Any) -> tuple[int, int]:
         """Rows per chunk and per stored object; where X is sparse, whose rows differ, by the first ones."""
         sparse = sparse_numbers(X)
-        if sparse is not None:
-            rows = rows_that_fill(self.chunk_bytes, sparse, other_row_bytes(X))
-        else:
-            rows = max(1, self.chunk_bytes // other_row_bytes(X))
+        if sparse is None:
+            return self.rows_of(other_row_bytes(X))
+        rows = rows_that_fill(self.chunk_bytes, sparse, other_row_bytes(X))
+        return rows, rows * (self.shards or 1)
+
+    def rows_of(self, row_bytes: int) -> tuple[int, int]:
+        """The same, where every row takes so many bytes."""
+        rows = max(1, self.chunk_bytes // row_bytes)
         return rows, rows * (self.shards or 1)
 
     def create(self, group: Any, name: str, like: Any, rows: int, n: int) -> ZarrArray:

@@ -152,7 +152,6 @@ def test_decimals_in_frames_are_numbers(kind: str, tmp_path: Path) -> None:
     ("column", "message"),
     [
         ([*DECIMALS[:-1], "x"], "others: d|row 11 'x'"),
-        ([datetime.date(2000, 1, 1)] * N, "others: d|row 0 datetime"),
         (np.arange(N) * 1j, "others: d|complex"),
         (pd.Series([1, None] * 6, dtype="Int64"), "NA in row 1 of column 'd'|chunks of"),
         (pd.Series([True, None] * 6, dtype="boolean"), "NA in row 1 of column 'd'|chunks of"),
@@ -162,7 +161,7 @@ def test_decimals_in_frames_are_numbers(kind: str, tmp_path: Path) -> None:
         ),
         ([10**400] * N, "at most 64 bits, got 1000"),
     ],
-    ids=["text", "dates", "complex", "Int64", "boolean", "arrow", "huge"],
+    ids=["text", "complex", "Int64", "boolean", "arrow", "huge"],
 )
 def test_columns_that_are_no_numbers_are_refused(column: Any, message: str, tmp_path: Path) -> None:
     try:

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daskgd
-from daskgd.storage.parallel_writing import write_parts
+from daskgd.storage import parallel_writing
+from daskgd.storage.parallel_writing import MadeRows, write_parts
+from daskgd.storage.vocabulary import Labels
 from daskgd.storage.writing import Chunking
 
 LABELS = ["a", "b", "c", "d"]
@@ -25,14 +27,15 @@ def make(start: int, stop: int, labels: bool) -> Any:
     X = np.arange(2.0 * start, 2.0 * stop).reshape(-1, 2)
     y = (np.arange(start, stop) * 7 // 3) % 4
     if not labels:
-        return {"X": X, "y": y, "sample_weight": X[:, 0]}, None
+        return MadeRows({"X": X, "y": y, "sample_weight": X[:, 0]})
     found = list(dict.fromkeys(y.tolist()))
     codes = np.array([found.index(i) for i in y.tolist()], np.int32)
-    return {"X": X, "y": codes, "sample_weight": X[:, 0]}, [LABELS[i] for i in found]
+    of_y = Labels([LABELS[i] for i in found], np.bincount(codes))
+    return MadeRows({"X": X, "y": codes, "sample_weight": X[:, 0]}, {"y": [of_y]})
 
 
 def like(labels: bool) -> dict[str, np.ndarray]:
-    return {name: array[:0] for name, array in make(0, 1, labels)[0].items()}
+    return {name: array[:0] for name, array in make(0, 1, labels).arrays.items()}
 
 
 def write(path: Path, bounds: list[int], labels: bool, progress: Any = None, **options: Any) -> None:
@@ -59,7 +62,7 @@ def test_parts_of_any_size_make_the_same_dataset(
     bounds = [0, *sorted(min(cut, n) for cut in cuts), n]
     with dask.config.set(scheduler="sync"):
         write(tmp_path / "parts", bounds, labels, lambda *a: seen.append(a), shards=shards, codec=codec)
-    rows, _ = make(0, n, False)
+    rows = make(0, n, False).arrays
     y = np.array(LABELS)[rows["y"]] if labels else rows["y"]
     daskgd.write_dataset(
         tmp_path / "whole", rows["X"], y, rows["sample_weight"], feature_names=["u", "v"], chunk_bytes=64,
@@ -100,3 +103,28 @@ def test_an_error_leaves_what_was_there(scheduler: str, client: Any, tmp_path: P
         )  # fmt: skip
     assert daskgd.open_dataset(tmp_path / "a").fingerprint == before
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_few_parts_wait_for_those_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else memory would grow with the number of parts."""
+    waiting, most = 0, 0
+    write_part, join = parallel_writing._write_part, parallel_writing._join_edges
+
+    def count_write(*arguments: Any) -> Any:
+        nonlocal waiting, most
+        written = write_part(*arguments)
+        waiting += sum(len(next(iter(edge.values()))) > 0 for edge in (written.head, written.tail))
+        most = max(most, waiting)
+        return written
+
+    def count_join(targets: Any, start: int, pieces: Any, codec: str) -> int:
+        nonlocal waiting
+        waiting -= len(pieces)
+        return join(targets, start, pieces, codec)
+
+    monkeypatch.setattr(parallel_writing, "_write_part", count_write)
+    monkeypatch.setattr(parallel_writing, "_join_edges", count_join)
+    with dask.config.set(scheduler="sync"):
+        write(tmp_path / "a", [5 * i for i in range(400)], False)
+    assert waiting == 0
+    assert most < 40

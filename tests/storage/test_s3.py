@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import distributed
 import numpy as np
+import pandas as pd
 import pytest
 
 import daskgd
@@ -248,3 +250,53 @@ def test_files_are_found(options: dict[str, Any]) -> None:
     for asked in ("s3://bucket/none/*.csv", "s3://nowhere/a", "s3://nowhere/*"):
         with pytest.raises(FileNotFoundError, match=r"^s3://"):
             find_files(asked, (".csv",), options)
+
+
+@pytest.mark.cluster
+def test_tables_are_ingested_from_the_server_to_it(
+    tmp_path: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """CSV and Parquet, by threads and by a cluster: the bits of the same files on disk, categories too."""
+    caplog.set_level(logging.DEBUG)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "x": rng.normal(size=5000).round(4),
+            "from": rng.choice(["JFK", "EWR", "LGA"], 5000),
+            "when": pd.date_range("2013-01-01", periods=5000, freq="h").as_unit("s"),
+            "late": rng.choice(["no", "yes"], 5000),
+        }
+    )
+    fs = s3fs.S3FileSystem(**options)
+    for ending, save in (("csv", pd.DataFrame.to_csv), ("parquet", pd.DataFrame.to_parquet)):
+        for i in range(2):
+            place = tmp_path / ending / f"{i}.{ending}"
+            place.parent.mkdir(exist_ok=True)
+            save(frame[i * 2500 : (i + 1) * 2500], place, index=False)
+            fs.put(str(place), f"bucket/in/{ending}/{i}.{ending}")
+        daskgd.ingest(tmp_path / ending, tmp_path / "out", target="late", chunk_bytes=9000, overwrite=True)
+        expected = daskgd.open_dataset(tmp_path / "out").fingerprint
+        source, out = f"s3://bucket/in/{ending}", f"s3://bucket/{ending}.zarr"
+        with dask.config.set(scheduler="threads"):
+            daskgd.ingest(source, out, target="late", chunk_bytes=9000, storage_options=options)
+        assert daskgd.open_dataset(out, storage_options=options).fingerprint == expected
+        with (
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            daskgd.ingest(
+                source, out, target="late", chunk_bytes=9000, overwrite=True, storage_options=options
+            )
+            no_secrets(client.run(str), client.get_scheduler_logs(), client.get_worker_logs())
+        dataset = daskgd.open_dataset(out, storage_options=options)
+        assert dataset.fingerprint == expected
+        dataset.verify()
+        assert dataset.frame.compute()["from"].tolist() == frame["from"].tolist()
+    no_secrets(repr(dataset), repr(dataset.schema), dataset.info())
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("daskgd")]
+    no_secrets(*ours)
+    with pytest.raises(ValueError, match="nowhere") as raised:
+        daskgd.ingest(source, out, target="nowhere", overwrite=True, storage_options=options)
+    no_secrets(raised.value, *traceback.format_exception(raised.value))

@@ -31,13 +31,13 @@ from zarr.codecs.numcodecs import Delta
 from zarr.core import codec_pipeline
 from zarr.storage import LocalStore
 
+from daskgd import write_dataset
 from daskgd.data.convert import as_dataset, zarr_behind
 from daskgd.storage import writing
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
 from daskgd.storage.opening import NAMES, open_column, open_store
 from daskgd.storage.reading import ChunkError, StoredColumn
-from daskgd.storage.writing import write_dataset
 
 N, P = 103, 5
 ROWS = 10  # rows per chunk of float32 in most tests below
@@ -879,9 +879,9 @@ FRAME = pd.DataFrame(A)
         ((scipy.sparse.csr_array(A * 1j),), ValueError, "X: expected real numbers or bool, got"),
         ((scipy.sparse.csr_array((0, 4)),), ValueError, "at least one row"),
         ((np.ma.masked_array(A, mask=A > 0),), TypeError, "X: numpy.ma is not supported"),
-        ((FRAME.assign(s="text"),), TypeError, "X: expected numeric columns, got others: s"),
+        (([FRAME.assign(s="text")],), TypeError, "expected numeric columns, got others: s"),
         ((pd.DataFrame({"i": pd.array([1, None], dtype="Int64")}),), ValueError, "NA|missing"),
-        ((dd.from_pandas(FRAME, npartitions=2),), TypeError, r"to_dask_array\(lengths=True\)"),
+        ((A, dd.from_pandas(FRAME, npartitions=2)), TypeError, r"to_dask_array\(lengths=True\)"),
         ((A, A[:, 0] * 1j), TypeError, "y: expected real numbers"),
         ((A, ["a", "b", None, "c"]), ValueError, r"y: expected labels .* got none \(None\) in row 2"),
         ((A, MIXED), ValueError, "y: expected labels .* got text in row 0 and int in row 1"),

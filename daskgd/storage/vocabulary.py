@@ -1,0 +1,106 @@
+"""The labels of a column from all parts of its rows: gathered as parts come, sorted at the end.
+
+The order in which parts come changes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from dask.utils import format_bytes
+
+from daskgd.config import setting
+from daskgd.rows.dictionaries import Dictionary
+
+ENTRY_BYTES = 104
+"""Bytes that a label takes in a dictionary of Python's, beside its own, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of a column in some of its rows, and how many of these have each."""
+
+    values: Sequence[Any]
+    counts: np.ndarray
+
+
+@dataclass
+class Vocabulary:
+    """The labels of a column, from all parts of its rows.
+
+    >>> found = Vocabulary("colour")
+    >>> found.add(1, Labels(["red", "blue"], np.array([1, 2])))
+    >>> found.add(0, Labels(["green"], np.array([3])))
+    >>> found.labels, found.counts.tolist(), found.table(1).tolist()
+    (['blue', 'green', 'red'], [2, 3, 1], [2, 0, -1])
+    """
+
+    column: str
+    _index: dict[Any, int] = field(default_factory=dict, repr=False)
+    _tables: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _counts: list[int] = field(default_factory=list, repr=False)
+    _nbytes: int = 0
+
+    def add(self, part: int, labels: Labels) -> None:
+        """Take the labels of a part. Raises ValueError where they are more by now than
+        ``daskgd.dictionary-bytes`` hold."""
+        index, counts = self._index, self._counts
+        table = np.empty(len(labels.values), np.int32)
+        for i, (label, count) in enumerate(zip(labels.values, labels.counts.tolist(), strict=True)):
+            at = index.setdefault(label, len(index))
+            if at == len(counts):
+                counts.append(0)
+                self._nbytes += sys.getsizeof(label) + ENTRY_BYTES
+            counts[at] += count
+            table[i] = at
+        self._tables[part] = table
+        most = int(setting("dictionary-bytes"))
+        if self._nbytes > most:
+            raise ValueError(
+                f"column {self.column!r}: expected categories of {format_bytes(most)} together, got more "
+                f"than {len(index):,} different ones; leave the column out (drop), or raise the setting "
+                "daskgd.dictionary-bytes if this process has the memory"
+            )
+
+    @property
+    def is_used(self) -> bool:
+        """Whether parts have labels, be there none."""
+        return bool(self._tables)
+
+    @cached_property
+    def labels(self) -> list[Any]:
+        """All labels, sorted."""
+        return sorted(self._index)
+
+    @cached_property
+    def _ranks(self) -> np.ndarray:
+        """The place of each label, in the order in which they came, among those that are sorted."""
+        ranks = np.empty(len(self._index), np.int32)
+        ranks[[self._index[label] for label in self.labels]] = np.arange(len(ranks), dtype=np.int32)
+        return ranks
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The rows of each label."""
+        counts = np.empty(len(self._counts), np.int64)
+        counts[self._ranks] = self._counts
+        return counts
+
+    def table(self, part: int) -> np.ndarray:
+        """The codes for those that a part has, and at the end -1 for -1."""
+        return np.append(self._ranks[self._tables[part]], np.int32(-1))
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the codes of every part are those of all labels."""
+        tables = (self.table(i)[:-1] for i in self._tables)
+        return all(np.array_equal(table, np.arange(len(table))) for table in tables)
+
+    def dictionary(self) -> Dictionary:
+        """The labels as categories."""
+        return Dictionary(self.column, self.labels, self.counts.tolist())
