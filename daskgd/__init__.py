@@ -16,6 +16,7 @@ if (
     from daskgd.data.dataset import Dataset, open_dataset
     from daskgd.data.ingest import ingest
     from daskgd.data.one_hot import OneHot
+    from daskgd.data.writing import write_dataset
     from daskgd.engines.cluster import ClusterLost
     from daskgd.estimators import (
         ElasticNet,
@@ -62,7 +63,6 @@ if (
     )
     from daskgd.storage.checksums import StoreError
     from daskgd.storage.reading import ChunkError
-    from daskgd.storage.writing import write_dataset
     from daskgd.training.checkpoint import Checkpoint, CheckpointError
     from daskgd.training.loop import PartitionsDiffer
 
@@ -86,7 +86,7 @@ _NAMES = {
     "LocalGD LocalSGD Newton NewtonCG PreconditionedLBFGS ProximalNewton SGD SubsampledNewton",
     "daskgd.storage.checksums": "StoreError",
     "daskgd.storage.reading": "ChunkError",
-    "daskgd.storage.writing": "write_dataset",
+    "daskgd.data.writing": "write_dataset",
     "daskgd.training.checkpoint": "Checkpoint CheckpointError",
     "daskgd.training.loop": "PartitionsDiffer",
 }

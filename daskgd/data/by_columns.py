@@ -25,7 +25,7 @@ from daskgd.storage.opening import open_store
 from daskgd.storage.paths import locate
 from daskgd.storage.sparse_reading import StoredSparseColumn
 from daskgd.storage.transposition import all_rows, row_blocks, rows_nbytes, transposition_nbytes
-from daskgd.storage.writing import write_dataset
+from daskgd.storage.writing import write_arrays
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -105,7 +105,7 @@ class ColumnsFirst(UnstoredColumn):
         scratch = tempfile.mkdtemp(prefix="daskgd-", dir=temporary_root())
         try:
             self._log(f"in the temporary store {scratch}")
-            write_dataset(f"{scratch}/rows.zarr", self.blocks())
+            write_arrays(f"{scratch}/rows.zarr", self.blocks())
             rows = open_store(f"{scratch}/rows.zarr").X
             assert isinstance(rows, StoredSparseColumn)
         except BaseException:

@@ -33,6 +33,7 @@ from daskgd.data.columns import (
     selection_mask,
 )
 from daskgd.data.html import html_table
+from daskgd.data.schema import Schema
 from daskgd.data.stratify import rows_to_move
 from daskgd.rows.dictionaries import Dictionaries
 from daskgd.rows.dtypes import compute_dtype
@@ -69,6 +70,8 @@ class Dataset:
         Labels for which y holds codes 0..k-1.
     dictionaries : :class:`daskgd.rows.dictionaries.Dictionaries`, optional
         What categorical features stand for, in the place of `feature_names`.
+    schema : :class:`daskgd.data.schema.Schema`, optional
+        What columns are, if more is known than the others say.
     path, fingerprint, codec : str, optional
         Where it is stored, its checksum, and how it is compressed.
     storage_options : dict, optional
@@ -98,6 +101,7 @@ class Dataset:
         feature_names: Sequence[str] | None = None,
         classes: Array | None = None,
         dictionaries: Dictionaries | None = None,
+        schema: Schema | None = None,
         path: str | None = None,
         fingerprint: str | None = None,
         codec: str | None = None,
@@ -114,7 +118,11 @@ class Dataset:
         check_columns(self.columns, offset)
         self._given_names = None if feature_names is None else tuple(feature_names)
         self.classes = classes
+        if selections:  # what is known of all rows is not known of some
+            dictionaries = None if dictionaries is None else dictionaries.without_counts()
+            schema = None if schema is None else schema.without_facts()
         self.dictionaries = dictionaries
+        self._given_schema = schema
         self.path = path
         self.fingerprint = fingerprint
         self.codec = codec
@@ -168,6 +176,45 @@ class Dataset:
         if self.dictionaries is None:
             return None
         return {column.name: column.given for column in self.dictionaries.columns}
+
+    @cached_property
+    def schema(self) -> Schema:
+        """What the columns of the features are: kinds, types, missing values, ranges, categories, as far as
+        they are known; see :class:`daskgd.data.schema.Schema`. Of a split no numbers of rows are known."""
+        found = self._given_schema
+        if found is None:
+            numbers = self.n_features if self.dictionaries is None else len(self.dictionaries.numeric)
+            found = Schema.of(numbers, self.columns.X.dtype, self._given_names, self.dictionaries)
+        return found
+
+    @property
+    def stored_schema(self) -> Any:
+        """The schema as a store holds it, None where the other attributes say it all."""
+        return None if self._given_schema is None else self._given_schema.to_json()
+
+    @property
+    def frame(self) -> Any:
+        """The rows as a dask frame of pandas, computed where it is asked for: the features with the types of
+        :attr:`schema`, categories as such, then target, weights and offset, if there are any.
+
+        A column that is whole numbers with gaps has floats. The target is called as it was in the files,
+        ``"y"`` where that is not known. Raises ImportError without pandas and dask's frames.
+
+        Examples
+        --------
+        >>> import daskgd, tempfile
+        >>> path = tempfile.mkdtemp() + "/colours.zarr"
+        >>> rows = daskgd.OneHot([[0], [1], [-1]], [["blue", "red"]], columns=["colour"])
+        >>> daskgd.write_dataset(path, rows, [1.0, 2.0, 3.0])
+        >>> daskgd.open_dataset(path).frame.compute()
+          colour    y
+        0   blue  1.0
+        1    red  2.0
+        2    NaN  3.0
+        """
+        from daskgd.data.frame import to_frame
+
+        return to_frame(self)
 
     @property
     def nbytes(self) -> int:
@@ -357,6 +404,7 @@ class Dataset:
             "feature_names": self._given_names,
             "classes": self.classes,
             "dictionaries": self.dictionaries,
+            "schema": self._given_schema,
             "path": self.path,
             "fingerprint": self.fingerprint,
             "codec": self.codec,
@@ -481,6 +529,8 @@ class Dataset:
             "fingerprint": self.fingerprint,
         }
         facts |= X.info()
+        if self._given_schema is not None:
+            facts["schema"] = [column.to_json() for column in self.schema.columns]
         if self.dictionaries is not None:
             facts["n_categories"] = {column.name: len(column) for column in self.dictionaries.columns}
         if self.selections:
@@ -512,8 +562,10 @@ class Dataset:
         return f"<Dataset: {', '.join(parts)}{where}>"
 
     def _repr_html_(self) -> str:
-        rows = [(name, _in_words(name, value)) for name, value in self.info().items() if value is not None]
-        return html_table("daskgd.Dataset", rows, align="left")
+        facts = {name: value for name, value in self.info().items() if value is not None and name != "schema"}
+        rows = [(name, _in_words(name, value)) for name, value in facts.items()]
+        columns = "" if self._given_schema is None else self.schema._repr_html_()
+        return html_table("daskgd.Dataset", rows, align="left") + columns
 
 
 def _in_words(name: str, value: Any) -> str:
@@ -599,6 +651,7 @@ def open_dataset(
     100
     """
     stored = open_store(path, target=target, storage_options=storage_options)
+    said = stored.schema
     return Dataset(
         ColumnsFirst(stored.X) if isinstance(stored.X, StoredCsc) else stored.X,
         stored.y,
@@ -607,6 +660,7 @@ def open_dataset(
         feature_names=None if stored.dictionaries else stored.feature_names,
         classes=stored.classes,
         dictionaries=stored.dictionaries,
+        schema=None if said is None else Schema.from_json(said, stored.dictionaries),
         path=stored.path,
         fingerprint=stored.fingerprint,
         codec=stored.codec,

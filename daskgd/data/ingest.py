@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,11 @@ from daskgd.data.formats.base import ColumnRoles, Format, Progress
 from daskgd.data.formats.csv import TextOptions
 from daskgd.data.formats.files import File, find_files
 from daskgd.data.formats.tables import ingest_tables
+from daskgd.data.schema import Schema
 from daskgd.storage.parallel_writing import write_parts
 from daskgd.storage.paths import is_url, locate
 from daskgd.storage.replacing import refuse_existing
-from daskgd.storage.writing import Chunking, write_dataset
+from daskgd.storage.writing import Chunking, write_arrays
 
 logger = logging.getLogger("daskgd")
 
@@ -51,6 +52,7 @@ def ingest(
     quotechar: str = '"',
     skip_rows: int = 0,
     dtypes: Mapping[str, str] | None = None,
+    dates: Mapping[str, str] | None = None,
     n_features: int | None = None,
     zero_based: bool | None = None,
     chunk_bytes: int | str = 8_000_000,
@@ -59,8 +61,15 @@ def ingest(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     progress: Progress = None,
+    report: Callable[[Schema], None] | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Write the rows of files to a dataset, piece by piece, so that memory stays small.
+
+    Columns of tables keep their types: numbers, of which missing ones are NaN; bool; dates, times and
+    durations, as numbers of their unit; text as categories, as codes with a dictionary of those that occur,
+    sorted, so that features are those of scikit-learn's ``OneHotEncoder``. ``Dataset.schema`` tells of them,
+    ``Dataset.frame`` gives them back.
 
     Tables are read and written in parallel, on the workers of the current Dask cluster, which need to reach
     the files and `out`, else on the threads of this process; text is parsed once. The types of columns are
@@ -112,7 +121,10 @@ def ingest(
     skip_rows : int
         Lines before the header.
     dtypes : mapping of str to str
-        Types of columns in place of those that are found, such as ``{"zip": "string"}``.
+        Types of columns in place of those that are found, such as ``{"zip": "string"}``, or "datetime64[s]".
+    dates : mapping of str to str
+        Formats of columns of dates that are not written as in 2013-01-31 or 2013-01-31 18:30:00, which are
+        found: ``{"day": "%d.%m.%Y"}``, as of :meth:`datetime.datetime.strptime`.
     n_features : int, optional
         Of libsvm files, which may lack the last features; by default the greatest number there is.
     zero_based : bool, optional
@@ -123,11 +135,16 @@ def ingest(
         For fsspec, of `paths` and `out` where they are URLs.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block, in rows.
+    report : callable, optional
+        Of tables, called with a :class:`daskgd.data.schema.Schema`: the columns as they are found at the
+        start of all files, before anything is written.
+    dry_run : bool
+        Whether to end there, without writing anything.
 
     Raises
     ------
-    ValueError : a format or a column that is not known, columns that are not numbers, files that do not
-        match; named.
+    ValueError : a format or a column that is not known, columns of other types, text among numbers, files
+        that do not match; named.
     ImportError : the library for a format is missing; which.
 
     Examples
@@ -157,7 +174,7 @@ def ingest(
     given = {
         "sep": sep, "decimal": decimal, "thousands": thousands, "encoding": encoding, "header": header,
         "names": names, "na_values": na_values, "keep_default_na": keep_default_na, "quotechar": quotechar,
-        "skip_rows": skip_rows, "dtypes": dtypes,
+        "skip_rows": skip_rows, "dtypes": dtypes, "dates": dates,
     }  # fmt: skip
     options = _text_options(chosen, given)
     if found.skipped:
@@ -167,16 +184,23 @@ def ingest(
         write = partial(
             write_parts, out, chunking=chunking, overwrite=overwrite, storage_options=options_of_out
         )
-        refuse_existing(out, overwrite, options_of_out)
-        ingest_tables(chosen, found, roles, options, missing_target == "drop", write, progress)
+        if not dry_run:
+            refuse_existing(out, overwrite, options_of_out)
+        drops = missing_target == "drop"
+        ingest_tables(chosen, found, roles, options, drops, None if dry_run else write, progress, report)
         return
+    if report is not None or dry_run:
+        raise ValueError(
+            f"{'dry_run' if dry_run else 'report'}: expected none for {chosen.name} files, which are no "
+            "tables"
+        )
     if missing_target != "refuse":
         raise ValueError(f"missing_target: expected 'refuse' for {chosen.name} files, got 'drop'")
     if is_remote:
         raise ValueError(f"paths: expected {chosen.name} files on disk, got {found[0]}; copy them first")
     assert chosen.read is not None
     feature_names, blocks = chosen.read([Path(file.path) for file in found], roles, progress)
-    write_dataset(
+    write_arrays(
         out,
         blocks,
         feature_names=feature_names,
@@ -248,7 +272,8 @@ def _roles(
 
 def _text_options(format: Format, given: Mapping[str, Any]) -> TextOptions:
     """How text is to be read. Raises ValueError for options that the format has not."""
-    defaults = {field.name: field.default for field in fields(TextOptions)} | {"dtypes": None}
+    defaults = {field.name: field.default for field in fields(TextOptions)}
+    defaults |= {"dtypes": None, "dates": None}
     values = {
         name: tuple(value) if name in ("names", "na_values") and value is not None else value
         for name, value in given.items()
@@ -261,4 +286,4 @@ def _text_options(format: Format, given: Mapping[str, Any]) -> TextOptions:
     other = [name for name, value in values.items() if value != defaults[name]]
     if other and not format.text:
         raise ValueError(f"{other[0]}: expected none for {format.name} files, got {given[other[0]]!r}")
-    return TextOptions(**(values | {"dtypes": values["dtypes"] or {}}))
+    return TextOptions(**(values | {name: values[name] or {} for name in ("dtypes", "dates")}))

@@ -38,7 +38,7 @@ from daskgd.data.columns import (
 from daskgd.data.dataset import Dataset, open_dataset
 from daskgd.engines.worker_memory import free_memory
 from daskgd.rows.sparse import Sparse
-from daskgd.storage.writing import write_dataset
+from daskgd.storage.writing import write_arrays
 
 logger = logging.getLogger("daskgd")
 
@@ -213,7 +213,7 @@ def _spool(dataset: Dataset, columns: dict[str, Column], path: str) -> tuple[dic
     # A store has an X; where X itself is read in place, an empty-handed one takes next to no room.
     X = arrays.get("X", da.zeros((layout.n_rows, 1), chunks=(layout.block_rows, 1), dtype=np.uint8))
     chunk_bytes = layout.block_rows * (row_bytes(columns["X"]) if "X" in columns else 1)
-    write_dataset(path, X, arrays.get("y"), arrays.get("sample_weight"), chunk_bytes=chunk_bytes)
+    write_arrays(path, X, arrays.get("y"), arrays.get("sample_weight"), chunk_bytes=chunk_bytes)
     stored = open_dataset(path)
     spooled = {name: column for name, column in stored.columns.present.items() if name in columns}
     return spooled, stored.classes if "y" in columns else dataset.classes

@@ -15,7 +15,7 @@ import lzma
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from csv import reader
+from csv import QUOTE_ALL, QUOTE_MINIMAL, reader, writer
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
@@ -67,6 +67,25 @@ class Stored:
     X: np.ndarray
     y: np.ndarray | None
     weights: np.ndarray | None
+    columns: dict[str, list[Any]]
+    """Of the frame: text, bool and numbers as they are, dates and times as numbers of their unit."""
+
+
+def columns_of(dataset: daskgd.Dataset) -> dict[str, list[Any]]:
+    frame, found = dataset.frame.compute(), {}
+    for name, column in dataset.schema.items():
+        values = frame[name]
+        if column.unit is not None:
+            if column.timezone is not None:
+                values = values.dt.tz_convert("UTC").dt.tz_localize(None)
+            per_day = 86400 if column.unit == "D" else 1
+            whole = values.to_numpy(dtype=column.dtype.replace("D", "s")).view(np.int64) // per_day
+            found[name] = [
+                None if is_na else n for n, is_na in zip(whole.tolist(), values.isna(), strict=True)
+            ]
+        else:
+            found[name] = [None if pd.isna(v) else v for v in values.astype(object)]
+    return found
 
 
 def ingest(case: Case) -> Stored | str:
@@ -97,12 +116,15 @@ def ingest(case: Case) -> Stored | str:
             y = None if dataset.y is None else dataset.y.compute()
             weights = None if dataset.sample_weight is None else dataset.sample_weight.compute()
             X = dataset.X.compute()
+            columns = columns_of(dataset)
+            if hasattr(X, "toarray"):
+                X = X.toarray()
     if dataset.classes is not None:
         assert y is not None
         assert set(y.tolist()) == set(range(len(dataset.classes))), "a class without rows"
         assert dataset.classes.tolist() == sorted(dataset.classes.tolist())
         y = dataset.classes[y]
-    return Stored(dataset.feature_names or (), X, y, weights)
+    return Stored(dataset.feature_names or (), X, y, weights, columns)
 
 
 def check(
@@ -319,7 +341,11 @@ def check_any_text(case: Case) -> None:
     text = case.files["a.csv"].decode()
     rows = [row for row in reader(io.StringIO(text, newline="")) if row]
     is_spaced = rows[0][1].startswith(" ")
-    assert found.X.tolist() == [[float(x)] if x else pytest.approx([np.nan], nan_ok=True) for x, _ in rows]
+    is_text = any(isinstance(x, str) for x in found.columns["x"])
+    expected = [
+        (x.lstrip(" ") if is_spaced else x) or None if is_text else float(x or "nan") for x, _ in rows
+    ]
+    assert found.columns["x"] == [None if x != x else x for x in expected]
     assert found.y is not None
     assert found.y.tolist() == [y.lstrip(" ") if is_spaced else y for _, y in rows]
 
@@ -455,6 +481,142 @@ def check_typed(made: tuple[Case, list[pa.Table]]) -> None:
 @pytest.mark.parametrize("n", TIERS)
 def test_typed_columns_are_stored_as_pyarrow_reads_them(n: int) -> None:
     run(n, typed_cases(), check_typed)
+
+
+# -- features of many types -----------------------------------------------------------------------
+
+TEMPORAL = [
+    *(pa.timestamp(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "Europe/Paris")),
+    *(pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")),
+    *(pa.duration("s"), pa.duration("us"), pa.duration("ns")),
+]
+
+
+@st.composite
+def temporal_columns(draw: st.DrawFn, kind: pa.DataType, n: int) -> pa.Array:
+    """Dates, times and durations, perhaps with gaps; nanoseconds that are whole microseconds."""
+    most, step = 2**33, 1
+    if pa.types.is_time(kind):
+        most = 86399
+    elif pa.types.is_date(kind):
+        most, step = (60_000, 1) if kind == pa.date32() else (60_000, 86_400_000)
+    elif getattr(kind, "unit", "") == "ns":
+        step = 1000
+    if str(kind) == "time64[ns]":
+        step = 1000
+    low = 0 if pa.types.is_time(kind) else -most
+    values = st.integers(low, most).map(lambda v: v * step)
+    values = draw(st.sampled_from([values, values | st.none()]))
+    small = pa.int32() if kind.bit_width == 32 else pa.int64()
+    return pa.array(draw(st.lists(values, min_size=n, max_size=n)), small).cast(kind)
+
+
+@st.composite
+def mixed_cases(draw: st.DrawFn) -> tuple[Case, list[pa.Table]]:
+    """Files with columns of all types."""
+    ending = draw(st.sampled_from(["parquet", "feather"]))
+    kinds = draw(
+        st.lists(
+            st.sampled_from(["text", "dictionary", "bool", "int32", "float32", "int64"])
+            | st.sampled_from(TEMPORAL),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    files, tables = {}, []
+    for i in range(draw(st.integers(1, 3))):
+        n = draw(st.integers(1, 10))
+        columns = {}
+        for j, kind in enumerate(kinds):
+            if not isinstance(kind, str):
+                columns[f"x{j}"] = draw(temporal_columns(kind, n))
+            elif kind in ("text", "dictionary"):
+                columns[f"x{j}"] = draw(label_columns(kind, n))
+            else:
+                columns[f"x{j}"] = draw(typed_columns("int32" if kind == "int64" else kind, n))
+        table, out, rows = pa.table(columns), io.BytesIO(), draw(st.integers(1, 5))
+        if ending == "parquet":
+            pa.parquet.write_table(table, out, row_group_size=rows)
+            out.seek(0)
+            table = pa.parquet.read_table(out)  # which has no seconds
+        else:
+            pa.feather.write_feather(table, out, chunksize=rows)
+        files[f"{i}.{ending}"] = out.getvalue()
+        tables.append(table)
+    return Case(files, {}, piece_bytes=draw(SIZES)), tables
+
+
+def plain_values(column: pa.ChunkedArray) -> list[Any]:
+    """Values as they are, dates and times as numbers, in microseconds where there are nanoseconds."""
+    kind = column.type
+    if pa.types.is_temporal(kind):
+        numbers = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).to_pylist()
+        step = 1000 if getattr(kind, "unit", "") == "ns" else 1
+        return [None if v is None else v // step for v in numbers]
+    return [None if v is None or v != v else v for v in column.to_pylist()]
+
+
+def check_mixed(made: tuple[Case, list[pa.Table]]) -> None:
+    case, tables = made
+    found = ingest(case)
+    assert not isinstance(found, str), found
+    expected: dict[str, list[Any]] = {name: [] for name in tables[0].column_names}
+    for table in tables:
+        for name in expected:
+            expected[name] += plain_values(table[name])
+    assert found.columns == expected
+
+
+@pytest.mark.parametrize("n", TIERS)
+def test_columns_of_all_types_come_back(n: int) -> None:
+    run(n, mixed_cases(), check_mixed)
+
+
+# -- text and dates in CSV ------------------------------------------------------------------------
+
+DATES = st.dates().map(str)
+TIMES = st.datetimes().map(lambda time: time.replace(microsecond=0).isoformat(" "))
+WORDS = st.sampled_from([*LABELS, *FOREIGN])
+
+
+@st.composite
+def text_cases(draw: st.DrawFn) -> tuple[Case, dict[str, list[Any]]]:
+    """Files with columns of text, of dates and of times, some without a value, and what they hold."""
+    kinds = draw(st.lists(st.sampled_from([WORDS, DATES, TIMES]), min_size=1, max_size=3))
+    expected: dict[str, list[Any]] = {f"x{j}": [] for j in range(len(kinds))}
+    files = {}
+    for i in range(draw(st.integers(1, 3))):
+        n = draw(st.integers(1, 8))
+        columns = [draw(st.lists(kind | st.just(""), min_size=n, max_size=n)) for kind in kinds]
+        out = io.StringIO(newline="")
+        table = writer(out, quoting=QUOTE_ALL if draw(st.booleans()) else QUOTE_MINIMAL, lineterminator="\n")
+        table.writerow([*expected, "n"])
+        table.writerows(zip(*columns, [1] * n, strict=True))
+        files[f"{i}.csv"] = out.getvalue().encode()
+        for name, kind, values in zip(expected, kinds, columns, strict=True):
+            epoch = np.datetime64(0, "D" if kind is DATES else "s")
+            expected[name] += [
+                (v or None) if kind is WORDS or not v else int((np.datetime64(v) - epoch).astype(int))
+                for v in values
+            ]
+    missing = [name for name, kind in zip(expected, kinds, strict=True)
+               if kind is WORDS and set(expected[name]) <= {None, *DEFAULT_NA}]  # fmt: skip
+    for name in missing:  # nothing says that this is text
+        expected[name] = [None] * len(expected[name])
+    expected["n"] = [1] * len(expected["x0"])
+    return Case(files, {}, draw(SIZES), draw(SIZES)), expected
+
+
+def check_text(made: tuple[Case, dict[str, list[Any]]]) -> None:
+    case, expected = made
+    found = ingest(case)
+    assert not isinstance(found, str), found
+    assert found.columns == expected
+
+
+@pytest.mark.parametrize("n", TIERS)
+def test_text_and_dates_come_back(n: int) -> None:
+    run(n, text_cases(), check_text)
 
 
 # -- JSON lines -----------------------------------------------------------------------------------

@@ -306,14 +306,9 @@ def test_stored(
         ({"a.csv": "x,y\n1,2\n"}, {"header": None}, "header: expected True or False, got None"),
         ({"a.csv": "x,y\n1,2\n"}, {"skip_rows": -1}, "skip_rows: expected lines to skip, >= 0, got -1"),
         (
-            {"a.csv": "x,y\n1,u\n2,v\n"},
-            {"target": "x"},
-            "a.csv: expected numbers in column 'y', got 'u' in row 0",
-        ),
-        (
             {"a.csv": "x,y\n1,2\n2,3\n3,4\n4,1.x\n"},
             {},
-            "a.csv: expected numbers in column 'y', got '1.x' in row 3",
+            "a.csv: expected numbers or dates in column 'y', as most of it is, got '1.x' in row 3; say",
         ),
         (
             {"a.csv": "x,y\n1,2\n2,3\n3\n"},
@@ -336,12 +331,6 @@ def test_stored(
             {"a.csv": "é,y\n1,2\n".encode("latin-1")},
             {},
             "a.csv: expected text in utf-8, .* in the first line",
-        ),
-        ({"a.csv": "x,y\n2020.01.01,2\n"}, {"thousands": "'"}, "got '2020.01.01' in row 0"),
-        (
-            {"a.csv": "x;y\n1.2.2020;2\n"},
-            {"thousands": ".", "decimal": ",", "sep": ";"},
-            "got '1.2.2020' in row 0",
         ),
         ({"a.csv": "x;y\n1,5;2\n1.5;2\n"}, {"decimal": ",", "sep": ";"}, "got '1.5' in row 1"),
         ({"a.csv": "x,x\n1,2\n"}, {}, "a.csv: expected columns of different names, got 'x' twice; .*names="),
@@ -377,7 +366,7 @@ def test_stored(
         (
             {"a.csv": "x,y\n1,2\n"},
             {"dtypes": {"y": "float16"}},
-            "dtypes: expected numbers .* for 'y', got 'float16'",
+            "dtypes: expected one such as .* for 'y', got 'float16'",
         ),
         # files that are no such files
         (
@@ -399,9 +388,9 @@ def test_stored(
             "a.jsonl: expected text in UTF-8 in column 'y'",
         ),
         (
-            {"a.parquet": table(x=["a"])},
+            {"a.parquet": table(x=[["a"]])},
             {},
-            "a.parquet: expected numbers in column 'x', got string; leave it out",
+            "a.parquet: expected numbers, text, dates or bool in column 'x', got list<.*; leave it out",
         ),
         ({"a.jsonl": "[1,2]\n"}, {}, "a.jsonl: expected a JSON object a line"),
         ({"a.jsonl": '{"x":1}{"x":2}\n'}, {}, "a.jsonl.*: expected a row a line, got 2 rows"),
@@ -421,7 +410,6 @@ def test_stored(
             {"drop": ["x"]},
             "a.csv: expected a column of the file .*only those of folders: y",
         ),
-        ({"y=a/a.csv": "x\n1\n"}, {}, "a.csv: expected numbers in column 'y', got string; leave it out"),
         # roles
         (
             {"a.csv": "x,y\n1,2\n"},
@@ -505,7 +493,7 @@ def test_a_mark_of_byte_order_within_a_file_is_text(tmp_path: Path, cut: Any, n_
     """As in files that were put together; pyarrow skips one where a piece begins."""
     cut(n_bytes)
     place = write(tmp_path / "a.csv", "\ufeffx,y\n1,a\n\ufeff3,a\n")
-    with pytest.raises(ValueError, match=r"expected numbers in column 'x', .*ufeff3' in row 1"):
+    with pytest.raises(ValueError, match=r"expected numbers.* in column 'x', .*ufeff3' in row 1"):
         daskgd.ingest(place, tmp_path / "out", target="y")
     daskgd.ingest(write(place, "\ufeffx,y\na,1\n\ufeffa,2\n"), tmp_path / "out", target="x")
     assert stored(tmp_path / "out")[2] == ["a", "\ufeffa"]

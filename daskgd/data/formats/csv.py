@@ -29,7 +29,9 @@ from daskgd.data.formats.table_format import (
     Type,
     Types,
     Widened,
+    is_category,
     is_number,
+    is_temporal,
     is_text,
     wider_type,
 )
@@ -55,6 +57,11 @@ UNNAMED = "Unnamed: "
 
 _BLANK = re.compile(rb"\r?\n")
 
+_DATE = r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d.*)?"
+
+MOSTLY = 0.5
+"""Share of numbers or dates among the first values of a column from which text is doubtful there."""
+
 _TABS = re.compile(r"\.tsv(\.\w+)?$", re.IGNORECASE)
 """Endings of files whose fields are between tabs, perhaps compressed."""
 
@@ -74,6 +81,7 @@ class TextOptions:
     quotechar: str = '"'
     skip_rows: int = 0
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    dates: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         marks = {"sep": self.sep, "decimal": self.decimal, "thousands": self.thousands}
@@ -94,6 +102,11 @@ class TextOptions:
             raise ValueError(f"skip_rows: expected lines to skip, >= 0, got {self.skip_rows}")
         if self.names is not None and len(set(self.names)) < len(self.names):
             raise ValueError(f"names: expected different ones, got {', '.join(self.names)}")
+        for name, text in self.dates.items():
+            if not isinstance(text, str) or "%" not in text:
+                raise ValueError(f"dates: expected a format such as '%d.%m.%Y' for {name!r}, got {text!r}")
+            if name in self.dtypes:
+                raise ValueError(f"dates: expected no column of dtypes, got {name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,25 +188,60 @@ class CSVFormat:
         return Head(names or tuple(map(str, range(len(fields)))), stop if self.options.header else at, spaced)
 
     def types(self, file: File) -> Types:
-        head, size = self.head(file), HEAD_BYTES
-        for name in self.options.dtypes:
+        head = self.head(file)
+        asked = [("dtypes", name) for name in self.options.dtypes]
+        for option, name in [*asked, *(("dates", name) for name in self.options.dates)]:
             if name not in head.names:
                 raise ValueError(
-                    f"dtypes: expected columns of {file}, which has {', '.join(head.names)}, got {name!r}"
+                    f"{option}: expected columns of {file}, which has {', '.join(head.names)}, got {name!r}"
                 )
-        while True:
-            text = read_bytes(file, head.start, head.start + size)
-            if head.start + len(text) == file.size:
-                break
-            count = count_records(text, b"", self._quote, self.separator(file).encode())
-            if count.stops[0]:
-                text = text[: count.stops[0]]
-                break
-            size *= 8
+        text = self._first_rows(file, head)
         if not text.strip():
             pa = import_library("pyarrow", "CSV")
             return self._with_asked(dict.fromkeys(head.names, pa.null()))
         return self._infer(Piece(file, head.start, head.start + len(text), 0, -1, 0, True, head), text)
+
+    def _first_rows(self, file: File, head: Head) -> bytes:
+        """The text of which types are inferred, of whole rows."""
+        size = HEAD_BYTES
+        while True:
+            text = read_bytes(file, head.start, head.start + size)
+            if head.start + len(text) == file.size:
+                return text
+            count = count_records(text, b"", self._quote, self.separator(file).encode())
+            if count.stops[0]:
+                return text[: count.stops[0]]
+            size *= 8
+
+    def doubtful(self, file: File) -> dict[str, tuple[int, str]]:
+        compute = import_library("pyarrow.compute", "CSV")
+        head = self.head(file)
+        text = self._first_rows(file, head)
+        if not text.strip():
+            return {}
+        piece = Piece(file, head.start, head.start + len(text), 0, -1, 0, True, head)
+        known = {*self.options.dtypes, *self.options.dates}
+        kinds = {
+            n: kind for n, kind in self._infer(piece, text).items() if is_category(kind) and n not in known
+        }
+        table = self._parse(piece, text, kinds) if kinds else None
+        found = {}
+        for name in kinds:
+            assert table is not None
+            column = _where_not(compute.utf8_trim_whitespace(table[name]), self._missing)
+            is_like = compute.match_substring_regex(column, self._like_numbers)
+            share = compute.mean(is_like).as_py()
+            if share is not None and share >= MOSTLY:
+                row = compute.index(is_like, False).as_py()
+                found[name] = row, table[name][row].as_py()
+        return {name: (row, value) for name, (row, value) in found.items() if row >= 0}
+
+    @property
+    def _like_numbers(self) -> str:
+        """A regular expression of what looks like a number or a date."""
+        decimal, mark = re.escape(self.options.decimal), re.escape(self.options.thousands or "")
+        number = rf"[+-]?(\d[\d{mark}]*({decimal}\d*)?|{decimal}\d+)([eE][+-]?\d+)?"
+        return f"^({number}|{_DATE})$"
 
     @property
     def _is_utf8(self) -> bool:
@@ -216,7 +264,7 @@ class CSVFormat:
             text = text[: count.stops[0]] if count.stops[0] else text
             piece = Piece(file, head.start, head.start + len(text), 0, -1, 0, True, head)
             column = self._parse(piece, text, {name: pa.large_string()})[name].combine_chunks()
-            if len(column) and not self._casts(column, pa.float64()):
+            if len(column) and not self._casts(name, column, pa.float64()):
                 row, value = self.first_bad(piece, text, name, pa.float64())
                 return file, row, value
         return None
@@ -294,8 +342,8 @@ class CSVFormat:
 
         missing, spaces = self._missing, ("", " ") if head.spaced else ("",)
         is_marked = self._is_utf8 and text.startswith(BYTE_ORDER_MARK)  # one is skipped, which is text here
-        as_text = {} if types is None else {name: self._raw(kind) for name, kind in types.items()}
-        asked = self._with_asked({}) if types is None else {}
+        as_text = {} if types is None else {name: self._raw(name, kind) for name, kind in types.items()}
+        asked = {} if types is not None else {n: self._raw(n, k) for n, k in self._with_asked({}).items()}
         try:
             table = reader.read_csv(
                 pa.BufferReader(BYTE_ORDER_MARK * is_marked + text),
@@ -334,9 +382,12 @@ class CSVFormat:
             kind = table.schema.field(i).type
             wanted = kind if types is None else types[name]
             if is_text(kind) and not pa.types.is_null(kind):
+                is_date = name in options.dates and not is_text(wanted)
                 column = (
                     self._numbers(table[name], wanted)
                     if is_number(wanted)
+                    else self._dates(name, table[name])
+                    if is_date
                     else self._texts(piece, table[name], head)
                 )
                 table = table.set_column(i, name, column)
@@ -344,9 +395,11 @@ class CSVFormat:
                 table = table.set_column(i, name, self._without_missing(table[name]))
         return table
 
-    def _raw(self, kind: Type) -> Type:
+    def _raw(self, name: str, kind: Type) -> Type:
         """The type in which a column of a type is parsed first."""
         pa = import_library("pyarrow", "CSV")
+        if name in self.options.dates:
+            return pa.large_string()
         is_grouped = self.options.thousands is not None and is_number(kind)
         return pa.large_string() if is_grouped and not pa.types.is_boolean(kind) else kind
 
@@ -374,10 +427,16 @@ class CSVFormat:
             column = compute.replace_substring(column, decimal, ".")
         return self._without_missing(compute.cast(column, pa.float64() if pa.types.is_null(kind) else kind))
 
+    def _dates(self, name: str, column: Any) -> Any:
+        """Text as dates, by the format that the user has told. Raises what pyarrow does for other text."""
+        compute = import_library("pyarrow.compute", "CSV")
+        column = _where_not(compute.utf8_trim_whitespace(column), self._missing)
+        return compute.strptime(column, format=self.options.dates[name], unit="s")
+
     def _without_missing(self, column: Any) -> Any:
         """Numbers without those that stand for a missing one, however they are written: -9 is -9.0."""
         pa = import_library("pyarrow", "CSV")
-        if pa.types.is_boolean(column.type):
+        if pa.types.is_boolean(column.type) or is_temporal(column.type):
             return column
         values = []
         for text in self.options.na_values:
@@ -411,8 +470,6 @@ class CSVFormat:
             kind, values = table.schema.field(name).type, table[name]
             if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
                 raise self._foreign(piece.file, f"column {name!r}")
-            if pa.types.is_temporal(kind):
-                kind = pa.large_string()
             if is_text(kind) and not pa.types.is_null(kind):
                 kind = self._number_type(values) or pa.large_string()
             found[name] = kind
@@ -433,7 +490,9 @@ class CSVFormat:
 
     def _with_asked(self, types: Types) -> Types:
         """The types with those that the user has told in their places."""
-        return types | {name: _type_named(name, kind) for name, kind in self.options.dtypes.items()}
+        pa = import_library("pyarrow", "CSV")
+        asked = {name: _type_named(name, kind) for name, kind in self.options.dtypes.items()}
+        return types | asked | dict.fromkeys(self.options.dates, pa.timestamp("s"))
 
     # -- refusals -----------------------------------------------------------------------------
 
@@ -448,11 +507,13 @@ class CSVFormat:
         """An error about the first value that is not of the type that the user has told, else as pyarrow
         says."""
         for name, kind in self._with_asked({}).items():
-            if is_number(kind):
+            if not is_text(kind):
                 row, value = self.first_bad(piece, text, name, kind)
-                if not self._casts(_array([value]), kind):
+                if not self._casts(name, _array([value]), kind):
+                    by = f"{self.options.dates[name]!r}" if name in self.options.dates else str(kind)
+                    option = "dates" if name in self.options.dates else "dtypes"
                     return ValueError(
-                        f"{piece.file}: expected {kind} in column {name!r}, as dtypes says, got {value!r} in "
+                        f"{piece.file}: expected {by} in column {name!r}, as {option} says, got {value!r} in "
                         f"row {row}; take another type, or leave the column out (drop)"
                     )
         return ValueError(f"{piece.file}, rows from {piece.first_row} on: {error}")
@@ -472,8 +533,9 @@ class CSVFormat:
     def _refusal(self, piece: Piece, text: bytes, name: str, kind: Type) -> ValueError:
         """An error about the first value of a column that is not of its type."""
         row, value = self.first_bad(piece, text, name, kind)
+        what = "dates or times" if is_temporal(kind) else "bool" if str(kind) == "bool" else "numbers"
         return ValueError(
-            f"{piece.file}: expected {'bool' if str(kind) == 'bool' else 'numbers'} in column {name!r}, "
+            f"{piece.file}: expected {what} in column {name!r}, "
             f"as before, got {value!r} in row {row}; leave the column out (drop), say na_values=[{value!r}] "
             f"if it stands for a missing one, or dtypes={{{name!r}: 'string'}} if all of it is text"
         )
@@ -486,19 +548,25 @@ class CSVFormat:
         low, high = 0, len(column)
         while high - low > 1:  # the first bad one is from low on, and before high
             middle = (low + high) // 2
-            if self._casts(column.slice(low, middle - low), kind):
+            if self._casts(name, column.slice(low, middle - low), kind):
                 low = middle
             else:
                 high = middle
         return piece.first_row + low, column[low].as_py()
 
-    def _casts(self, column: Any, kind: Type) -> bool:
+    def _casts(self, name: str, column: Any, kind: Type) -> bool:
         pa, compute = import_library("pyarrow", "CSV"), import_library("pyarrow.compute", "CSV")
         try:
             if pa.types.is_boolean(kind):
                 allowed = pa.array([*TRUE, *FALSE, *self._missing], column.type)
                 return bool(compute.all(compute.is_in(column.drop_null(), allowed)).as_py() in (True, None))
-            self._numbers(column, kind)
+            if name in self.options.dates:
+                self._dates(name, column)
+            elif is_temporal(kind):
+                column = compute.utf8_trim_whitespace(column)
+                compute.cast(_where_not(column, self._missing), kind)
+            else:
+                self._numbers(column, kind)
         except pa.ArrowInvalid:
             return False
         return True
@@ -537,11 +605,16 @@ def _type_named(name: str, kind: str) -> Type:
     if kind in ("string", "str", "text", "object", "category"):
         return pa.large_string()
     try:
-        found = pa.from_numpy_dtype(np.dtype(kind))
+        dtype = np.dtype(kind)
+        found = pa.timestamp("s") if dtype == np.dtype("datetime64") else pa.from_numpy_dtype(dtype)
     except (TypeError, pa.ArrowException):
         found = pa.null()
-    if not is_number(found) or found == pa.float16():
+    if (
+        not (is_number(found) or pa.types.is_timestamp(found) or pa.types.is_date(found))
+        or found == pa.float16()
+    ):
         raise ValueError(
-            f"dtypes: expected numbers such as 'int64', 'bool' or 'string' for {name!r}, got {kind!r}"
+            f"dtypes: expected one such as 'int64', 'bool', 'datetime64[s]' or 'string' for {name!r}, got "
+            f"{kind!r}"
         )
     return found

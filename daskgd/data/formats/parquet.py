@@ -22,6 +22,10 @@ class _Typed:
     def find_text(self, files: Sequence[File], name: str) -> tuple[File, int, str] | None:
         return None
 
+    def doubtful(self, file: File) -> dict[str, tuple[int, str]]:
+        """None: types are told."""
+        return {}
+
     def ranges(self, file: File) -> list[Range]:
         return []
 
@@ -87,7 +91,14 @@ def _types(file: File, schema: Any) -> Types:
         raise ValueError(
             f"{file}: expected columns of different names, got {twice[0]!r} twice; rename one of them"
         )
-    return {field.name: field.type for field in schema}
+    pa, categorical = import_library("pyarrow", "Tables in"), _pandas_says(schema, "categorical")
+    return {
+        # Parquet keeps dictionaries of text alone; pandas notes where it had those of integers.
+        field.name: pa.dictionary(pa.int32(), field.type)
+        if field.name in categorical and pa.types.is_integer(field.type)
+        else field.type
+        for field in schema
+    }
 
 
 def _pieces(file: File, sizes: Sequence[tuple[int, int]]) -> Iterator[Piece]:
@@ -102,6 +113,12 @@ def _pieces(file: File, sizes: Sequence[tuple[int, int]]) -> Iterator[Piece]:
         if n_rows:
             yield Piece(file, first, last, row, n_rows, nbytes)
         first, row = last, row + n_rows
+
+
+def _pandas_says(schema: Any, kind: str) -> set[str]:
+    """The columns of a schema that were of a kind in a frame of pandas."""
+    said = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("columns", [])
+    return {str(one.get("name")) for one in said if isinstance(one, dict) and one.get("pandas_type") == kind}
 
 
 def index_columns(schema: Any) -> list[str]:

@@ -77,6 +77,11 @@ class TableFormat(Protocol):
         told."""
         ...
 
+    def doubtful(self, file: File) -> dict[str, tuple[int, str]]:
+        """The columns of a file that are text, and for the most part numbers or dates, by the row and the
+        text of the first value that is neither."""
+        ...
+
     def ranges(self, file: File) -> list[Range]:
         """What of a file is to be counted; none where its metadata tell."""
         ...
@@ -96,11 +101,12 @@ class TableFormat(Protocol):
 
 
 class Widened(Exception):
-    """A piece holds values that the types so far do not: `types` are those of its columns that do."""
+    """A piece holds values that the types so far do not: `types` are those of its columns that do. Or values
+    are missing where the dtype of the numbers has no place for that: `gaps` is the first such column."""
 
-    def __init__(self, where: str, types: Types) -> None:
-        super().__init__(where, types)
-        self.where, self.types = where, types
+    def __init__(self, where: str, types: Types, gaps: str | None = None) -> None:
+        super().__init__(where, types, gaps)
+        self.where, self.types, self.gaps = where, types, gaps
 
 
 def unify(
@@ -147,6 +153,8 @@ def wider_type(a: Type, b: Type) -> Type | None:
             return wider_type(one.value_type, other.value_type if is_.is_dictionary(other) else other)
     if is_text(a) and is_text(b):
         return pa.large_string()
+    if is_temporal(a) and is_temporal(b):
+        return _wider_temporal(a, b)
     if is_.is_decimal(a) or is_.is_decimal(b):
         return pa.float64() if all(is_number(t) for t in (a, b)) else None
     if not (is_number(a) and is_number(b)) or is_.is_boolean(a) or is_.is_boolean(b):
@@ -155,6 +163,54 @@ def wider_type(a: Type, b: Type) -> Type | None:
 
     wide = np.result_type(a.to_pandas_dtype(), b.to_pandas_dtype())
     return pa.from_numpy_dtype(wide)
+
+
+def _wider_temporal(a: Type, b: Type) -> Type | None:
+    """The type of dates, of times of day or of durations that holds all values of both; None for two of
+    different kinds, or with different time zones."""
+    pa = import_library("pyarrow", "Tables in")
+    is_ = pa.types
+    if is_.is_timestamp(a) and is_.is_timestamp(b):
+        return pa.timestamp(_finer(a.unit, b.unit), a.tz) if a.tz == b.tz else None
+    if is_.is_date(a) and is_.is_date(b):
+        return pa.date64()
+    for one, other in ((a, b), (b, a)):
+        if is_.is_date(one) and is_.is_timestamp(other) and other.tz is None:
+            return pa.timestamp(_finer(other.unit, "ms" if is_.is_date64(one) else "s"))
+    if is_.is_duration(a) and is_.is_duration(b):
+        return pa.duration(_finer(a.unit, b.unit))
+    if is_.is_time(a) and is_.is_time(b):
+        unit = _finer(a.unit, b.unit)
+        return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
+    return None
+
+
+def _finer(a: str, b: str) -> str:
+    return max(a, b, key=("s", "ms", "us", "ns").index)
+
+
+def is_temporal(kind: Type) -> bool:
+    """Whether values of a type are dates, with or without a time, times of day, or durations."""
+    is_ = import_library("pyarrow", "Tables in").types
+    return bool(is_.is_temporal(kind)) and not is_.is_interval(kind)
+
+
+def is_category(kind: Type) -> bool:
+    """Whether features of a type are stored as codes of their categories: text, and what has a dictionary of
+    text, integers or bool."""
+    is_ = import_library("pyarrow", "Tables in").types
+    if is_.is_null(kind):
+        return False
+    if is_.is_dictionary(kind):
+        values = kind.value_type
+        return is_text(values) or bool(is_.is_integer(values) or is_.is_boolean(values))
+    return is_text(kind)
+
+
+def is_feature(kind: Type) -> bool:
+    """Whether columns of a type can be stored as features."""
+    pa = import_library("pyarrow", "Tables in")
+    return is_category(kind) or is_number(kind) or is_temporal(kind) or bool(pa.types.is_null(kind))
 
 
 def is_number(kind: Type) -> bool:

@@ -26,12 +26,16 @@ from daskgd.data.formats.table_format import (
     TableFormat,
     Types,
     Widened,
+    is_category,
+    is_feature,
     is_number,
+    is_temporal,
     is_text,
     unify,
     wider_type,
 )
-from daskgd.data.formats.table_rows import TableRows, target_dtype
+from daskgd.data.formats.table_rows import TableRows
+from daskgd.data.schema import Schema
 
 CSV = Format("csv", (".csv", ".tsv"), table=CSVFormat, compressed=True, text=True)
 PARQUET = Format("parquet", (".parquet", ".pq"), table=lambda options: Parquet(), typed=True)
@@ -47,24 +51,28 @@ def ingest_tables(
     roles: ColumnRoles,
     options: TextOptions,
     drops: bool,
-    write: Callable[..., None],
+    write: Callable[..., None] | None,
     progress: Progress,
+    report: Callable[[Schema], None] | None,
 ) -> None:
     """Write a dataset of the rows of tables.
 
     `drops` says whether rows without a target are left out; `write` is
-    :func:`~daskgd.storage.parallel_writing.write_parts` of a place.
-    Raises ValueError for columns that are not there or not numbers, and for files that do not match.
+    :func:`~daskgd.storage.parallel_writing.write_parts` of a place, None to write nothing; `report` is called
+    with what is found of the columns before anything is written.
+    Raises ValueError for columns that are not there or cannot be stored, and for files that do not match.
     """
     assert format.table is not None
     with spooled(files, format, options.encoding) as (there, encoding):
         table: TableFormat = format.table(replace(options, encoding=encoding))
         rows, pieces = _columns(table, there, roles, format, drops), None
-        while True:
+        if report is not None:
+            report(rows.schema())
+        while write is not None:
             try:
                 pieces = pieces or _cut(table, there)
                 _write(table, rows, pieces, write, progress)
-                return
+                break
             except Widened as found:
                 rows = _widen(rows, found, roles, format)
 
@@ -104,19 +112,63 @@ def _columns(
     features = tuple(name for name in types if name not in used)
     if not features:
         raise ValueError(f"{files[0]}: expected at least one feature, got none but {', '.join(names)}")
-    for name in types:
-        is_fit = is_number(types[name]) or str(types[name]) == "null"
-        if not is_fit and not (name == roles.target and is_text(types[name])):
-            where, got = files[0], str(types[name])
-            if name not in partitions and (found := table.find_text(files, name)) is not None:
-                where, got = found[0], f"{found[2]!r} in row {found[1]}"
-            labels = " or labels" * (name == roles.target)
-            raise ValueError(
-                f"{where}: expected numbers{labels} in column {name!r}, got {got}; leave it out (drop), or "
-                "encode it first"
-            )
+    if roles.target in types and is_temporal(types[roles.target]) and not format.typed:
+        types[roles.target] = import_library("pyarrow", format.name).large_string()  # labels, as other text
+    for name, kind in types.items():
+        if not is_fit(name, kind, roles.target, roles.weight):
+            _refuse_column(table, files, name, kind, roles, name in partitions)
+    _refuse_doubtful(table, files, heads, [name for name in features if name not in partitions], types)
     rows = TableRows(features, roles.target, roles.weight, np.dtype(float), types, partitions, drops)
-    return replace(rows, dtype=_dtype(rows, roles, format))
+    return replace(rows, dtype=common_dtype(rows, roles.dtype, format.typed))
+
+
+def is_fit(name: str, kind: Any, target: str | None, weight: str | None) -> bool:
+    """Whether a column of a type can be what it is for."""
+    if name not in (target, weight):
+        return is_feature(kind)
+    is_label = name == target and is_text(kind)
+    return is_number(kind) or str(kind) == "null" or is_label
+
+
+def _refuse_column(
+    table: TableFormat, files: Sequence[File], name: str, kind: Any, roles: ColumnRoles, of_folders: bool
+) -> None:
+    """Raise ValueError for a column that cannot be what it is for."""
+    where, got = files[0], str(kind)
+    if not of_folders and (found := table.find_text(files, name)) is not None:
+        where, got = found[0], f"{found[2]!r} in row {found[1]}"
+    raise unfit(where, name, got, roles.target, roles.weight)
+
+
+def unfit(where: object, name: str, got: str, target: str | None, weight: str | None) -> ValueError:
+    """An error about a column that cannot be what it is for."""
+    expected = "numbers, text, dates or bool"
+    if name in (target, weight):
+        expected = "numbers" + " or labels" * (name == target)
+    return ValueError(
+        f"{where}: expected {expected} in column {name!r}, got {got}; leave it out, or convert it first"
+    )
+
+
+def _refuse_doubtful(
+    table: TableFormat, files: Sequence[File], heads: Sequence[Any], names: Sequence[str], types: Types
+) -> None:
+    """Raise ValueError for features that are text, and for the most part numbers or dates: most likely there
+    is a mistake among them. Text that comes late among numbers is refused as well."""
+    categorical = [name for name in names if is_category(types[name])]
+    with_rows = [
+        i for i, (found, _) in enumerate(heads) if any(str(kind) != "null" for kind in found.values())
+    ]
+    if not categorical or not with_rows:
+        return
+    file = files[with_rows[0]]
+    for name, (row, text) in table.doubtful(file).items():
+        if name in categorical:
+            raise ValueError(
+                f"{file}: expected numbers or dates in column {name!r}, as most of it is, got {text!r} in "
+                f"row {row}; say na_values=[{text!r}] if it stands for a missing one, "
+                f"dtypes={{{name!r}: 'string'}} if all of it is text, or leave the column out (drop)"
+            )
 
 
 def _text_in(table: TableFormat, files: Sequence[File], at: int, name: str) -> str | None:
@@ -146,41 +198,55 @@ def _check_roles(roles: ColumnRoles, names: Sequence[str], file: File) -> None:
             raise ValueError(f"{role}: expected another column than {found[name]}, got {name!r} for both")
 
 
-def _dtype(rows: TableRows, roles: ColumnRoles, format: Format) -> np.dtype[Any]:
-    """The dtype of the features: as asked, float64 of text, else what holds all of them."""
-    pa = import_library("pyarrow", format.name)
-    if roles.dtype is not None:
-        return roles.dtype
-    kinds = [rows.types[name] for name in rows.features]
-    if not format.typed or any(pa.types.is_null(kind) or pa.types.is_decimal(kind) for kind in kinds):
+def common_dtype(rows: TableRows, asked: np.dtype[Any] | None, typed: bool) -> np.dtype[Any]:
+    """The dtype of the numbers among the features: as asked, float64 where types are not told, else what
+    holds all of them; floats where some are missing, or beside categories."""
+    pa = import_library("pyarrow", "Tables in")
+    if asked is not None:
+        return asked
+    kinds = [rows.types[name] for name in rows.numbers]
+    if not typed or any(pa.types.is_null(kind) or pa.types.is_decimal(kind) for kind in kinds):
         return np.dtype(float)
-    return np.result_type(
-        *(np.uint8 if pa.types.is_boolean(kind) else kind.to_pandas_dtype() for kind in kinds)
-    )
+    dtype = np.result_type(*map(_plain_dtype, kinds)) if kinds else np.dtype(float)
+    needs_float = rows.categorical or rows.has_gaps
+    return np.dtype(float) if needs_float and dtype.kind != "f" else dtype
+
+
+def _plain_dtype(kind: Any) -> Any:
+    """The numpy dtype of numbers of a type, as they are stored."""
+    pa = import_library("pyarrow", "Tables in")
+    if is_temporal(kind):
+        return np.int32 if pa.types.is_date32(kind) or pa.types.is_time32(kind) else np.int64
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return np.uint8 if pa.types.is_boolean(kind) else kind.to_pandas_dtype()
 
 
 def _widen(rows: TableRows, found: Widened, roles: ColumnRoles, format: Format) -> TableRows:
     """The columns as what was found needs them. Raises ValueError where a dtype was asked for."""
     pa = import_library("pyarrow", format.name)
     types = dict(rows.types)
-    for name, kind in found.types.items():
-        if roles.dtype is not None and roles.dtype.kind != "f" and name in rows.features:
+    for name, kind in (found.types or {str(found.gaps): "missing values"}).items():
+        if roles.dtype is not None and roles.dtype.kind != "f" and name in rows.numbers:
             raise ValueError(
                 f"{found.where}: expected {roles.dtype} in column {name!r}, got missing values or {kind}; "
                 "take dtype='float64', or fill them first"
             )
+    for name, kind in found.types.items():
         wider = wider_type(types[name], kind)
         if wider is None or wider == types[name]:
             wider = pa.float64()
-        if not is_number(wider) and not (name == rows.target and is_text(wider)):
+        if not is_fit(name, wider, roles.target, roles.weight):
             raise ValueError(
                 f"{found.where}: expected numbers in column {name!r}, got {kind} after rows without a value; "
-                "leave it out (drop), or encode it first"
+                "leave it out (drop), or convert it first"
             )
         types[name] = wider
         logger.info("%s: column %r is %s from here on, so reading begins anew", found.where, name, wider)
-    widened = replace(rows, types=types)
-    return replace(widened, dtype=_dtype(widened, roles, format))
+    if found.gaps is not None:
+        logger.info("%s: column %r has gaps, so reading begins anew with floats", found.where, found.gaps)
+    widened = replace(rows, types=types, has_gaps=rows.has_gaps or found.gaps is not None)
+    return replace(widened, dtype=common_dtype(widened, roles.dtype, format.typed))
 
 
 def _cut(table: TableFormat, files: Sequence[File]) -> list[Piece]:
@@ -211,13 +277,16 @@ def _write(
             logger.warning("left out %s rows without a target %r", f"{gone:,}", rows.target)
         if not sum(n_rows):
             raise ValueError(f"target: expected some in column {rows.target!r}, got none")
-    like = {"X": np.empty((0, len(rows.features)), rows.dtype)}
-    if rows.target is not None:
-        like["y"] = np.empty(0, target_dtype(rows.types[rows.target]))
-    if rows.weight is not None:
-        like["sample_weight"] = np.empty(0)
-    parts = [partial(rows.read, table, piece) for piece in pieces]
-    write(parts, n_rows, like, feature_names=rows.features, progress=progress)
+    write(
+        [partial(rows.read, table, piece) for piece in pieces],
+        n_rows,
+        rows.like(),
+        feature_names=rows.numbers,
+        categorical=rows.categorical,
+        describe=lambda facts: rows.schema(facts).to_json(),
+        dtype=rows.dtype,
+        progress=progress,
+    )
 
 
 def _partition_type(values: Sequence[str | None]) -> Any:
