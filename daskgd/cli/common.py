@@ -263,13 +263,22 @@ def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+
+    class Speed(TextColumn):
+        """Units per second."""
+
+        def render(self, task: Task) -> Any:
+            speed = task.finished_speed or task.speed
+            self.text_format = "" if speed is None else f"{speed:,.0f} {unit}/s"
+            return super().render(task)
 
     columns = (
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        Speed(""),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:

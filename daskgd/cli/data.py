@@ -64,6 +64,13 @@ from daskgd.cli.common import DATAERR, USAGE, Location, Refusal, about, bad_data
     help="The type of a column of CSV, such as zip=string; repeatable.",
 )
 @click.option(
+    "--date",
+    "dates",
+    multiple=True,
+    metavar="COLUMN=FORMAT",
+    help="How dates are written, such as day=%d.%m.%Y; repeatable. 2013-01-31 is found.",
+)
+@click.option(
     "--n-features", type=click.IntRange(1), metavar="N", help="Of libsvm files, by default as many as occur."
 )
 @click.option(
@@ -77,6 +84,7 @@ from daskgd.cli.common import DATAERR, USAGE, Location, Refusal, about, bad_data
 @click.option(
     "--overwrite", is_flag=True, help="Replace a dataset that is there, once the new one is complete."
 )
+@click.option("--dry-run", is_flag=True, help="Only say what the columns of tables are; write nothing.")
 def ingest(
     paths: tuple[str, ...],
     out: str,
@@ -97,23 +105,24 @@ def ingest(
     quotechar: str,
     skip_rows: int,
     dtypes: tuple[str, ...],
+    dates: tuple[str, ...],
     n_features: int | None,
     zero_based: bool | None,
     chunk_bytes: str,
     codec: str,
     shards: int | None,
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Make a dataset of files: CSV, Parquet, Feather, JSON lines, npy, npz or libsvm, piece by piece.
 
-    PATHS are files of one format, folders of them, patterns in quotes, or URLs. Labels may be text. Exits
-    with 2 for names and formats that are wrong, 65 for content that is.
+    PATHS are files of one format, folders of them, patterns in quotes, or URLs. Labels may be text. Says
+    what was stored. Exits with 2 for names and formats that are wrong, 65 for content that is.
     """
     import daskgd
 
-    types = dict(text.rpartition("=")[::2] for text in dtypes)
-    if "" in types:
-        raise Refusal(f"--column-type: expected COLUMN=TYPE, got {', '.join(dtypes)}", USAGE)
+    types = _pairs("--column-type", "COLUMN=TYPE", dtypes)
+    formats = _pairs("--date", "COLUMN=FORMAT", dates)
     try:
         with bar("ingesting", "rows") as progress:
             daskgd.ingest(
@@ -136,6 +145,7 @@ def ingest(
                 quotechar=quotechar,
                 skip_rows=skip_rows,
                 dtypes=types or None,
+                dates=formats or None,
                 n_features=n_features,
                 zero_based=zero_based,
                 chunk_bytes=chunk_bytes,
@@ -143,19 +153,39 @@ def ingest(
                 shards=shards,
                 overwrite=overwrite,
                 progress=progress,
+                report=(lambda schema: click.echo(repr(schema))) if dry_run else None,
+                dry_run=dry_run,
             )
     except (FileNotFoundError, FileExistsError, ImportError) as cause:
         raise Refusal(line(cause), USAGE) from None
     except ValueError as cause:
         asked = {"format", "dtype", "target", "weight", "drop", "paths"}
         asked |= {"chunk_bytes", "n_features", "zero_based", "sep", "decimal", "thousands", "encoding"}
+        asked |= {"dates", "dry_run"}
         asked |= {"names", "quotechar", "dtypes", "na_values", "sep, decimal, thousands, quotechar"}
         wrong = line(cause).partition(":")[0] in asked or "or format= to say which" in line(cause)
         raise Refusal(line(cause), USAGE if wrong else DATAERR) from None
     except Exception as cause:  # whatever storage raises
         raise Refusal(about(out, cause), DATAERR) from None
+    if dry_run:
+        return
     with bad_data(out):
-        click.echo(repr(daskgd.open_dataset(out)))
+        _show(daskgd.open_dataset(out))
+
+
+def _pairs(option: str, form: str, given: tuple[str, ...]) -> dict[str, str]:
+    """Columns and what an option says of each."""
+    found = dict(text.partition("=")[::2] for text in given)
+    if "" in found or "" in found.values():
+        raise Refusal(f"{option}: expected {form}, got {', '.join(given)}", USAGE)
+    return found
+
+
+def _show(dataset: Any) -> None:
+    """A dataset in a line, and the types of its columns, if they are more than numbers."""
+    click.echo(repr(dataset))
+    if dataset.stored_schema is not None:
+        click.echo(repr(dataset.schema))
 
 
 @click.command(epilog="Example: daskgd verify clicks.zarr")
@@ -191,11 +221,15 @@ def info(path: str, as_json: bool) -> None:
     from daskgd import open_dataset
 
     with bad_data(path):
-        facts: dict[str, Any] = open_dataset(path).info()
+        dataset = open_dataset(path)
+        facts: dict[str, Any] = dataset.info()
     if as_json:
         click.echo(json.dumps(facts))
         return
+    schema = facts.pop("schema", None)
     width = max(map(len, facts))
     for name, value in facts.items():
         if value is not None:
             click.echo(f"{name:<{width}} {fact(value)}")
+    if schema is not None:
+        click.echo(f"\n{dataset.schema!r}")

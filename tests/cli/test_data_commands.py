@@ -300,3 +300,34 @@ def test_foreign_arrays_keep_secrets_too(tmp_path: Path, caplog: pytest.LogCaptu
     assert isinstance(error.value.__cause__, PermissionError)
     for text in (caplog.text, *traceback.format_exception(error.value)):
         assert not any(secret in text for secret in SECRETS), text
+
+
+def test_the_types_of_columns_are_shown(tmp_path: Path) -> None:
+    place, out = tmp_path / "a.csv", tmp_path / "a.zarr"
+    place.write_text("day,from,late\n1.2.2013,EWR,no\n2.2.2013,JFK,yes\n")
+    arguments = ("ingest", place, "--out", out, "--target", "late")
+    done = invoke(*arguments, "--dry-run", "--date", "day=%d.%m.%Y")
+    assert (done.exit_code, done.stdout.splitlines()[0].split()) == (0, ["column", "kind", "type"])
+    assert "from    category  str\n" in done.stdout
+    assert not out.exists()
+    done = invoke(*arguments, "--date", "day=%d.%m.%Y")
+    assert (
+        "day     date      datetime64[s]  0        2013-02-01T00:00:00 to 2013-02-02T00:00:00" in done.stdout
+    )
+    done = invoke("info", out)
+    assert (
+        "from    category  str            0        2 categories: EWR 1, JFK 1\ntarget: late\n" in done.stdout
+    )
+    assert json.loads(invoke("info", out, "--json").stdout)["schema"][1] == {
+        "name": "from",
+        "kind": "category",
+        "dtype": "str",
+        "n_missing": 0,
+    }
+    for text in ("day", "day=", "=x"):
+        done = invoke(*arguments, "--date", text)
+        assert (done.exit_code, done.stderr) == (2, f"Error: --date: expected COLUMN=FORMAT, got {text}\n")
+    done = invoke(*arguments, "--overwrite", "--date", "night=%d")
+    assert (done.exit_code, "dates: expected columns of" in " ".join(done.stderr.split())) == (2, True)
+    done = invoke("ingest", tmp_path / "b.npz", "--out", out, "--dry-run")
+    assert done.exit_code == 2
