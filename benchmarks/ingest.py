@@ -1,7 +1,8 @@
 """Files become a dataset: ``python -m benchmarks ingest``.
 
-A table of 20 numeric columns, half of them integers, as CSV and as Parquet. The floor is two bare processes
-that each parse one half of it with pyarrow, lay it in rows, and compress chunks of 8 MB by the codec of the
+A table of 20 numeric columns, half of them integers, as CSV and as Parquet; and one of 10 such columns and 10
+of text, of 20 to 20,000 categories. The floor is two bare processes that each parse one half of it with
+pyarrow, lay it in rows, text as codes of its dictionary, and compress chunks of 8 MB by the codec of the
 dataset; nothing is written. Ingested on two threads of this process, and by a cluster of two workers.
 """
 
@@ -27,10 +28,15 @@ def main(bench: Bench, rows: int) -> None:
     """CSV and Parquet to a dataset, against bare parsing and compression."""
     table = []
     n = bench.rows(rows)
-    files = {kind: make(bench.scratch / f"table-{n}.{kind}", n) for kind in ("csv", "parquet")}
+    files = {
+        kind + ", categories" * typed: make(bench.scratch / f"table-{n}{'-typed' * typed}.{kind}", n, typed)
+        for typed in (False, True)
+        for kind in ("csv", "parquet")
+    }
     for kind, path in files.items():
+        floor = FLOORS[path.suffix]
         with processes() as each, cluster() as client:
-            bare = partial(each, FLOORS[kind], [(str(path), part) for part in range(PROCESSES)])
+            bare = partial(each, floor, [(str(path), part) for part in range(PROCESSES)])
             rounds = bench.rounds(
                 floor=partial(timed, bare),
                 threads=partial(timed, ingest, path, bench.scratch, "threads"),
@@ -48,7 +54,10 @@ def main(bench: Bench, rows: int) -> None:
             }
             for name in rounds
         ]
-    about = f"{n:,} rows of {COLUMNS} numeric columns and a target become a dataset."
+    about = (
+        f"{n:,} rows of {COLUMNS} numeric columns and a target become a dataset; with categories half of the "
+        "columns are text."
+    )
     shown = [{**row, "name": f"{row['files']}, {row['by']}"} for row in table]
     bench.publish("ingest", about, {"": table}, lambda axes: bars(axes, shown, "name", "MB/s"))
 
@@ -59,8 +68,8 @@ def ingest(path: Path, scratch: Path, scheduler: Any) -> None:
         daskgd.ingest(path, scratch / "ingested.zarr", target="y", overwrite=True)
 
 
-def make(path: Path, n: int) -> Path:
-    """Write a table, block by block, unless it is there."""
+def make(path: Path, n: int, typed: bool) -> Path:
+    """Write a table, block by block, unless it is there; `typed` makes half of its columns text."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
@@ -69,29 +78,43 @@ def make(path: Path, n: int) -> Path:
         return path
     rng = np.random.default_rng(0)
     names = [*(f"c{i}" for i in range(COLUMNS)), "y"]
-    kinds = [*(pa.float64() if i % 2 else pa.int64() for i in range(COLUMNS)), pa.int64()]
+    numbers = COLUMNS // 2 if typed else COLUMNS
+    kinds = [*(pa.float64() if i % 2 else pa.int64() for i in range(numbers))]
+    kinds += [pa.string()] * (COLUMNS - numbers) + [pa.int64()]
+    sizes = [20 * 1000 ** (i / max(COLUMNS - numbers - 1, 1)) for i in range(COLUMNS - numbers)]
+    words = [np.array([f"category {j}" for j in range(round(size))], object) for size in sizes]
     schema = pa.schema(list(zip(names, kinds, strict=True)))
     unfinished = path.with_suffix(".partial")
     writers = {".csv": pa.csv.CSVWriter, ".parquet": pa.parquet.ParquetWriter}
     with writers[path.suffix](unfinished, schema) as writer:
         for start in range(0, n, GROUP_ROWS):
             m = min(GROUP_ROWS, n - start)
-            columns = [
-                np.round(rng.normal(size=m), 4) if i % 2 else rng.integers(0, 1000, m) for i in range(COLUMNS)
+            columns: list[Any] = [
+                np.round(rng.normal(size=m), 4) if i % 2 else rng.integers(0, 1000, m) for i in range(numbers)
             ]
+            columns += [known[(len(known) * rng.random(m) ** 3).astype(int)] for known in words]
             writer.write_table(pa.table([*columns, rng.integers(0, 2, m)], schema=schema))
     unfinished.rename(path)
     return path
 
 
-def compress(columns: list[Any]) -> None:
-    """Lay columns in rows, and compress these chunk by chunk."""
+def compress(table: Any) -> None:
+    """Lay columns in rows, text as codes, and compress these chunk by chunk."""
+    import pyarrow as pa
     from numcodecs import blosc
 
     blosc.set_nthreads(1)
-    rows = np.column_stack(columns)
-    for start in range(0, len(rows), CHUNK_ROWS):
-        blosc.compress(np.ascontiguousarray(rows[start : start + CHUNK_ROWS]), b"lz4", 5, blosc.BITSHUFFLE, 0)
+    columns: dict[bool, list[Any]] = {False: [], True: []}
+    for i in range(COLUMNS):
+        column = table.column(i)
+        is_text = pa.types.is_string(column.type)
+        codes = column.combine_chunks().dictionary_encode().indices if is_text else column
+        columns[is_text].append(codes.to_numpy())
+    for found in filter(None, columns.values()):
+        rows = np.column_stack(found)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = np.ascontiguousarray(rows[start : start + CHUNK_ROWS])
+            blosc.compress(chunk, b"lz4", 5, blosc.BITSHUFFLE, 0)
 
 
 def parse_csv(path: str, part: int) -> None:
@@ -114,7 +137,7 @@ def parse_csv(path: str, part: int) -> None:
                     block_size=len(text) + 1,
                 ),
             )
-            compress([table.column(i).to_numpy() for i in range(COLUMNS)])
+            compress(table)
 
 
 def parse_parquet(path: str, part: int) -> None:
@@ -124,7 +147,7 @@ def parse_parquet(path: str, part: int) -> None:
     file = pyarrow.parquet.ParquetFile(path)
     for group in range(part, file.num_row_groups, PROCESSES):
         table = file.read_row_group(group, use_threads=False)
-        compress([table.column(i).to_numpy() for i in range(COLUMNS)])
+        compress(table)
 
 
-FLOORS = {"csv": parse_csv, "parquet": parse_parquet}
+FLOORS = {".csv": parse_csv, ".parquet": parse_parquet}
