@@ -19,9 +19,9 @@ from dask.utils import parse_bytes
 
 from daskgd.data.formats import FORMATS
 from daskgd.data.formats.base import ColumnRoles, Format, Progress
-from daskgd.data.formats.csv import TextOptions
 from daskgd.data.formats.files import File, find_files
 from daskgd.data.formats.tables import ingest_tables
+from daskgd.data.formats.text_options import TextOptions
 from daskgd.data.schema import Schema
 from daskgd.storage.parallel_writing import write_parts
 from daskgd.storage.paths import is_url, locate

@@ -172,7 +172,7 @@ def _write_all(
         before = closed[i - window] if i >= window else 0
         after = joined[before - 1] if before else None
         name = (f"daskgd-write-{run}", i)
-        one = write(targets, part, i, start, (first, last), codec, after, dask_key_name=name)
+        one = write(targets, part, i, (start, stop), (first, last), codec, after, dask_key_name=name)
         written.append(one)
         if start < first:
             waiting.setdefault(start // unit, []).append(get(one, "head"))
@@ -226,14 +226,22 @@ def _write_part(
     targets: Mapping[str, ZarrArray],
     part: Part,
     number: int,
-    start: int,
+    bounds: tuple[int, int],
     edges: tuple[int, int],
     codec: str,
     after: Any = None,
 ) -> _Written:
-    """Make the rows from `start` on, and write those between the edges. `after` is what has to be done
-    before."""
+    """Make the rows of a part, and write those between the edges. `after` is what has to be done before.
+
+    Raises ValueError for a part that makes another number of rows than was counted.
+    """
     made: MadeRows = part() if callable(part) else part
+    (start, stop), found = bounds, {len(array) for array in made.arrays.values()}
+    if found != {stop - start}:
+        raise ValueError(
+            f"part {number}: expected {stop - start} rows, as were counted, got "
+            f"{' and '.join(map(str, sorted(found)))}; the data must not change while they are written"
+        )
     first, last = edges[0] - start, edges[1] - start
     if first < last:
         for name, target in targets.items():

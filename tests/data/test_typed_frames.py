@@ -107,6 +107,19 @@ def test_a_dask_frame_of_numbers_is_the_array_that_it_is(tmp_path: Path) -> None
     assert (dataset.X.compute() == frame.to_numpy()).all()
 
 
+def test_rows_that_change_meanwhile_are_refused(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def grow(frame: pd.DataFrame) -> pd.DataFrame:
+        calls.append(len(frame))
+        return pd.concat([frame] * (1 + len(calls) // 5))
+
+    lazy = dd.from_pandas(typed(), npartitions=3).map_partitions(grow, meta=typed()[:0])
+    with pytest.raises(ValueError, match=r"as were counted, got .*; the data must not change"):
+        daskgd.write_dataset(tmp_path / "out", lazy, "late")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("X", "options", "message"),
     [

@@ -47,7 +47,7 @@ class Format:
         not of the format, that do not match, or that lack a column; ImportError without the library.
     table : callable, optional
         In place of `read`, for tables whose columns have names: ``table(options)``, with
-        :class:`~daskgd.data.formats.csv.TextOptions`, is a
+        :class:`~daskgd.data.formats.text_options.TextOptions`, is a
         :class:`~daskgd.data.formats.table_format.TableFormat`.
     compressed : bool
         Whether files may be compressed, with an ending of `COMPRESSED` after their own.

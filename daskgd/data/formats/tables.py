@@ -16,7 +16,7 @@ import dask
 import numpy as np
 
 from daskgd.data.formats.base import ColumnRoles, Format, Progress, import_library
-from daskgd.data.formats.csv import CSVFormat, TextOptions
+from daskgd.data.formats.csv import CSVFormat
 from daskgd.data.formats.files import File
 from daskgd.data.formats.json_lines import JSONLines
 from daskgd.data.formats.parquet import Feather, Parquet
@@ -35,6 +35,7 @@ from daskgd.data.formats.table_format import (
     wider_type,
 )
 from daskgd.data.formats.table_rows import TableRows
+from daskgd.data.formats.text_options import TextOptions
 from daskgd.data.schema import Schema
 
 CSV = Format("csv", (".csv", ".tsv"), table=CSVFormat, compressed=True, text=True)
