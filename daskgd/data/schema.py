@@ -18,6 +18,9 @@ from daskgd.rows.dictionaries import Dictionaries, Dictionary
 TEMPORAL = ("date", "time", "duration")
 """Kinds that are stored as whole numbers of a unit."""
 
+EXACT = 2**53
+"""Up to here all whole numbers are numbers of float64."""
+
 SHOWN_COLUMNS, SHOWN_CATEGORIES = 60, 3
 """Columns that are shown of a schema, and categories of a column."""
 
@@ -86,7 +89,9 @@ class ColumnSchema:
             return np.where(missing, np.array("NaT", dtype), out)
         if missing.any() or self.kind == "category" or dtype.kind == "f":
             return stored
-        return stored.astype(dtype)
+        # Larger whole numbers were rounded as they were stored beside floats, perhaps to none of the type.
+        is_whole = stored.dtype.kind != "f" or bool((np.abs(stored.astype(np.float64)) <= EXACT).all())
+        return stored.astype(dtype) if is_whole else stored
 
     def words(self) -> tuple[str, ...]:
         """The column in words, as :data:`HEADER` says."""

@@ -201,6 +201,10 @@ def test_text_of_many_kinds(
             {"x": pa.array([1, 1000, 1001], pa.timestamp("ns"))},
             "a.parquet: expected whole microseconds in column 'x', .*got 1 ns in row 0",
         ),
+        (
+            {"x": pa.array([0, 2**53 + 1], pa.timestamp("us"))},
+            "a.parquet: expected dates and times that float64 holds in column 'x', .* row 1",
+        ),
         ({"x": pa.array([b"a"])}, "expected numbers, text, dates or bool in column 'x', got binary"),
         ({"x": pa.array([[1]])}, "expected numbers, text, dates or bool in column 'x', got list"),
     ],

@@ -164,6 +164,8 @@ class TableRows:
         values, missing = _numbers(column)
         if is_temporal(column.type) and getattr(column.type, "unit", "") == "ns":
             values = _whole_microseconds(values, piece, rows, name)
+        if is_temporal(column.type):
+            _refuse_rounded(values, self.dtype, piece, rows, name)
         found = cast_exactly(values, self.dtype, piece.file, rows, [name])
         if missing is not None and values.dtype.kind != "f":  # else NaN stands there
             found[missing] = np.nan
@@ -267,6 +269,20 @@ def _whole_microseconds(values: Array, piece: Piece, rows: int | Array, name: st
             "leave it out (drop)"
         )
     return values // 1000
+
+
+def _refuse_rounded(values: Array, dtype: np.dtype[Any], piece: Piece, rows: int | Array, name: str) -> None:
+    """Raise ValueError for dates and times that would be others among numbers of a dtype."""
+    if dtype.kind != "f" or not len(values):
+        return
+    most = 2 ** (np.finfo(dtype).nmant + 1)
+    bad = np.flatnonzero((values > most) | (values < -most))
+    if len(bad):
+        raise ValueError(
+            f"{piece.file}: expected dates and times that {dtype} holds in column {name!r}, to {most} of "
+            f"their unit from 1970 on, got {values[bad[0]]} in row {row_number(rows, bad[0])}; take "
+            "dtype='float64' or a coarser unit, or leave the column out (drop)"
+        )
 
 
 def _column_schema(name: str, kind: Type, facts: Sequence[tuple[int, Any, Any]]) -> ColumnSchema:

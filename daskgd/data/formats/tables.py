@@ -98,7 +98,10 @@ def _columns(
     gone = {*index, *roles.drop}
     types = unify(
         [
-            (str(file), {name: kind for name, kind in found.items() if name not in gone})
+            (
+                str(file),
+                {n: _with_labels(n, kind, roles, format) for n, kind in found.items() if n not in gone},
+            )
             for file, (found, _) in zip(files, heads, strict=True)
         ],
         partial(_text_in, table, files),
@@ -113,14 +116,18 @@ def _columns(
     features = tuple(name for name in types if name not in used)
     if not features:
         raise ValueError(f"{files[0]}: expected at least one feature, got none but {', '.join(names)}")
-    if roles.target in types and is_temporal(types[roles.target]) and not format.typed:
-        types[roles.target] = import_library("pyarrow", format.name).large_string()  # labels, as other text
     for name, kind in types.items():
         if not is_fit(name, kind, roles.target, roles.weight):
             _refuse_column(table, files, name, kind, roles, name in partitions)
     _refuse_doubtful(table, files, heads, [name for name in features if name not in partitions], types)
     rows = TableRows(features, roles.target, roles.weight, np.dtype(float), types, partitions, drops)
     return replace(rows, dtype=common_dtype(rows, roles.dtype, format.typed))
+
+
+def _with_labels(name: str, kind: Any, roles: ColumnRoles, format: Format) -> Any:
+    """The type of a column: text where it is the target, and text that looks like dates, which is labels."""
+    is_date = name == roles.target and not format.typed and is_temporal(kind)
+    return import_library("pyarrow", format.name).large_string() if is_date else kind
 
 
 def is_fit(name: str, kind: Any, target: str | None, weight: str | None) -> bool:
@@ -234,6 +241,7 @@ def _widen(rows: TableRows, found: Widened, roles: ColumnRoles, format: Format) 
                 "take dtype='float64', or fill them first"
             )
     for name, kind in found.types.items():
+        kind = _with_labels(name, kind, roles, format)
         wider = wider_type(types[name], kind)
         if wider is None or wider == types[name]:
             wider = pa.float64()
