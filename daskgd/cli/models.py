@@ -117,12 +117,16 @@ def _split_off(dataset: Any, est: Any, name: str | None) -> tuple[Any, Any]:
     it among its features."""
     if name is None:
         return None, dataset
+    if not dataset.columns.X.is_dense:
+        raise Refusal(
+            f"--id: expected a dataset of dense numbers alone, got sparse rows or categories for {name!r}; "
+            "leave it out: predictions come in the order of the rows",
+            USAGE,
+        )
     names = dataset.feature_names
     if names is None or name not in names:
         there = "without names" if names is None else f"named {', '.join(names)}"
         raise Refusal(f"--id: expected a feature of the dataset, which are {there:.300}, got {name!r}", USAGE)
-    if not dataset.columns.X.is_dense:
-        raise Refusal("--id: expected a dataset of dense features, got sparse ones", USAGE)
     X, at = dataset.X, names.index(name)
     known = getattr(est, "feature_names_in_", None)
     if len(names) == est.n_features_in_ if known is None else name in known:
