@@ -241,9 +241,10 @@ class Cluster:
         though they are a mere preference.
         """
         began, look_at = time.monotonic(), SLOW_SECONDS
-        self._check()
-        races, all_futures = [self._results(futures)], [*futures]
+        races, all_futures = [], [*futures]
         try:
+            self._check()
+            races.append(self._results(futures))
             while (first := self._first(races)) is None:
                 elapsed = time.monotonic() - began
                 part(sum(future.done() for future in futures) / len(futures))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import closing
 from dataclasses import replace
 from itertools import count
+from traceback import clear_frames
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
@@ -288,10 +289,13 @@ class Graph:
         running: deque[tuple[list[Any], LateTasks, set[str]]] = deque()
 
         def gathered() -> Any:
-            futures, late, meant_for = running.popleft()
+            futures, late, meant_for = running[0]
             name = asks[0].query.name
-            return cluster.gather(futures, name, self._describe_task, self._report_part, late, meant_for)
+            found = cluster.gather(futures, name, self._describe_task, self._report_part, late, meant_for)
+            running.popleft()
+            return found
 
+        futures: list[Any] = []
         try:
             for graph, keys, addresses in graphs:
                 self.tasks_per_sweep[-1] += _n_tasks(graph)
@@ -304,8 +308,9 @@ class Graph:
             while running:
                 yield gathered()
         finally:
-            for futures, _, _ in running:
-                release(futures)
+            release(futures)  # the last ones, which may not be running yet
+            for others, _, _ in running:
+                release(others)
 
     def _submit(
         self, graph: Mapping[Any, Any], keys: list[Any], addresses: Mapping[Any, list[str]], strict: bool
@@ -317,7 +322,13 @@ class Graph:
             where = {"workers": addresses.__getitem__, "allow_other_workers": not strict}
         with warnings.catch_warnings(), dask.annotate(**where):
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            futures: list[Any] = self.client.get(graph, keys, sync=False)  # type: ignore[union-attr]
+            try:
+                futures: list[Any] = self.client.get(graph, keys, sync=False)  # type: ignore[union-attr]
+            except (
+                BaseException
+            ) as error:  # such as an interrupt: its traceback keeps frames that hold futures
+                clear_frames(error.__traceback__)
+                raise
         return futures
 
     def _late_tasks(

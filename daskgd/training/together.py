@@ -33,6 +33,7 @@ from daskgd.solvers.base import (
     SolveInMemory,
     Steps,
 )
+from daskgd.training.interrupts import hearing_interrupts
 from daskgd.training.journal import Journal
 from daskgd.training.loop import Fit, Meter, Stop, loop
 
@@ -72,17 +73,20 @@ def together(
     Equal questions about the data alone (surveys) are asked once, gradients as one product with X, in which
     each fit has a lane of its own (:class:`~daskgd.queries.Gradients`): by default its position, and none
     where there is but one fit. Local queries are answered in `threads`, by default one for each core.
-    A fit that fails ends the others. `after` is called when all fits have taken in the answers of a sweep:
-    they are then at one point, from which all of them can be resumed.
+    A fit that fails ends the others, and so does Ctrl-C, at the next sweep at the latest. `after` is called
+    when all fits have taken in the answers of a sweep: they are then at one point, from which all of them can
+    be resumed.
     """
     if lanes is None:
         lanes = range(len(fits)) if len(fits) > 1 else [None] * len(fits)
     members = [_Member(*each) for each in zip(fits, meters, lanes, strict=True)]
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # stop rules judge what is not finite
+        # Stop rules judge what is not finite.
+        with np.errstate(over="ignore", invalid="ignore"), hearing_interrupts() as check_interrupt:
             for member in members:
                 member.advance(None)
             while waiting := [(member, member.asks) for member in members if member.asks]:
+                check_interrupt()
                 local = [(m, asks) for m, asks in waiting if isinstance(asks[0].query, LocalQuery)]
                 if local:
                     found = answer_local_queries([(m.lane, asks) for m, asks in local], threads)

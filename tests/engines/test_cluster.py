@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import daskgd
+from daskgd.engines.cluster import Cluster
 from daskgd.engines.graph import Graph
 from daskgd.engines.preflight import _look
 from daskgd.monitoring.events import Iterated
@@ -213,6 +214,29 @@ def test_an_interrupt_leaves_the_cluster_clean(small, client):
     assert est.score(small) > 0.6
     client.run_on_scheduler(no_tasks_left)
     assert stopped.tb is not None  # a notebook keeps it too
+
+
+@pytest.mark.parametrize("place", ["sending", "gathering"])
+def test_an_interrupt_anywhere_gives_the_tasks_up_though_a_traceback_lives(small, client, monkeypatch, place):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    if place == "sending":
+        send = client._send_to_scheduler
+
+        def send_and_interrupt(message: Any) -> None:
+            send(message)
+            if message["op"] == "update-graph":
+                interrupt()
+
+        monkeypatch.setattr(client, "_send_to_scheduler", send_and_interrupt)
+    else:
+        monkeypatch.setattr(Cluster, "_results", lambda *_: interrupt())
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        daskgd.Ridge(engine=lambda dataset: Graph(dataset, client)).fit(small)
+    monkeypatch.undo()
+    client.run_on_scheduler(no_tasks_left)
+    assert stopped.tb is not None
 
 
 def test_rows_that_were_held_are_given_up_though_a_traceback_lives(rng, client):
