@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -256,11 +257,23 @@ def _address(file: Path, wait: float) -> str:
 # -- telling ------------------------------------------------------------------------------------
 
 
+Advance = Callable[[int, int], None] | None
+"""Called with (done, total)."""
+
+
 @contextmanager
-def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
+def bar(what: str, unit: str) -> Iterator[Advance]:
     """A function to call with (done, total), drawn on standard error if that is a terminal."""
+    with bars((what, unit)) as (advance,):
+        yield advance
+
+
+@contextmanager
+def bars(*steps: tuple[str, str]) -> Iterator[list[Advance]]:
+    """Functions as of :func:`bar`, one for each step, by what is done in it and the unit: "MB" are called
+    with bytes. A bar appears once its function is called."""
     if not sys.stderr.isatty():
-        yield None
+        yield [None for _ in steps]
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
@@ -270,20 +283,25 @@ def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
 
         def render(self, task: Task) -> Any:
             speed = task.finished_speed or task.speed
-            self.text_format = "" if speed is None else f"{speed:,.0f} {unit}/s"
+            self.text_format = "" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s"
             return super().render(task)
 
     columns = (
-        TextColumn(what),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn("{task.fields[unit]}"),
         Speed(""),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(what, total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+        tasks = [shown.add_task(what, total=None, visible=False, unit=unit) for what, unit in steps]
+
+        def advance(i: int, done: int, total: int) -> None:
+            size = 1_000_000 if steps[i][1] == "MB" else 1
+            shown.update(tasks[i], completed=-(-done // size), total=-(-total // size), visible=True)
+
+        yield [partial(advance, i) for i in range(len(steps))]
 
 
 def fact(value: Any) -> str:

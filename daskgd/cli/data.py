@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from daskgd.cli.common import DATAERR, USAGE, Location, Refusal, about, bad_data, bar, fact, line
+from daskgd.cli.common import DATAERR, USAGE, Location, Refusal, about, bad_data, bar, bars, fact, line
 
 
 @click.command(
@@ -124,7 +124,7 @@ def ingest(
     types = _pairs("--column-type", "COLUMN=TYPE", dtypes)
     formats = _pairs("--date", "COLUMN=FORMAT", dates)
     try:
-        with bar("ingesting", "rows") as progress:
+        with bars(("counting rows", "MB"), ("ingesting", "rows")) as (counting, progress):
             daskgd.ingest(
                 paths,
                 out,
@@ -153,6 +153,7 @@ def ingest(
                 shards=shards,
                 overwrite=overwrite,
                 progress=progress,
+                counting=counting,
                 report=(lambda schema: click.echo(repr(schema))) if dry_run else None,
                 dry_run=dry_run,
             )

@@ -61,6 +61,7 @@ def ingest(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     progress: Progress = None,
+    counting: Progress = None,
     report: Callable[[Schema], None] | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -135,6 +136,9 @@ def ingest(
         For fsspec, of `paths` and `out` where they are URLs.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block, in rows.
+    counting : callable, optional
+        Called as ``counting(done, total)``, in bytes, while the rows of text are counted, before any is
+        written.
     report : callable, optional
         Of tables, called with a :class:`daskgd.data.schema.Schema`: the columns as they are found at the
         start of all files, before anything is written.
@@ -187,7 +191,9 @@ def ingest(
         if not dry_run:
             refuse_existing(out, overwrite, options_of_out)
         drops = missing_target == "drop"
-        ingest_tables(chosen, found, roles, options, drops, None if dry_run else write, progress, report)
+        ingest_tables(
+            chosen, found, roles, options, drops, None if dry_run else write, progress, counting, report
+        )
         return
     if report is not None or dry_run:
         raise ValueError(

@@ -151,9 +151,10 @@ def test_the_real_entry_point(stored: Path) -> None:
     assert "y, chunk c/9: rows 90:100 cannot be read" in done.stderr
 
 
-def test_a_terminal_sees_a_bar(stored: Path) -> None:
+def seen_in_a_terminal(arguments: list[str]) -> tuple[str, str]:
+    """What a command writes on its standard error, where that is a terminal, and on its standard output."""
     ours, theirs = os.openpty()
-    run = [sys.executable, "-m", "daskgd.cli", "verify", str(stored)]
+    run = [sys.executable, "-m", "daskgd.cli", *arguments]
     with subprocess.Popen(
         run, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
     ) as child:
@@ -166,10 +167,25 @@ def test_a_terminal_sees_a_bar(stored: Path) -> None:
                 break
             seen += part
         assert child.stdout is not None
-        assert child.stdout.read().startswith(str(stored).encode())
+        said = child.stdout.read()
     os.close(ours)
     assert child.returncode == 0
-    assert b"20/20" in seen
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode()), said.decode()
+
+
+def test_a_terminal_sees_a_bar(stored: Path) -> None:
+    seen, said = seen_in_a_terminal(["verify", str(stored)])
+    assert said.startswith(str(stored))
+    assert "20/20" in seen
+
+
+def test_a_terminal_sees_bytes_while_rows_are_counted_and_then_rows(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("a,y\n" + "\n".join(f"{i}.5,{i % 2}" for i in range(250_000)))
+    seen, _ = seen_in_a_terminal(["ingest", str(rows), "--out", str(tmp_path / "out"), "--target", "y"])
+    assert seen.index("counting rows") < seen.index("ingesting")
+    assert "3/3 MB" in seen
+    assert "250000/250000 rows" in seen
 
 
 # -- secrets --------------------------------------------------------------------------------------

@@ -623,9 +623,13 @@ def many_files(folder: Path) -> Path:
 
 def fingerprint(folder: Path, out: Path) -> str | None:
     counted: list[tuple[int, int]] = []
+    read: list[tuple[int, int]] = []
     daskgd.ingest(
-        folder, out, target="y", chunk_bytes=160, overwrite=True, progress=lambda *done: counted.append(done)
-    )
+        folder, out, target="y", chunk_bytes=160, overwrite=True,
+        progress=lambda *done: counted.append(done), counting=lambda *done: read.append(done),
+    )  # fmt: skip
+    assert read == sorted(set(read))
+    assert read[-1][0] == read[-1][1] > 183  # bytes
     assert counted[-1] == (183, 183)
     done = [rows for rows, _ in counted]
     restarts = [i for i, (a, b) in enumerate(itertools.pairwise(done), 1) if a >= b]  # with wider types

@@ -15,6 +15,7 @@ from typing import Any
 import dask
 import numpy as np
 
+from daskgd._compat.distributed import compute_each
 from daskgd.data.formats.base import ColumnRoles, Format, Progress, import_library
 from daskgd.data.formats.csv import CSVFormat
 from daskgd.data.formats.files import File
@@ -23,6 +24,7 @@ from daskgd.data.formats.parquet import Feather, Parquet
 from daskgd.data.formats.spool import spooled
 from daskgd.data.formats.table_format import (
     Piece,
+    Range,
     TableFormat,
     Types,
     Widened,
@@ -54,13 +56,15 @@ def ingest_tables(
     drops: bool,
     write: Callable[..., None] | None,
     progress: Progress,
+    counting: Progress,
     report: Callable[[Schema], None] | None,
 ) -> None:
     """Write a dataset of the rows of tables.
 
     `drops` says whether rows without a target are left out; `write` is
-    :func:`~daskgd.storage.parallel_writing.write_parts` of a place, None to write nothing; `report` is called
-    with what is found of the columns before anything is written.
+    :func:`~daskgd.storage.parallel_writing.write_parts` of a place, None to write nothing; `counting` is told
+    the bytes in which rows were counted, `progress` the rows that were written; `report` is called with what
+    is found of the columns before anything is written.
     Raises ValueError for columns that are not there or cannot be stored, and for files that do not match.
     """
     assert format.table is not None
@@ -71,7 +75,7 @@ def ingest_tables(
             report(rows.schema())
         while write is not None:
             try:
-                pieces = pieces or _cut(table, there)
+                pieces = pieces or _cut(table, there, counting)
                 _write(table, rows, pieces, write, progress)
                 break
             except Widened as found:
@@ -258,16 +262,32 @@ def _widen(rows: TableRows, found: Widened, roles: ColumnRoles, format: Format) 
     return replace(widened, dtype=common_dtype(widened, roles.dtype, format.typed))
 
 
-def _cut(table: TableFormat, files: Sequence[File]) -> list[Piece]:
-    """The pieces of all files. Raises ValueError for files without rows."""
+def _cut(table: TableFormat, files: Sequence[File], counting: Progress) -> list[Piece]:
+    """The pieces of all files; `counting` is told the bytes in which their rows were counted. Raises
+    ValueError for files without rows."""
     ranges = [table.ranges(file) for file in files]
-    counts = iter(_compute(dask.delayed(table.count)(part) for parts in ranges for part in parts))
+    flat = [part for parts in ranges for part in parts]
+    total, done = sum(part.stop - part.start for part in flat), 0
+
+    def note(result: tuple[int, Any]) -> None:
+        nonlocal done
+        done += result[0]
+        if counting is not None:
+            counting(done, total)
+
+    tasks = [dask.delayed(_count, pure=False)(table, part) for part in flat]
+    counts = iter([found for _, found in compute_each(tasks, note)])
     own = [[next(counts) for _ in parts] for parts in ranges]
     found = [table.pieces(file, counted) for file, counted in zip(files, own, strict=True)]
     pieces = [piece for some in found for piece in some]
     if not pieces:
         raise ValueError(f"{files[0]}: expected at least one row, got none")
     return pieces
+
+
+def _count(table: TableFormat, part: Range) -> tuple[int, Any]:
+    """The bytes of a range, and the count of its rows."""
+    return part.stop - part.start, table.count(part)
 
 
 def _write(
