@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -43,21 +44,20 @@ class Vocabulary:
     column: str
     _index: dict[Any, int] = field(default_factory=dict, repr=False)
     _tables: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
-    _counts: list[int] = field(default_factory=list, repr=False)
+    _counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     _nbytes: int = 0
 
     def add(self, part: int, labels: Labels) -> None:
-        """Take the labels of a part. Raises ValueError where they are more by now than
+        """Take the labels of a part, each there once. Raises ValueError where they are more by now than
         ``daskgd.dictionary-bytes`` hold."""
-        index, counts = self._index, self._counts
-        table = np.empty(len(labels.values), np.int32)
-        for i, (label, count) in enumerate(zip(labels.values, labels.counts.tolist(), strict=True)):
-            at = index.setdefault(label, len(index))
-            if at == len(counts):
-                counts.append(0)
-                self._nbytes += sys.getsizeof(label) + ENTRY_BYTES
-            counts[at] += count
-            table[i] = at
+        index, values = self._index, labels.values
+        table = np.fromiter(map(index.get, values, repeat(-1)), np.int32, len(values))
+        for i in np.flatnonzero(table < 0).tolist():
+            table[i] = index[values[i]] = len(index)
+            self._nbytes += sys.getsizeof(values[i]) + ENTRY_BYTES
+        if len(index) > len(self._counts):
+            self._counts = np.concatenate([self._counts, np.zeros(len(index), np.int64)])
+        self._counts[table] += labels.counts
         self._tables[part] = table
         most = int(setting("dictionary-bytes"))
         if self._nbytes > most:
@@ -87,8 +87,8 @@ class Vocabulary:
     @property
     def counts(self) -> np.ndarray:
         """The rows of each label."""
-        counts = np.empty(len(self._counts), np.int64)
-        counts[self._ranks] = self._counts
+        counts = np.empty(len(self._index), np.int64)
+        counts[self._ranks] = self._counts[: len(counts)]
         return counts
 
     def table(self, part: int) -> np.ndarray:
