@@ -60,6 +60,21 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("pages", ["by a dictionary", "by one that was full", "as it is"])
+def test_text_is_the_same_however_parquet_stores_it(tmp_path: Path, kind: Any, pages: str) -> None:
+    text = [None if i % 7 == 0 else f"tail {i * 31 % 400}, é" for i in range(1000)]
+    table = pa.table({"a.b": pa.array(text, kind), "y": pa.array(["no", "yes"] * 500, kind)})
+    full = {"dictionary_pagesize_limit": 400, "data_page_size": 400, "write_batch_size": 20}
+    options = {"by a dictionary": {}, "by one that was full": full, "as it is": {"use_dictionary": False}}
+    rows = tmp_path / "rows.parquet"
+    pa.parquet.write_table(table, rows, row_group_size=300, **options[pages])
+    daskgd.ingest(rows, tmp_path / "out", target="y")
+    frame = daskgd.open_dataset(tmp_path / "out").frame.compute()
+    assert [None if pd.isna(one) else one for one in frame["a.b"]] == text
+    assert frame["y"].tolist() == ["no", "yes"] * 500
+
+
 def plain(values: pd.Series[Any]) -> list[Any]:
     """Values as those of Python, None where one is missing, dates as of pandas."""
     found = [None if pd.isna(value) else value for value in values.astype(object)]

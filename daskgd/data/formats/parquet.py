@@ -55,7 +55,8 @@ class Parquet(_Typed):
         return list(_pieces(file, sizes))
 
     def read(self, piece: Piece, types: Types) -> Any:
-        with _parquet_file(piece.file) as parquet:
+        # Text comes as codes, as it is stored for the most part: they are what is wanted.
+        with _parquet_file(piece.file, dictionaries=list(types)) as parquet:
             return parquet.read_row_groups(range(piece.start, piece.stop), list(types), use_threads=False)
 
 
@@ -129,12 +130,20 @@ def index_columns(schema: Any) -> list[str]:
 
 
 @contextmanager
-def _parquet_file(file: File) -> Iterator[Any]:
-    """A Parquet file. Raises ValueError for what is none, OSError for what cannot be read; both name it."""
+def _parquet_file(file: File, dictionaries: Sequence[str] = ()) -> Iterator[Any]:
+    """A Parquet file, which is read with `dictionaries` for those of these columns that are text. Raises
+    ValueError for what is none, OSError for what cannot be read; both name it."""
     pa, parquet = import_library("pyarrow", "Parquet"), import_library("pyarrow.parquet", "Parquet")
     with _named_errors(file, "Parquet"), file.open() as source:
         try:
             found = parquet.ParquetFile(source)
+            schema = found.schema_arrow
+            kinds = {name: schema.field(name).type for name in dictionaries}
+            text = [
+                n for n, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)
+            ]
+            if text:
+                found = parquet.ParquetFile(source, metadata=found.metadata, read_dictionary=text)
         except pa.ArrowException as cause:
             raise ValueError(f"expected a Parquet file: {cause}") from cause
         yield found
