@@ -158,6 +158,12 @@ INDEX = pd.DataFrame({"x": [0.3, 0.1, 0.4], "y": [0, 0, 1]})
             {"target": "y", "na_values": ["-9"]},
             (["a", "b"], [[1, None], [3, None]], ["yes", "no"]),
         ),
+        (
+            "a.csv",
+            "1, yes\n3, no\n",
+            {"target": "y", "header": False, "names": ["a", "y"]},  # as pandas: no header tells of spaces
+            (["a"], [[1], [3]], [" yes", " no"]),
+        ),
         ("a.csv", "a, b\n1, True\n3, FALSE\n", {}, (["a", "b"], [[1, 1], [3, 0]], None)),
         # B12: what cannot be known is said
         (

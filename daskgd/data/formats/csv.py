@@ -401,9 +401,10 @@ class CSVFormat:
         return _where_not(column, values)
 
     def _texts(self, piece: Piece, column: Any, head: Head) -> Any:
-        """Text as it is, without the spaces after separators, and missing where it is empty or told so."""
+        """Text as it is, without the spaces after separators where the header has these too, and missing where
+        it is empty or told so."""
         compute = import_library("pyarrow.compute", "CSV")
-        if head.spaced:
+        if head.spaced and self.options.header:
             column = compute.utf8_ltrim(column, " ")
             quoted = compute.starts_with(column, self.options.quotechar or "\0")
             if compute.any(quoted).as_py():
