@@ -401,7 +401,7 @@ class CSVFormat:
         return _where_not(column, values)
 
     def _texts(self, piece: Piece, column: Any, head: Head) -> Any:
-        """Text as it is, without the spaces after separators where the header has these too, and missing where
+        """Text as it is, without the spaces after separators where the header has them too, and missing where
         it is empty or told so."""
         compute = import_library("pyarrow.compute", "CSV")
         if head.spaced and self.options.header:
