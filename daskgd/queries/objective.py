@@ -235,6 +235,9 @@ class HessianDiagonal(Query):
     name: ClassVar[str] = "hessian-diagonal"
     points: tuple[Array, ...]
 
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * len(self.points[0])
+
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         model = problem.linear
         y, s = tile.targets(problem)
@@ -385,6 +388,9 @@ class Line(Query):
     w: Array
     d: Array
     steps: Array
+
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
+        return 16 * len(self.steps)
 
     def tile(self, problem: Problem, tile: Tile) -> Sums:
         if not problem.model.linear:

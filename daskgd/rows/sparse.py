@@ -6,6 +6,7 @@ Products are scipy's. Loads scipy where they are asked for; knows no problem, an
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.invalid_rows import InvalidRows, Place
-from daskgd.rows.statistics import CUT, Comoments, Moments, about, weighted_gram
+from daskgd.rows.statistics import CUT, RECENTRE_RATIO, Comoments, Moments, about, weighted_gram
 
 Array = NDArray[Any]
 
@@ -262,13 +263,26 @@ class Sparse:
         return np.subtract(dense, shift, out=dense if out is None else out)
 
     def squares_t_dot(self, V: Array, shift: Array | float) -> Array:
-        m = np.broadcast_to(shift, self.n_columns)
         V = V.astype(np.float64, copy=False)
+        X = self.astype(np.float64)
+        out = X._of(X.values * X.values).t_dot(V)
+        if not np.any(shift):
+            return out
+        m = np.broadcast_to(shift, self.n_columns)[:, None]
+        squares = out.copy()
+        with np.errstate(invalid="ignore", over="ignore"):
+            out -= m * (2.0 * X.t_dot(V) - m * V.sum(axis=0))
+            lossy = _lossy(squares, out)
+        if len(lossy):
+            out[lossy] = self.columns(lossy)._away_squares_t_dot(V, m[lossy, 0])
+        return out
+
+    def _away_squares_t_dot(self, V: Array, m: Array) -> Array:
+        """:meth:`squares_t_dot` entry by entry: no digits are lost where columns are far from 0."""
         away = self.values.astype(np.float64) - m[self.indices]
         out = self._of(away * away).t_dot(V)
-        if np.any(m):  # and those that are not stored
-            stored = self._of(np.ones_like(away)).t_dot(V)
-            out += (m * m)[:, None] * (V.sum(axis=0) - stored)
+        stored = self._of(np.ones_like(away)).t_dot(V)
+        out += (m * m)[:, None] * (V.sum(axis=0) - stored)  # those that are not stored
         return out
 
     def sandwich(self, c: Array, shift: Array | float) -> Array:
@@ -291,23 +305,43 @@ class Sparse:
             zero = np.zeros(self.n_columns)
             return Moments(0.0, zero, zero)
         each = np.ones(len(self)) if s is None else s
+        mean, second = np.zeros(self.n_columns), np.zeros(self.n_columns)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for tile, weights in self._tiles(each):
+                X = tile.astype(np.float64)
+                mean += X.t_dot(weights)
+                second += X._of(X.values * X.values).t_dot(weights)
+            mean /= weight
+            deviation = second - weight * mean * mean
+            lossy = _lossy(second, deviation)
+        if len(lossy):
+            found = self.columns(lossy)._moments_about_means(weight, each, s is None)
+            mean[lossy], deviation[lossy] = found.mean, found.deviation
+        return Moments(weight, mean, deviation)
+
+    def _tiles(self, v: Array) -> Iterator[tuple[Sparse, Array]]:
+        """Some rows at a time, with theirs of v ``(n,)``."""
+        height = self.tile_rows(np.dtype(np.float64))
+        for a in range(0, len(self), height):
+            yield self.slice(a, a + height), v[a : a + height]
+
+    def _moments_about_means(self, weight: float, each: Array, equal: bool) -> Moments:
+        """:meth:`moments` in two passes, the second about the means: no digits are lost where columns are far
+        from 0. `equal` says whether the weights of all rows, `each`, are 1."""
         mean, first, second = (np.zeros(self.n_columns) for _ in range(3))
         counts = np.bincount(self.indices, minlength=self.n_columns)
-        stored = counts.astype(np.float64) if s is None else np.zeros(self.n_columns)
-        height = self.tile_rows(np.dtype(np.float64))
-        cuts = [slice(a, a + height) for a in range(0, len(self), height)]
+        stored = counts.astype(np.float64) if equal else np.zeros(self.n_columns)
         with np.errstate(invalid="ignore", over="ignore"):
-            for cut in cuts:
-                mean += self.slice(cut.start, cut.stop).astype(np.float64).t_dot(each[cut])
+            for X, weights in self._tiles(each):
+                mean += X.astype(np.float64).t_dot(weights)
             mean /= weight
             # About the mean itself, entries that are stored and those that are not: no digits are lost.
-            for cut in cuts:
-                X = self.slice(cut.start, cut.stop)
+            for X, weights in self._tiles(each):
                 away = X.values - mean[X.indices]
-                first += X._of(away).t_dot(each[cut])
-                second += X._of(away * away).t_dot(each[cut])
-                if s is not None:
-                    stored += X._of(np.ones_like(away)).t_dot(each[cut])
+                first += X._of(away).t_dot(weights)
+                second += X._of(away * away).t_dot(weights)
+                if not equal:
+                    stored += X._of(np.ones_like(away)).t_dot(weights)
             rest = np.where(counts == len(self), 0.0, np.maximum(weight - stored, 0.0))
             first -= rest * mean
             second += rest * mean * mean
@@ -377,6 +411,13 @@ class Sparse:
         number = numbers[rows[0]] if isinstance(numbers, np.ndarray) else numbers + rows[0]
         place = Place(int(number), int(self.indices[wrong[0]]), self.values[wrong[0]])
         return InvalidRows(len(np.unique(rows)), place)
+
+
+def _lossy(squares: Array, deviations: Array) -> Array:
+    """The columns whose sums of squares, of which others have been subtracted, have lost digits."""
+    with np.errstate(invalid="ignore"):
+        lossy = np.isfinite(squares) & ~(squares <= RECENTRE_RATIO * deviations)
+    return np.flatnonzero(lossy if lossy.ndim == 1 else lossy.any(axis=1))
 
 
 def outside(indices: Array, n: int) -> int | None:
