@@ -324,10 +324,8 @@ class Graph:
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
             try:
                 futures: list[Any] = self.client.get(graph, keys, sync=False)  # type: ignore[union-attr]
-            except (
-                BaseException
-            ) as error:  # such as an interrupt: its traceback keeps frames that hold futures
-                clear_frames(error.__traceback__)
+            except BaseException as error:
+                clear_frames(error.__traceback__)  # of an interrupt in distributed: they hold futures
                 raise
         return futures
 
