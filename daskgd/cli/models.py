@@ -49,7 +49,7 @@ def load_model_file(model: str) -> Any:
     "--id",
     "id_name",
     metavar="COLUMN",
-    help="A feature of DATA to write before the predictions; the model need not know it.",
+    help="A column of DATA to write before the predictions; the model need not know it.",
 )
 @on_a_cluster
 def predict(model: str, data: str, out: str, method: str, id_name: str | None, **where: Any) -> None:
@@ -71,9 +71,11 @@ def predict(model: str, data: str, out: str, method: str, id_name: str | None, *
         raise Refusal(f"--method: {type(est).__name__} has no {method}", USAGE)
     with bad_data(data):
         dataset = daskgd.open_dataset(data)
-        ids, rows = _split_off(dataset, est, id_name)
-        predictions = getattr(est, method)(rows)
-    what = _describe(est, method, predictions, id_name, ids)
+        ids, rows = _split_off(dataset, est, id_name, kind)
+        takes_offset = rows is not dataset and getattr(est, "_takes_offset", False)
+        shift = {"offset": dataset.offset} if takes_offset else {}
+        predictions = getattr(est, method)(rows, **shift)
+    what = _describe(est, method, predictions, id_name, _dtype_of_ids(dataset, id_name, ids))
 
     def parts() -> Iterator[Any]:
         n = predictions.numblocks[0]
@@ -112,31 +114,63 @@ def _check_output(out: str, kind: str, id_name: str | None) -> None:
             raise Refusal(f"--out: {line(cause)}", USAGE) from None
 
 
-def _split_off(dataset: Any, est: Any, name: str | None) -> tuple[Any, Any]:
+def _split_off(dataset: Any, est: Any, name: str | None, kind: str) -> tuple[Any, Any]:
     """The column of that name, and the rows that the model is to predict: without it, unless the model has
-    it among its features."""
+    it among its features. `kind` is the ending of the file that ids go to."""
+    from daskgd.data.frame import to_objects
+
     if name is None:
         return None, dataset
-    if not dataset.columns.X.is_dense:
+    schema, names = dataset.schema, dataset.feature_names
+    if names is None or name not in schema:
+        there = "without names" if names is None else f"named {', '.join(schema)}"
+        raise Refusal(f"--id: expected a column of the dataset, which are {there:.300}, got {name!r}", USAGE)
+    if kind == ".zarr" and schema[name].kind not in ("number", "bool"):
         raise Refusal(
-            f"--id: expected a dataset of dense numbers alone, got sparse rows or categories for {name!r}; "
-            "leave it out: predictions come in the order of the rows",
+            f"--id: expected numbers for .zarr, got the {schema[name].kind} {name!r}; write .csv or .parquet",
             USAGE,
         )
-    names = dataset.feature_names
-    if names is None or name not in names:
-        there = "without names" if names is None else f"named {', '.join(names)}"
-        raise Refusal(f"--id: expected a feature of the dataset, which are {there:.300}, got {name!r}", USAGE)
-    X, at = dataset.X, names.index(name)
+    X, is_dense, of_column = dataset.X, dataset.columns.X.is_dense, _features_of(dataset, name)
+    if schema[name].kind != "number":
+        ids = to_objects(dataset, name)
+    elif is_dense:
+        ids = X[:, of_column[0]]
+    else:
+        ids = X.map_blocks(lambda rows: rows[:, of_column].toarray()[:, 0], dtype=X.dtype, drop_axis=1)
     known = getattr(est, "feature_names_in_", None)
-    if len(names) == est.n_features_in_ if known is None else name in known:
-        return X[:, at], dataset
-    keep = [j for j in range(len(names)) if j != at]
+    if len(names) == est.n_features_in_ if known is None else {names[j] for j in of_column} & {*known}:
+        return ids, dataset
+    keep = [j for j in range(len(names)) if j not in of_column]
     est._check_features(len(keep), [names[j] for j in keep], reset=False)
-    return X[:, at], X[:, keep]
+    if is_dense:
+        return ids, X[:, keep]
+    return ids, X.map_blocks(lambda rows: rows[:, keep], dtype=X.dtype, chunks=(X.chunks[0], (len(keep),)))
 
 
-def _describe(est: Any, method: str, predictions: Any, id_name: str | None, ids: Any) -> Predictions:
+def _features_of(dataset: Any, name: str) -> range:
+    """The features that a column of a dataset is: one, or one for each of its categories."""
+    if dataset.dictionaries is None or name in dataset.dictionaries.numeric:
+        at = dataset.feature_names.index(name)
+        return range(at, at + 1)
+    stop = len(dataset.dictionaries.numeric)
+    found = range(0)
+    for column in dataset.dictionaries.columns:
+        start, stop = stop, stop + len(column)
+        if column.name == name:
+            found = range(start, stop)
+    return found
+
+
+def _dtype_of_ids(dataset: Any, name: str | None, ids: Any) -> Any:
+    """The dtype of ids: objects where they are text, else as they were before they were stored."""
+    import numpy as np
+
+    if name is None or ids.dtype != object:
+        return None if name is None else ids.dtype
+    return np.dtype(object if dataset.schema[name].dtype == "str" else dataset.schema[name].dtype)
+
+
+def _describe(est: Any, method: str, predictions: Any, id_name: str | None, of_ids: Any) -> Predictions:
     """What the predictions are, and how their columns are called."""
     k = 1 if predictions.ndim == 1 else predictions.shape[1]
     word = "prediction" if method == "predict" else "decision"
@@ -148,7 +182,6 @@ def _describe(est: Any, method: str, predictions: Any, id_name: str | None, ids:
         names = [str(c) for c in classes]
     if id_name in names:
         raise Refusal(f"--id: expected another name than {', '.join(names)}, got {id_name!r}", USAGE)
-    of_ids = None if ids is None else ids.dtype
     return Predictions(names, predictions.shape, dtype, method == "predict", id_name, of_ids)
 
 

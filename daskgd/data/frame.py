@@ -45,6 +45,23 @@ def to_frame(dataset: Any) -> Any:
     )
 
 
+def to_objects(dataset: Any, name: str) -> Any:
+    """A column of :attr:`daskgd.Dataset.frame` as a dask array of objects ``(n,)``, None where a value is
+    missing."""
+    import dask.array as da
+
+    blocks, lengths = dataset.feature_blocks.to_delayed().ravel(), dataset.feature_blocks.chunks[0]
+    make = dask.delayed(partial(_objects, dataset.schema, name), pure=True)
+    parts = [da.from_delayed(make(X), (n,), object) for X, n in zip(blocks, lengths, strict=True)]
+    return da.concatenate(parts)
+
+
+def _objects(schema: Schema, name: str, X: Any) -> np.ndarray:
+    values = _frame(schema, (), None, 0, X)[name]
+    found: np.ndarray = values.astype(object).where(values.notna(), None).to_numpy()
+    return found
+
+
 def _others(dataset: Any) -> dict[str, Any]:
     """Targets, weights and offset by the names that they have in a frame."""
     schema, found = dataset.schema, {}

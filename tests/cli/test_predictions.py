@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from click.testing import CliRunner
 
 import daskgd
@@ -129,6 +130,76 @@ def test_an_id_that_the_model_knows_stays_a_feature(models: Path, tmp_path: Path
     np.testing.assert_allclose(b["b"], X[:, 1], rtol=1e-12)
 
 
+PEOPLE = pd.DataFrame(
+    {
+        "number": np.arange(40) + 0.5,
+        "name": [None if i == 3 else f"é, {i}" for i in range(40)],
+        "born": pd.date_range("1970-02-03", periods=40).date,
+        "member": np.arange(40) % 3 == 0,
+        "age": np.arange(40) % 7,
+        "colour": ["red", "blue"] * 20,
+        "y": np.arange(40) % 5,
+    }
+)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("name", ["number", "name", "born", "member", "colour"])
+def test_an_id_is_any_column_of_a_typed_dataset(tmp_path: Path, name: str, ending: str) -> None:
+    ids = ["number", "name", "born", "member"]
+    daskgd.write_dataset(tmp_path / "train", PEOPLE.drop(columns=ids), y="y")
+    model = daskgd.Ridge().fit(tmp_path / "train")
+    model.save(tmp_path / "m.dgd")
+    gone = [one for one in ids if one != name]
+    daskgd.write_dataset(tmp_path / "new", PEOPLE.drop(columns=[*gone, "y"]), chunk_bytes=100)
+    out = tmp_path / f"p{ending}"
+    done = invoke("predict", tmp_path / "m.dgd", tmp_path / "new", "--out", out, "--id", name)
+    assert done.exit_code == 0, done.stderr
+    found = pd.read_csv(out) if ending == ".csv" else pd.read_parquet(out)
+    assert list(found.columns) == [name, "prediction"]
+    expected = model.predict(daskgd.open_dataset(tmp_path / "train"))
+    np.testing.assert_allclose(found["prediction"], np.asarray(expected), rtol=1e-12)
+
+    def plain(one: Any) -> Any:
+        return None if pd.isna(one) else str(one)[:10] if name == "born" else one
+
+    assert [plain(one) for one in found[name]] == [plain(one) for one in PEOPLE[name]]
+
+
+def test_ids_of_zarr_are_numbers(tmp_path: Path, models: Path) -> None:
+    daskgd.write_dataset(tmp_path / "new", PEOPLE[["name", "age"]])
+    asked = ["predict", models / "numbers.dgd", tmp_path / "new", "--out", tmp_path / "p.zarr", "--id"]
+    done = invoke(*asked, "name")
+    assert (done.exit_code, "--id: expected numbers for .zarr, got the category" in done.stderr) == (2, True)
+
+
+def test_an_id_is_a_column_of_sparse_rows(tmp_path: Path) -> None:
+    rows = sp.random(50, 6, 0.4, format="csr", random_state=0)
+    names = [*"abcde", "id"]
+    daskgd.write_dataset(tmp_path / "new", rows, feature_names=names, chunk_bytes=400)
+    model = daskgd.Ridge().fit(pd.DataFrame(rows[:, :5].toarray(), columns=names[:5]), np.arange(50.0))
+    model.save(tmp_path / "m.dgd")
+    out = tmp_path / "p.parquet"
+    done = invoke("predict", tmp_path / "m.dgd", tmp_path / "new", "--out", out, "--id", "id")
+    assert done.exit_code == 0, done.stderr
+    found = pd.read_parquet(out)
+    assert np.array_equal(found["id"], rows[:, 5].toarray().ravel())
+    np.testing.assert_allclose(found["prediction"], rows[:, :5] @ model.coef_ + model.intercept_, atol=1e-9)
+
+
+def test_an_offset_counts_beside_an_id(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows, shift = rng.normal(size=(50, 3)), rng.normal(size=50)
+    y = rng.poisson(np.exp(shift))
+    daskgd.PoissonRegressor().fit(rows[:, 1:], y, offset=shift).save(tmp_path / "m.dgd")
+    daskgd.write_dataset(tmp_path / "new", rows, feature_names=["id", "a", "b"], offset=shift)
+    out = tmp_path / "p.csv"
+    done = invoke("predict", tmp_path / "m.dgd", tmp_path / "new", "--out", out, "--id", "id")
+    assert done.exit_code == 0, done.stderr
+    expected = daskgd.load_model(tmp_path / "m.dgd").predict(rows[:, 1:], offset=shift)
+    np.testing.assert_allclose(pd.read_csv(out)["prediction"], expected, rtol=1e-9)
+
+
 def test_what_fails_is_named_and_leaves_nothing(data: Path, models: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.zarr"
     rows = X.astype(float)
@@ -149,7 +220,7 @@ def test_what_fails_is_named_and_leaves_nothing(data: Path, models: Path, tmp_pa
         (
             ["text.dgd", data, "--id", "z"],
             2,
-            "--id: expected a feature of the dataset, which are named id, a, b, c",
+            "--id: expected a column of the dataset, which are named id, a, b, c",
         ),
         (["text.dgd", data, "--id", "a"], 65, "X has 4 features"),
         (["text.dgd", data], 65, "X has 4 features"),
