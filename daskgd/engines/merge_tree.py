@@ -61,6 +61,23 @@ def spans(layout: Layout, most: int, whole_partitions: bool) -> list[tuple[int, 
     return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
 
 
+def small_at_the_end(nodes: Sequence[Node], most: int, unit: int = 1) -> list[Node]:
+    """The same nodes, the last ones divided until there are `most`: who works through them in order is not
+    left with a large one at the end. None of at most `unit` leaves is divided.
+
+    >>> small_at_the_end([(0, 8), (8, 16), (16, 24), (24, 25)], 6)
+    [(0, 8), (8, 16), (16, 20), (20, 22), (22, 24), (24, 25)]
+    """
+    out = list(nodes)
+    for i in reversed(range(len(out))):
+        while len(out) < most and out[i][1] - out[i][0] > unit:
+            lo, hi = out[i]
+            middle = lo + split(hi - lo)
+            out[i : i + 1] = (lo, middle), (middle, hi)
+            i += 1
+    return out
+
+
 Node = tuple[int, int]
 """A node of the merge tree, by the blocks under it: from `lo` to `hi`, excluded."""
 

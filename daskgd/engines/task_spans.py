@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from daskgd.engines.base import Wanted
-from daskgd.engines.merge_tree import Node, cover, spans
+from daskgd.engines.merge_tree import Node, cover, small_at_the_end, spans
 from daskgd.engines.runs import Runs, length, slices, split_off, without
 from daskgd.queries import Ask
 from daskgd.rows.layout import Layout
@@ -152,11 +152,12 @@ def task_spans(
     [('b', [(0, 1)]), ('', [(1, 2), (2, 4), (4, 5)]), ('', [(5, 6), (6, 8)])]
     """
     slow = {address: speed for address, speed in slow.items() if address in threads}
+    unit = layout.partition_blocks if whole_partitions else 1
     if payload.one_node_per_task and not (kept or slow):
-        nodes = spans(layout, max(max_tasks, payload.min_tasks, min_tasks), whole_partitions)
+        most = max(max_tasks, payload.min_tasks, min_tasks)
+        nodes = small_at_the_end(spans(layout, most, whole_partitions), most, unit)
         return [("", [node]) for node in nodes]
     n, T = layout.n_blocks, max(sum(threads.values()), 1)
-    unit = layout.partition_blocks if whole_partitions else 1
 
     def divide(address: str, runs: Runs) -> list[TaskSpan]:
         share = length(runs) / n
