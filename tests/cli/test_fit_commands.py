@@ -260,7 +260,7 @@ def test_a_job_file_and_what_is_given_beside_it(clicks: Path, tmp_path: Path) ->
         (["predict", "MODEL", "CLICKS", "--out", "p.txt"], 2, "expected a path that ends with .npy"),
         (["predict", "MODEL", "CLICKS", "--out", "s3://b/p.csv"], 2, "expected a local path for .csv"),
         (["predict", "MODEL", "CLICKS", "--out", "p.npy", "--id", "a"], 2, "--id: expected none for .npy"),
-        (["predict", "MODEL", "CLICKS", "--out", "p.csv", "--id", "a"], 2, "--id: expected a feature of"),
+        (["predict", "MODEL", "CLICKS", "--out", "p.csv", "--id", "a"], 2, "--id: expected a column of"),
         (["predict", "MODEL", "CLICKS", "--out", "JUNK"], 2, "expected a path that ends with"),
         (["predict", "MODEL", "nowhere.zarr", "--out", "p.npy"], 65, "nowhere.zarr"),
         (
