@@ -123,7 +123,7 @@ def test_workers_come_and_go_and_the_bits_stay(small):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.timeout(300)
 def test_a_dataset_of_four_times_the_memory_trains_within_it(tmp_path, high_water):
-    limit = 320_000_000
+    limit = 360_000_000
     n_rows = 4 * limit // (100 * 4)
     daskgd.write_dataset(tmp_path / "large.zarr", blocks(n_rows, 100))
     dataset = daskgd.open_dataset(tmp_path / "large.zarr", partition_bytes="16 MB")

@@ -213,6 +213,16 @@ def until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+def two_workers(stage: distributed.LocalCluster) -> None:
+    """Wait for two workers. Where Dask has not started one again that died, all are started anew."""
+    try:
+        stage.wait_for_workers(2, timeout=30)
+    except TimeoutError:
+        stage.scale(0)
+        stage.scale(2)
+        stage.wait_for_workers(2, timeout=60)
+
+
 FAULTS = ["killed", "all_killed", "errors", "hung", "rescaled", "stopped", "slow"]
 AGAIN = {"killed": 1, "all_killed": 1, "hung": 1, "errors": 3, "stopped": 1}
 """How many times more at least the gate is passed."""
@@ -222,7 +232,7 @@ AGAIN = {"killed": 1, "all_killed": 1, "hung": 1, "errors": 3, "stopped": 1}
 def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage, monkeypatch):
     monkeypatch.setattr(cluster_room, "TICK", 0.1)
     with distributed.Client(stage) as client:
-        client.wait_for_workers(2)
+        two_workers(stage)
         act = Fault(stage, list(client.run(os.getpid).values()))
         try:
             with gated(data, getattr(act, fault)) as (through, gate):
@@ -253,7 +263,7 @@ def test_a_worker_that_held_sparse_rows_is_killed(solver, sparse, stage, monkeyp
     undisturbed = told(fit(solver, sparse, engine="serial"))
     assert sparse.layout.n_partitions > 4
     with distributed.Client(stage) as client:
-        client.wait_for_workers(2)
+        two_workers(stage)
         act = Fault(stage, list(client.run(os.getpid).values()))
         with gated(sparse, act.killed, name="y") as (through, gate):
             est = fit(solver, through)
@@ -287,7 +297,7 @@ def test_a_fault_changes_no_bits_of_a_fit_on_stored_codes(
     undisturbed = told(fit(solver, in_memory, engine="serial"))
     assert categorical.layout.n_partitions > 4
     with distributed.Client(stage) as client:
-        client.wait_for_workers(2)
+        two_workers(stage)
         act = Fault(stage, list(client.run(os.getpid).values()))
         with gated(categorical, getattr(act, fault)) as (through, gate):
             est = fit(solver, through)
