@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ from daskgd.monitoring.events import Iterated
 from daskgd.training.interrupts import hearing_interrupts
 
 
-@pytest.fixture
-def dropped(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Python's own handler in charge; what it drops."""
+@contextmanager
+def pythons_own_handler() -> Iterator[list[Any]]:
+    """A context in which Python's own handler is in charge; the exceptions that are dropped."""
+    dropped: list[Any] = []
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by jobs in the background
-    found: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: found.append(unraisable.exc_type))
-    yield found
-    signal.signal(signal.SIGINT, before)
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: dropped.append(unraisable.exc_type)
+    try:
+        yield dropped
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGINT, before)
 
 
 class Pressed:
@@ -42,7 +46,7 @@ def descent() -> daskgd.LogisticRegression:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_lost_interrupt_ends_the_fit_at_its_next_sweep(dropped: list[Any], nested: bool) -> None:
+def test_a_lost_interrupt_ends_the_fit_at_its_next_sweep(nested: bool) -> None:
     def press(event: Any) -> None:
         if isinstance(event, Iterated) and event.row["iteration"] == 5:
             if nested:
@@ -55,34 +59,34 @@ def test_a_lost_interrupt_ends_the_fit_at_its_next_sweep(dropped: list[Any], nes
             Pressed()
 
     est = descent()
-    with pytest.raises(KeyboardInterrupt):
-        est.fit(X, Y, watch=press)
-    assert dropped == [KeyboardInterrupt]
+    with pythons_own_handler() as dropped:
+        with pytest.raises(KeyboardInterrupt):
+            est.fit(X, Y, watch=press)
+        assert dropped == [KeyboardInterrupt]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        descent().fit(X, Y)  # which hears nothing of it
     assert (est.outcome_, est.n_iter_) == ("interrupted", 5)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    descent().fit(X, Y)  # which hears nothing of it
 
 
-def test_other_handlers_and_other_threads_are_left_alone(dropped: list[Any]) -> None:
+def test_other_handlers_and_other_threads_are_left_alone() -> None:
     heard: list[int] = []
 
     def own(number: int, frame: Any) -> None:
         heard.append(number)
-
-    signal.signal(signal.SIGINT, own)
-    with hearing_interrupts() as check:
-        assert signal.getsignal(signal.SIGINT) is own
-        Pressed()
-        check()
-    assert heard == [signal.SIGINT]
-    assert not dropped
 
     def elsewhere() -> None:
         with hearing_interrupts() as check:
             check()
             heard.append(0)
 
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join()
+    with pythons_own_handler() as dropped:
+        signal.signal(signal.SIGINT, own)
+        with hearing_interrupts() as check:
+            assert signal.getsignal(signal.SIGINT) is own
+            Pressed()
+            check()
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
     assert heard == [signal.SIGINT, 0]
+    assert not dropped
