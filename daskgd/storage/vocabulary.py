@@ -48,16 +48,18 @@ class Vocabulary:
     _nbytes: int = 0
 
     def add(self, part: int, labels: Labels) -> None:
-        """Take the labels of a part, each there once. Raises ValueError where they are more by now than
-        ``daskgd.dictionary-bytes`` hold."""
+        """Take the labels of a part, among which one may be twice. Raises ValueError where they are more by
+        now than ``daskgd.dictionary-bytes`` hold."""
         index, values = self._index, labels.values
         table = np.fromiter(map(index.get, values, repeat(-1)), np.int32, len(values))
         for i in np.flatnonzero(table < 0).tolist():
-            table[i] = index[values[i]] = len(index)
-            self._nbytes += sys.getsizeof(values[i]) + ENTRY_BYTES
+            known = len(index)
+            table[i] = index.setdefault(values[i], known)
+            if len(index) > known:
+                self._nbytes += sys.getsizeof(values[i]) + ENTRY_BYTES
         if len(index) > len(self._counts):
             self._counts = np.concatenate([self._counts, np.zeros(len(index), np.int64)])
-        self._counts[table] += labels.counts
+        np.add.at(self._counts, table, labels.counts)
         self._tables[part] = table
         most = int(setting("dictionary-bytes"))
         if self._nbytes > most:

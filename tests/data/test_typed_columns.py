@@ -60,6 +60,31 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+def test_a_dictionary_that_has_a_category_twice(tmp_path: Path) -> None:
+    twice = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 2, None, 1]), pa.array(["b", "a", "b"]))
+    for name, parts in {"one": [twice], "three": [twice, twice, twice]}.items():
+        table = pa.table({"x": pa.chunked_array(parts)})
+        pa.parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=6)
+        pa.feather.write_feather(table, tmp_path / f"{name}.feather", chunksize=6)
+        for source in (table, tmp_path / f"{name}.parquet", tmp_path / f"{name}.feather"):
+            write = (
+                daskgd.ingest
+                if isinstance(source, Path)
+                else lambda rows, out: daskgd.write_dataset(out, rows)
+            )
+            out = tmp_path / f"{name}-{getattr(source, 'suffix', 'table')}"
+            write(source, out)
+            dataset = daskgd.open_dataset(out)
+            found = [None if pd.isna(one) else one for one in dataset.frame.compute()["x"]]
+            assert found == ["b", "a", "b", "b", None, "a"] * len(parts)
+            assert dataset.dictionaries is not None
+            (column,) = dataset.dictionaries.columns
+            assert (list(column.categories), list(column.counts or ())) == (
+                ["a", "b"],
+                [2 * len(parts), 3 * len(parts)],
+            )
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
 @pytest.mark.parametrize("pages", ["by a dictionary", "by one that was full", "as it is"])
 def test_text_is_the_same_however_parquet_stores_it(tmp_path: Path, kind: Any, pages: str) -> None:
