@@ -68,4 +68,4 @@ def test_ingest_writes_its_table(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, asked, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     found = json.loads((tmp_path / "ingest.json").read_text())["tables"][""]
-    assert [row["by"] for row in found] == ["floor", "threads", "cluster"] * 2
+    assert [row["by"] for row in found] == ["floor", "threads", "cluster"] * 4

@@ -64,9 +64,11 @@ class JSONLines:
         try:
             table, names = _parse_known(text, types)
         except pa.ArrowInvalid as error:
-            inferred = self._infer(where, text)
+            misfits = [name for name, kind in types.items() if not _fits(text, name, kind)]
+            inferred = self._infer(where, _only(text, misfits)) if misfits else {}
             widened = {}
-            for name, kind in types.items():
+            for name in misfits:
+                kind = types[name]
                 found = inferred.get(name, kind)
                 wider = wider_type(kind, found)
                 if wider is None:
@@ -108,6 +110,25 @@ def _parse_known(text: bytes, types: Types) -> tuple[Any, list[str]]:
         table = _parse(text, types)
         rows = (json.loads(line) for line in text.split(b"\n") if line.strip())
         return table, list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _fits(text: bytes, name: str, kind: Any) -> bool:
+    """Whether a column in lines of text can be read as of a type."""
+    pa = import_library("pyarrow", "JSON")
+    try:
+        _parse(text, {name: kind})
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _only(text: bytes, names: Sequence[str]) -> bytes:
+    """The lines of text with these columns alone; all of the text if a line is no JSON object."""
+    try:
+        rows = [json.loads(line) for line in text.split(b"\n") if line.strip()]
+        return b"\n".join(json.dumps({name: row.get(name) for name in names}).encode() for row in rows)
+    except (ValueError, AttributeError):
+        return text
 
 
 def _parse(text: bytes, types: Types | None, others: str = "ignore") -> Any:
