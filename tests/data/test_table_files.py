@@ -508,7 +508,7 @@ def test_a_mark_of_byte_order_within_a_file_is_text(tmp_path: Path, cut: Any, n_
 def test_text_in_json_lines_stays_text_where_another_column_becomes_wider(tmp_path: Path, cut: Any) -> None:
     """What a file infers of a column is not asked where the column reads as it is known."""
     place = write(tmp_path / "a.jsonl", '{"x":0,"y":"a"}\n{"x":0.5,"y":"2020-01-01"}\n')
-    cut(1)
+    cut(5)
     daskgd.ingest(place, tmp_path / "out", target="y")
     assert stored(tmp_path / "out")[1:3] == ([[0.0], [0.5]], ["a", "2020-01-01"])
 
