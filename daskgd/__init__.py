@@ -41,8 +41,10 @@ if (
     from daskgd.estimators.adapters import from_jax, from_torch
     from daskgd.estimators.custom import CustomClassifier, CustomRegressor
     from daskgd.estimators.files import ModelError, load_model
+    from daskgd.estimators.pipeline import Pipeline, make_pipeline
     from daskgd.models import MLP, Model
     from daskgd.monitoring.watchers import CSVLog, EarlyStopping, JSONLines, Lines, Plateau, ProgressBar
+    from daskgd.preprocessing.default import default_encoder
     from daskgd.solvers import (
         ADMM,
         FISTA,
@@ -73,6 +75,7 @@ _NAMES = {
     "daskgd.data.dataset": "Dataset open_dataset",
     "daskgd.data.ingest": "ingest",
     "daskgd.data.one_hot": "OneHot",
+    "daskgd.preprocessing.default": "default_encoder",
     "daskgd.engines.cluster": "ClusterLost",
     "daskgd.estimators": "ElasticNet GammaRegressor HuberRegressor Lasso LinearRegression LinearSVC "
     "LinearSVR LogisticRegression MLPClassifier MLPRegressor Perceptron "
@@ -80,6 +83,7 @@ _NAMES = {
     "daskgd.estimators.adapters": "from_jax from_torch",
     "daskgd.estimators.custom": "CustomClassifier CustomRegressor",
     "daskgd.estimators.files": "ModelError load_model",
+    "daskgd.estimators.pipeline": "Pipeline make_pipeline",
     "daskgd.models": "MLP Model",
     "daskgd.monitoring.watchers": "CSVLog EarlyStopping JSONLines Lines Plateau ProgressBar",
     "daskgd.solvers": "ADMM Adam AveragedSGD FISTA GIANT GradientDescent Gram LBFGS "

@@ -17,6 +17,7 @@ __all__ = [
     "Task",
     "TaskRef",
     "configured_scheduler",
+    "example_rows",
     "meta_of",
     "plain_reads",
     "unchanged_sources",
@@ -35,6 +36,11 @@ def configured_scheduler() -> Any:
     found = get_scheduler()
     owner = getattr(found, "__self__", None)  # the `get` of a client is one of its methods
     return owner if isinstance(owner, distributed.Client) else found
+
+
+def example_rows(frame: Any) -> Any:
+    """Some rows of the types of a frame of dask, of none that it has."""
+    return frame._meta_nonempty
 
 
 def uses_cluster() -> bool:

@@ -18,9 +18,11 @@ except ImportError:  # before scikit-learn 1.9
 __all__ = [
     "CallbackSupportMixin",
     "callback_context",
+    "check_steps",
     "complete_linear",
     "complete_perceptron",
     "has_callbacks",
+    "input_indices",
     "owns_callbacks",
     "with_callbacks",
 ]
@@ -57,3 +59,14 @@ def complete_perceptron(estimator: Any) -> None:
         several = estimator.out_activation_ == "logistic" and estimator.n_outputs_ > 1
         labels = np.eye(len(estimator.classes_), dtype=int) if several else estimator.classes_
         estimator._label_binarizer = LabelBinarizer().fit(labels)
+
+
+def check_steps(pipeline: Any) -> None:
+    """Check the steps of a pipeline, as scikit-learn does before it fits them."""
+    pipeline._validate_steps()
+
+
+def input_indices(transformer: Any) -> dict[str, list[int]]:
+    """The positions of the columns that each part of a fitted ColumnTransformer is given, by its name."""
+    found = transformer._transformer_to_input_indices
+    return {name: [int(j) for j in at] for name, at in found.items()}

@@ -34,6 +34,15 @@ from daskgd.cli.signals import Terminated, stoppable
 JOB = "job.json"
 """In the folder of a checkpoint: what was asked, for `resume`."""
 
+with_encoder = click.option(
+    "--encoder",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="Encode a table with text, dates or gaps by daskgd.default_encoder, or none: categories as zeros "
+    "and ones, gaps refused.",
+)
+
 with_settings = click.option(
     "--set",
     "settings",
@@ -49,8 +58,9 @@ with_settings = click.option(
 @click.argument("name", metavar="ESTIMATOR")
 @click.argument("data", type=Location())
 @with_settings
+@with_encoder
 @on_a_cluster
-def plan(name: str, data: str, settings: tuple[str, ...], **where: Any) -> None:
+def plan(name: str, data: str, settings: tuple[str, ...], encoder: str, **where: Any) -> None:
     """Say what a fit of ESTIMATOR to the dataset DATA would do, and how long it would read.
 
     ESTIMATOR is the name of a class, in any case, such as LogisticRegression, logistic or ridge. DATA is the
@@ -62,8 +72,23 @@ def plan(name: str, data: str, settings: tuple[str, ...], **where: Any) -> None:
     """
     model = estimator(name, parse_settings(settings))
     with cluster(**where), bad_data(data):
-        text = str(model.plan(open_with_target(data)))
+        dataset = open_with_target(data)
+        model = with_default_encoder(model, dataset, encoder)
+        text = str(model.plan(dataset))
     click.echo(text)
+
+
+def with_default_encoder(model: Any, dataset: Any, encoder: str) -> Any:
+    """The estimator, after the default encoder where a table needs one, which is said."""
+    from daskgd import default_encoder, make_pipeline
+    from daskgd.preprocessing.default import describe, needs_encoder
+
+    if encoder == "none" or not needs_encoder(dataset):
+        return model
+    made = default_encoder(dataset)
+    for text in describe(made, dataset):
+        say(text)
+    return make_pipeline(made, model)
 
 
 def open_with_target(data: str) -> Any:
@@ -90,6 +115,7 @@ def open_with_target(data: str) -> Any:
     "wins.",
 )
 @with_settings
+@with_encoder
 @click.option("--out", type=Location(), metavar="FILE", help="Where to write the model: a path or URL.")
 @click.option(
     "--checkpoint", type=Location(), metavar="FOLDER", help="Where to keep what was done: a path or URL."
@@ -244,6 +270,8 @@ def _train(asked: dict[str, Any]) -> None:
         say(f"daskgd {daskgd.__version__} on {where}: {type(model).__name__} to {shorten(redacted(data))}")
         with bad_data(data):
             dataset = open_with_target(data)
+            model = with_default_encoder(model, dataset, asked.get("encoder", "none"))
+        last = model[-1] if hasattr(model, "steps") else model
         rows = test = dataset
         if asked["test_size"] is not None:
             rows, test = dataset.train_test_split(asked["test_size"])
@@ -252,14 +280,14 @@ def _train(asked: dict[str, Any]) -> None:
         stop = stack.enter_context(stoppable(asked["grace"]))
         _fit(model, rows, data, checkpoint, [*watch, stop])
         said: dict[str, Any] = {
-            "estimator": type(model).__name__,
+            "estimator": type(last).__name__,
             "model": None if asked["out"] is None else shorten(redacted(str(asked["out"]))),
-            "outcome": model.outcome_,
-            "iterations": len(model.history_),
-            "sweeps": model.n_sweeps_,
-            "loss": model.history_[-1]["loss"] if len(model.history_) else None,
-            "gap": model.gap_ if model.gap_ < float("inf") else None,
-            "seconds": model.history_[-1]["seconds"] if len(model.history_) else None,
+            "outcome": last.outcome_,
+            "iterations": len(last.history_),
+            "sweeps": last.n_sweeps_,
+            "loss": last.history_[-1]["loss"] if len(last.history_) else None,
+            "gap": last.gap_ if last.gap_ < float("inf") else None,
+            "seconds": last.history_[-1]["seconds"] if len(last.history_) else None,
         }
         if asked["out"] is not None:
             try:
@@ -278,8 +306,8 @@ def _train(asked: dict[str, Any]) -> None:
                 for key, value in said.items()
             )
         )
-    if asked["strict"] and model.outcome_ != "converged":
-        raise Refusal(f"--strict: the fit ended {model.outcome_}, not converged", UNCONVERGED)
+    if asked["strict"] and last.outcome_ != "converged":
+        raise Refusal(f"--strict: the fit ended {last.outcome_}, not converged", UNCONVERGED)
 
 
 def _check_resume(checkpoint: Any, how: str) -> None:

@@ -137,6 +137,8 @@ def _split_off(dataset: Any, est: Any, name: str | None, kind: str) -> tuple[Any
         ids = X[:, of_column[0]]
     else:
         ids = X.map_blocks(lambda rows: rows[:, of_column].toarray()[:, 0], dtype=X.dtype, drop_axis=1)
+    if hasattr(est, "steps"):  # pipelines take the columns that they know
+        return ids, dataset
     known = getattr(est, "feature_names_in_", None)
     if len(names) == est.n_features_in_ if known is None else {names[j] for j in of_column} & {*known}:
         return ids, dataset

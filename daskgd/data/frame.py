@@ -89,7 +89,7 @@ def _frame(schema: Schema, others: tuple[str, ...], classes: Any, start: int, X:
         numbers = sparse_frames.from_spmatrix(numbers.tocsr())
     columns: dict[str, Any] = {}
     for j, column in enumerate(schema.numbers):
-        columns[column.name] = numbers[j] if is_sparse else _values(column, numbers[:, j])
+        columns[column.name] = numbers[j] if is_sparse else plain_values(column, numbers[:, j])
     for j, column in enumerate(schema.categorical):
         columns[column.name] = _categories(column, codes[:, j])
     columns = {name: columns[name] for name in schema}
@@ -113,7 +113,8 @@ def _categories(column: ColumnSchema, codes: np.ndarray) -> Any:
     return pd.Categorical.from_codes(codes.astype(np.int64), known)
 
 
-def _values(column: ColumnSchema, stored: np.ndarray) -> Any:
+def plain_values(column: ColumnSchema, stored: np.ndarray) -> Any:
+    """Numbers as they are stored, as a column of a frame: an array, of pandas where there is a time zone."""
     import pandas as pd
 
     values = column.values(stored)

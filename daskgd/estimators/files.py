@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import sklearn
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,6 +15,7 @@ from daskgd.estimators.epochs import Training
 from daskgd.estimators.path import Path, Seen
 from daskgd.estimators.prediction import dense
 from daskgd.monitoring.history import History
+from daskgd.preprocessing.records import check_version, from_record, to_record
 from daskgd.rows.statistics import Moments
 from daskgd.solvers import NAMES
 from daskgd.storage.atomic_files import AtomicFiles
@@ -35,6 +37,37 @@ LEFT_OUT = {"_stored"}
 
 def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Options) -> None:
     """Write a fitted estimator: see :meth:`Estimator.save`."""
+    _write(
+        {"kind": "model", "format": FORMAT, "daskgd": daskgd.__version__, **_said(estimator)},
+        path,
+        type(estimator).__name__,
+        storage_options,
+    )
+
+
+def save_pipeline(pipeline: Any, path: str | os.PathLike[str], storage_options: Options) -> None:
+    """Write a fitted pipeline: see :meth:`daskgd.Pipeline.save`."""
+    check_is_fitted(pipeline)
+    *before, (name, estimator) = pipeline.steps
+    try:
+        steps = [[step, to_record(encoder)] for step, encoder in before]
+    except TypeError as cause:
+        raise TypeError(f"save: Pipeline has a step that no model file holds: {cause}; pickle it") from cause
+    said = {
+        "kind": "model",
+        "format": FORMAT,
+        "daskgd": daskgd.__version__,
+        "estimator": "Pipeline",
+        "sklearn": sklearn.__version__,
+        "steps": steps,
+        "last": [name, _said(estimator)],
+        "verbose": bool(pipeline.verbose),
+    }
+    _write(said, path, type(estimator).__name__, storage_options)
+
+
+def _said(estimator: Any) -> dict[str, Any]:
+    """What a file says of a fitted estimator."""
     check_is_fitted(estimator)
     name = type(estimator).__name__
     if getattr(daskgd, name, None) is not type(estimator):
@@ -48,10 +81,7 @@ def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Op
     history = attributes.pop("history_")
     if issparse(attributes.get("coef_")):
         attributes["coef_"] = dense(attributes["coef_"])
-    said = {
-        "kind": "model",
-        "format": FORMAT,
-        "daskgd": daskgd.__version__,
+    return {
         "estimator": name,
         "parameters": parameters,
         "attributes": attributes,
@@ -62,6 +92,9 @@ def save_model(estimator: Any, path: str | os.PathLike[str], storage_options: Op
             "regime": history.regime,
         },
     }
+
+
+def _write(said: dict[str, Any], path: str | os.PathLike[str], name: str, storage_options: Options) -> None:
     try:
         data = pack(said, TYPES)
     except TypeError as cause:
@@ -124,6 +157,17 @@ def _model(said: Any) -> Any:
             f"its format is {said['format']!r}, of daskgd {said['daskgd']!s:.20}, and {FORMAT} is expected: "
             "update daskgd to read it"
         )
+    return _pipeline(said) if said["estimator"] == "Pipeline" else _estimator(said)
+
+
+def _pipeline(said: Any) -> Any:
+    check_version(str(said["sklearn"]))
+    before = [(str(name), from_record(tree)) for name, tree in said["steps"]]
+    name, last = said["last"]
+    return daskgd.Pipeline([*before, (str(name), _estimator(last))], verbose=bool(said["verbose"]))
+
+
+def _estimator(said: Any) -> Any:
     name = said["estimator"]
     kind = getattr(daskgd.estimators, name) if name in daskgd.estimators.__all__ else None
     if not isinstance(kind, type):

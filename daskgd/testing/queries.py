@@ -37,6 +37,7 @@ from daskgd.queries import (
     Spread,
     Survey,
 )
+from daskgd.queries.columns import ColumnStatistics
 from daskgd.queries.excess import Excess
 from daskgd.queries.pearson import Pearson
 from daskgd.queries.recession import Recession
@@ -70,6 +71,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (GradientOnly(w), problem, rows)]
         out += [(Product(w, d), problem, rows), (Score(w), problem, rows), (Sample(0.5), None, rows)]
         out.append((Survey(classification=problem.labels is not None), None, rows))
+        out.append((ColumnStatistics(numbers=(0, 2), distinct=(1,), weighted=True), None, rows))
         if problem.loss.kind == "regression":
             centre = rows.X.toarray().mean(axis=0)
             W = rng.standard_normal((3, problem.model.outputs))

@@ -57,10 +57,13 @@ PUBLIC = {
     "scipy.stats",
     "sklearn.base",
     "sklearn.callback",
+    "sklearn.compose",
     "sklearn.datasets",
     "sklearn.exceptions",
+    "sklearn.impute",
     "sklearn.linear_model",
     "sklearn.model_selection",
+    "sklearn.pipeline",
     "sklearn.preprocessing",
     "sklearn.utils.metaestimators",  # documented: available_if
     "sklearn.utils.multiclass",

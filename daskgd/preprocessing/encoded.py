@@ -1,0 +1,198 @@
+"""An encoded table as a column of features: blocks are encoded as they are read, and nothing is stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.data.columns import Column, WorkerPieces
+from daskgd.data.dataset import Dataset
+from daskgd.preprocessing.columns import Category, Indicators, Made, Program
+from daskgd.preprocessing.fitting import program
+from daskgd.preprocessing.records import to_record
+from daskgd.rows.features import Features, as_features
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedColumn:
+    """The features that a program makes of those of another column: it keeps
+    :class:`daskgd.data.columns.Column`."""
+
+    source: Column
+    program: Program
+    digest: str = field(default="")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape[0], self.program.width
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.program.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self.shape[0] * self.program.row_bytes
+
+    @property
+    def sparse_nbytes(self) -> int | None:
+        return None if self.is_dense else self.nbytes
+
+    @property
+    def is_dense(self) -> bool:
+        return self.program.is_dense
+
+    @property
+    def chunk_rows(self) -> int:
+        return self.source.chunk_rows
+
+    @property
+    def path(self) -> str | None:
+        return self.source.path
+
+    @property
+    def on_workers(self) -> WorkerPieces | None:
+        return None
+
+    def in_place(self, cluster: bool) -> bool:
+        return self.source.in_place(cluster)
+
+    def read(self, start: int, stop: int) -> Any:
+        encoded = self.program(as_features(self.source.read(start, stop)))
+        return encoded.values if self.is_dense else encoded  # type: ignore[attr-defined]
+
+    def check_access(self) -> None:
+        """As of the source."""
+        check = getattr(self.source, "check_access", None)
+        if check is not None:
+            check()
+
+    def to_dask(self, chunks: tuple[int, ...], name: str, token: object = None) -> da.Array:
+        return self._mapped(chunks[0], name, token, _plain)
+
+    def to_pieces(self, piece_rows: int, name: str, token: object = None) -> da.Array:
+        """The rows as a dask array of pieces that are features, as kernels see them."""
+        return self._mapped(piece_rows, f"{name}-pieces", token, _as_they_are)
+
+    def _mapped(self, rows: int, name: str, token: object, then: Any) -> da.Array:
+        source: Any = self.source
+        if hasattr(source, "to_pieces"):
+            blocks = source.to_pieces(rows, name, token)
+        else:
+            blocks = source.to_dask((rows, *source.shape[1:]), name, token)
+        meta = np.empty((0, 0), self.dtype)
+        if not self.is_dense and self.in_place(False):
+            meta = self.program(as_features(source.read(0, 0))).tocsr()
+        return blocks.map_blocks(
+            _encode,
+            program=self.program,
+            then=then,
+            dtype=self.dtype,
+            chunks=(blocks.chunks[0], (self.shape[1],)),
+            meta=meta,
+            token=f"{name}-encoded-{self.digest}",
+        )
+
+    def identity(self) -> str:
+        return f"{self.source.identity()}; encoder {self.digest}"
+
+    def info(self) -> Mapping[str, Any]:
+        return self.source.info()
+
+
+def _encode(block: Any, program: Program, then: Any) -> Any:
+    return then(program(as_features(block)))
+
+
+def _plain(X: Features) -> Any:
+    return X.values if hasattr(X, "values") and getattr(X.values, "ndim", 1) == 2 else X.tocsr()
+
+
+def _as_they_are(X: Features) -> Any:
+    return X
+
+
+def encode(dataset: Dataset, fitted: Any, named: bool = False) -> Dataset:
+    """The table, encoded by a fitted transformer: a dataset whose blocks are encoded as they are read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    fitted : transformer of scikit-learn, fitted
+    named : bool
+        Whether the features have names; those of scikit-learn's encoders have none, as they are arrays.
+
+    Returns
+    -------
+    Dataset
+        With the targets, weights and offset of the table.
+    """
+    made = program(fitted, dataset)
+    names = feature_names_out(fitted, dataset) if named else None
+    column = EncodedColumn(dataset.columns.X, made, digest_of(made))
+    return dataset.replace(
+        dataset.columns._replace(X=column),
+        feature_names=names if named else None,
+        dictionaries=None,
+        schema=None,
+        layout=dataset.layout,
+    )
+
+
+def digest_of(program: Program) -> str:
+    """A text that differs where programs do, and is the same in any process."""
+    sha = hashlib.sha256(program.dtype.str.encode())
+    _update(sha, program.columns)
+    return sha.hexdigest()[:16]
+
+
+def _update(sha: Any, value: Any) -> None:
+    match value:
+        case Category():
+            _update(sha, ["category", value.column, value.name, value.values.tolist()])
+        case Indicators():
+            _update(sha, ["indicators", value.of, value.places, value.width, value.known])
+        case Made():
+            try:
+                transformer: Any = to_record(value.transformer)
+            except TypeError:  # with functions of users
+                transformer = cloudpickle.dumps(value.transformer)
+            _update(sha, ["made", transformer, value.of, value.names, value.width])
+        case np.ndarray():
+            sha.update(f"{value.dtype.str}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+        case list() | tuple():
+            sha.update(b"[")
+            for one in value:
+                _update(sha, one)
+            sha.update(b"]")
+        case dict():
+            _update(sha, [*value.items()])
+        case bytes():
+            sha.update(value)
+        case _:
+            sha.update(f"{value!r};".encode())
+
+
+def feature_names_out(fitted: Any, dataset: Dataset) -> list[str] | None:
+    """The names of the features that a fitted transformer makes of a table, None where there are none."""
+    if dataset.dictionaries is None and dataset.feature_names is None:
+        return None
+    try:
+        return [str(name) for name in fitted.get_feature_names_out()]
+    except (AttributeError, ValueError):  # as of functions that say none
+        return None

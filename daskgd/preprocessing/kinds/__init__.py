@@ -1,0 +1,1 @@
+"""How each kind of scikit-learn's transformers is fitted, and what columns it makes."""
