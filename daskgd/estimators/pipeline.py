@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, Self, TypeVar
 
 import dask
@@ -18,7 +19,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import pipeline
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -31,7 +32,7 @@ from daskgd.data.writing import write_dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.files import save_pipeline
 from daskgd.monitoring.events import Watcher
-from daskgd.preprocessing.encoded import encode
+from daskgd.preprocessing.encoded import digest_of_encoder, encode
 from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.training.checkpoint import Checkpoint
 
@@ -170,6 +171,10 @@ class Pipeline(pipeline.Pipeline):
                 f"{type(estimator).__name__}; take daskgd's of the same name"
             )
         return estimator
+
+    def _specification(self) -> Any:
+        """The encoders, unfitted."""
+        return pipeline.Pipeline([(name, clone(step)) for name, step in self.steps[:-1]])
 
     def _of_last_step(self, params: dict[str, Any]) -> dict[str, Any]:
         """The arguments for the estimator. Raises ValueError for others."""
@@ -346,6 +351,47 @@ def make_pipeline(
     """
     named = pipeline.make_pipeline(*steps).steps
     return Pipeline(named, transform_input=transform_input, memory=memory, verbose=verbose)
+
+
+def pipelines_together(
+    pipelines: Sequence[Any], fit: Callable[..., Any], X: Any, y: Any, sample_weight: Any
+) -> list[Any]:
+    """Fit pipelines whose encoders are the same to one table: the encoders once, then with `fit` all
+    estimators.
+
+    Raises TypeError for what is no pipeline, ValueError for encoders that differ and for rows in memory.
+    """
+    for one in pipelines:
+        if not isinstance(one, Pipeline):
+            raise TypeError(
+                f"together: expected pipelines alone, or estimators alone, got a {type(one).__name__} among "
+                "pipelines"
+            )
+    if is_in_memory(X):
+        raise ValueError(
+            "together: expected a table for pipelines, a path, a Dataset or a frame of dask, got rows in "
+            "memory; write them with daskgd.write_dataset"
+        )
+    first, *others = pipelines
+    for one in pipelines:
+        one._check_settings(one._estimator())
+    for one in others:
+        if digest_of_encoder(one._specification()) != digest_of_encoder(first._specification()):
+            raise ValueError(
+                "together: expected the same encoders in all pipelines, which are then fitted once, got "
+                f"{one._specification()} beside {first._specification()}"
+            )
+    last = [one._estimator() for one in pipelines]
+    with _table(X, y, sample_weight) as table:
+        encoded = first._fit_encoders(table, last[0].engine)
+        for one in others:
+            fitted = [(name, deepcopy(step)) for name, step in first.steps[:-1]]
+            one.steps = [*fitted, one.steps[-1]]
+        fit(last, encoded)
+    if encoded is not table:
+        for estimator in last:
+            estimator.__dict__.pop("feature_names_in_", None)
+    return list(pipelines)
 
 
 def _open(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:

@@ -161,6 +161,13 @@ def digest_of(program: Program) -> str:
     return sha.hexdigest()[:16]
 
 
+def digest_of_encoder(transformer: Any) -> str:
+    """A text that differs where transformers do."""
+    sha = hashlib.sha256()
+    _update(sha, Made(transformer, (), None, 0))
+    return sha.hexdigest()[:16]
+
+
 def _update(sha: Any, value: Any) -> None:
     match value:
         case Category():

@@ -102,12 +102,13 @@ def test_numbers_and_several_classes(table: Table, tmp_path: Path) -> None:
     )
 
 
-def test_arrays_of_dask_without_names() -> None:
+@pytest.mark.parametrize("where", ["threads", "distributed"])
+def test_arrays_of_dask_without_names(where: str, client: Any) -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(5, 3, (500, 4)), rng.random(500) < 0.5
     X[rng.random(X.shape) < 0.1] = np.nan
     made = theirs.make_pipeline(SimpleImputer(add_indicator=True), StandardScaler())
-    ours = daskgd.make_pipeline(made, daskgd.LogisticRegression()).fit(
+    ours = daskgd.make_pipeline(made, daskgd.LogisticRegression(engine=where)).fit(
         da.from_array(X, (70, 4)), da.from_array(y, 70)
     )
     expected = theirs.make_pipeline(clone(made), linear_model.LogisticRegression(tol=1e-10)).fit(X, y)
@@ -198,6 +199,23 @@ def test_weights_and_watchers_are_those_of_the_estimator(table: Table) -> None:
     assert named[-1].coef_.tobytes() == ours[-1].coef_.tobytes()
     assert events
     assert ours.score(table.dataset, sample_weight=weights) == expected.score(table.frame, table.y, weights)
+
+
+def test_pipelines_are_fitted_together(table: Table) -> None:
+    both = [daskgd.make_pipeline(encoder(), daskgd.LogisticRegression(C=C)) for C in (0.1, 1.0)]
+    alone = [clone(one).fit(table.dataset) for one in both]
+    found = daskgd.together(both, table.path)
+    assert found[0] is both[0]
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_allclose(one[-1].coef_, other[-1].coef_, atol=1e-6)
+        assert one.score(table.path) == other.score(table.path)
+    one = daskgd.make_pipeline(OrdinalEncoder(), daskgd.LogisticRegression())
+    with pytest.raises(ValueError, match="the same encoders in all pipelines"):
+        daskgd.together([both[0], one], table.path)
+    with pytest.raises(TypeError, match="got a Ridge among pipelines"):
+        daskgd.together([both[0], daskgd.Ridge()], table.path)
+    with pytest.raises(ValueError, match="expected a table for pipelines"):
+        daskgd.together(both, table.frame, table.y)
 
 
 def test_the_specification_stays_as_it_is(table: Table) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.empty_features import on_occurring_features
 from daskgd.estimators.fitting.run import run_fits
+from daskgd.estimators.pipeline import Pipeline, pipelines_together
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.training.checkpoint import Checkpoint
 
 
 def together(
-    estimators: Sequence[Estimator],
+    estimators: Sequence[Estimator | Pipeline],
     X: Any,
     y: Any = None,
     sample_weight: Any = None,
@@ -32,7 +34,7 @@ def together(
     ----------
     estimators : sequence of estimators
         Each with settings of its own; they share one engine, so that `engine` and `memory`
-        must be equal.
+        must be equal. Pipelines, all of them, whose encoders are the same: these are fitted once.
     X, y, sample_weight :
         As for ``fit``.
     checkpoint, every :
@@ -55,6 +57,9 @@ def together(
     """
     kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
     estimators = list(estimators)
+    if any(isinstance(estimator, Pipeline) for estimator in estimators):
+        fit = partial(together, checkpoint=checkpoint, every=every, watch=watch)
+        return pipelines_together(estimators, fit, X, y, sample_weight)
     if not estimators:
         raise ValueError("together: expected at least one estimator, got none")
     if len({id(e) for e in estimators}) < len(estimators):
