@@ -33,8 +33,8 @@ def make_frame(seed: int, n: int = 400) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "carrier": rng.choice(["AA", "UA", "DL", "é x", "ZZ"], n, p=[0.4, 0.3, 0.2, 0.08, 0.02]),
-            "miles": rng.gamma(2, 300, n) + 1e4,
-            "temp": rng.normal(10, 5, n),
+            "miles": rng.gamma(2, 300, n).round(1) + 1e4,
+            "temp": rng.normal(10, 5, n).round(2),
             "origin": rng.choice(["x", "y"], n),
             "month": rng.integers(1, 13, n),
             "flag": rng.random(n) < 0.3,

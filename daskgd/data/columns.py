@@ -341,6 +341,12 @@ def row_bytes(X: Column) -> int:
     return max(-(-X.nbytes // max(X.shape[0], 1)), 1)
 
 
+def task_row_bytes(X: Column) -> int:
+    """The bytes that a task takes for a row of features: its own, and where it is made of others, theirs and
+    what passes in between."""
+    return row_bytes(X) + int(getattr(X, "passing_row_bytes", 0))
+
+
 def check_columns(columns: Columns, offset: Column | None = None) -> None:
     """Raise ValueError for shapes that do not match each other, and for dtypes that cannot be trained on."""
     X, y, s = columns

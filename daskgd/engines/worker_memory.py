@@ -14,7 +14,7 @@ import distributed
 import psutil
 from dask.utils import format_bytes
 
-from daskgd.data.columns import row_bytes
+from daskgd.data.columns import task_row_bytes
 from daskgd.data.dataset import Dataset
 from daskgd.engines.task_spans import Payload
 
@@ -152,7 +152,7 @@ class Need:
         """For a dataset of which a sweep returns `row_payload_nbytes` bytes of rows, and sums of so many
         numbers."""
         layout, X = dataset.layout, dataset.columns.X
-        row = row_bytes(X)
+        row = task_row_bytes(X)
         block = layout.block_rows * row
         chunk = min(X.chunk_rows, layout.n_rows) * row
         times = 2 + 2 * min(row_payload_nbytes / max(layout.n_rows * row, 1), 1.0)

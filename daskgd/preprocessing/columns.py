@@ -6,7 +6,7 @@ zeros and ones of categories, or whatever a transformer makes of other columns. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -344,6 +344,11 @@ class Program:
                 total += self.dtype.itemsize * width(group)
         return max(total, 1)
 
+    @property
+    def passing_row_bytes(self) -> int:
+        """The bytes of a row of what is made for transformers that are called themselves, about."""
+        return sum(map(_passing, self.columns))
+
     def _groups(self) -> Iterator[tuple[type, list[Any]]]:
         """Columns side by side that are encoded together: what is Number stands for all that is dense."""
 
@@ -385,6 +390,12 @@ class Program:
         return Categorical(indices, offsets.astype(np.int64), self.dtype)
 
 
+def _passing(column: Column) -> int:
+    if not isinstance(column, Made):
+        return 0
+    return 8 * (3 * width(column.of) + column.width) + sum(map(_passing, column.of))
+
+
 def _features(made: Any, n: int, width: int, dtype: np.dtype[Any]) -> Features:
     """Features of what a transformer made, dense or sparse, in the dtype of the table."""
     if hasattr(made, "tocsr"):
@@ -393,9 +404,6 @@ def _features(made: Any, n: int, width: int, dtype: np.dtype[Any]) -> Features:
     if values.shape != (n, width):
         raise ValueError(f"expected a transformer to make {width} columns of {n} rows, got {values.shape}")
     return Dense(np.ascontiguousarray(values, dtype=dtype))
-
-
-View = Callable[[Features], Array]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

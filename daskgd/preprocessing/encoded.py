@@ -11,7 +11,7 @@ import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.data.columns import Column, WorkerPieces
+from daskgd.data.columns import Column, WorkerPieces, row_bytes
 from daskgd.data.dataset import Dataset
 from daskgd.preprocessing.columns import Category, Indicators, Made, Program
 from daskgd.preprocessing.fitting import program
@@ -48,6 +48,12 @@ class EncodedColumn:
     @property
     def nbytes(self) -> int:
         return self.shape[0] * self.program.row_bytes
+
+    @property
+    def passing_row_bytes(self) -> int:
+        """The bytes of a row that a task takes beside those of the encoded one: as it is stored, and what
+        transformers are given."""
+        return row_bytes(self.source) + self.program.passing_row_bytes
 
     @property
     def sparse_nbytes(self) -> int | None:
