@@ -152,7 +152,7 @@ class Impute(Kind):
 
     def fit(self, transformer: Any, given: Input) -> Asking:
         _check_missing(transformer)
-        strategy, n = transformer.strategy, len(given.columns)
+        strategy = transformer.strategy
         text = [isinstance(c, Category) and not c.is_numeric for c in given.columns]
         values: list[Any]
         if strategy == "most_frequent" or any(text):
@@ -192,7 +192,6 @@ class Impute(Kind):
         columns = [
             np.array([v, np.nan if gap else v], dtype=kind) for v, gap in zip(values, gaps, strict=True)
         ]
-        assert len(columns) == n
         return clone(transformer).fit(given.like(columns))
 
     def columns(self, fitted: Any, of: Sequence[Column], names: Any) -> list[Column] | None:
