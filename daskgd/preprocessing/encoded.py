@@ -93,7 +93,8 @@ class EncodedColumn:
 
     def to_pieces(self, piece_rows: int, name: str, token: object = None) -> da.Array:
         """The rows as a dask array of pieces that are features, as kernels see them."""
-        return self._mapped(piece_rows, f"{name}-pieces", token, _as_they_are)
+        then = _plain if self.is_dense else _as_they_are
+        return self._mapped(piece_rows, f"{name}-pieces", token, then)
 
     def _mapped(self, rows: int, name: str, token: object, then: Any) -> da.Array:
         source: Any = self.source

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.data.frame import plain_values
-from daskgd.data.schema import TEMPORAL, Schema
+from daskgd.data.schema import EXACT, TEMPORAL, Schema
 from daskgd.preprocessing.columns import Category, Column, Indicators, Made, Number, TableRows, ViewOf
 from daskgd.queries.columns import ColumnFacts, ColumnStatistics
 from daskgd.rows.features import Dense
@@ -173,6 +173,14 @@ class Facts:
                     raise ValueError(
                         f"expected column {column.name!r} to have a million distinct values at most, to make "
                         "categories of, got more; make bins of it with KBinsDiscretizer, or leave it out"
+                    )
+                if (
+                    np.abs(raw.values, where=~np.isnan(raw.values), out=np.zeros(len(raw.values))) > EXACT
+                ).any():
+                    raise ValueError(
+                        f"expected column {column.name!r} to have numbers of up to 2**53, to make categories "
+                        "of, as beyond several whole numbers are the same float, got larger ones; write it "
+                        "as text, as with daskgd.ingest(dtypes={name: 'string'}), or leave it out"
                     )
                 if not column.steps:
                     return [DistinctValues(plain_values(self.schema[column.name], raw.values), raw.weights)]

@@ -333,3 +333,19 @@ def test_functions_of_ones_own_are_in_no_file(table: Table, tmp_path: Path) -> N
 def test_a_record_of_anything_else_is_refused(tree: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a record of an encoder|which is not known"):
         from_record(tree)
+
+
+def test_whole_numbers_that_floats_do_not_tell_apart_are_no_categories(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": 2**53 + np.arange(40) % 4, "x": ["a", "b"] * 20})
+    daskgd.write_dataset(tmp_path / "a.zarr", frame, np.arange(40) % 2)
+    made = make_column_transformer((OneHotEncoder(), ["id"]))
+    with pytest.raises(ValueError, match=r"column 'id' to have numbers of up to 2\*\*53"):
+        daskgd.make_pipeline(made, daskgd.LogisticRegression()).fit(tmp_path / "a.zarr")
+
+
+def test_an_exported_imputer_fills_whole_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"n": np.arange(40, dtype="int8") % 5, "x": ["a", "b"] * 20})
+    daskgd.write_dataset(tmp_path / "a.zarr", frame, np.arange(40) % 2)
+    made = make_column_transformer((SimpleImputer(strategy="most_frequent"), ["n"]))
+    ours = daskgd.make_pipeline(made, daskgd.Ridge()).fit(tmp_path / "a.zarr")
+    np.testing.assert_allclose(ours.to_sklearn().predict(frame), ours.predict(tmp_path / "a.zarr").compute())

@@ -41,6 +41,11 @@ class Input:
         """The name of a column, or its position."""
         return repr(self.names[j]) if self.names is not None else str(j)
 
+    def dtype(self, j: int) -> np.dtype[Any]:
+        """The dtype of a column; that of objects for those of pandas."""
+        dtype = self.head.dtype if self.names is None else self.head.dtypes.iloc[j]
+        return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
+
     def like(self, values: Sequence[Any]) -> Any:
         """A frame, or an array, of the columns of the input with these values: an array for each."""
         if self.names is None:

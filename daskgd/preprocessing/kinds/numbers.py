@@ -76,7 +76,7 @@ class MinMax(Kind):
     def fit(self, transformer: Any, given: Input) -> Asking:
         facts = yield from given.facts.summaries(given.columns, "MinMaxScaler")
         check_numeric(facts, given, "MinMaxScaler")
-        fitted = clone(transformer).fit(given.like(_ends(facts)))
+        fitted = clone(transformer).fit(given.like(_ends(facts, given)))
         fitted.n_samples_seen_ = int((facts.weight + facts.missing)[0])
         return fitted
 
@@ -94,7 +94,7 @@ class MaxAbs(Kind):
     def fit(self, transformer: Any, given: Input) -> Asking:
         facts = yield from given.facts.summaries(given.columns, "MaxAbsScaler")
         check_numeric(facts, given, "MaxAbsScaler")
-        fitted = clone(transformer).fit(given.like(_ends(facts)))
+        fitted = clone(transformer).fit(given.like(_ends(facts, given)))
         fitted.n_samples_seen_ = int((facts.weight + facts.missing)[0])
         return fitted
 
@@ -102,11 +102,13 @@ class MaxAbs(Kind):
         return _each(of, [[("divide", s)] for s in fitted.scale_])
 
 
-def _ends(facts: NumberSummary) -> list[Any]:
+def _ends(facts: NumberSummary, given: Input) -> list[Any]:
     """Two rows with the least and the greatest number of each column, NaN where there is none."""
+    # What counts as a constant column depends on whether the numbers are of single precision.
+    kinds = [given.dtype(j) if given.dtype(j) == np.float32 else np.float64 for j in range(len(facts.mean))]
     there = facts.weight > 0
     low, high = np.where(there, facts.minimum, np.nan), np.where(there, facts.maximum, np.nan)
-    return [np.array([a, b]) for a, b in zip(low, high, strict=True)]
+    return [np.array([a, b], dtype=kind) for a, b, kind in zip(low, high, kinds, strict=True)]
 
 
 class Ends(Kind):
@@ -128,7 +130,7 @@ class Ends(Kind):
                 f"{who}: Input X contains NaN in column {given.label(j)}; fill it first, as with "
                 "SimpleImputer"
             )
-        return clone(transformer).fit(given.like(_ends(facts)))
+        return clone(transformer).fit(given.like(_ends(facts, given)))
 
 
 class Robust(BySample):
@@ -188,10 +190,13 @@ class Impute(Kind):
                     f"{strategy!r}; fit it on a sample, and pass sklearn.frozen.FrozenEstimator(imputer)"
                 )
         # A column with one value has it for mean, median and mode.
-        kind = object if any(text) else np.float64
-        columns = [
-            np.array([v, np.nan if gap else v], dtype=kind) for v, gap in zip(values, gaps, strict=True)
-        ]
+        columns = []
+        for j, (value, gap) in enumerate(zip(values, gaps, strict=True)):
+            kind: Any = object if any(text) else np.float64
+            if strategy in ("constant", "most_frequent") and not (gap or any(text)):
+                own = given.dtype(j)
+                kind = own if own.kind in "iu" else kind  # they fill whole numbers with such
+            columns.append(np.array([value, np.nan if gap else value], dtype=kind))
         return clone(transformer).fit(given.like(columns))
 
     def columns(self, fitted: Any, of: Sequence[Column], names: Any) -> list[Column] | None:
