@@ -16,6 +16,7 @@ from sklearn import compose, frozen, pipeline, preprocessing
 from sklearn.base import clone
 
 from daskgd._compat.sklearn import input_indices
+from daskgd.data.columns import Columns
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice, open_engine
 from daskgd.preprocessing.columns import Category, Column, Made, Program, TableRows, of_schema
@@ -71,16 +72,21 @@ def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None) -> Any:
     rows = TableRows(_first_rows(dataset), schema)
     columns = of_schema(schema)
     names = schema_names(dataset)
-    given = Input(columns, rows.frame(columns, names), facts)
-    asking = _fit(encoder, given)
+    asking = _fit(encoder, Input(columns, rows.frame(columns, names), facts))
     try:
         needs = next(asking)
-        with open_engine(dataset, engine, row_payload_nbytes=SAMPLE_BYTES) as (made, ready):
-            while True:
-                _ask(made, ready, facts, needs)
-                needs = asking.send(None)
     except StopIteration as done:
         return done.value
+    # Each row counts once, whatever its weight: neither that nor the target is read.
+    alone = Columns(dataset.columns.X)
+    features = dataset.replace(alone, offset=None, classes=None, layout=dataset.layout)
+    with open_engine(features, engine, row_payload_nbytes=SAMPLE_BYTES) as (made, ready):
+        while True:
+            _ask(made, ready, facts, needs)
+            try:
+                needs = asking.send(None)
+            except StopIteration as done:
+                return done.value
 
 
 def _ask(engine: Any, dataset: Dataset, facts: Facts, needs: Needs) -> None:

@@ -60,7 +60,6 @@ class NumberSummary:
         gaps = np.isnan(X)
         v = (~gaps).astype(np.float64) if s is None else np.where(gaps, 0.0, s[:, None])
         weight = v.sum(axis=0)
-        total = float(len(X)) if s is None else float(s.sum())
         missing = gaps.sum(axis=0).astype(np.float64) if s is None else np.where(gaps, s[:, None], 0.0).sum(0)
         with np.errstate(invalid="ignore", over="ignore"):
             low = np.where(gaps, np.inf, X).min(axis=0, initial=np.inf)
@@ -70,7 +69,6 @@ class NumberSummary:
             away[:, ~np.isfinite(low)] = 0.0
             mean = (v * away).sum(axis=0) / np.where(weight > 0, weight, np.nan)
             deviation = (v * np.where(gaps, 0.0, away - mean) ** 2).sum(axis=0)
-        assert total >= 0
         return cls(weight, missing, low + mean, np.where(weight > 0, deviation, 0.0), low, high)
 
     def __add__(self, other: NumberSummary) -> NumberSummary:

@@ -201,6 +201,17 @@ def test_weights_and_watchers_are_those_of_the_estimator(table: Table) -> None:
     assert ours.score(table.dataset, sample_weight=weights) == expected.score(table.frame, table.y, weights)
 
 
+def test_rows_without_weight_count_in_encoders_as_in_scikit_learn(table: Table) -> None:
+    weights = (np.arange(400) < 100).astype(float)
+    made = make_column_transformer(
+        (theirs.make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), NUMBERS)
+    )
+    ours = daskgd.make_pipeline(made, daskgd.LogisticRegression()).fit(table.dataset, sample_weight=weights)
+    expected = clone(made).fit(table.frame).transformers_[0][1]
+    np.testing.assert_allclose(ours[0].transformers_[0][1][0].statistics_, expected[0].statistics_)
+    np.testing.assert_allclose(ours[0].transformers_[0][1][1].mean_, expected[1].mean_)
+
+
 def test_pipelines_are_fitted_together(table: Table) -> None:
     both = [daskgd.make_pipeline(encoder(), daskgd.LogisticRegression(C=C)) for C in (0.1, 1.0)]
     alone = [clone(one).fit(table.dataset) for one in both]

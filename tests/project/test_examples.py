@@ -86,6 +86,7 @@ def test_several_strengths(capsys):
 def test_every_example_is_tested():
     names = {path.stem for path in FOLDER.glob("*.py")}
     assert names == {
+        "flights",
         "out_of_core",
         "several_strengths",
         "textbook_linear_regression",
