@@ -104,7 +104,10 @@ def test_connections_are_closed_at_the_end_of_a_process() -> None:
         "class Sessions(AsyncFileSystem):\n"
         "    async def close(self): print('closed')\n"
         "register_implementation('sessions', Sessions)\n"
+        "from asyncio import sleep\n"
+        "from daskgd._compat.zarr import wait_for\n"
         "store = open_remote('sessions://bucket/a')\n"
+        "wait_for(sleep(0))\n"  # as the request that opens a session does: it starts the event loop
         "store.fs._session = store.fs\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
