@@ -59,6 +59,7 @@ if (
         LocalSGD,
         Newton,
         NewtonCG,
+        NewtonSchur,
         PreconditionedLBFGS,
         ProximalNewton,
         SubsampledNewton,
@@ -87,7 +88,7 @@ _NAMES = {
     "daskgd.models": "MLP Model",
     "daskgd.monitoring.watchers": "CSVLog EarlyStopping JSONLines Lines Plateau ProgressBar",
     "daskgd.solvers": "ADMM Adam AveragedSGD FISTA GIANT GradientDescent Gram LBFGS "
-    "LocalGD LocalSGD Newton NewtonCG PreconditionedLBFGS ProximalNewton SGD SubsampledNewton",
+    "LocalGD LocalSGD Newton NewtonCG NewtonSchur PreconditionedLBFGS ProximalNewton SGD SubsampledNewton",
     "daskgd.storage.checksums": "StoreError",
     "daskgd.storage.reading": "ChunkError",
     "daskgd.data.writing": "write_dataset",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.rows.arrowhead import exclusive_columns
 from daskgd.rows.features import Features, as_features, is_sparse_array
 from daskgd.rows.layout import Layout
 from daskgd.rows.random_numbers import SPLIT, row_random_numbers
@@ -334,6 +335,15 @@ class Columns(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of all of them, decoded: what one sweep reads."""
         return sum(column.nbytes for column in self.present.values())
+
+
+def n_exclusive(X: Column) -> int:
+    """The most columns of which a row has at most one that is not 0, as far as is known without reading: the
+    categories of the largest column."""
+    if X.is_dense or not X.in_place(cluster=False):
+        return 0
+    run = exclusive_columns(as_features(X.read(0, 0)))
+    return run.stop - run.start
 
 
 def row_bytes(X: Column) -> int:

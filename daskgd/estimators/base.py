@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskgd._compat.caller import warn
-from daskgd.data.columns import row_bytes
+from daskgd.data.columns import n_exclusive, row_bytes
 from daskgd.data.convert import (
     as_dataset,
     as_stored,
@@ -292,6 +292,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             at_hand=dataset.at_hand,
             nonsmooth=self._loss(2).nonsmooth,
             sparse_row_bytes=None if X.is_dense else row_bytes(X),
+            exclusive=n_exclusive(X),
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:

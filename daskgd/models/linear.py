@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.models.base import VJP, Model
+from daskgd.rows.arrowhead import Arrowhead, arrowhead
 from daskgd.rows.features import Features, align, as_features
 from daskgd.rows.statistics import weighted_gram
 
@@ -189,6 +190,20 @@ class Linear(Model):
         if self.intercept:
             out[:p, p], out[p, p] = out[p, :p], total
         return out
+
+    def arrowhead(self, X: Features, c: Array) -> Arrowhead:
+        """The second moments of some rows, weighted by c ``(n,)``, of which sums over all rows make the
+        :meth:`hessian_of_arrowhead`."""
+        return arrowhead(X, c, 0.0 if self.center is None else self.center)
+
+    def hessian_of_arrowhead(self, moments: Arrowhead) -> Arrowhead:
+        """The Hessian of one output as :meth:`sandwich`, but for the run of columns that exclude one another:
+        its parameters multiply features that are scaled and not centred."""
+        if self.center is not None:
+            moments = moments.about(np.append(self.center, 0.0))
+        if self.scale is not None:
+            moments = moments.scaled(np.append(1 / self.scale, 1.0))
+        return moments if self.intercept else moments.without_last()
 
     def coefficients(self, w: Array) -> Array:
         """``(k, p)`` in the units of X: W transposed, as scikit-learn's ``coef_``."""

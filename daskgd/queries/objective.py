@@ -14,6 +14,7 @@ from daskgd.models import VJP
 from daskgd.problems import Problem
 from daskgd.queries.base import Query, check_finite, summed, total_weight, weighted
 from daskgd.queries.sums import Sums
+from daskgd.rows.arrowhead import Arrowhead
 from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.features import Dense, Features, align
 from daskgd.rows.tiles import Rows, Tile
@@ -276,6 +277,48 @@ class Curvature(Query):
 
     def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Array]:
         return *Gradient(self.w).answer(problem, sums), Hessian(self.w).answer(problem, sums)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CurvatureArrowhead(Query):
+    """Objective, gradient and Hessian at `w` ``(d,)``, of a linear model with one output over features of
+    which some exclude one another: answers ``(f, g, H)``, H an :class:`~daskgd.rows.arrowhead.Arrowhead`.
+
+    H is by parameters of which those of the exclusive columns multiply these as they are, not centred; see
+    :meth:`daskgd.models.Linear.hessian_of_arrowhead`.
+
+    Attributes
+    ----------
+    w : (d,)
+    numbers : int
+        How many numbers H has.
+    """
+
+    name: ClassVar[str] = "curvature"
+    scope: ClassVar[str] = "block"  # a tile has hardly more rows than pairs of categories
+    w: Array
+    numbers: int = 0
+
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
+        return 8 * (len(self.w) + self.numbers)
+
+    def block(self, problem: Problem, rows: Rows) -> Sums:
+        found: Sums | None = None
+        curves = []
+        for tile in rows.tiles():
+            z, vjp = problem.forward(self.w, tile.X)
+            part = Gradient(self.w).at(z, vjp, problem, tile)
+            found = part if found is None else found + part
+            y, s = tile.targets(problem)
+            curves.append(weighted(problem.loss.hessian(z, y).astype(np.float64), s))
+        assert found is not None
+        H = problem.linear.arrowhead(rows.X.prepared(rows.dtype), np.concatenate(curves))
+        return Sums(curvature=H, **found)
+
+    def answer(self, problem: Problem, sums: Sums) -> tuple[float, Array, Arrowhead]:
+        moments: Arrowhead = sums["curvature"].scaled(sums["weight"] ** -0.5)
+        H = problem.linear.hessian_of_arrowhead(moments)
+        return *Gradient(self.w).answer(problem, sums), H.plus_diagonal(problem.penalty_hessian(self.w))
 
 
 BASIS_ROWS = 10_000

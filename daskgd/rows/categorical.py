@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -339,17 +340,13 @@ def _of_columns(extreme: Callable[..., Array], codes: Array) -> Array:
     return extreme(left, axis=0)
 
 
-_kept_ones: dict[np.dtype[Any], Array] = {}
-
-
+@lru_cache(maxsize=8)
 def _ones(n: int, dtype: np.dtype[Any]) -> Array:
-    """So many ones, not to be written to: the entries of categories, made once in a process."""
-    known = _kept_ones.get(dtype)
-    if known is None or len(known) < n:
-        known = np.ones(max(n, 1 << 16), dtype)
-        known.flags.writeable = False
-        _kept_ones[dtype] = known
-    return known[:n]
+    """So many ones, not to be written to: the entries of categories, made once for tiles of one height. (Of
+    part of a longer array scipy makes a copy.)"""
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,9 @@ class Shape:
         Whether the loss has kinks, near which few rows of a sample lie.
     sparse_row_bytes : float, optional
         Bytes of X in an average row, where not all entries are stored.
+    exclusive : int
+        The most features of which a row has at most one that is not 0, as far as is known: the categories of
+        the largest column.
     """
 
     n_rows: int
@@ -62,6 +65,7 @@ class Shape:
     at_hand: bool = False
     nonsmooth: bool = False
     sparse_row_bytes: float | None = None
+    exclusive: int = 0
 
     @property
     def row_bytes(self) -> float:

@@ -20,7 +20,7 @@ from daskgd.rows.statistics import CUT, RECENTRE_RATIO, Comoments, Moments, abou
 
 Array = NDArray[Any]
 
-TILE_ENTRIES, ENTRIES_PER_COLUMN, MOST_TILE_ROWS, LEAST_TILE_ROWS = 1 << 18, 8, 1 << 18, 16
+TILE_ENTRIES, ENTRIES_PER_COLUMN, MOST_TILE_ROWS, LEAST_TILE_ROWS = 1 << 20, 8, 1 << 18, 16
 """Entries of a tile, and for each column at least, as the sums over a tile have a number for each column; and
 rows of a tile, at most and at least."""
 

@@ -13,6 +13,7 @@ from daskgd.solvers.local_gd import LocalGD
 from daskgd.solvers.local_sgd import LocalSGD
 from daskgd.solvers.newton import Newton
 from daskgd.solvers.newton_cg import NewtonCG
+from daskgd.solvers.newton_schur import NewtonSchur
 from daskgd.solvers.preconditioned_lbfgs import PreconditionedLBFGS
 from daskgd.solvers.proximal_newton import ProximalNewton
 from daskgd.solvers.sgd import SGD
@@ -31,6 +32,7 @@ NAMES: dict[str, type[Solver]] = {
     "local_sgd": LocalSGD,
     "newton": Newton,
     "newton_cg": NewtonCG,
+    "newton_schur": NewtonSchur,
     "preconditioned_lbfgs": PreconditionedLBFGS,
     "proximal_newton": ProximalNewton,
     "sgd": SGD,
@@ -52,6 +54,7 @@ __all__ = [
     "LocalSGD",
     "Newton",
     "NewtonCG",
+    "NewtonSchur",
     "PreconditionedLBFGS",
     "ProximalNewton",
     "Solver",

@@ -285,9 +285,9 @@ class Solver:
         """How many numbers these matrices and vectors have, beside a few vectors of all parameters."""
         return 0
 
-    def result_numbers(self, parameters: int) -> int:
-        """How many numbers the sums of a sweep have at most, of a model with so many parameters; where
-        partitions are trained on, with the vectors that this takes."""
+    def result_numbers(self, parameters: int, shape: Shape | None = None) -> int:
+        """How many numbers the sums of a sweep have at most, of a model with so many parameters over data of
+        a shape; where partitions are trained on, with the vectors that this takes."""
         return 4 * parameters if self.needs_partitions else parameters
 
     def expected_sweeps(

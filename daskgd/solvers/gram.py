@@ -120,7 +120,7 @@ class Gram(Solver):
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
         return (SecondMoments(),)
 
-    def result_numbers(self, parameters: int) -> int:
+    def result_numbers(self, parameters: int, shape: Shape | None = None) -> int:
         return parameters**2
 
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:

@@ -82,7 +82,7 @@ class Newton(Solver):
     needs_smooth_penalty: ClassVar[bool] = False
     needs_linear: ClassVar[bool] = True
 
-    def result_numbers(self, parameters: int) -> int:
+    def result_numbers(self, parameters: int, shape: Shape | None = None) -> int:
         return parameters**2
 
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:

@@ -19,6 +19,7 @@ from daskgd.problems import Problem
 from daskgd.queries import (
     Ask,
     Curvature,
+    CurvatureArrowhead,
     Gradient,
     GradientOnly,
     Gradients,
@@ -84,6 +85,8 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         if "weighted" not in name:
             work = LocalSteps(step=0.1, steps=3, batch_size=None, seed=0, round=0)
             out += [(Local(w, work), problem, rows), (Spread(w), problem, rows)]
+        if problem.model.one_column and problem.loss.smooth:
+            out.append((CurvatureArrowhead(w), problem, rows))
         if problem.model.one_column:
             other = replace(problem, penalty=L2(0.3))
             stack = {11: (problem, Gradient(w)), 2: (other, Gradient(d)), 3: (problem, Gradient(-w))}

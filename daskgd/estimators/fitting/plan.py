@@ -427,7 +427,7 @@ def numbers_of(solvers: Sequence[Solver], shape: Shape, dataset: Dataset) -> Num
     units are not counted."""
     lanes = 1 if len(solvers) == 1 else LANES
     d = (shape.n_features + 1) * _outputs(dataset, shape)
-    sums = [solver.result_numbers(d) for solver in solvers]
+    sums = [solver.result_numbers(d, shape) for solver in solvers]
     return Numbers(lanes * d, max(2 * shape.n_features, lanes * d, *sums))  # moments; gradients
 
 

@@ -18,15 +18,21 @@ from daskgd.solvers import (
     NAMES,
     Gram,
     LocalSGD,
+    NewtonSchur,
     PreconditionedLBFGS,
     ProximalNewton,
     Solver,
     SubsampledNewton,
 )
+from daskgd.solvers.newton_schur import suits
 from daskgd.solvers.subsampled_newton import FEW
 
 GRAM_FEATURES = 2000
 """Most features for which second moments are collected: 32 MB of sums at each level of the merge tree."""
+
+SCHUR_FEATURES, SCHUR_NUMBERS = 100, 64
+"""Features from which on the Hessian of categories is formed in every sweep, and numbers of a row, as it is
+stored, up to which that is cheap beside the gradient."""
 
 GIVEN = "as given"
 """The reason for a solver that the user chose."""
@@ -62,6 +68,11 @@ def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
         return SolverChoice(
             ProximalNewton(), "a penalty with L1: quadratic models from a sample, checked on all rows"
         )
+    if shape is not None and loss.smooth and loss.convex and has_many_categories(shape):
+        return SolverChoice(
+            NewtonSchur(),
+            f"{p:,} features, {shape.exclusive:,} of them the categories of one column: exact Newton steps",
+        )
     if shape is not None and loss.smooth and loss.convex and too_many_for_sample(shape):
         return SolverChoice(
             PreconditionedLBFGS(),
@@ -72,6 +83,14 @@ def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
     return SolverChoice(
         SubsampledNewton(), f"{kind} loss, smooth penalty: Newton steps from a sample, checked on all rows"
     )
+
+
+def has_many_categories(shape: Shape) -> bool:
+    """Whether features are so many that a Hessian with the structure of categories is worth its while, and
+    can be formed."""
+    light = shape.row_bytes <= SCHUR_NUMBERS * shape.itemsize
+    many = shape.n_features > SCHUR_FEATURES and shape.exclusive > 0
+    return many and light and not shape.nonsmooth and suits(shape.n_features, shape.exclusive)
 
 
 def too_many_for_sample(shape: Shape) -> bool:
