@@ -33,6 +33,7 @@ from daskgd.estimators.base import Estimator
 from daskgd.estimators.files import save_pipeline
 from daskgd.monitoring.events import Watcher
 from daskgd.preprocessing.encoded import digest_of_encoder, encode
+from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.training.checkpoint import Checkpoint
 
@@ -204,10 +205,11 @@ class Pipeline(pipeline.Pipeline):
         if not any(step not in (None, "passthrough") for _, step in before):
             return table
         started = time.perf_counter()
-        fitted = fit_encoder(pipeline.Pipeline(before), table, engine)
+        facts = Facts.of(table.schema)
+        fitted = fit_encoder(pipeline.Pipeline(before), table, engine, facts)
         self.steps = [*fitted.steps, self.steps[-1]]
         self._say(len(before) - 1, started)
-        return encode(table, fitted, named=True)
+        return encode(table, fitted, named=True, facts=facts)
 
     def _say(self, step: int, started: float) -> None:
         if self.verbose:
@@ -224,7 +226,9 @@ class Pipeline(pipeline.Pipeline):
             before = pipeline.Pipeline(self.steps[:-1])
             encoded = table
             if self.steps[:-1]:
-                encoded = encode(table, fit_encoder(before, table, estimator.engine))
+                facts = Facts.of(table.schema)
+                fitted = fit_encoder(before, table, estimator.engine, facts)
+                encoded = encode(table, fitted, facts=facts)
             return estimator.plan(encoded)
 
     # -- using ----------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Columns of a table on their way through encoders: where each comes from, and how it is computed.
 
-A column is one of four kinds: a number with what is done to it, a category with the value of each code, the
-zeros and ones of categories, or whatever a transformer makes of other columns. Knows no transformer by name.
+A column is one of five kinds: a number with what is done to it, a category with the value of each code, the
+zeros and ones of categories, what the target is in each category, or whatever a transformer makes of other
+columns. Knows no transformer by name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from daskgd.data.schema import Schema
 from daskgd.queries.columns import codes_of, numbers_at
 from daskgd.rows.categorical import Categorical
 from daskgd.rows.features import Dense, Features
+from daskgd.rows.random_numbers import row_folds
 from daskgd.rows.sparse import Sparse
 from daskgd.rows.stacked import Stacked
 from daskgd.rows.summaries import NumberSummary
@@ -171,7 +173,39 @@ class Made:
         return self.transformer.transform(table.frame(self.of, self.names))
 
 
-Column = Number | Category | Indicators | Made
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetMeans:
+    """A number for each category of a column, which depends on the fold of the row: in each what the rows of
+    all other folds have taught, so that no row knows its own target (cross-fitting).
+
+    Attributes
+    ----------
+    of : Indicators
+        Which category each row has.
+    values : (folds, categories + 1)
+        The number of each category, and last of rows that have none.
+    seed : int
+        Of the folds.
+    """
+
+    of: Indicators
+    values: Array
+    seed: int
+    width: int = 1
+
+    def rows(self, table: TableRows) -> Array:
+        """The numbers ``(n,)``."""
+        at = self.of.positions(table)
+        if len(self.values) == 1:
+            return self.values[0][at]
+        if table.numbers_of_rows is None:
+            raise RuntimeError("rows without numbers have no folds; this is a defect in daskgd")
+        folds = row_folds(table.numbers_of_rows, len(self.values), self.seed)
+        out: Array = self.values[folds, at]
+        return out
+
+
+Column = Number | Category | Indicators | TargetMeans | Made
 
 
 def of_schema(schema: Schema) -> list[Column]:
@@ -201,10 +235,11 @@ def width(columns: Sequence[Column]) -> int:
 
 @dataclass(slots=True)
 class TableRows:
-    """Some rows of a table, and what was computed of them."""
+    """Some rows of a table, with their numbers where these matter, and what was computed of them."""
 
     X: Features
     schema: Schema
+    numbers_of_rows: Array | None = None
     _categorical: Categorical | None = None
     _codes: dict[int, Array] = field(default_factory=dict)
 
@@ -311,6 +346,8 @@ def _dense(column: Any, table: TableRows) -> Array:
         rows = np.flatnonzero(at >= 0)
         out[rows, at[rows]] = 1.0
         return out
+    if isinstance(column, TargetMeans):
+        return column.rows(table)[:, None]
     made = column.rows(table)
     made = made.toarray() if hasattr(made, "toarray") else made
     return np.asarray(made, dtype=np.float64).reshape(len(table), column.width)
@@ -353,7 +390,7 @@ class Program:
         """Columns side by side that are encoded together: what is Number stands for all that is dense."""
 
         def kind(column: Column) -> Any:
-            if isinstance(column, Category):
+            if isinstance(column, Category | TargetMeans):
                 return Number
             if isinstance(column, Made):
                 return id(column)
@@ -362,9 +399,9 @@ class Program:
         for found, group in groupby(self.columns, key=kind):
             yield (Made if isinstance(found, int) else found), list(group)
 
-    def __call__(self, X: Features) -> Features:
-        """The encoded rows of some as they are stored."""
-        table = TableRows(X, self.schema)
+    def __call__(self, X: Features, numbers: Array | None = None) -> Features:
+        """The encoded rows of some as they are stored, with their `numbers` ``(n,)`` in a fit."""
+        table = TableRows(X, self.schema, numbers)
         parts: list[Features] = []
         for kind, group in self._groups():
             if kind is Indicators:
@@ -413,6 +450,17 @@ class ViewOf:
     columns: tuple[Column, ...]
     schema: Schema
 
-    def __call__(self, X: Features) -> Array:
-        found = TableRows(X, self.schema).frame(self.columns, None)
+    def __call__(self, X: Features, numbers: Array | None = None) -> Array:
+        found = TableRows(X, self.schema, numbers).frame(self.columns, None)
         return np.asarray(found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositionsOf:
+    """The category of each row, as a function of the rows as they are stored, for the query of targets."""
+
+    column: Indicators
+    schema: Schema
+
+    def __call__(self, X: Features) -> Array:
+        return self.column.positions(TableRows(X, self.schema))

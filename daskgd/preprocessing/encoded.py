@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from daskgd.data.columns import Column, WorkerPieces, row_bytes
 from daskgd.data.dataset import Dataset
-from daskgd.preprocessing.columns import Category, Indicators, Made, Program
+from daskgd.preprocessing.columns import Category, Indicators, Made, Program, TargetMeans
+from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import program
 from daskgd.preprocessing.records import to_record
 from daskgd.rows.features import Features, as_features
@@ -79,7 +80,7 @@ class EncodedColumn:
         return self.source.in_place(cluster)
 
     def read(self, start: int, stop: int) -> Any:
-        encoded = self.program(as_features(self.source.read(start, stop)))
+        encoded = self.program(as_features(self.source.read(start, stop)), np.arange(start, stop))
         return encoded.values if self.is_dense else encoded  # type: ignore[attr-defined]
 
     def check_access(self) -> None:
@@ -122,8 +123,9 @@ class EncodedColumn:
         return self.source.info()
 
 
-def _encode(block: Any, program: Program, then: Any) -> Any:
-    return then(program(as_features(block)))
+def _encode(block: Any, program: Program, then: Any, block_info: Any = None) -> Any:
+    numbers = np.arange(*block_info[0]["array-location"][0]) if block_info else None
+    return then(program(as_features(block), numbers))
 
 
 def _plain(X: Features) -> Any:
@@ -134,7 +136,7 @@ def _as_they_are(X: Features) -> Any:
     return X
 
 
-def encode(dataset: Dataset, fitted: Any, named: bool = False) -> Dataset:
+def encode(dataset: Dataset, fitted: Any, named: bool = False, facts: Facts | None = None) -> Dataset:
     """The table, encoded by a fitted transformer: a dataset whose blocks are encoded as they are read.
 
     Parameters
@@ -143,13 +145,16 @@ def encode(dataset: Dataset, fitted: Any, named: bool = False) -> Dataset:
     fitted : transformer of scikit-learn, fitted
     named : bool
         Whether the features have names; those of scikit-learn's encoders have none, as they are arrays.
+    facts : Facts, optional
+        What was learnt in the fit, where these are its rows: encoders of targets tell each what other rows
+        have taught.
 
     Returns
     -------
     Dataset
         With the targets, weights and offset of the table.
     """
-    made = program(fitted, dataset)
+    made = program(fitted, dataset, facts)
     names = feature_names_out(fitted, dataset) if named else None
     column = EncodedColumn(dataset.columns.X, made, digest_of(made))
     return dataset.replace(
@@ -181,6 +186,8 @@ def _update(sha: Any, value: Any) -> None:
             _update(sha, ["category", value.column, value.name, value.values.tolist()])
         case Indicators():
             _update(sha, ["indicators", value.of, value.places, value.width, value.known])
+        case TargetMeans():
+            _update(sha, ["target", value.of, value.values, value.seed])
         case Made():
             try:
                 transformer: Any = to_record(value.transformer)

@@ -13,8 +13,9 @@ from daskgd.data.frame import plain_values
 from daskgd.data.schema import EXACT, TEMPORAL, Schema
 from daskgd.preprocessing.columns import Category, Column, Indicators, Made, Number, TableRows, ViewOf
 from daskgd.queries.columns import ColumnFacts, ColumnStatistics
+from daskgd.queries.targets import TargetMoments
 from daskgd.rows.features import Dense
-from daskgd.rows.summaries import DistinctValues, NumberSummary
+from daskgd.rows.summaries import DistinctValues, GroupMoments, NumberSummary
 from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
@@ -27,16 +28,20 @@ returns what it found."""
 @dataclass(slots=True)
 class Needs:
     """What one sweep is asked: summaries of numbers, counts of codes, distinct numbers, by the positions of
-    columns; of columns that are made, whether as distinct values; and a sample of the rows."""
+    columns; of columns that are made, whether as distinct values; a sample of the rows; and of the target its
+    distinct values, and its moments within categories."""
 
     numbers: set[int] = field(default_factory=set)
     codes: set[int] = field(default_factory=set)
     distinct: set[int] = field(default_factory=set)
     views: list[tuple[tuple[Column, ...], bool]] = field(default_factory=list)
     sample: bool = False
+    labels: bool = False
+    targets: list[TargetMoments] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.numbers or self.codes or self.distinct or self.views or self.sample)
+        columns = self.numbers or self.codes or self.distinct or self.views
+        return bool(columns or self.sample or self.labels or self.targets)
 
     def add(self, other: Needs) -> None:
         """Ask for what the other asks, too."""
@@ -45,6 +50,8 @@ class Needs:
         self.distinct |= other.distinct
         self.views += [view for view in other.views if view not in self.views]
         self.sample = self.sample or other.sample
+        self.labels = self.labels or other.labels
+        self.targets += other.targets
 
     def query(self, schema: Schema) -> ColumnStatistics | None:
         """The query of all but the sample."""
@@ -57,7 +64,12 @@ class Needs:
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of the columns of a table."""
+    """What is known of the columns of a table.
+
+    `classes` are the labels that the codes of the target stand for, `targets` answers by the identity of
+    their queries; `cross_fitted` has, by the identity of an encoder of targets that was fitted, the columns
+    that it makes of the rows of the fit.
+    """
 
     schema: Schema
     numbers: dict[int, NumberSummary] = field(default_factory=dict)
@@ -65,6 +77,10 @@ class Facts:
     distinct: dict[int, DistinctValues] = field(default_factory=dict)
     views: list[tuple[tuple[Column, ...], bool, Any]] = field(default_factory=list)
     sample: Rows | None = None
+    classes: Array | None = None
+    labels: DistinctValues | None = None
+    targets: dict[int, list[GroupMoments]] = field(default_factory=dict)
+    cross_fitted: dict[int, list[Column]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, schema: Schema) -> Facts:
@@ -84,6 +100,8 @@ class Facts:
             needs.distinct - self.distinct.keys(),
             [view for view in needs.views if self._view(*view) is None],
             needs.sample and self.sample is None,
+            needs.labels and self.labels is None,
+            [query for query in needs.targets if id(query) not in self.targets],
         )
 
     def learn(self, needs: Needs, found: ColumnFacts | None, sample: Rows | None) -> None:
@@ -197,7 +215,18 @@ class Facts:
         """Some of the rows of columns, drawn at random, as scikit-learn would be given them."""
         yield from self.ask(Needs(sample=True))
         assert self.sample is not None
-        return TableRows(self.sample.X, self.schema).frame(columns, names)
+        return TableRows(self.sample.X, self.schema, self.sample.numbers).frame(columns, names)
+
+    def target_values(self) -> Asking:
+        """The distinct targets: :class:`DistinctValues`, None where they are not whole numbers."""
+        yield from self.ask(Needs(labels=True))
+        assert self.labels is not None
+        return self.labels
+
+    def target_moments(self, query: TargetMoments) -> Asking:
+        """The answer to a query of targets: a list of :class:`GroupMoments`."""
+        yield from self.ask(Needs(targets=[query]))
+        return self.targets[id(query)]
 
 
 def _no_dates(what: str, column: Number) -> str:

@@ -25,6 +25,7 @@ from daskgd.preprocessing.kinds.base import Input
 from daskgd.preprocessing.kinds.table import KINDS, kind_of
 from daskgd.queries import Ask
 from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.queries.targets import TargetValues
 from daskgd.rows.features import Features, as_features
 from daskgd.rows.layout import Shape
 
@@ -38,7 +39,7 @@ HEAD_ROWS = 2
 # -- fitting --------------------------------------------------------------------------------------
 
 
-def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None) -> Any:
+def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None, facts: Facts | None = None) -> Any:
     """Fit a transformer of scikit-learn's, or a container of them, to the rows of a table, by sums.
 
     Parameters
@@ -48,6 +49,9 @@ def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None) -> Any:
     dataset : Dataset
     engine : optional
         As of estimators.
+    facts : Facts, optional
+        Where to keep what was learnt, as :func:`~daskgd.preprocessing.encoded.encode` wants it for the rows
+        of the fit; made anew by default.
 
     Returns
     -------
@@ -68,7 +72,8 @@ def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None) -> Any:
     array([2., 3.])
     """
     schema = dataset.schema
-    facts = Facts.of(schema)
+    facts = Facts.of(schema) if facts is None else facts
+    facts.classes = dataset.classes
     rows = TableRows(_first_rows(dataset), schema)
     columns = of_schema(schema)
     names = schema_names(dataset)
@@ -77,8 +82,8 @@ def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None) -> Any:
         needs = next(asking)
     except StopIteration as done:
         return done.value
-    # Each row counts once, whatever its weight: neither that nor the target is read.
-    alone = Columns(dataset.columns.X)
+    # Each row counts once, whatever its weight: that is not read, and the target only where encoders see it.
+    alone = Columns(dataset.columns.X, dataset.columns.y if sees_target(encoder) else None)
     features = dataset.replace(alone, offset=None, classes=None, layout=dataset.layout)
     with open_engine(features, engine, row_payload_nbytes=SAMPLE_BYTES) as (made, ready):
         while True:
@@ -95,10 +100,16 @@ def _ask(engine: Any, dataset: Dataset, facts: Facts, needs: Needs) -> None:
     asks = [] if query is None else [Ask(None, query)]
     if needs.sample:
         asks.append(Ask(None, _sample(dataset)))
+    if needs.labels:
+        asks.append(Ask(None, TargetValues()))
+    asks += [Ask(None, query) for query in needs.targets]
     answers = list(engine.sweep(asks))
     found = answers.pop(0) if query is not None else None
     sample: SampleAnswer | None = answers.pop(0) if needs.sample else None
     facts.learn(needs, found, None if sample is None else sample.rows)
+    if needs.labels:
+        facts.labels = answers.pop(0)
+    facts.targets |= {id(query): answer for query, answer in zip(needs.targets, answers, strict=True)}
 
 
 def _sample(dataset: Dataset) -> Sample:
@@ -106,6 +117,16 @@ def _sample(dataset: Dataset) -> Sample:
     each = max(X.nbytes // max(X.shape[0], 1), 1)
     shape = Shape(dataset.n_rows, dataset.n_features, sparse_row_bytes=None if X.is_dense else each)
     return Sample.of(shape, SAMPLE_BYTES / each, 0, 0)
+
+
+def sees_target(encoder: Any) -> bool:
+    """Whether a transformer, or one in a container, is fitted with the target."""
+    if isinstance(encoder, frozen.FrozenEstimator):
+        return False
+    inside = encoder.get_params().values() if hasattr(encoder, "get_params") else ()
+    return isinstance(encoder, preprocessing.TargetEncoder) or any(
+        isinstance(one, preprocessing.TargetEncoder) for one in inside
+    )
 
 
 def schema_names(dataset: Dataset) -> tuple[str, ...] | None:
@@ -339,6 +360,8 @@ def through(fitted: Any, given: Input) -> Input:
 
 def _columns(fitted: Any, given: Input, n_out: int) -> list[Column]:
     """The columns that a fitted transformer, or a container, makes, of which there are `n_out`."""
+    if id(fitted) in given.facts.cross_fitted:
+        return given.facts.cross_fitted[id(fitted)]
     plain = type(fitted) is preprocessing.FunctionTransformer and fitted.func is None
     if plain or _passes(fitted):
         return list(given.columns)
@@ -375,8 +398,9 @@ def _columns_of(fitted: Any, given: Input) -> list[Column]:
     return found
 
 
-def program(fitted: Any, dataset: Dataset) -> Program:
-    """How the rows of a table are encoded by a fitted transformer.
+def program(fitted: Any, dataset: Dataset, facts: Facts | None = None) -> Program:
+    """How the rows of a table are encoded by a fitted transformer; with the `facts` of its fit, how those of
+    the fit are.
 
     Raises ValueError where the table has not the columns that it was fitted with.
     """
@@ -397,7 +421,7 @@ def program(fitted: Any, dataset: Dataset) -> Program:
             f"{fitted.n_features_in_} features as input"
         )
     rows = TableRows(_first_rows(dataset), schema)
-    given = Input(columns, rows.frame(columns, names), Facts(schema))
+    given = Input(columns, rows.frame(columns, names), Facts(schema) if facts is None else facts)
     out = fitted.transform(given.head)
     made_ = through(fitted, given).columns
     text = [c.name for c in made_ if isinstance(c, Category) and not c.is_numeric]

@@ -76,8 +76,8 @@ class ColumnStatistics(Query):
     numbers, codes, distinct : tuple of int
         The columns of each kind to tell of, by their position.
     views : tuple of (callable, bool)
-        Functions of the rows ``(n, p)`` that give arrays ``(n, q)``, each with whether their distinct values
-        are asked for, and not a summary of numbers.
+        Functions of the rows ``(n, p)`` and their numbers ``(n,)`` that give arrays ``(n, q)``, each with
+        whether their distinct values are asked for, and not a summary of numbers.
     weighted : bool
         Whether rows count by their weights; else each counts once.
     """
@@ -87,7 +87,7 @@ class ColumnStatistics(Query):
     numbers: tuple[int, ...] = ()
     codes: tuple[int, ...] = ()
     distinct: tuple[int, ...] = ()
-    views: tuple[tuple[Callable[[Features], Any], bool], ...] = ()
+    views: tuple[tuple[Callable[[Features, Array], Any], bool], ...] = ()
     weighted: bool = False
 
     def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
@@ -103,7 +103,7 @@ class ColumnStatistics(Query):
         for j in self.distinct:
             sums[f"distinct{j}"] = DistinctValues.of(numbers_at(rows.X, [j])[:, 0], s)
         for i, (view, distinct) in enumerate(self.views):
-            values = view(rows.X)
+            values = view(rows.X, rows.numbers)
             if not distinct:
                 sums[f"view{i}"] = NumberSummary.of(np.asarray(values, dtype=np.float64), s)
                 continue

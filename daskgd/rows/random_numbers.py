@@ -17,7 +17,8 @@ SPLIT = 0x73706C6974
 SAMPLE = 0x73616D706C65
 PROBE = 0x70726F6265
 HALF = 0x68616C66
-"""Purposes: splits of a dataset, samples of rows, probing steps, and halves of a partition."""
+FOLD = 0x666F6C64
+"""Purposes: splits of a dataset, samples of rows, probing steps, halves of a partition, and folds."""
 
 
 def row_random_numbers(rows: Array, seed: int, purpose: int) -> Array:
@@ -43,6 +44,15 @@ def row_random_numbers(rows: Array, seed: int, purpose: int) -> Array:
     u = h.astype(np.float64)
     u *= 2.0**-53
     return u
+
+
+def row_folds(rows: Array, n_folds: int, seed: int) -> Array:
+    """The fold of each of the row numbers ``(n,)``, from 0 to ``n_folds - 1``, all of about the same size.
+
+    >>> row_folds(np.arange(8), 2, seed=0)
+    array([1, 1, 1, 1, 0, 0, 0, 1])
+    """
+    return (row_random_numbers(rows, seed, FOLD) * n_folds).astype(np.intp)
 
 
 def _mix(x: Array) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -216,3 +218,58 @@ class DistinctValues:
             return DistinctValues(None, np.zeros(0))
         values = np.concatenate([self.values, other.values])
         return DistinctValues.of(values, np.concatenate([self.weights, other.weights]))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMoments:
+    """The weights of groups of values, their means, and their sums of squared deviations, arrays of one shape
+    in float64; the mean of a group without values is 0.
+
+    Two add by the pairwise update of Chan, Golub & LeVeque (1979), group by group.
+
+    >>> a, b = (GroupMoments.of(np.array([x]), np.array([0]), 2) for x in (1.0, 3.0))
+    >>> (a + b).weight, (a + b).mean, (a + b).deviation
+    (array([2., 0.]), array([2., 0.]), array([2., 0.]))
+    """
+
+    weight: Array
+    mean: Array
+    deviation: Array
+
+    @classmethod
+    def of(cls, values: Array, groups: Array, n_groups: int, s: Array | None = None) -> GroupMoments:
+        """Those of values ``(n,)``, each of the group at its position ``(n,)``, with weights ``(n,)`` or
+        None; a row of weight 0 is absent."""
+        if s is not None and not (s > 0).all():
+            values, groups, s = values[s > 0], groups[s > 0], s[s > 0]
+        each = np.ones(len(values)) if s is None else s.astype(np.float64)
+        weight = np.bincount(groups, each, n_groups)
+        # About one of the values, so that equal ones have exactly their value for a mean.
+        base = np.zeros(n_groups)
+        base[groups] = values
+        away = values - base[groups]
+        mean = np.bincount(groups, each * away, n_groups) / np.where(weight > 0, weight, 1.0)
+        deviation = np.bincount(groups, each * (away - mean[groups]) ** 2, n_groups)
+        return cls(weight, base + mean, deviation)
+
+    def __add__(self, other: GroupMoments) -> GroupMoments:
+        weight = self.weight + other.weight
+        share = other.weight / np.where(weight > 0, weight, 1.0)
+        delta = other.mean - self.mean
+        mean = np.where(self.weight > 0, self.mean + delta * share, other.mean)
+        both = (self.weight > 0) & (other.weight > 0)
+        more = np.where(both, delta * delta * (self.weight * share), 0.0)
+        return GroupMoments(weight, mean, self.deviation + other.deviation + more)
+
+    def __getitem__(self, at: Any) -> GroupMoments:
+        """Some of the groups."""
+        return GroupMoments(self.weight[at], self.mean[at], self.deviation[at])
+
+    def total(self, axis: int) -> GroupMoments:
+        """The moments of groups together along an axis."""
+        parts = [self[(slice(None),) * axis + (i,)] for i in range(self.weight.shape[axis])]
+        return reduce(operator.add, parts)
+
+    def reshape(self, *shape: int) -> GroupMoments:
+        """The same groups in another shape."""
+        return GroupMoments(*(getattr(self, name).reshape(shape) for name in self.__slots__))

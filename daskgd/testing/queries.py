@@ -44,6 +44,8 @@ from daskgd.queries.pearson import Pearson
 from daskgd.queries.recession import Recession
 from daskgd.queries.sample import Sample
 from daskgd.queries.sums import Sums
+from daskgd.queries.targets import TargetMoments, TargetValues
+from daskgd.rows.features import Features
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.local_gd import LocalSteps
 from daskgd.testing.laws import (
@@ -63,6 +65,11 @@ from daskgd.training.journal import digest
 Array = NDArray[Any]
 
 
+def _by_sign(X: Features) -> Array:
+    """A category for each row: whether its first number is positive."""
+    return (X.columns(np.array([0])).toarray()[:, 0] > 0).astype(np.intp)
+
+
 def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
     out: list[tuple[Query, Problem | None, Rows]] = []
     for name, problem, rows in examples():
@@ -73,6 +80,9 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         out += [(Product(w, d), problem, rows), (Score(w), problem, rows), (Sample(0.5), None, rows)]
         out.append((Survey(classification=problem.labels is not None), None, rows))
         out.append((ColumnStatistics(numbers=(0, 2), distinct=(1,), weighted=True), None, rows))
+        if rows.y is not None and rows.y.ndim == 1 and rows.y.dtype.kind != "U":
+            moments = TargetMoments(((_by_sign, 2),), folds=3, weighted=True)
+            out += [(TargetValues(weighted=True), None, rows), (moments, None, rows)]
         if problem.loss.kind == "regression":
             centre = rows.X.toarray().mean(axis=0)
             W = rng.standard_normal((3, problem.model.outputs))

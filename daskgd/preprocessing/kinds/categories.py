@@ -20,7 +20,8 @@ FREQUENT = 2
 """Rows of a category that is frequent, among those that an encoder is fitted with here."""
 
 
-def _occurring(found: DistinctValues, given: Input, j: int, who: str) -> DistinctValues:
+def occurring(found: DistinctValues, given: Input, j: int, who: str) -> DistinctValues:
+    """The distinct values that occur. Raises ValueError where there are too many."""
     if found.values is None:
         raise ValueError(
             f"{who}: expected column {given.label(j)} to have a million distinct values at most, got more; "
@@ -54,12 +55,12 @@ class Categories(Kind):
     def fit(self, transformer: Any, given: Input) -> Asking:
         who = type(transformer).__name__
         distinct = yield from given.facts.distinct_values(given.columns)
-        found = [_occurring(one, given, j, who) for j, one in enumerate(distinct)]
+        found = [occurring(one, given, j, who) for j, one in enumerate(distinct)]
         n_rows = float(found[0].weights.sum()) if found else 0.0
         known = transformer.categories
         explicit: list[Array] = []
         for j, one in enumerate(found):
-            values = one.values if isinstance(known, str) else np.asarray(known[j], dtype=_kind(known[j]))
+            values = one.values if isinstance(known, str) else object_array(known[j])
             assert values is not None
             if not isinstance(known, str) and transformer.handle_unknown == "error":
                 strange = [v for v in one.values.tolist() if not _is_in(v, values.tolist())]  # type: ignore[union-attr]
@@ -108,6 +109,11 @@ class Categories(Kind):
 
     def _strict(self, transformer: Any) -> dict[str, Any]:
         return {name: getattr(transformer, name) for name in self._tolerant()}
+
+
+def object_array(values: Any) -> Array:
+    """Categories as they were given: an array of objects where any is text."""
+    return np.asarray(values, dtype=_kind(values))
 
 
 def _kind(values: Any) -> Any:

@@ -9,6 +9,7 @@ from sklearn import impute, kernel_approximation, preprocessing
 from daskgd.preprocessing.kinds.base import BySample, ByShape, Kind
 from daskgd.preprocessing.kinds.categories import OneHot, Ordinal
 from daskgd.preprocessing.kinds.numbers import Ends, Gaps, Impute, MaxAbs, MinMax, Robust, Standard
+from daskgd.preprocessing.kinds.targets import Target
 
 KINDS: dict[type, Kind] = {
     preprocessing.StandardScaler: Standard(),
@@ -19,6 +20,7 @@ KINDS: dict[type, Kind] = {
     impute.MissingIndicator: Gaps(),
     preprocessing.OneHotEncoder: OneHot(),
     preprocessing.OrdinalEncoder: Ordinal(),
+    preprocessing.TargetEncoder: Target(),
     preprocessing.KBinsDiscretizer: Ends("strategy"),
     preprocessing.SplineTransformer: Ends("knots"),
     preprocessing.QuantileTransformer: BySample(),
