@@ -22,6 +22,7 @@ COMMANDS = (
     "chunks",
     "codecs",
     "ingest",
+    "tables",
     "monitoring",
     "local",
     "neural",

@@ -10,11 +10,9 @@ import glum._solvers
 from glum import GeneralizedLinearRegressor
 from report import Clock, Recorder, arguments, load
 
-if __name__ == "__main__":
-    asked, report = arguments()
-    warnings.simplefilter("ignore")
-    X, y = load(asked.store, report)
-    y = y.astype(X.dtype)
+
+def fit(X, y, asked, report):
+    """Fit by the solver of the variant, and report its iterates."""
     settings = {"family": "binomial", "alpha": asked.penalty, "gradient_tol": 1e-12, "copy_X": False}
     if asked.variant == "lbfgs":
         minimize, evaluations = glum._solvers.fmin_l_bfgs_b, [0]
@@ -42,3 +40,10 @@ if __name__ == "__main__":
             report.point(limit, clock.seconds, model.coef_, model.intercept_, iterations=int(model.n_iter_))
             if model.n_iter_ < limit:
                 break
+
+
+if __name__ == "__main__":
+    asked, report = arguments()
+    warnings.simplefilter("ignore")
+    X, y = load(asked.store, report)
+    fit(X, y.astype(X.dtype), asked, report)

@@ -13,10 +13,9 @@ from sklearn.linear_model import LogisticRegression
 
 LIMITS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 1000)
 
-if __name__ == "__main__":
-    asked, report = arguments()
-    warnings.simplefilter("ignore")
-    X, y = load(asked.store, report)
+
+def fit(X, y, asked, report):
+    """Fit by the solver of the variant, and report its iterates."""
     C = 1 / (asked.penalty * X.shape[0])
     if asked.variant == "lbfgs":
         minimize, evaluations = optimize.minimize, [0]
@@ -48,3 +47,9 @@ if __name__ == "__main__":
             report.point(limit, clock.seconds, model.coef_, model.intercept_[0], iterations=iterations)
             if iterations < limit:
                 break
+
+
+if __name__ == "__main__":
+    asked, report = arguments()
+    warnings.simplefilter("ignore")
+    fit(*load(asked.store, report), asked, report)

@@ -340,7 +340,9 @@ class Columns(NamedTuple):
 def n_exclusive(X: Column) -> int:
     """The most columns of which a row has at most one that is not 0, as far as is known without reading: the
     categories of the largest column."""
-    if X.is_dense or not X.in_place(cluster=False):
+    if hasattr(X, "n_exclusive"):
+        return int(X.n_exclusive)
+    if X.is_dense or isinstance(X, PiecesColumn) or not X.in_place(cluster=False):
         return 0
     run = exclusive_columns(as_features(X.read(0, 0)))
     return run.stop - run.start

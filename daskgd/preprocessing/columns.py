@@ -371,6 +371,11 @@ class Program:
         return all(kind is Number for kind, _ in self._groups())
 
     @property
+    def n_exclusive(self) -> int:
+        """The most columns of which a row has at most one that is not 0: the categories of one column."""
+        return max((c.width for c in self.columns if isinstance(c, Indicators)), default=0)
+
+    @property
     def row_bytes(self) -> int:
         """The bytes of an encoded row, about."""
         total = 0

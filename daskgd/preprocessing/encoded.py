@@ -65,6 +65,11 @@ class EncodedColumn:
         return self.program.is_dense
 
     @property
+    def n_exclusive(self) -> int:
+        """The most columns of which a row has at most one that is not 0."""
+        return self.program.n_exclusive
+
+    @property
     def chunk_rows(self) -> int:
         return self.source.chunk_rows
 

