@@ -1,8 +1,8 @@
 """Columns of a table on their way through encoders: where each comes from, and how it is computed.
 
-A column is one of five kinds: a number with what is done to it, a category with the value of each code, the
-zeros and ones of categories, what the target is in each category, or whatever a transformer makes of other
-columns. Knows no transformer by name.
+A column is one of six kinds: a number with what is done to it, a category with the value of each code, the
+zeros and ones of categories, what the target is in each category, the sparse rows that are made of each
+category, or whatever a transformer makes of other columns. Knows no transformer by name.
 """
 
 from __future__ import annotations
@@ -205,7 +205,38 @@ class TargetMeans:
         return out
 
 
-Column = Number | Category | Indicators | TargetMeans | Made
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """The sparse rows that a transformer makes of each category of a column, as of text: each once, however
+    many rows have it.
+
+    Attributes
+    ----------
+    of : Category
+    made : csr_array (categories, width)
+        With one row more where a missing value has some, the last.
+    """
+
+    of: Category
+    made: Any
+
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return int(self.made.shape[1])
+
+    def rows(self, table: TableRows) -> Any:
+        """The rows, a ``csr_array`` ``(n, width)``. Raises ValueError where a category is missing."""
+        codes = table.codes(self.of.column)
+        if (codes < 0).any() and self.made.shape[0] < len(self.of.values):
+            raise ValueError(
+                f"expected text in column {self.of.name!r}, got a missing value in one of its rows; fill "
+                "them before they are stored, as ingest does with keep_default_na=False"
+            )
+        return self.made[codes]
+
+
+Column = Number | Category | Indicators | TargetMeans | Lookup | Made
 
 
 def of_schema(schema: Schema) -> list[Column]:
@@ -348,6 +379,8 @@ def _dense(column: Any, table: TableRows) -> Array:
         return out
     if isinstance(column, TargetMeans):
         return column.rows(table)[:, None]
+    if isinstance(column, Lookup):
+        return column.rows(table).toarray().astype(np.float64)
     made = column.rows(table)
     made = made.toarray() if hasattr(made, "toarray") else made
     return np.asarray(made, dtype=np.float64).reshape(len(table), column.width)
@@ -382,6 +415,9 @@ class Program:
         for kind, group in self._groups():
             if kind is Indicators:
                 total += 4 * len(group)
+            elif kind is Lookup:
+                made = group[0].made
+                total += (self.dtype.itemsize + 4) * max(made.nnz // max(made.shape[0], 1), 1)
             else:
                 total += self.dtype.itemsize * width(group)
         return max(total, 1)
@@ -397,12 +433,13 @@ class Program:
         def kind(column: Column) -> Any:
             if isinstance(column, Category | TargetMeans):
                 return Number
-            if isinstance(column, Made):
+            if isinstance(column, Made | Lookup):
                 return id(column)
             return type(column)
 
-        for found, group in groupby(self.columns, key=kind):
-            yield (Made if isinstance(found, int) else found), list(group)
+        for found, columns in groupby(self.columns, key=kind):
+            group = list(columns)
+            yield (type(group[0]) if isinstance(found, int) else found), group
 
     def __call__(self, X: Features, numbers: Array | None = None) -> Features:
         """The encoded rows of some as they are stored, with their `numbers` ``(n,)`` in a fit."""
@@ -411,6 +448,8 @@ class Program:
         for kind, group in self._groups():
             if kind is Indicators:
                 parts.append(self._indicators(table, group))
+            elif kind is Lookup:
+                parts.append(Sparse.of(group[0].rows(table)).astype(self.dtype))
             elif kind is Made:
                 parts.append(_features(group[0].rows(table), len(table), group[0].width, self.dtype))
             else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from daskgd.data.columns import Column, WorkerPieces, row_bytes
 from daskgd.data.dataset import Dataset
-from daskgd.preprocessing.columns import Category, Indicators, Made, Program, TargetMeans
+from daskgd.preprocessing.columns import Category, Indicators, Lookup, Made, Program, TargetMeans
 from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import program
 from daskgd.preprocessing.records import to_record
@@ -193,6 +193,9 @@ def _update(sha: Any, value: Any) -> None:
             _update(sha, ["indicators", value.of, value.places, value.width, value.known])
         case TargetMeans():
             _update(sha, ["target", value.of, value.values, value.seed])
+        case Lookup():
+            made = value.made
+            _update(sha, ["lookup", value.of, made.shape, made.data, made.indices, made.indptr])
         case Made():
             try:
                 transformer: Any = to_record(value.transformer)

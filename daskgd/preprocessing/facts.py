@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from daskgd.data.frame import plain_values
 from daskgd.data.schema import EXACT, TEMPORAL, Schema
-from daskgd.preprocessing.columns import Category, Column, Indicators, Made, Number, TableRows, ViewOf
+from daskgd.preprocessing.columns import Category, Column, Indicators, Lookup, Made, Number, TableRows, ViewOf
 from daskgd.queries.columns import ColumnFacts, ColumnStatistics
 from daskgd.queries.targets import TargetMoments
 from daskgd.rows.features import Dense
@@ -146,6 +146,11 @@ class Facts:
                     )
                 case Category() | Indicators(of=Category()):
                     needs.codes.add((column if isinstance(column, Category) else column.of).column)
+                case Lookup():
+                    raise ValueError(
+                        f"{who}: expected columns of numbers, got those that are made of text in column "
+                        f"{column.of.name!r}; leave them as they are"
+                    )
                 case _:
                     needs.views.append(((column,), False))
         yield from self.ask(needs)

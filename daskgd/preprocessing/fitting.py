@@ -196,7 +196,10 @@ def _fit_union(spec: Any, given: Input) -> Asking:
 def _fit_columns(spec: Any, given: Input) -> Asking:
     probe = _with_parts(clone(spec), lambda part: preprocessing.FunctionTransformer())
     probe.set_params(sparse_threshold=0, transformer_weights=None)
-    probe.transformers = [(name, part, _chosen(at, given)) for name, part, at in probe.transformers]
+    alone = {name for name, _, at in spec.transformers if _is_one(at)}
+    probe.transformers = [
+        (name, part, [at] if name in alone else _chosen(at, given)) for name, part, at in probe.transformers
+    ]
     probe.fit(_as_read(given.head))
     indices = input_indices(probe)
     parts = [*spec.transformers, ("remainder", spec.remainder, None)]
@@ -205,11 +208,16 @@ def _fit_columns(spec: Any, given: Input) -> Asking:
         for name, part, _ in parts
         if not isinstance(part, str) and len(indices.get(name, []))
     ]
-    fitted = yield from _side_by_side([(part, _select(given, at)) for _, part, at in chosen])
+    fitted = yield from _side_by_side(
+        [(part, _select(given, at, name in alone)) for name, part, at in chosen]
+    )
     by_name = {name: one for (name, _, _), one in zip(chosen, fitted, strict=True)}
     out = _with_parts(clone(spec), _StandIn, by_name)
     # The columns as they were found: selectors have seen text as text.
-    own = [_given_columns(probe, name, columns) for name, _, columns in spec.transformers]
+    own = [
+        columns if name in alone else _given_columns(probe, name, columns)
+        for name, _, columns in spec.transformers
+    ]
     out.transformers = [(name, part, at) for (name, part, _), at in zip(out.transformers, own, strict=True)]
     out.fit(given.head)
     for name, value in vars(out).items():
@@ -217,6 +225,11 @@ def _fit_columns(spec: Any, given: Input) -> Asking:
     plain = clone(spec)
     out.transformers, out.remainder = plain.transformers, plain.remainder
     return out
+
+
+def _is_one(columns: Any) -> bool:
+    """Whether columns are a single one, by name or position, which a transformer is given as one array."""
+    return isinstance(columns, str | int | np.integer) and not isinstance(columns, bool)
 
 
 def _given_columns(probe: Any, name: str, columns: Any) -> Any:
@@ -264,8 +277,11 @@ def _with_parts(spec: Any, change: Callable[..., Any], by_name: dict[str, Any] |
     return spec
 
 
-def _select(given: Input, at: Sequence[int]) -> Input:
-    """Some of the columns of what is given."""
+def _select(given: Input, at: Sequence[int], alone: bool = False) -> Input:
+    """Some of the columns of what is given; one that is `alone` as one array ``(n,)``."""
+    if alone:
+        head = given.head.iloc[:, at[0]] if given.names is not None else given.head[:, at[0]]
+        return Input(pick(given.columns, at), head, given.facts)
     head = given.head.iloc[:, list(at)] if given.names is not None else given.head[:, list(at)]
     return Input(pick(given.columns, at), head, given.facts)
 
@@ -389,11 +405,11 @@ def _passes(step: Any) -> bool:
 def _columns_of(fitted: Any, given: Input) -> list[Column]:
     indices = input_indices(fitted)
     found: list[Column] = []
-    for name, part, _ in fitted.transformers_:
+    for name, part, columns in fitted.transformers_:
         at = indices.get(name, [])
         if not len(at) or (isinstance(part, str) and part == "drop"):
             continue
-        some = _select(given, at)
+        some = _select(given, at, _is_one(columns))
         found += (some if _passes(part) else through(part, some)).columns
     return found
 

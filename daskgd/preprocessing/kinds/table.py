@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn import impute, kernel_approximation, preprocessing
+from sklearn.feature_extraction import text
 
 from daskgd.preprocessing.kinds.base import BySample, ByShape, Kind
 from daskgd.preprocessing.kinds.categories import OneHot, Ordinal
 from daskgd.preprocessing.kinds.numbers import Ends, Gaps, Impute, MaxAbs, MinMax, Robust, Standard
 from daskgd.preprocessing.kinds.targets import Target
+from daskgd.preprocessing.kinds.text import Hashing
 
 KINDS: dict[type, Kind] = {
     preprocessing.StandardScaler: Standard(),
@@ -21,6 +23,7 @@ KINDS: dict[type, Kind] = {
     preprocessing.OneHotEncoder: OneHot(),
     preprocessing.OrdinalEncoder: Ordinal(),
     preprocessing.TargetEncoder: Target(),
+    text.HashingVectorizer: Hashing(),
     preprocessing.KBinsDiscretizer: Ends("strategy"),
     preprocessing.SplineTransformer: Ends("knots"),
     preprocessing.QuantileTransformer: BySample(),
