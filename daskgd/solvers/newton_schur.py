@@ -117,8 +117,9 @@ class NewtonSchur(SubsampledNewton):
     """
 
     def result_numbers(self, parameters: int, shape: Shape | None = None) -> int:
-        exclusive = 0 if shape is None else shape.exclusive
-        return parameters + min(schur_numbers(max(parameters - 1, exclusive), exclusive), MOST_NUMBERS)
+        if shape is None or not suits(shape.n_features, shape.exclusive):
+            return parameters
+        return parameters + schur_numbers(shape.n_features, shape.exclusive)
 
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:
         if not self._suits(problem, shape.exclusive):

@@ -71,7 +71,8 @@ def choose(loss: Loss, penalty: Penalty, shape: Shape | None) -> SolverChoice:
     if shape is not None and loss.smooth and loss.convex and has_many_categories(shape):
         return SolverChoice(
             NewtonSchur(),
-            f"{p:,} features, {shape.exclusive:,} of them the categories of one column: exact Newton steps",
+            f"{p:,} features, {shape.exclusive:,} of them the categories of one column: exact Newton steps "
+            "for one output",
         )
     if shape is not None and loss.smooth and loss.convex and too_many_for_sample(shape):
         return SolverChoice(
