@@ -21,7 +21,7 @@ from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import MOST_STEPS, EvaluateInMemory, State, Steps, SweepEstimate, Tolerance
 from daskgd.solvers.frequent_features import evidence
 from daskgd.solvers.line_search import search, wolfe
-from daskgd.solvers.newton import POLISHED, ROUNDING, decrement
+from daskgd.solvers.newton import DENSE, POLISHED, ROUNDING, decrement
 from daskgd.solvers.newton_in_memory import answer_in_memory
 from daskgd.solvers.subsampled_newton import FINAL_TOL, SAFETY, SubsampledNewton
 
@@ -39,9 +39,6 @@ SHARE = 1e-3
 NEAR = 0.1
 """Gap relative to the objective up to which it is looked at what a step leaves."""
 
-MOST_OTHERS = 3000
-"""Most parameters that are not eliminated, whose matrix is factorised: a second on one core."""
-
 
 def schur_numbers(n_features: int, exclusive: int) -> int:
     """How many numbers the Hessian of one output has, where so many features exclude one another."""
@@ -51,7 +48,7 @@ def schur_numbers(n_features: int, exclusive: int) -> int:
 
 def suits(n_features: int, exclusive: int) -> bool:
     """Whether such a Hessian is small enough to be formed in every sweep."""
-    few = n_features - exclusive < MOST_OTHERS
+    few = n_features - exclusive < DENSE
     return few and schur_numbers(n_features, exclusive) <= MOST_NUMBERS
 
 
