@@ -404,6 +404,11 @@ class Program:
         return all(kind is Number for kind, _ in self._groups())
 
     @property
+    def sees_row_numbers(self) -> bool:
+        """Whether a row is encoded by its number, as those of the fit of an encoder of targets are."""
+        return any(map(_sees_row_numbers, self.columns))
+
+    @property
     def n_exclusive(self) -> int:
         """The most columns of which a row has at most one that is not 0: the categories of one column."""
         return max((c.width for c in self.columns if isinstance(c, Indicators)), default=0)
@@ -469,6 +474,12 @@ class Program:
             at = one.positions(table)
             indices[:, j] = np.where(at < 0, -1, at + offsets[j])
         return Categorical(indices, offsets.astype(np.int64), self.dtype)
+
+
+def _sees_row_numbers(column: Any) -> bool:
+    if isinstance(column, TargetMeans):
+        return len(column.values) > 1
+    return isinstance(column, Made) and any(map(_sees_row_numbers, column.of))
 
 
 def _passing(column: Column) -> int:

@@ -112,7 +112,7 @@ class EncodedColumn:
         if not self.is_dense and self.in_place(False):
             meta = self.program(as_features(source.read(0, 0))).tocsr()
         return blocks.map_blocks(
-            _encode,
+            _encode_numbered if self.program.sees_row_numbers else _encode,
             program=self.program,
             then=then,
             dtype=self.dtype,
@@ -128,8 +128,12 @@ class EncodedColumn:
         return self.source.info()
 
 
-def _encode(block: Any, program: Program, then: Any, block_info: Any = None) -> Any:
-    numbers = np.arange(*block_info[0]["array-location"][0]) if block_info else None
+def _encode(block: Any, program: Program, then: Any) -> Any:
+    return then(program(as_features(block)))
+
+
+def _encode_numbered(block: Any, program: Program, then: Any, block_info: Any = None) -> Any:
+    numbers = np.arange(*block_info[0]["array-location"][0])
     return then(program(as_features(block), numbers))
 
 

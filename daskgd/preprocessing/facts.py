@@ -67,8 +67,8 @@ class Facts:
     """What is known of the columns of a table.
 
     `classes` are the labels that the codes of the target stand for, `targets` answers by the identity of
-    their queries; `cross_fitted` has, by the identity of an encoder of targets that was fitted, the columns
-    that it makes of the rows of the fit.
+    their queries; `cross_fitted` has, by the identity of an encoder of targets that was fitted, it and the
+    columns that it makes of the rows of the fit.
     """
 
     schema: Schema
@@ -80,7 +80,7 @@ class Facts:
     classes: Array | None = None
     labels: DistinctValues | None = None
     targets: dict[int, list[GroupMoments]] = field(default_factory=dict)
-    cross_fitted: dict[int, list[Column]] = field(default_factory=dict)
+    cross_fitted: dict[int, tuple[Any, list[Column]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, schema: Schema) -> Facts:
@@ -231,7 +231,7 @@ class Facts:
     def target_moments(self, query: TargetMoments) -> Asking:
         """The answer to a query of targets: a list of :class:`GroupMoments`."""
         yield from self.ask(Needs(targets=[query]))
-        return self.targets[id(query)]
+        return self.targets.pop(id(query))  # as long as the query is held, no other is known by that
 
 
 def _no_dates(what: str, column: Number) -> str:

@@ -377,7 +377,7 @@ def through(fitted: Any, given: Input) -> Input:
 def _columns(fitted: Any, given: Input, n_out: int) -> list[Column]:
     """The columns that a fitted transformer, or a container, makes, of which there are `n_out`."""
     if id(fitted) in given.facts.cross_fitted:
-        return given.facts.cross_fitted[id(fitted)]
+        return given.facts.cross_fitted[id(fitted)][1]
     plain = type(fitted) is preprocessing.FunctionTransformer and fitted.func is None
     if plain or _passes(fitted):
         return list(given.columns)

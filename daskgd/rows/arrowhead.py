@@ -128,7 +128,6 @@ CUT_NUMBERS, LEAST_CUT = 1 << 21, 1 << 12
 """Numbers of dense features that are made float64 at a time, and rows at least: tables of pairs of categories
 have many entries, to which those of each cut are added."""
 
-
 PIECE_NUMBERS, LEAST_PIECE = 1 << 17, 64
 """Numbers of them that are multiplied at a time, and rows at least."""
 
@@ -264,7 +263,7 @@ def _add_tables(total: _Sum, parts: list[tuple[Features, slice]], c: Array) -> N
             continue
         for j, within in enumerate(_runs(part)):
             size, columns = within.stop - within.start, _moved(within, at.start)
-            index = np.int32 if size * len(total.matrix.core) <= np.iinfo(np.int32).max else np.int64
+            index = np.int32 if size * len(total.matrix.shift) <= np.iinfo(np.int32).max else np.int64
             codes: Any = part.indices[:, j].astype(index)
             there = codes >= 0
             codes -= index(within.start)

@@ -126,7 +126,9 @@ class NewtonSchur(SubsampledNewton):
     def expected_sweeps(
         self, shape: Shape, loss: Loss | None = None, parameters: int | None = None
     ) -> SweepEstimate:
-        return SweepEstimate(1, 1) if self.sample_share(shape) >= 1 else SweepEstimate(3, 6)
+        if (parameters or 0) > shape.n_features + 1 or self.sample_share(shape) >= 1:
+            return SubsampledNewton.expected_sweeps(self, shape, loss, parameters)
+        return SweepEstimate(3, 6)
 
     @staticmethod
     def _suits(problem: Problem, exclusive: int) -> bool:

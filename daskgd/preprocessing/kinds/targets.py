@@ -67,11 +67,12 @@ class Target(Kind):
         ]
         mean = everything.mean
         fitted.target_mean_ = mean if kind == "multiclass" else mean[0]
-        given.facts.cross_fitted[id(fitted)] = [
+        of_the_fit: list[Column] = [
             TargetMeans(at, _by_fold(one[..., k], whole[:, 0, k], smooth), seed)
             for at, one in zip(places, moments, strict=True)
             for k in range(query.outputs)
         ]
+        given.facts.cross_fitted[id(fitted)] = fitted, of_the_fit
         return fitted
 
     def columns(self, fitted: Any, of: Sequence[Column], names: Any) -> list[Column] | None:
