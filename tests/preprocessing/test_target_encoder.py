@@ -24,6 +24,7 @@ from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.rows.random_numbers import row_folds
 from daskgd.rows.summaries import GroupMoments
 from tests.tables import make_frame
+from tests.tiers import slow_but
 
 CATEGORIES = ["carrier", "origin", "month"]
 
@@ -71,7 +72,7 @@ def cross_fitted(encoder: Any, X: Any, y: Any, numbers: np.ndarray, folds: int, 
 
 
 @pytest.mark.parametrize("kind", ["continuous", "counts", "binary", "words"])
-@pytest.mark.parametrize("smooth", ["auto", 0.0, 20.0])
+@pytest.mark.parametrize("smooth", slow_but(["auto", 0.0, 20.0], "auto"))
 def test_encodings_are_scikit_learns(kind: str, smooth: Any, tmp_path: Path) -> None:
     dataset, frame, y = table(tmp_path, kind)
     X, encoder = frame[CATEGORIES], TargetEncoder(smooth=smooth, cv=4)

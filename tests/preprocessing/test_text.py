@@ -18,6 +18,7 @@ import daskgd
 from daskgd.preprocessing.encoded import encode
 from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.preprocessing.records import from_record, to_record
+from tests.tiers import slow_but
 
 
 def dense(X: Any) -> np.ndarray:
@@ -54,10 +55,16 @@ def encoder(**settings: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"ngram_range": (1, 2), "norm": "l1"}, {"analyzer": "char", "binary": True}]
-)
-def test_features_and_models_are_scikit_learns(settings: Any, tmp_path: Path) -> None:
+SETTINGS: dict[str, dict[str, Any]] = {
+    "words": {},
+    "pairs": {"ngram_range": (1, 2), "norm": "l1"},
+    "characters": {"analyzer": "char", "binary": True},
+}
+
+
+@pytest.mark.parametrize("kind", slow_but([*SETTINGS], "pairs"))
+def test_features_and_models_are_scikit_learns(kind: str, tmp_path: Path) -> None:
+    settings = SETTINGS[kind]
     dataset, frame, y = make(tmp_path)
     fitted, expected = fit_encoder(encoder(**settings), dataset), encoder(**settings).fit(frame)
     found = encode(dataset, fitted)
@@ -90,6 +97,7 @@ def test_text_in_unions_and_by_position(tmp_path: Path) -> None:
         np.testing.assert_allclose(dense(found), dense(spec.fit_transform(frame)), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_million_features(tmp_path: Path) -> None:
     dataset, frame, y = make(tmp_path)
     spec = make_column_transformer((HashingVectorizer(), "comment"))
