@@ -50,7 +50,7 @@ def row_folds(rows: Array, n_folds: int, seed: int) -> Array:
     """The fold of each of the row numbers ``(n,)``, from 0 to ``n_folds - 1``, all of about the same size.
 
     >>> row_folds(np.arange(8), 2, seed=0)
-    array([1, 1, 1, 1, 0, 0, 0, 1])
+    array([0, 1, 1, 1, 0, 0, 0, 1])
     """
     return (row_random_numbers(rows, seed, FOLD) * n_folds).astype(np.intp)
 
