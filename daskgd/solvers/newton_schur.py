@@ -27,8 +27,9 @@ from daskgd.solvers.subsampled_newton import FINAL_TOL, SAFETY, SubsampledNewton
 
 Array = NDArray[Any]
 
-MOST_NUMBERS = 1 << 24
-"""Most numbers of a Hessian: 134 MB, of which a task holds one and each merge two."""
+MOST_NUMBERS = 1 << 22
+"""Most numbers of a Hessian: 34 MB, of which there is one at each level of the merge tree, as of the second
+moments of 2,000 features."""
 
 SEEN = 20
 """Rows of the sample that have a feature, from which on these show what a step leaves of the gap there."""
@@ -103,7 +104,7 @@ class NewtonSchur(SubsampledNewton):
     about the step, which the sample shows: where that is within the tolerance the step is taken unseen, and
     ten times as much as it shows is reported for the gap.
 
-    For one output, convex losses and smooth penalties, and features whose numbers above are at most 2**24;
+    For one output, convex losses and smooth penalties, and features whose numbers above are at most 2**22;
     other problems, as those of three classes, are solved as by :class:`~daskgd.SubsampledNewton`, whose
     settings are the same.
 
