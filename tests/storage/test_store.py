@@ -738,13 +738,15 @@ def test_a_full_disk_leaves_nothing(
 
 def test_writes_that_go_on_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zarr raises what the first of many writes raises; the others end later, here long after."""
-    put, late, failed = LocalStore.set, [], asyncio.Event()
+    put, late, began, failed = LocalStore.set, [], asyncio.Event(), asyncio.Event()
 
     async def one_fails(self: LocalStore, key: str, value: Any, **settings: Any) -> None:
         if key == "X/c/0/0":
+            await began.wait()  # of another: those that begin after the failure are refused
             asyncio.get_running_loop().call_later(0.2, failed.set)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if key.startswith("X/c/"):
+            began.set()
             await failed.wait()
             late.append(key)
         await put(self, key, value, **settings)
