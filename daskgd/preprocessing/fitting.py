@@ -395,6 +395,12 @@ def _columns(fitted: Any, given: Input, n_out: int) -> list[Column]:
     columns = None
     if type(fitted) in KINDS and all(column.width == 1 for column in given.columns):
         columns = KINDS[type(fitted)].columns(fitted, given.columns, given.names)
+    if columns is None and given.facts.cross_fitted and sees_target(fitted):
+        # Called itself it would tell the rows of the fit their own targets.
+        raise ValueError(
+            f"encoder: expected TargetEncoder in containers without transformer_weights, got it in "
+            f"{type(fitted).__name__}; leave them out, as a model has weights of its own"
+        )
     return [Made(fitted, tuple(given.columns), given.names, n_out)] if columns is None else columns
 
 

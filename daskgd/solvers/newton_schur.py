@@ -15,14 +15,14 @@ from daskgd.problems import Problem
 from daskgd.queries import CurvatureArrowhead, Gradient, GradientOnly, Product
 from daskgd.queries.sample import SampleAnswer
 from daskgd.rows.arrowhead import Arrowhead, exclusive_columns
-from daskgd.rows.features import Dense, Features, as_features
+from daskgd.rows.features import Dense, Features
 from daskgd.rows.layout import Shape
-from daskgd.rows.tiles import Rows
 from daskgd.solvers.base import MOST_STEPS, EvaluateInMemory, State, Steps, SweepEstimate, Tolerance
 from daskgd.solvers.frequent_features import evidence
 from daskgd.solvers.line_search import search, wolfe
 from daskgd.solvers.newton import DENSE, POLISHED, ROUNDING, decrement
 from daskgd.solvers.newton_in_memory import answer_in_memory
+from daskgd.solvers.sampled_state import WithSample
 from daskgd.solvers.subsampled_newton import FINAL_TOL, SAFETY, SubsampledNewton
 
 Array = NDArray[Any]
@@ -54,7 +54,7 @@ def suits(n_features: int, exclusive: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class SchurState(State):
+class SchurState(WithSample, State):
     """Where Newton's method stands: adds the parameters `at` where f and g were measured, the step d from
     there, the gap there, and the sample X, y, s, which is ``complete`` if it is all rows. Where that step is
     taken unseen, w is ``at + d``."""
@@ -67,17 +67,9 @@ class SchurState(State):
     s: Array | None = None
     complete: bool = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "X", as_features(self.X))
-
     @property
     def point(self) -> Array:
         return self.at
-
-    @property
-    def sample(self) -> Rows:
-        """The rows of the sample; kernels run on them in float64."""
-        return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))
 
     def look(self, w: Array) -> CurvatureArrowhead:
         """The query of objective, gradient and Hessian at w."""

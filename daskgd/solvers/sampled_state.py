@@ -21,8 +21,22 @@ MISLED = 2 * MAX_SLOW_STEPS
 """Slow steps in a row after which the sample's Hessian is given up for that of all rows, or for none."""
 
 
+class WithSample:
+    """What States have in common that hold a sample of the rows, as X, y and s."""
+
+    __slots__ = ()
+
+    def __post_init__(self: Any) -> None:
+        object.__setattr__(self, "X", as_features(self.X))
+
+    @property
+    def sample(self: Any) -> Rows:
+        """The rows of the sample; kernels run on them in float64."""
+        return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))
+
+
 @dataclass(frozen=True, slots=True)
-class SampledState(State):
+class SampledState(WithSample, State):
     """Where sub-sampled Newton stands: `w` is where to end if this is the end; f and g were measured at `at`.
 
     Attributes
@@ -84,9 +98,6 @@ class SampledState(State):
     exact: bool = False
     plain: bool = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "X", as_features(self.X))
-
     @property
     def point(self) -> Array:
         return self.at
@@ -107,8 +118,3 @@ class SampledState(State):
         if error == 1.0:
             return replace(self, error=error)
         return replace(self, w=self.at + self.d, gap=self.gap_at * error, error=error)
-
-    @property
-    def sample(self) -> Rows:
-        """The rows of the sample; kernels run on them in float64."""
-        return Rows(self.X, self.y, self.s, 0, dtype=np.dtype(float))

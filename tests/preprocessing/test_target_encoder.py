@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import linear_model
-from sklearn.compose import make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import make_pipeline
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
 import daskgd
@@ -167,6 +168,20 @@ def test_what_is_refused(case: str, tmp_path: Path) -> None:
     encoder, words = REFUSED[case]
     with pytest.raises(ValueError, match=words):
         fit_encoder(make_column_transformer((encoder, CATEGORIES)), dataset)
+
+
+def test_rows_of_a_fit_are_never_told_their_own_targets(tmp_path: Path) -> None:
+    dataset, _, _ = table(tmp_path, "binary", 100)
+    weighted = ColumnTransformer([("it", TargetEncoder(), CATEGORIES)], transformer_weights={"it": 2.0})
+    for spec in (weighted, FeatureUnion([("a", weighted)]), make_pipeline(weighted, StandardScaler())):
+        with pytest.raises(ValueError, match="without transformer_weights"):
+            daskgd.make_pipeline(spec, daskgd.LogisticRegression()).fit(dataset)
+    # Of what is fitted already nothing is learnt.
+    frozen = FrozenEstimator(TargetEncoder().fit(dataset.frame.compute()[["month"]], dataset.y.compute()))
+    spec = make_column_transformer((frozen, ["month"]), (TargetEncoder(), ["origin"]))
+    fitted, found = encoded(spec, dataset)
+    np.testing.assert_allclose(found[:, 0], frozen.transform(dataset.frame.compute()[["month"]])[:, 0])
+    assert not np.allclose(found, fitted.transform(dataset.frame.compute()))
 
 
 def test_a_table_without_a_target_is_refused(tmp_path: Path) -> None:
