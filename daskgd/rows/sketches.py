@@ -99,6 +99,12 @@ class Distribution:
         a, b = self._with_dropped(dropped), other._with_dropped(dropped)
         return self._merged(dropped, np.concatenate([a.keys, b.keys]), np.concatenate([a.weights, b.weights]))
 
+    def with_kinds(self, at: Array, n_kinds: int) -> Distribution:
+        """The same, its kinds at these positions among so many."""
+        weights = np.zeros((len(self.keys), n_kinds))
+        weights[:, at] = self.weights
+        return Distribution(self.dropped, self.keys, weights)
+
     @property
     def low(self) -> Array:
         """The least value ``(m,)`` that each key stands for."""

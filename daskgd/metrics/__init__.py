@@ -1,0 +1,1 @@
+"""Metrics as sums: scikit-learn's, of rows that do not fit in memory."""
