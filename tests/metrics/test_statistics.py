@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from daskgd.metrics.statistics import MeanOf, OfLabels, OfScores
+from daskgd.metrics.statistics import (
+    ExplainedShare,
+    LargestError,
+    MeanOf,
+    MedianError,
+    OfLabels,
+    OfOwnLabel,
+    OfScores,
+    brier_losses,
+    hits_of_top,
+    log_losses,
+)
 
 LABELS = {
     "accuracy": (metrics.accuracy_score, {}),
@@ -74,3 +85,28 @@ def test_of_means(name: str, rng: np.random.Generator) -> None:
     y, p = rng.poisson(3, 400) + 1.0, rng.random(400) * 5 + 0.1
     function, settings = MEANS[name]
     check(MeanOf(function, settings), function, settings, y, p, rng.random(400))
+
+
+def test_of_probabilities(rng: np.random.Generator) -> None:
+    n, s = 500, rng.random(500)
+    y = rng.integers(0, 4, n)
+    p = rng.dirichlet(np.ones(4), n)
+    one, y2 = rng.random(n), rng.integers(0, 2, n)
+    check(OfOwnLabel(log_losses), metrics.log_loss, {}, y, p, s)
+    check(OfOwnLabel(log_losses), metrics.log_loss, {}, y2, one, s)
+    check(OfOwnLabel(brier_losses, lambda mean, _: mean / 2), metrics.brier_score_loss, {}, y2, one, s)
+    check(OfOwnLabel(hits_of_top(2)), metrics.top_k_accuracy_score, {"k": 2}, y, p.round(1), s)
+
+
+def test_of_numbers(rng: np.random.Generator) -> None:
+    y, s = 1e6 + rng.normal(size=(500, 2)), rng.random(500)
+    p = y + rng.normal(0.1, 0.3, y.shape)
+    for how in ("raw_values", "uniform_average", "variance_weighted", [0.3, 0.7]):
+        check(ExplainedShare(multioutput=how), metrics.r2_score, {"multioutput": how}, y, p, s)
+        settings = {"multioutput": how}
+        check(ExplainedShare(True, how), metrics.explained_variance_score, settings, y, p, s)
+    one, two = y[:, 0], p[:, 0]
+    assert LargestError().value(LargestError().of(one, two, None)) == metrics.max_error(one, two)
+    for n in (500, 499):
+        found = MedianError().value(MedianError().of(one[:n], two[:n], None))
+        np.testing.assert_allclose(found, metrics.median_absolute_error(one[:n], two[:n]), rtol=1e-12)
