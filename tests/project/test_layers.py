@@ -32,7 +32,9 @@ ORDER = (
     "training",
     "monitoring",
     "preprocessing",
+    "metrics",
     "estimators",
+    "model_selection",
     "testing",
     "cli",
     "preload",
@@ -66,10 +68,12 @@ OWNERS: dict[str, set[str]] = {
         "training",
         "monitoring",
         "preprocessing",
+        "metrics",
         "estimators",
+        "model_selection",
         "cli",
     },
-    "sklearn": {"_compat", "data", "preprocessing", "estimators", "cli"},
+    "sklearn": {"_compat", "data", "preprocessing", "metrics", "estimators", "model_selection", "cli"},
 }
 """Rooms that may import a library at all."""
 
