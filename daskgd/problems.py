@@ -20,6 +20,7 @@ from daskgd.models import VJP, Linear, Model
 from daskgd.models.base import forward, margins
 from daskgd.penalties import Penalty
 from daskgd.rows.features import Features
+from daskgd.rows.subsets import Subset
 from daskgd.rows.tiles import Rows, Tile
 
 Array = NDArray[Any]
@@ -40,6 +41,9 @@ class Problem:
     offset : (k,) or None
         For regression: subtracted from the targets in float64, before they are cast to the dtype of X;
         intercepts are relative to it. So targets far from 0 keep the digits in which they differ.
+    subset : Subset or None
+        The rows of the data that count, by their numbers: others have no weight, whatever their labels. Of
+        problems in sweeps only; solvers see what a problem is on rows in memory, which have other numbers.
     """
 
     loss: Loss
@@ -48,6 +52,7 @@ class Problem:
     labels: Array | None = None
     class_weight: Array | None = None
     offset: Array | None = None
+    subset: Subset | None = None
 
     @property
     def linear(self) -> Linear:
@@ -63,7 +68,12 @@ class Problem:
             else getattr(self, name) is getattr(other, name)
             for name in ("labels", "class_weight", "offset")
         )
-        return self.loss == other.loss and self.model.outputs == other.model.outputs and all(same)
+        return (
+            self.loss == other.loss
+            and self.model.outputs == other.model.outputs
+            and self.subset == other.subset
+            and all(same)
+        )
 
     def codes(self, y: Array, numbers: int | Array = 0) -> Array:
         """Turn stored labels into codes 0..k-1; ValueError with the row for one that is not among `labels`.
@@ -104,6 +114,8 @@ class Problem:
         """Make the targets of a tile for the loss, and its float64 weights ``(n,)`` or None."""
         assert tile.y is not None
         y, s = tile.y, tile.sample_weight
+        if self.subset is not None:
+            y, s = self._within(self.subset.among(tile.cells(self.subset.cells)), y, s)
         if self.labels is not None:
             y = self.codes(y, tile.numbers)
             if self.class_weight is not None:
@@ -112,6 +124,15 @@ class Problem:
         elif self.offset is not None:
             y = y.reshape(len(y), len(self.offset)) - self.offset
         return self.loss.targets(y, self.model.outputs, tile.X.dtype), s
+
+    def _within(self, inside: Array, y: Array, s: Array | None) -> tuple[Array, Array | None]:
+        """Targets and weights of rows ``(n,)``, of which those that are not `inside` have no weight, and a
+        label that is known."""
+        if inside.all():
+            return y, s
+        if self.labels is not None:
+            y = np.where(inside, y.reshape(len(y)), self.labels[0])
+        return y, inside.astype(np.float64) if s is None else s * inside
 
     def output(self, j: int, rows: Rows) -> tuple[Problem, Rows]:
         """Make a problem of output j alone, and rows with its targets; for losses with separate outputs."""

@@ -24,6 +24,7 @@ from daskgd.rows.arrowhead import exclusive_columns
 from daskgd.rows.features import Features, as_features, is_sparse_array
 from daskgd.rows.layout import Layout
 from daskgd.rows.random_numbers import SPLIT, row_random_numbers
+from daskgd.rows.subsets import Subset
 from daskgd.rows.tiles import Rows
 from daskgd.storage.retry import with_retries
 
@@ -453,6 +454,20 @@ class StratifiedSelection(Selection):
         digest = hashlib.sha256(np.ascontiguousarray(self.moved).tobytes()).hexdigest()[:16]
         base = Selection(self.seed, self.low, self.high, self.depth)
         return f"{base}, by label: {len(self.moved)} rows moved, digest {digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetSelection:
+    """The rows of a :class:`~daskgd.rows.subsets.Subset`, as a view of a dataset has them."""
+
+    subset: Subset
+
+    def mask(self, start: int, stop: int) -> Array:
+        """``(stop - start,)`` of bool."""
+        return self.subset.mask(np.arange(start, stop))
+
+    def __str__(self) -> str:
+        return str(self.subset)
 
 
 def selection_mask(selections: tuple[Selection, ...], start: int, stop: int) -> Array:

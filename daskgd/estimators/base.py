@@ -53,6 +53,7 @@ from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.features import Features
 from daskgd.rows.layout import Shape
 from daskgd.rows.sparse import Sparse
+from daskgd.rows.subsets import Subset
 from daskgd.solvers import NAMES, Solver, SubsampledNewton
 from daskgd.solvers.base import State, certain_gap
 from daskgd.training.checkpoint import Checkpoint
@@ -106,6 +107,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     _occurring: Occurring | None = None
     """The features that a fit which runs is restricted to."""
+
+    _subset: Subset | None = None
+    """The rows that a fit which runs is restricted to, by their numbers."""
 
     def _begins_at_zero_beside(self, some: Occurring) -> bool:
         """Whether a fit begins where the coefficients of all but some features are 0."""
@@ -289,7 +293,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             dataset.n_features,
             itemsize=compute_dtype(X.dtype).itemsize,
             classification=self._classification,
-            at_hand=dataset.at_hand,
+            at_hand=dataset.at_hand and self._subset is None,
             nonsmooth=self._loss(2).nonsmooth,
             sparse_row_bytes=None if X.is_dense else row_bytes(X),
             exclusive=n_exclusive(X),

@@ -102,15 +102,18 @@ def weighted(values: Array, s: Array | None) -> Array:
     """The values ``(n, ...)`` times the weights ``(n,)`` of their rows, in the dtype of `values`."""
     if s is None:
         return values
-    s = s.astype(values.dtype)
-    out: Array = values * s.reshape(-1, *[1] * (values.ndim - 1))
+    s = s.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    out: Array = values * s
+    if not np.isfinite(np.add.reduce(out, axis=None)):  # a row without weight is absent, whatever it holds
+        out[np.broadcast_to(s == 0, out.shape)] = 0
     return out
 
 
 def summed(values: Array, s: Array | None) -> Any:
     """The weighted sum of values ``(n, ...)`` over rows, in float64."""
     if s is not None:
-        return s @ values.astype(np.float64)
+        out = s @ values.astype(np.float64)
+        return out if np.isfinite(out).all() else s[s != 0] @ values[s != 0].astype(np.float64)
     return np.add.reduce(values, axis=0, dtype=np.float64)
 
 

@@ -87,19 +87,21 @@ class Residuals(Query):
         assert tile.y is not None
         p, k = self.W.shape
         W = np.require(self.W, np.float64, ["C", "A"])
-        y = tile.y.reshape(len(tile), k)
+        y, s = tile.y.reshape(len(tile), k), tile.sample_weight
+        if problem is not None and problem.subset is not None:
+            s = problem.make_targets(tile)[1]
         total, square, cross = np.zeros(k), np.zeros(k), np.zeros((p, k))
         height = max(128, CUT * len(tile) // max(tile.X.n_stored, 1))
         for a in range(0, len(y), height):
             cut = slice(a, a + height)
             D = tile.X.slice(a, a + height).standardised(self.center, None, np.dtype(np.float64))
             R = D.dot(W) - (y[cut].astype(np.float64) - self.target)
-            S = R if tile.sample_weight is None else R * tile.sample_weight[cut][:, None]
+            S = R if s is None else R * s[cut][:, None]
             total += np.ones(len(S)) @ S
             square += np.einsum("ij,ij->j", R, S)
             cross += D.t_dot(S)
         check_finite(tile, total, square, cross)
-        return Sums(total=total, square=square, cross=cross, weight=total_weight(tile, tile.sample_weight))
+        return Sums(total=total, square=square, cross=cross, weight=total_weight(tile, s))
 
     def answer(self, problem: Problem | None, sums: Sums) -> tuple[Array, Array, Array]:
         weight = sums["weight"]

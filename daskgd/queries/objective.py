@@ -66,7 +66,7 @@ def _sum_rows(values: Array, s: Array | None) -> Any:
     """The weighted sums ``(m,)`` over n rows of values ``(m, n)``, in float64."""
     if s is None:
         return np.add.reduce(values, axis=1, dtype=np.float64)
-    return [one @ s for one in values.astype(np.float64)]
+    return [summed(one, s) for one in values]
 
 
 LANES = 16
@@ -153,9 +153,7 @@ class Gradients(Query):
                 value[at] = _sum_rows(values, s)
             else:
                 found = loss.gradient(z, y).reshape(len(at), -1)
-            if s is not None:
-                found = found * s.astype(found.dtype)
-            slopes[lanes] = found
+            slopes[lanes] = found = weighted(found.T, s).T
             total[at] = np.add.reduce(found, axis=1, dtype=np.float64)
             weight[at] = total_weight(tile, s)
         return slopes, {"value": value, "total": total} if valued else {"total": total}, weight

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from daskgd.rows.features import Features, as_features
 from daskgd.rows.layout import Layout
+from daskgd.rows.subsets import Cells
 
 Array = NDArray[Any]
 
@@ -56,6 +57,7 @@ class Tile:
     _known: dict[int, tuple[MakesTargets, Array, Array | None]] = field(default_factory=dict, repr=False)
     _labels: tuple[Array, Array] | None = field(default=None, repr=False)
     _designs: list[tuple[MakesDesign, Array]] = field(default_factory=list, repr=False)
+    _cells: tuple[Cells, Array] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -84,6 +86,13 @@ class Tile:
             known = (problem, *problem.make_targets(self))
             self._known[id(problem)] = known
         return known[1], known[2]
+
+    def cells(self, cells: Cells) -> Array:
+        """The cell of each row ``(n,)``; found once per tile."""
+        if self._cells is None or self._cells[0] is not cells:
+            numbers = self.numbers if isinstance(self.numbers, np.ndarray) else self.numbers + np.arange(len(self))
+            self._cells = cells, cells.of(numbers)
+        return self._cells[1]
 
     def designs(self, model: MakesDesign) -> Iterator[tuple[slice, Array]]:
         """The model's :meth:`~daskgd.models.Linear.designs` of these rows, piece by piece: which rows, and

@@ -217,7 +217,9 @@ def _unlike(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str
 def settings(estimator: Any) -> dict[str, str]:
     """The class and the parameters of an estimator as text, without parameters that may change."""
     values = {name: v for name, v in estimator.get_params(deep=False).items() if name not in FREE}
-    return {"estimator": type(estimator).__name__, **{name: _said(v) for name, v in values.items()}}
+    subset = getattr(estimator, "_subset", None)
+    rows = {} if subset is None else {"rows": str(subset)}
+    return {"estimator": type(estimator).__name__, **rows, **{name: _said(v) for name, v in values.items()}}
 
 
 def _said(value: Any) -> str:
@@ -324,8 +326,11 @@ class Saver:
 
     def _read(self, name: str) -> tuple[dict[str, Any], Snapshot]:
         holds: set[str] = set()
+        read: dict[str, Array] = {}  # fits share arrays, such as rows of the sample
 
         def fetch(apart: str) -> Array:
+            if apart in read:
+                return read[apart]
             if not apart.startswith(APART) or "/" in apart:
                 raise RecordError(f"it refers to {apart!r:.80}")
             array = unpack(self.folder.read(apart))
@@ -333,6 +338,7 @@ class Saver:
                 raise RecordError(f"{apart} holds another array than its name says")
             self._arrays[id(array)] = array, apart
             holds.add(apart)
+            read[apart] = array
             return array
 
         said = unpack(self.folder.read(name), self.types, fetch, RENAMED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from daskgd._compat.caller import warn
 from daskgd.engines.base import Engine
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Query
+from daskgd.rows.subsets import Subset
 from daskgd.solvers.base import Solver, State, Tolerance
 from daskgd.solvers.certificate import iterate
 from daskgd.training.journal import Journal
@@ -174,14 +175,17 @@ def loop(
     journal: Journal | None = None,
     progress: Result | None = None,
     first_sweep_answers: Sequence[Any] = (),
+    subset: Subset | None = None,
 ) -> Fit:
     """Run a solver from parameters `w` until `stop` says so: a generator of asks that returns a Result.
 
     `first_sweep_answers` are the answers to the solver's `first_sweep_queries`. With a `journal` from an
     earlier, interrupted run it goes on where that one stopped. `progress`, if given, always holds the best so
-    far, for whoever is interrupted.
+    far, for whoever is interrupted. With a `subset` only these rows of the data count in sweeps; the solver's
+    rows in memory are to be of the subset already.
     """
     solver.check(problem)
+    in_sweeps = problem if subset is None else replace(problem, subset=subset)
     meter = meter or Meter()
     journal = journal or Journal()
     result = progress or Result(w)
@@ -194,7 +198,7 @@ def loop(
                 if isinstance(queries[0], Tolerance):
                     answers = [stop.absolute(query.f) for query in queries if isinstance(query, Tolerance)]
                     continue
-                answers = yield [Ask(problem, query, run) for query in queries]
+                answers = yield [Ask(in_sweeps, query, run) for query in queries]
         except StopIteration as end:
             return end.value
 

@@ -49,15 +49,21 @@ class _Member:
     lane: int | None
     asks: list[Ask] | None = None
     result: Any = None
+    may_fail: bool = False
 
     def advance(self, answers: list[Any] | None) -> None:
-        """Give the fit its answers, and take what it asks next; what it returns where it is done."""
+        """Give the fit its answers, and take what it asks next; what it returns where it is done. An error of a
+        fit that may fail is what it returns."""
         try:
             self.asks = self.fit.send(answers)  # type: ignore[arg-type]
             while not self.asks:
                 self.asks = self.fit.send([])
         except StopIteration as end:
             self.asks, self.result = None, end.value
+        except Exception as error:
+            if not self.may_fail:
+                raise
+            self.asks, self.result = None, error
 
 
 def together(
@@ -67,19 +73,21 @@ def together(
     lanes: Sequence[int | None] | None = None,
     threads: int = 0,
     after: Callable[[], None] | None = None,
+    may_fail: bool = False,
 ) -> list[Any]:
     """Advance all fits in step, one sweep answering what each of them asks next; their return values.
 
     Equal questions about the data alone (surveys) are asked once, gradients as one product with X, in which
     each fit has a lane of its own (:class:`~daskgd.queries.Gradients`): by default its position, and none
     where there is but one fit. Local queries are answered in `threads`, by default one for each core.
-    A fit that fails ends the others, and so does Ctrl-C, at the next sweep at the latest. `after` is called
+    A fit that fails ends the others, unless they `may_fail`: the error is then what it returns. Ctrl-C ends
+    all at the next sweep at the latest. `after` is called
     when all fits have taken in the answers of a sweep: they are then at one point, from which all of them can
     be resumed.
     """
     if lanes is None:
         lanes = range(len(fits)) if len(fits) > 1 else [None] * len(fits)
-    members = [_Member(*each) for each in zip(fits, meters, lanes, strict=True)]
+    members = [_Member(*each, may_fail=may_fail) for each in zip(fits, meters, lanes, strict=True)]
     try:
         # Stop rules judge what is not finite.
         with np.errstate(over="ignore", invalid="ignore"), hearing_interrupts() as check_interrupt:

@@ -21,6 +21,7 @@ from daskgd.problems import Problem
 from daskgd.queries import Survey
 from daskgd.queries.recession import RecessionAnswer
 from daskgd.rows.layout import Shape
+from daskgd.rows.subsets import Subset
 from daskgd.training.checkpoint import Progress
 from daskgd.training.journal import Journal
 from daskgd.training.loop import Meter, Result, Stop
@@ -37,6 +38,7 @@ class Fittable(Protocol):
     tol: float
     verbose: int
     _separating: Any
+    _subset: Subset | None
 
     def _shape(self, dataset: Dataset) -> Shape: ...
     def _choice(self, shape: Shape | None) -> SolverChoice: ...

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,9 @@ from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Swee
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
 from daskgd.queries import Ask, Query
+from daskgd.queries.by_cell import ByCell, CellAnswers, sample_of_subset
 from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.rows.subsets import Subset
 from daskgd.solvers.base import LocalQuery
 from daskgd.training.checkpoint import Checkpoint, Identity, Saver, Snapshot, known_types
 from daskgd.training.journal import Journal, digest
@@ -41,7 +43,9 @@ def run_fits(
     checkpoint: Checkpoint | None = None,
     watch: Sequence[Watcher] = (),
     own: Sequence[Sequence[Watcher]] = (),
-) -> None:
+    known: FirstSweepAnswers | None = None,
+    may_fail: bool = False,
+) -> list[Exception | None]:
     """Fit estimators on one engine, in the same sweeps; interrupted, each keeps the best that it had.
 
     Parameters
@@ -55,22 +59,34 @@ def run_fits(
         Where progress is saved; the fits go on from what it holds already.
     watch, own : sequence of Watcher, sequence of sequences of Watcher
         Those that see the events of all fits, and for each fit those that see only its own.
+    known : FirstSweepAnswers, optional
+        What earlier fits to the same data have asked of it; what these ask is added.
+    may_fail : bool
+        Whether the others go on where one fails.
+
+    Returns
+    -------
+    list
+        Of each fit the error with which it failed, None for one that did not.
     """
+    errors: list[Exception | None] = [None] * len(estimators)
 
     def work() -> None:
-        group = prepare_fits(estimators, dataset, given, checkpoint, watch, own)
+        group = prepare_fits(estimators, dataset, given, checkpoint, watch, own, known)
         try:
-            execute_fits(group, dataset)
+            errors[:] = execute_fits(group, dataset, may_fail)
         except BaseException as error:
             interrupt_fits(group)
             if group.saver is not None and isinstance(error, ClusterLost):
                 raise error.with_checkpoint(str(group.saver)) from error.__cause__
             raise
-        conclude_fits(group, dataset)
+        conclude_fits(group, errors)
 
     run_with_callbacks(estimators, work)
-    for estimator in estimators:
-        estimator._warn()
+    for estimator, error in zip(estimators, errors, strict=True):
+        if error is None:
+            estimator._warn()
+    return errors
 
 
 # -- one fit ------------------------------------------------------------------------------------
@@ -92,10 +108,12 @@ class RunningFit:
         Where the fit is; None before the first sweep has been answered.
     separating : (m,)
         The positions of the features in whose direction there is no minimum, as far as one has looked.
+    known : FirstSweepAnswers
+        Which it may share with other fits.
     """
 
-    def __init__(self, given: FitInput, progress: FitProgress) -> None:
-        self.input, self.progress = given, progress
+    def __init__(self, given: FitInput, progress: FitProgress, known: FirstSweepAnswers) -> None:
+        self.input, self.progress, self.known = given, progress, known
         self.watchers = list(given.watchers)
         self.callbacks: Callbacks | None = None
         self.prepared: PreparedFit | None = None
@@ -131,10 +149,7 @@ class RunningFit:
         estimator, choice, progress = self.estimator, self.input.choice, self.progress
         if progress.first_sweep_answers is None:
             queries = (estimator._survey(), *choice.solver.first_sweep_queries(estimator._shape(dataset)))
-            known = [_at_hand(query, dataset) for query in queries]
-            asks = [Ask(None, query) for query, answer in zip(queries, known, strict=True) if answer is None]
-            answers = iter((yield asks))
-            progress.first_sweep_answers = [next(answers) if answer is None else answer for answer in known]
+            progress.first_sweep_answers = yield from self._first_sweep(queries, dataset)
         prepared = estimator._prepare(
             dataset, choice, progress.first_sweep_answers, progress.initial, progress.tol
         )
@@ -155,6 +170,7 @@ class RunningFit:
             journal=progress.journal,
             progress=self.result,
             first_sweep_answers=prepared.first_sweep_answers,
+            subset=estimator._subset,
         )
         try:
             if not stopped or isinstance(stopped, Slower):
@@ -167,6 +183,19 @@ class RunningFit:
         self.restore(stopped)
         self.result.outcome = "stopped"
         return self.result
+
+    def _first_sweep(self, queries: Sequence[Query], dataset: Dataset) -> Fit:
+        """Ask queries about the data alone, unless their answers are known; of a subset of the rows by its
+        cells, so that all subsets share the sums."""
+        subset, known = self.estimator._subset, self.known
+        asked = [_by_cell(query, subset) for query in queries]
+        for query in asked:
+            if query not in known and (answer := _at_hand(query, dataset)) is not None and subset is None:
+                known[query] = answer
+        missing = [query for query in asked if query not in known]
+        answers = (yield [Ask(None, query) for query in missing]) if missing else []
+        known.update(zip(missing, answers, strict=True))
+        return [known.of_subset(query, subset) for query in asked]
 
     def _iterated(self, row: Any) -> float | None:
         """Record an iteration, and show it to watchers and callbacks; raises Stopped if one wants that.
@@ -218,6 +247,8 @@ class RunningFit:
         sample = next((a for a in fit.first_sweep_answers if isinstance(a, SampleAnswer)), None)
         if dataset.in_this_process or (sample is not None and sample.complete):
             rows = sample.rows if sample is not None and sample.complete else dataset.rows_at_hand()
+            if self.estimator._subset is not None and (sample is None or not sample.complete):
+                rows = rows.select(self.estimator._subset.mask(rows.numbers))
             look = separating_features(fit.problem, result.w, rows)
         elif sample is not None:
             assert progress.first_sweep_answers is not None
@@ -238,7 +269,8 @@ class RunningFit:
             if known is not None and known[0] == asked:
                 answers = [known[1]]
                 continue
-            answers = yield [Ask(fit.problem, query, self.name) for query in queries]
+            problem = replace(fit.problem, subset=self.estimator._subset)
+            answers = yield [Ask(problem, query, self.name) for query in queries]
             if not isinstance(queries[0], LocalQuery):
                 progress.separation = asked, answers[0]
 
@@ -281,6 +313,7 @@ def prepare_fits(
     checkpoint: Checkpoint | None,
     watch: Sequence[Watcher],
     own: Sequence[Sequence[Watcher]],
+    known: FirstSweepAnswers | None = None,
 ) -> FitGroup:
     """Choose solvers, gather watchers, and take up what a checkpoint holds; no data is read."""
     several = len(estimators) > 1
@@ -298,20 +331,22 @@ def prepare_fits(
         saver = Saver(checkpoint, Identity.of(estimators, dataset.identity()), types)
         snapshot = saver.latest()
     fits = []
+    known = FirstSweepAnswers() if known is None else known
     for i, one in enumerate(inputs):
         if snapshot is None:
             progress = FitProgress(float(one.estimator.tol or 0), journal=Journal(recorded=saver is not None))
             progress.meter.sweeps = dataset.extra_sweeps
         else:
             progress = FitProgress.from_checkpoint(snapshot.fits[i], one.watchers, dataset.extra_sweeps)
-        fit = RunningFit(one, progress)
+        fit = RunningFit(one, progress, known)
         fit.callbacks = Callbacks.of(one.estimator, given, dataset, fit.model)
         fits.append(fit)
     return FitGroup(fits, saver, None if snapshot is None else snapshot.memory)
 
 
-def execute_fits(group: FitGroup, dataset: Dataset) -> None:
-    """Open an engine, and advance all fits on it until each of them is done."""
+def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> list[Exception | None]:
+    """Open an engine, and advance all fits on it until each of them is done; the errors of those that failed,
+    where they may."""
     fits = group.fits
     first, shape = fits[0].estimator, fits[0].estimator._shape(dataset)
     solvers = [fit.input.choice.solver for fit in fits]
@@ -337,13 +372,15 @@ def execute_fits(group: FitGroup, dataset: Dataset) -> None:
             engine.memory = group.partition_memory
         if hasattr(engine, "on_part"):
             engine.on_part = partial(_tell_sweeping, fits)
-        advance(
+        results = advance(
             [fit.steps(materialised, stopped=fit.begin(engine.nbytes)) for fit in fits],
             [fit.progress.meter for fit in fits],
             engine,
             after=_AfterSweep(group, engine),
+            may_fail=may_fail,
         )
     dataset.check_unchanged()
+    return [result if isinstance(result, Exception) else None for result in results]
 
 
 def interrupt_fits(group: FitGroup) -> None:
@@ -356,9 +393,12 @@ def interrupt_fits(group: FitGroup) -> None:
         fit.tell(Ended(fit.name, "interrupted"))
 
 
-def conclude_fits(group: FitGroup, dataset: Dataset) -> None:
+def conclude_fits(group: FitGroup, errors: Sequence[Exception | None]) -> None:
     """Tell watchers how each fit ended, set the attributes of the estimators, and save the end."""
-    for fit in group.fits:
+    for fit, error in zip(group.fits, errors, strict=True):
+        if error is not None:
+            fit.tell(Ended(fit.name, "failed"))
+            continue
         assert fit.result is not None
         fit.restore(fit.tell(Ended(fit.name, fit.result.outcome)))
         fit.estimator._finish(fit.outcome())
@@ -374,6 +414,41 @@ def _tell_sweeping(fits: Sequence[RunningFit], share: float) -> None:
     """Tell the watchers of all fits which share of a sweep is done."""
     for fit in fits:
         fit.tell(Sweeping(fit.name, int(fit.progress.meter.sweeps) + 1, share))
+
+
+class FirstSweepAnswers:
+    """Answers to queries about the data alone, by query; those about cells tell of any subset of the rows."""
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[Query, Any]] = []
+        self._samples: dict[tuple[int, Any], SampleAnswer] = {}
+
+    def __contains__(self, query: Query) -> bool:
+        return any(query == known for known, _ in self._answers)
+
+    def __setitem__(self, query: Query, answer: Any) -> None:
+        self._answers.append((query, answer))
+
+    def update(self, found: Iterable[tuple[Query, Any]]) -> None:
+        """Add answers of queries that are not known yet."""
+        self._answers += [(query, answer) for query, answer in found if query not in self]
+
+    def of_subset(self, query: Query, subset: Subset | None) -> Any:
+        """The answer to a query, for a subset of the rows; the same object for fits of the same one."""
+        answer = next(answer for known, answer in self._answers if known == query)
+        if isinstance(answer, CellAnswers):
+            return answer.of(subset)
+        if subset is None:
+            return answer
+        key = id(answer), subset
+        if key not in self._samples:
+            self._samples[key] = sample_of_subset(answer, subset)
+        return self._samples[key]
+
+
+def _by_cell(query: Query, subset: Subset | None) -> Query:
+    """The query to ask about the data alone, from whose answer that for a subset can be told."""
+    return query if subset is None or isinstance(query, Sample) else ByCell(query, subset.cells)
 
 
 def _at_hand(query: Query, dataset: Dataset) -> SampleAnswer | None:

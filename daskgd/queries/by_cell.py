@@ -1,0 +1,95 @@
+"""The query that asks another one of each cell of the rows, so that the answer for any union of cells is a sum:
+what the data alone determine of all folds is made in one read, each row once. Knows queries; no solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.problems import Problem
+from daskgd.queries.base import Query
+from daskgd.queries.sample import SampleAnswer
+from daskgd.queries.sums import Sums
+from daskgd.rows.subsets import Cells, Subset
+from daskgd.rows.tiles import Rows
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CellSums:
+    """The sums of each cell that has rows, by its number; two add cell by cell."""
+
+    parts: dict[int, Sums]
+
+    def __add__(self, other: Self) -> Self:
+        parts = dict(self.parts)
+        for cell, sums in other.parts.items():
+            parts[cell] = parts[cell] + sums if cell in parts else sums
+        return type(self)(parts)
+
+
+class CellAnswers:
+    """What a query about the data alone answers for the rows of any subset of the cells."""
+
+    def __init__(self, query: Query, sums: dict[int, Sums], nothing: Sums) -> None:
+        self._query, self._sums, self._nothing = query, sums, nothing
+        self._known: dict[tuple[bool, ...] | None, Any] = {}
+
+    def of(self, subset: Subset | None) -> Any:
+        """The answer for a subset, for all rows where it is None. Made once for each."""
+        members = None if subset is None else subset.members
+        if members not in self._known:
+            wanted = [s for cell, s in sorted(self._sums.items()) if members is None or members[cell]]
+            self._known[members] = self._query.answer(None, reduce(lambda a, b: a + b, wanted, self._nothing))
+        return self._known[members]
+
+
+@dataclass(frozen=True, slots=True)
+class ByCell(Query):
+    """A query of scope "block" about the data alone, asked of the rows of each cell: answers
+    :class:`CellAnswers`."""
+
+    scope: ClassVar[str] = "block"
+    name: ClassVar[str] = "survey"
+    query: Query
+    cells: Cells
+
+    def result_nbytes(self, problem: Problem | None, n_features: int) -> int:
+        return self.cells.n_cells * self.query.result_nbytes(problem, n_features)
+
+    def block(self, problem: Problem | None, rows: Rows) -> Sums:
+        cells = self.cells.of(rows.numbers)
+        there = np.unique(cells)
+        some = (rows if len(there) == 1 else rows.select(cells == cell) for cell in there)
+        parts = {int(cell): self.query.block(None, part) for cell, part in zip(there, some, strict=True)}  # type: ignore[arg-type]
+        return Sums(cells=CellSums(parts), nothing=_First(self.query.block(None, rows.slice(0, 0))))  # type: ignore[arg-type]
+
+    def answer(self, problem: Problem | None, sums: Sums) -> CellAnswers:
+        answers = CellAnswers(self.query, sums["cells"].parts, sums["nothing"].value)
+        answers.of(None)  # which refuses rows that are invalid, whichever cell they are in
+        return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """A part of which the first is as good as the sum: the sums of no rows."""
+
+    value: Any
+
+    def __add__(self, other: _First) -> _First:
+        return self
+
+
+def sample_of_subset(found: SampleAnswer, subset: Subset) -> SampleAnswer:
+    """The sample of the rows of a subset, selected from one of all."""
+    inside = subset.mask(found.rows.numbers)
+    rows = found.rows if inside.all() else found.rows.select(inside)
+    if found.moments is None:
+        return SampleAnswer(rows, found.complete, None)
+    moments = reduce(lambda a, b: a + b, (tile.X.moments(tile.sample_weight) for tile in rows.tiles()))
+    return SampleAnswer(rows, found.complete, moments)
