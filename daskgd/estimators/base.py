@@ -40,7 +40,7 @@ from daskgd.estimators.fitting.callbacks import CallbackSupportMixin
 from daskgd.estimators.fitting.empty_features import Occurring, on_occurring_features
 from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.plan import Plan
-from daskgd.estimators.fitting.run import run_fits
+from daskgd.estimators.fitting.run import FirstSweepAnswers, run_fits
 from daskgd.estimators.fitting.solver_choice import SolverChoice, find_solver
 from daskgd.estimators.inference import FitData
 from daskgd.estimators.parameters import COMMON, DEFAULT_MAX_ITER, Rule, check_parameters, draw_seed
@@ -110,6 +110,9 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     _subset: Subset | None = None
     """The rows that a fit which runs is restricted to, by their numbers."""
+
+    _known: FirstSweepAnswers | None = None
+    """What earlier fits to the same data have asked of it."""
 
     def _begins_at_zero_beside(self, some: Occurring) -> bool:
         """Whether a fit begins where the coefficients of all but some features are 0."""
@@ -189,7 +192,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         self._draw_seed()
         dataset, own = self._prepare_rows(self._dataset(X, y, sample_weight))
         with on_occurring_features([self], dataset) as rows:
-            run_fits([self], rows, (X, y, sample_weight), kept, watchers, [own])
+            run_fits([self], rows, (X, y, sample_weight), kept, watchers, [own], self._known)
         self._stored = FitData.of(dataset) if y is None and sample_weight is None else None
         self._look_back(dataset)
         return self

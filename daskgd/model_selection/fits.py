@@ -1,0 +1,174 @@
+"""Fits of many estimators to subsets of the same rows, which share every sweep where they can.
+
+An estimator of daskgd's whose solver asks about rows one by one is fitted to a subset as to rows of which the
+others have no weight; what the data alone determine is summed cell by cell. Solvers that work on whole
+partitions, and pipelines, are fitted to views, split by split, those of one split together. Knows estimators
+and subsets; no scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from daskgd.data.columns import SubsetSelection
+from daskgd.data.dataset import Dataset
+from daskgd.estimators.base import Estimator
+from daskgd.estimators.fitting.empty_features import on_occurring_features
+from daskgd.estimators.fitting.run import FirstSweepAnswers, run_fits
+from daskgd.estimators.pipeline import Pipeline
+from daskgd.monitoring.events import Watcher
+from daskgd.rows.subsets import Subset
+from daskgd.training.checkpoint import Checkpoint
+
+
+@dataclass(slots=True)
+class Member:
+    """One of many fits.
+
+    Attributes
+    ----------
+    estimator :
+        Not fitted yet, its own.
+    subset : Subset or None
+        The rows to fit it to; None for all.
+    error : Exception or None
+        With which the fit failed.
+    seconds : float
+        Of the fit: what fits that share sweeps took, divided by their number.
+    """
+
+    estimator: Any
+    subset: Subset | None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+
+def fit_members(
+    members: Sequence[Member],
+    dataset: Dataset,
+    *,
+    checkpoint: Checkpoint | None = None,
+    watch: Sequence[Watcher] = (),
+    known: FirstSweepAnswers | None = None,
+) -> None:
+    """Fit all members, each to its rows, in as few sweeps as they allow. One that fails keeps its error, and
+    the others go on.
+
+    Raises
+    ------
+    Exception
+        What ends all fits: data that cannot be read or used, a cluster that is lost.
+    """
+    shared: list[Member] = []
+    alone: dict[Any, list[Member]] = defaultdict(list)
+    for member in members:
+        try:
+            if _shares(member.estimator, dataset):
+                shared.append(member)
+            else:
+                alone[member.subset].append(member)
+        except Exception as error:
+            member.error = error
+    groups: dict[tuple[str, str], list[Member]] = defaultdict(list)
+    for member in shared:
+        groups[repr(member.estimator.engine), repr(member.estimator.memory)].append(member)
+    for i, group in enumerate(groups.values()):
+        where = within(checkpoint, "shared", i)
+        _timed(group, lambda group=group, where=where: _fit_shared(group, dataset, where, watch, known))  # type: ignore[misc]
+    for i, (subset, group) in enumerate(alone.items()):
+        for j, member in enumerate(group):
+            where = within(checkpoint, f"split-{i}", j)
+            _timed([member], lambda member=member, subset=subset, where=where: _fit_alone(member, subset, dataset, where, watch))  # type: ignore[misc]
+
+
+def view(dataset: Dataset, subset: Subset | None) -> Dataset:
+    """The rows of a subset, as a view."""
+    if subset is None:
+        return dataset
+    return dataset.replace(selections=(*dataset.selections, SubsetSelection(subset)))  # type: ignore[arg-type]
+
+
+def _shares(estimator: Any, dataset: Dataset) -> bool:
+    """Whether an estimator can be fitted to a subset of the rows in sweeps over all of them."""
+    if not isinstance(estimator, Estimator):
+        return False
+    estimator._check_parameters()
+    estimator._draw_seed()
+    return not getattr(estimator, "early_stopping", False) and not any(
+        solver.needs_partitions for solver in (estimator._choice(None).solver,)
+    )
+
+
+def _fit_shared(
+    members: Sequence[Member],
+    dataset: Dataset,
+    checkpoint: Checkpoint | None,
+    watch: Sequence[Watcher],
+    known: FirstSweepAnswers | None,
+) -> None:
+    prepared: Dataset | None = None
+    fits: list[Member] = []
+    for member in members:
+        try:
+            if prepared is None:
+                prepared = member.estimator._dataset(dataset, None, None)
+            else:
+                member.estimator._admit(prepared, dataset, reset=True)
+            fits.append(member)
+        except Exception as error:
+            member.error = error
+    if prepared is None:
+        return
+    estimators = [member.estimator for member in fits]
+    try:
+        for member in fits:
+            member.estimator._subset = member.subset
+        with on_occurring_features(estimators, prepared) as rows:
+            errors = run_fits(
+                estimators, rows, (dataset, None, None), checkpoint, watch, known=known, may_fail=True
+            )
+        for member, error in zip(fits, errors, strict=True):
+            member.error = error
+    finally:
+        for member in fits:
+            vars(member.estimator).pop("_subset", None)
+
+
+def _fit_alone(
+    member: Member,
+    subset: Subset | None,
+    dataset: Dataset,
+    checkpoint: Checkpoint | None,
+    watch: Sequence[Watcher],
+) -> None:
+    params: dict[str, Any] = {}
+    if isinstance(member.estimator, Estimator | Pipeline):
+        params["watch"] = watch
+        if checkpoint is not None:
+            params |= {"checkpoint": checkpoint}
+    try:
+        member.estimator.fit(view(dataset, subset), **params)
+        check_is_fitted(member.estimator)
+    except Exception as error:
+        member.error = error
+
+
+def _timed(members: Sequence[Member], work: Callable[[], None]) -> None:
+    started = time.perf_counter()
+    work()
+    each = (time.perf_counter() - started) / len(members)
+    for member in members:
+        member.seconds = each
+
+
+def within(checkpoint: Checkpoint | None, *names: Any) -> Checkpoint | None:
+    """A checkpoint in a folder within that of another."""
+    if checkpoint is None:
+        return None
+    return replace(checkpoint, path=f"{checkpoint.path}/{'-'.join(map(str, names))}")

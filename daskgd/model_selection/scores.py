@@ -1,0 +1,179 @@
+"""Scores of many fitted members on the rows of their splits, in one sweep, and tables of them.
+
+Knows fits, subsets and metrics; no search.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.exceptions import FitFailedWarning
+
+from daskgd._compat.caller import warn
+from daskgd.data.dataset import Dataset
+from daskgd.metrics.evaluation import Item, evaluate_items
+from daskgd.model_selection.fits import Member
+from daskgd.model_selection.splitters import Split
+
+Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class Trial:
+    """A candidate on a split: its fit, and what came of it.
+
+    Attributes
+    ----------
+    member : Member
+    split : Split
+    test, train : dict of str to float
+        Scores by scorer.
+    seconds : float
+        Of scoring: what the sweep took, divided by the number of trials.
+    """
+
+    member: Member
+    split: Split
+    test: dict[str, float] = field(default_factory=dict)
+    train: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def score_trials(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    scorers: Mapping[str, Any],
+    *,
+    engine: Any = None,
+    return_train_score: bool = False,
+    error_score: Any = np.nan,
+) -> None:
+    """Score all trials in one sweep. Where a fit or a score failed, its scores are `error_score`.
+
+    Raises
+    ------
+    Exception
+        With ``error_score="raise"`` the first error; ValueError where all fits failed.
+    """
+    _judge_failures([trial.member for trial in trials], error_score)
+    started = time.perf_counter()
+    fitted = [trial for trial in trials if trial.member.error is None]
+    sides = ("test", "train") if return_train_score else ("test",)
+    items, places = [], []
+    for trial in fitted:
+        for side in sides:
+            items.append(Item(trial.member.estimator, scorers, getattr(trial.split, side)))
+            places.append((trial, side))
+    found = evaluate_items(dataset, items, engine=engine) if items else []
+    failed: list[Exception] = []
+    for (trial, side), scores in zip(places, found, strict=True):
+        for name, value in scores.items():
+            if isinstance(value, Exception):
+                if error_score == "raise":
+                    raise value
+                failed.append(value)
+                value = float(error_score)
+            getattr(trial, side)[name] = value
+    if failed:
+        warn(
+            f"Scoring failed {len(failed)} times; these scores are {error_score}. The first error: "
+            f"{type(failed[0]).__name__}: {failed[0]}",
+            UserWarning,
+        )
+    each = (time.perf_counter() - started) / max(len(trials), 1)
+    for trial in trials:
+        trial.seconds = each
+        if trial.member.error is not None:
+            for side in sides:
+                getattr(trial, side).update(dict.fromkeys(scorers, float(error_score)))
+
+
+def _judge_failures(members: Sequence[Member], error_score: Any) -> None:
+    errors = [member.error for member in members if member.error is not None]
+    if not errors:
+        return
+    if error_score == "raise":
+        raise errors[0]
+    kinds: dict[str, int] = {}
+    for error in errors:
+        text = f"{type(error).__name__}: {error}"
+        kinds[text] = kinds.get(text, 0) + 1
+    said = "; ".join(f"{n} times {text}" for text, n in kinds.items())
+    if len(errors) == len(members):
+        raise ValueError(
+            f"All the {len(members)} fits failed: {said}. Pass error_score='raise' to see where"
+        ) from errors[0]
+    warn(
+        f"{len(errors)} fits failed out of a total of {len(members)}; their scores are {error_score}: {said}",
+        FitFailedWarning,
+    )
+
+
+def results_table(
+    params: Sequence[Mapping[str, Any]],
+    trials: Sequence[Sequence[Trial]],
+    scorers: Sequence[str],
+    return_train_score: bool,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The table of a search as scikit-learn has it, ``cv_results_``: of each candidate its trials."""
+    out: dict[str, Any] = {name: np.asarray(values) for name, values in more.items()}
+    _store(out, "fit_time", [[trial.member.seconds for trial in row] for row in trials])
+    _store(out, "score_time", [[trial.seconds for trial in row] for row in trials])
+    out |= parameter_columns(params)
+    out["params"] = list(params)
+    for name in scorers:
+        test = [[trial.test[name] for trial in row] for row in trials]
+        _store(out, f"test_{name}", test, by_split=True)
+        means = out[f"mean_test_{name}"]
+        if np.isnan(means).all():
+            ranks = np.ones(len(means), dtype=np.int32)
+        else:  # those that failed are last
+            ranks = rankdata(-np.where(np.isnan(means), np.nanmin(means) - 1, means), method="min").astype(np.int32)
+        out[f"rank_test_{name}"] = ranks
+        if return_train_score:
+            train = [[trial.train[name] for trial in row] for row in trials]
+            _store(out, f"train_{name}", train, by_split=True)
+    return out
+
+
+def _store(out: dict[str, Any], name: str, values: Any, by_split: bool = False) -> None:
+    table = np.array(values, dtype=float)
+    if by_split:
+        out.update({f"split{i}_{name}": column for i, column in enumerate(table.T)})
+    out[f"mean_{name}"] = table.mean(axis=1)
+    out[f"std_{name}"] = table.std(axis=1)
+    if by_split and not np.isfinite(out[f"mean_{name}"]).all():
+        warn(f"One or more of the {name.split('_')[0]} scores are non-finite: {out[f'mean_{name}']}", UserWarning)
+
+
+def parameter_columns(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A masked column ``param_<name>`` for each parameter, of numbers where all are such, else of objects."""
+    names = dict.fromkeys(name for one in params for name in one)
+    out = {}
+    for name in names:
+        there = [i for i, one in enumerate(params) if name in one]
+        values = [params[i][name] for i in there]
+        dtype: Any = object
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found = np.array(values)
+            except ValueError:
+                found = np.empty((0, 0))
+        if found.ndim == 1 and found.dtype.kind in "biuf":
+            dtype = found.dtype
+        column = np.ma.MaskedArray(np.empty(len(params), dtype=dtype), mask=True)
+        for i, value in zip(there, values, strict=True):
+            column[i] = value
+        out[f"param_{name}"] = column
+    return out
+
+

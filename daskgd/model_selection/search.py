@@ -1,0 +1,339 @@
+"""Searches: scikit-learn's, whose candidates and splits share the reads of the data."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import model_selection
+from sklearn.base import clone, is_classifier
+
+from daskgd.data.convert import as_dataset, is_in_memory
+from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.estimators.base import Estimator
+from daskgd.estimators.fitting.run import FirstSweepAnswers
+from daskgd.metrics.evaluation import evaluate
+from daskgd.metrics.scorers import scorers_of
+from daskgd.model_selection.fits import Member, fit_members, within
+from daskgd.model_selection.scores import Trial, results_table, score_trials
+from daskgd.model_selection.splitters import Split, splits_of
+from daskgd.monitoring.events import Watcher, watchers_of
+from daskgd.rows.subsets import Subset
+from daskgd.training.checkpoint import Checkpoint
+
+Array = NDArray[Any]
+
+
+class SharedSearch:
+    """What searches have in common: candidates, splits and the refit share the reads of the data."""
+
+    estimator: Any
+    scoring: Any
+    refit: Any
+    cv: Any
+    error_score: Any
+    return_train_score: bool
+    verbose: int
+
+    def _candidates(self) -> Iterable[Mapping[str, Any]]:
+        raise NotImplementedError
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        groups: Any = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        every: int | str = 1,
+        watch: Watcher | Sequence[Watcher] | None = None,
+    ) -> Self:
+        """Fit all candidates on all splits, score them, and fit the best to all rows.
+
+        Parameters
+        ----------
+        X, y :
+            As of the estimator's ``fit``; y is None where X is a Dataset or path that holds its own target.
+        sample_weight : array ``(n,)``, optional
+            For the fits alone, as in scikit-learn: scores count each row once. Weights that a Dataset holds
+            count in both.
+        groups : array ``(n,)``, optional
+            For splitters that go by groups.
+        checkpoint, every, watch :
+            As of the estimator's ``fit``. A search that is resumed ends with the same scores, bit for bit, and
+            repeats no sweep of a fit that was kept.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Where all fits fail, or one does and ``error_score="raise"``.
+        """
+        kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
+        self._check_search()
+        if is_in_memory(X) and not isinstance(self.estimator, Estimator):
+            if kept is not None or watchers:
+                raise ValueError(
+                    f"{type(self).__name__}: expected checkpoint=None and watch=None for "
+                    f"{type(self.estimator).__name__} and rows in memory, which go scikit-learn's own way"
+                )
+            given = {"sample_weight": sample_weight, "groups": groups}
+            return super().fit(X, y, **{k: v for k, v in given.items() if v is not None})  # type: ignore[misc]
+        dataset = _open(X, y, sample_weight)
+        scored = dataset if sample_weight is None else _unweighted(dataset)
+        scorers, single = scorers_of(self.scoring, self.estimator)
+        self._check_refit(scorers, single)
+        classifier = is_classifier(self.estimator)
+        splits = splits_of(self.cv, dataset, classifier, groups)
+        self.n_splits_ = len(splits)
+        work = SearchRun(self, dataset, scored, scorers, splits, kept, watchers)
+        self._search(work)
+        self.cv_results_ = work.results()
+        self.multimetric_ = not single
+        self.scorer_ = next(iter(scorers.values())) if single else dict(scorers)
+        if self.refit or single:
+            self._choose("score" if single else self.refit)
+        if self.refit:
+            started = time.perf_counter()
+            self.best_estimator_ = work.refit(self.best_params_, X, y, sample_weight)
+            self.refit_time_ = time.perf_counter() - started
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        return self
+
+    def _search(self, work: SearchRun) -> None:
+        """Try the candidates."""
+        work.evaluate(list(self._candidates()), work.splits)
+
+    def _choose(self, metric: str) -> None:
+        """Set which candidate is the best."""
+        if callable(self.refit):
+            index = self.refit(self.cv_results_)
+            if not isinstance(index, Integral):
+                raise TypeError("best_index_ returned is not an integer")
+            if not 0 <= index < len(self.cv_results_["params"]):
+                raise IndexError("best_index_ index out of range")
+            self.best_index_ = int(index)
+        else:
+            self.best_index_ = int(self.cv_results_[f"rank_test_{metric}"].argmin())
+            self.best_score_ = float(self.cv_results_[f"mean_test_{metric}"][self.best_index_])
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+
+    def _check_search(self) -> None:
+        name = type(self).__name__
+        if getattr(self, "n_jobs", None) not in (None, -1):
+            raise ValueError(
+                f"{name}: expected n_jobs=None or -1, got {self.n_jobs!r}: fits share the reads of the data, and "  # type: ignore[attr-defined]
+                "their blocks run on the engine, on as many threads as that has"
+            )
+        if getattr(self, "pre_dispatch", "2*n_jobs") != "2*n_jobs":
+            raise ValueError(f"{name}: expected pre_dispatch to be left out, as there are no jobs to dispatch")
+        if not (self.error_score == "raise" or isinstance(self.error_score, float | int | np.number)):
+            raise ValueError(f"{name}: expected error_score to be 'raise' or a number, got {self.error_score!r}")
+
+    def _check_refit(self, scorers: Mapping[str, Any], single: bool) -> None:
+        if single or not self.refit or callable(self.refit) or self.refit in scorers:
+            return
+        raise ValueError(
+            "For multi-metric scoring, the parameter refit must be set to a scorer key or a callable to refit an "
+            f"estimator with the best parameter setting on the whole data; expected one of {sorted(scorers)}, or "
+            f"False, got {self.refit!r}"
+        )
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Score the best estimator by `scoring`, in one sweep.
+
+        Parameters
+        ----------
+        X, y, sample_weight :
+            As of ``fit``.
+
+        Returns
+        -------
+        float
+        """
+        if not self.refit:
+            raise AttributeError(f"{type(self).__name__}: score needs a best estimator: fit with refit=True")
+        scorers, single = scorers_of(self.scoring, self.best_estimator_)
+        name = "score" if single else self.refit
+        scoring = scorers[name] if name in scorers else next(iter(scorers.values()))
+        return float(evaluate(self.best_estimator_, X, y, scoring={"score": scoring}, sample_weight=sample_weight)["score"])
+
+
+class SearchRun:
+    """A search while it runs: the data, the splits, and what is known of candidates so far."""
+
+    def __init__(
+        self,
+        search: Any,
+        dataset: Dataset,
+        scored: Dataset,
+        scorers: Mapping[str, Any],
+        splits: Sequence[Split],
+        checkpoint: Checkpoint | None,
+        watch: Sequence[Watcher],
+    ) -> None:
+        self.search, self.dataset, self.scored, self.scorers = search, dataset, scored, scorers
+        self.splits, self.checkpoint, self.watch = splits, checkpoint, watch
+        self.known = FirstSweepAnswers()
+        self.params: list[Mapping[str, Any]] = []
+        self.trials: list[list[Trial]] = []
+        self.more: dict[str, list[Any]] = {}
+        self._round = 0
+
+    def evaluate(
+        self, params: Sequence[Mapping[str, Any]], splits: Sequence[Split], more: Mapping[str, Any] | None = None
+    ) -> list[list[Trial]]:
+        """Fit and score candidates on splits: of each candidate its trials."""
+        if not params:
+            raise ValueError("No fits were performed: expected at least one candidate, got none")
+        search = self.search
+        if search.verbose > 0:
+            print(
+                f"Fitting {len(splits)} folds for each of {len(params)} candidates, totalling "
+                f"{len(params) * len(splits)} fits"
+            )
+        # Split by split: fits that share a product with X see the same rows.
+        by_split = [[Trial(Member(self._candidate(one), split.train), split) for one in params] for split in splits]
+        trials = [trial for row in by_split for trial in row]
+        where = self._checkpoint(f"round-{self._round}")
+        fit_members([t.member for t in trials], self.dataset, checkpoint=where, watch=self.watch, known=self.known)
+        score_trials(
+            trials,
+            self.scored,
+            self.scorers,
+            engine=getattr(search.estimator, "engine", None),
+            return_train_score=search.return_train_score,
+            error_score=search.error_score,
+        )
+        found = [list(row) for row in zip(*by_split, strict=True)]
+        self.params += params
+        self.trials += found
+        for name, values in (more or {}).items():
+            self.more.setdefault(name, []).extend(values)
+        self._round += 1
+        return found
+
+    def _candidate(self, params: Mapping[str, Any]) -> Any:
+        return clone(self.search.estimator).set_params(**clone(dict(params), safe=False))
+
+    def _checkpoint(self, name: str) -> Checkpoint | None:
+        return within(self.checkpoint, name)
+
+    def results(self) -> dict[str, Any]:
+        """The table of all candidates."""
+        return results_table(
+            self.params, self.trials, list(self.scorers), self.search.return_train_score, self.more
+        )
+
+    def refit(self, params: Mapping[str, Any], X: Any, y: Any, sample_weight: Any) -> Any:
+        """The best candidate, fitted to all rows."""
+        estimator = self._candidate(params)
+        given: dict[str, Any] = {"watch": self.watch} if isinstance(estimator, Estimator) else {}
+        if self.checkpoint is not None:
+            given["checkpoint"] = self._checkpoint("refit")
+        if sample_weight is not None:
+            given["sample_weight"] = sample_weight
+        if isinstance(estimator, Estimator) and not self.dataset.in_this_process:
+            estimator._subset = Subset(self.splits[0].train.cells, (True,) * self.splits[0].train.cells.n_cells)
+            estimator._known = self.known
+        try:
+            return estimator.fit(X, y, **given)
+        finally:
+            vars(estimator).pop("_subset", None)
+            vars(estimator).pop("_known", None)
+
+
+def _open(X: Any, y: Any, sample_weight: Any) -> Dataset:
+    if isinstance(X, str | os.PathLike):
+        X = open_dataset(X)
+    return as_dataset(X, y, sample_weight)
+
+
+def _unweighted(dataset: Dataset) -> Dataset:
+    return dataset.replace(dataset.columns._replace(sample_weight=None))
+
+
+class GridSearchCV(SharedSearch, model_selection.GridSearchCV):  # type: ignore[misc]
+    """Search of a grid of parameters by cross-validation, scikit-learn's, in shared reads of the data.
+
+    Candidates, folds and classes are fitted together: each read of the data answers what all of them ask next,
+    and one more scores them all. Folds are subsets of row numbers, so that no row is copied. What the data
+    alone determine of all folds is summed once, fold by fold.
+
+    Parameters
+    ----------
+    estimator : estimator of daskgd's, or a :class:`daskgd.Pipeline`
+    param_grid : dict, or list of them
+    scoring : str, callable, list, tuple or dict, optional
+        See :mod:`daskgd.metrics`; None for the estimator's own ``score``.
+    n_jobs : None or -1
+        Blocks run on the engine, on all its threads.
+    refit : bool, str or callable
+    cv : int, splitter, iterable or None
+        None is 5 folds, and a number so many, scikit-learn's: in order, stratified for classifiers. A splitter
+        of :mod:`daskgd.model_selection` or scikit-learn, or pairs of row positions or masks.
+    verbose : int
+    pre_dispatch : str
+        To be left out.
+    error_score : "raise" or a number
+    return_train_score : bool
+
+    Attributes
+    ----------
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_,
+    multimetric_, classes_, n_features_in_, feature_names_in_ :
+        As scikit-learn's. Seconds in `cv_results_` are those of shared sweeps, divided by their fits.
+
+    Examples
+    --------
+    >>> import daskgd
+    >>> from daskgd.model_selection import GridSearchCV
+    >>> X = np.arange(40.0).reshape(20, 2) % 7
+    >>> y = X @ [1.0, -2.0]
+    >>> search = GridSearchCV(daskgd.Ridge(), {"alpha": [0.01, 1.0, 100.0]}).fit(X, y)
+    >>> search.best_params_
+    {'alpha': 0.01}
+    """
+
+    def _candidates(self) -> Iterable[Mapping[str, Any]]:
+        return model_selection.ParameterGrid(self.param_grid)
+
+
+class RandomizedSearchCV(SharedSearch, model_selection.RandomizedSearchCV):  # type: ignore[misc]
+    """Search of random parameters by cross-validation, scikit-learn's, in shared reads of the data.
+
+    See :class:`GridSearchCV`.
+
+    Parameters
+    ----------
+    estimator, scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score :
+        As of :class:`GridSearchCV`.
+    param_distributions : dict, or list of them
+    n_iter : int
+    random_state : int, RandomState or None
+
+    Examples
+    --------
+    >>> import daskgd
+    >>> from daskgd.model_selection import RandomizedSearchCV
+    >>> X = np.arange(40.0).reshape(20, 2) % 7
+    >>> search = RandomizedSearchCV(daskgd.Ridge(), {"alpha": [0.01, 1.0, 100.0]}, n_iter=2, random_state=0)
+    >>> len(search.fit(X, X @ [1.0, -2.0]).cv_results_["params"])
+    2
+    """
+
+    def _candidates(self) -> Iterable[Mapping[str, Any]]:
+        return model_selection.ParameterSampler(
+            self.param_distributions, self.n_iter, random_state=self.random_state
+        )
+
