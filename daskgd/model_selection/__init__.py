@@ -2,6 +2,13 @@
 
 from daskgd.model_selection.search import GridSearchCV, RandomizedSearchCV
 from daskgd.model_selection.splitters import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit
+from daskgd.model_selection.validation import (
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    validation_curve,
+)
 
 __all__ = [
     "GridSearchCV",
@@ -10,4 +17,9 @@ __all__ = [
     "RandomizedSearchCV",
     "StratifiedKFold",
     "TimeSeriesSplit",
+    "cross_val_predict",
+    "cross_val_score",
+    "cross_validate",
+    "learning_curve",
+    "validation_curve",
 ]

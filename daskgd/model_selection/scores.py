@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,12 @@ from sklearn.exceptions import FitFailedWarning
 
 from daskgd._compat.caller import warn
 from daskgd.data.dataset import Dataset
+from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.metrics.evaluation import Item, evaluate_items
-from daskgd.model_selection.fits import Member
+from daskgd.model_selection.fits import Member, fit_members
 from daskgd.model_selection.splitters import Split
+from daskgd.monitoring.events import Watcher
+from daskgd.training.checkpoint import Checkpoint
 
 Array = NDArray[Any]
 
@@ -44,6 +47,35 @@ class Trial:
     test: dict[str, float] = field(default_factory=dict)
     train: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+def try_candidates(
+    candidates: Sequence[Callable[[], Any]],
+    splits: Sequence[Split],
+    dataset: Dataset,
+    scored: Dataset,
+    scorers: Mapping[str, Any],
+    *,
+    checkpoint: Checkpoint | None = None,
+    watch: Sequence[Watcher] = (),
+    known: FirstSweepAnswers | None = None,
+    return_train_score: bool = False,
+    error_score: Any = np.nan,
+) -> list[list[Trial]]:
+    """Fit candidates, of each of which a call makes one more, on splits, and score them: of each candidate its
+    trials.
+
+    `scored` are the rows to score on: those of `dataset`, perhaps of other weights.
+    """
+    # Split by split: fits that share a product with X see the same rows.
+    by_split = [[Trial(Member(make(), split.train), split) for make in candidates] for split in splits]
+    trials = [trial for row in by_split for trial in row]
+    fit_members([t.member for t in trials], dataset, checkpoint=checkpoint, watch=watch, known=known)
+    engine = getattr(trials[0].member.estimator, "engine", None)
+    score_trials(
+        trials, scored, scorers, engine=engine, return_train_score=return_train_score, error_score=error_score
+    )
+    return [list(row) for row in zip(*by_split, strict=True)]
 
 
 def score_trials(

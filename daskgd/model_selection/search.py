@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, Self
 
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from sklearn import model_selection
 from sklearn.base import clone, is_classifier
 
-from daskgd.data.convert import as_dataset, is_in_memory
-from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.data.convert import is_in_memory
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.metrics.evaluation import evaluate
 from daskgd.metrics.scorers import scorers_of
-from daskgd.model_selection.fits import Member, fit_members, within
-from daskgd.model_selection.scores import Trial, results_table, score_trials
+from daskgd.model_selection.fits import within
+from daskgd.model_selection.given import GivenData, refuse_jobs
+from daskgd.model_selection.scores import Trial, results_table, try_candidates
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.rows.subsets import Subset
@@ -88,14 +89,13 @@ class SharedSearch:
                 )
             given = {"sample_weight": sample_weight, "groups": groups}
             return super().fit(X, y, **{k: v for k, v in given.items() if v is not None})  # type: ignore[misc]
-        dataset = _open(X, y, sample_weight)
-        scored = dataset if sample_weight is None else _unweighted(dataset)
+        data = GivenData.of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         scorers, single = scorers_of(self.scoring, self.estimator)
         self._check_refit(scorers, single)
         classifier = is_classifier(self.estimator)
-        splits = splits_of(self.cv, dataset, classifier, groups)
+        splits = splits_of(self.cv, data.dataset, classifier, groups)
         self.n_splits_ = len(splits)
-        work = SearchRun(self, dataset, scored, scorers, splits, kept, watchers)
+        work = SearchRun(self, data, scorers, splits, kept, watchers)
         self._search(work)
         self.cv_results_ = work.results()
         self.multimetric_ = not single
@@ -130,13 +130,7 @@ class SharedSearch:
 
     def _check_search(self) -> None:
         name = type(self).__name__
-        if getattr(self, "n_jobs", None) not in (None, -1):
-            raise ValueError(
-                f"{name}: expected n_jobs=None or -1, got {self.n_jobs!r}: fits share the reads of the data, and "  # type: ignore[attr-defined]
-                "their blocks run on the engine, on as many threads as that has"
-            )
-        if getattr(self, "pre_dispatch", "2*n_jobs") != "2*n_jobs":
-            raise ValueError(f"{name}: expected pre_dispatch to be left out, as there are no jobs to dispatch")
+        refuse_jobs(name, getattr(self, "n_jobs", None), getattr(self, "pre_dispatch", "2*n_jobs"), "2*n_jobs")
         if not (self.error_score == "raise" or isinstance(self.error_score, float | int | np.number)):
             raise ValueError(f"{name}: expected error_score to be 'raise' or a number, got {self.error_score!r}")
 
@@ -175,14 +169,13 @@ class SearchRun:
     def __init__(
         self,
         search: Any,
-        dataset: Dataset,
-        scored: Dataset,
+        data: GivenData,
         scorers: Mapping[str, Any],
         splits: Sequence[Split],
         checkpoint: Checkpoint | None,
         watch: Sequence[Watcher],
     ) -> None:
-        self.search, self.dataset, self.scored, self.scorers = search, dataset, scored, scorers
+        self.search, self.data, self.scorers = search, data, scorers
         self.splits, self.checkpoint, self.watch = splits, checkpoint, watch
         self.known = FirstSweepAnswers()
         self.params: list[Mapping[str, Any]] = []
@@ -202,20 +195,18 @@ class SearchRun:
                 f"Fitting {len(splits)} folds for each of {len(params)} candidates, totalling "
                 f"{len(params) * len(splits)} fits"
             )
-        # Split by split: fits that share a product with X see the same rows.
-        by_split = [[Trial(Member(self._candidate(one), split.train), split) for one in params] for split in splits]
-        trials = [trial for row in by_split for trial in row]
-        where = self._checkpoint(f"round-{self._round}")
-        fit_members([t.member for t in trials], self.dataset, checkpoint=where, watch=self.watch, known=self.known)
-        score_trials(
-            trials,
-            self.scored,
+        found = try_candidates(
+            [partial(self._candidate, one) for one in params],
+            splits,
+            self.data.dataset,
+            self.data.scored,
             self.scorers,
-            engine=getattr(search.estimator, "engine", None),
+            checkpoint=self._checkpoint(f"round-{self._round}"),
+            watch=self.watch,
+            known=self.known,
             return_train_score=search.return_train_score,
             error_score=search.error_score,
         )
-        found = [list(row) for row in zip(*by_split, strict=True)]
         self.params += params
         self.trials += found
         for name, values in (more or {}).items():
@@ -243,7 +234,7 @@ class SearchRun:
             given["checkpoint"] = self._checkpoint("refit")
         if sample_weight is not None:
             given["sample_weight"] = sample_weight
-        if isinstance(estimator, Estimator) and not self.dataset.in_this_process:
+        if isinstance(estimator, Estimator) and not self.data.dataset.in_this_process:
             estimator._subset = Subset(self.splits[0].train.cells, (True,) * self.splits[0].train.cells.n_cells)
             estimator._known = self.known
         try:
@@ -251,16 +242,6 @@ class SearchRun:
         finally:
             vars(estimator).pop("_subset", None)
             vars(estimator).pop("_known", None)
-
-
-def _open(X: Any, y: Any, sample_weight: Any) -> Dataset:
-    if isinstance(X, str | os.PathLike):
-        X = open_dataset(X)
-    return as_dataset(X, y, sample_weight)
-
-
-def _unweighted(dataset: Dataset) -> Dataset:
-    return dataset.replace(dataset.columns._replace(sample_weight=None))
 
 
 class GridSearchCV(SharedSearch, model_selection.GridSearchCV):  # type: ignore[misc]

@@ -215,7 +215,7 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
     ValueError
         For what is no such thing, and what scikit-learn's splitters refuse.
     """
-    n, total = dataset.n_rows, dataset.layout.n_rows
+    n = dataset.n_rows
     if cv is None or isinstance(cv, numbers.Integral):
         stratified = classifier and _has_labels(dataset)
         cv = (model_selection.StratifiedKFold if stratified else model_selection.KFold)(5 if cv is None else int(cv))
@@ -237,10 +237,16 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
             "cv: expected None, a number of folds, a splitter with split(X, y, groups), or an iterable of pairs "
             f"(train, test) of row positions or masks, got {cv!r}"
         )
+    return subsets_of(found, dataset)
+
+
+def subsets_of(pairs: Iterable[Any], dataset: Dataset) -> list[Split]:
+    """The splits of a data set that pairs ``(train, test)`` of row positions or masks mean."""
+    n, total = dataset.n_rows, dataset.layout.n_rows
     rows = None
     if dataset.selections:
         rows = np.flatnonzero(selection_mask(dataset.selections, 0, total))
-    return _of_indices(found, n, total, rows)
+    return _of_indices(pairs, n, total, rows)
 
 
 def _has_labels(dataset: Dataset) -> bool:
