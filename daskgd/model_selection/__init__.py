@@ -1,5 +1,7 @@
 """Choosing a model: search and cross-validation in shared reads, by scikit-learn's names."""
 
+from daskgd.model_selection.cv_estimators import ElasticNetCV, LassoCV, LogisticRegressionCV, RidgeCV
+from daskgd.model_selection.halving import HalvingGridSearchCV, HalvingRandomSearchCV
 from daskgd.model_selection.search import GridSearchCV, RandomizedSearchCV
 from daskgd.model_selection.splitters import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit
 from daskgd.model_selection.validation import (
@@ -11,10 +13,16 @@ from daskgd.model_selection.validation import (
 )
 
 __all__ = [
+    "ElasticNetCV",
     "GridSearchCV",
     "GroupKFold",
+    "HalvingGridSearchCV",
+    "HalvingRandomSearchCV",
     "KFold",
+    "LassoCV",
+    "LogisticRegressionCV",
     "RandomizedSearchCV",
+    "RidgeCV",
     "StratifiedKFold",
     "TimeSeriesSplit",
     "cross_val_predict",

@@ -15,12 +15,13 @@ from sklearn import model_selection
 from sklearn.base import clone, is_classifier
 
 from daskgd.data.convert import is_in_memory
+from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.metrics.evaluation import evaluate
 from daskgd.metrics.scorers import scorers_of
 from daskgd.model_selection.fits import within
-from daskgd.model_selection.given import GivenData, refuse_jobs
+from daskgd.model_selection.given import dataset_of, refuse_jobs
 from daskgd.model_selection.scores import Trial, results_table, try_candidates
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
@@ -62,8 +63,7 @@ class SharedSearch:
         X, y :
             As of the estimator's ``fit``; y is None where X is a Dataset or path that holds its own target.
         sample_weight : array ``(n,)``, optional
-            For the fits alone, as in scikit-learn: scores count each row once. Weights that a Dataset holds
-            count in both.
+            For fits and scores, as in scikit-learn.
         groups : array ``(n,)``, optional
             For splitters that go by groups.
         checkpoint, every, watch :
@@ -89,13 +89,13 @@ class SharedSearch:
                 )
             given = {"sample_weight": sample_weight, "groups": groups}
             return super().fit(X, y, **{k: v for k, v in given.items() if v is not None})  # type: ignore[misc]
-        data = GivenData.of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
+        dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         scorers, single = scorers_of(self.scoring, self.estimator)
         self._check_refit(scorers, single)
         classifier = is_classifier(self.estimator)
-        splits = splits_of(self.cv, data.dataset, classifier, groups)
+        splits = splits_of(self.cv, dataset, classifier, groups)
         self.n_splits_ = len(splits)
-        work = SearchRun(self, data, scorers, splits, kept, watchers)
+        work = SearchRun(self, dataset, scorers, splits, kept, watchers)
         self._search(work)
         self.cv_results_ = work.results()
         self.multimetric_ = not single
@@ -169,13 +169,13 @@ class SearchRun:
     def __init__(
         self,
         search: Any,
-        data: GivenData,
+        dataset: Dataset,
         scorers: Mapping[str, Any],
         splits: Sequence[Split],
         checkpoint: Checkpoint | None,
         watch: Sequence[Watcher],
     ) -> None:
-        self.search, self.data, self.scorers = search, data, scorers
+        self.search, self.dataset, self.scorers = search, dataset, scorers
         self.splits, self.checkpoint, self.watch = splits, checkpoint, watch
         self.known = FirstSweepAnswers()
         self.params: list[Mapping[str, Any]] = []
@@ -198,8 +198,7 @@ class SearchRun:
         found = try_candidates(
             [partial(self._candidate, one) for one in params],
             splits,
-            self.data.dataset,
-            self.data.scored,
+            self.dataset,
             self.scorers,
             checkpoint=self._checkpoint(f"round-{self._round}"),
             watch=self.watch,
@@ -234,7 +233,7 @@ class SearchRun:
             given["checkpoint"] = self._checkpoint("refit")
         if sample_weight is not None:
             given["sample_weight"] = sample_weight
-        if isinstance(estimator, Estimator) and not self.data.dataset.in_this_process:
+        if isinstance(estimator, Estimator) and not self.dataset.in_this_process:
             estimator._subset = Subset(self.splits[0].train.cells, (True,) * self.splits[0].train.cells.n_cells)
             estimator._known = self.known
         try:

@@ -243,10 +243,7 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
 def subsets_of(pairs: Iterable[Any], dataset: Dataset) -> list[Split]:
     """The splits of a data set that pairs ``(train, test)`` of row positions or masks mean."""
     n, total = dataset.n_rows, dataset.layout.n_rows
-    rows = None
-    if dataset.selections:
-        rows = np.flatnonzero(selection_mask(dataset.selections, 0, total))
-    return _of_indices(pairs, n, total, rows)
+    return _of_indices(pairs, n, total, row_numbers(dataset) if dataset.selections else None)
 
 
 def _has_labels(dataset: Dataset) -> bool:
@@ -267,6 +264,12 @@ def targets(dataset: Dataset) -> Array | None:
     if len(y.shape) == 2 and y.shape[1] > 1:
         return np.asarray(dataset.y.compute())  # type: ignore[union-attr]
     return np.concatenate([labels for labels, _ in dataset._labels()])
+
+
+def row_numbers(dataset: Dataset) -> Array:
+    """The numbers of the selected rows."""
+    n = dataset.layout.n_rows
+    return np.flatnonzero(selection_mask(dataset.selections, 0, n)) if dataset.selections else np.arange(n)
 
 
 def _column(groups: Any, n: int) -> Array | None:

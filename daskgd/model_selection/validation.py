@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 from sklearn import model_selection
 from sklearn.base import clone, is_classifier
 
-from daskgd.data.columns import selection_mask
 from daskgd.data.convert import is_in_memory
-from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.metrics.scorers import scorers_of
 from daskgd.model_selection.fits import Member, fit_members
-from daskgd.model_selection.given import GivenData, refuse_jobs
+from daskgd.model_selection.given import dataset_of, refuse_jobs
 from daskgd.model_selection.scores import try_candidates
-from daskgd.model_selection.splitters import splits_of, subsets_of
+from daskgd.model_selection.splitters import row_numbers, splits_of, subsets_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.training.checkpoint import Checkpoint
 
@@ -63,7 +61,7 @@ def cross_validate(
         As of :class:`GridSearchCV`: no jobs are made.
     verbose : int
     params : mapping, optional
-        ``{"sample_weight": ...}``, for the fits.
+        ``{"sample_weight": ...}``, for fits and scores, as in scikit-learn.
     return_estimator, return_indices : bool
         Whether the result holds the fitted estimators, and the row positions of the splits.
     checkpoint, every, watch :
@@ -85,17 +83,16 @@ def cross_validate(
     """
     refuse_jobs("cross_validate", n_jobs, pre_dispatch, "2*n_jobs")
     kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
-    given = GivenData.of(X, y, (params or {}), "cross_validate")
+    dataset = dataset_of(X, y, params, "cross_validate")
     _refuse_others(estimator, "cross_validate")
     scorers, single = scorers_of(scoring, estimator)
-    splits = splits_of(cv, given.dataset, is_classifier(estimator), groups)
+    splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     if verbose > 0:
         print(f"Fitting {len(splits)} folds")
     (trials,) = try_candidates(
         [partial(clone, estimator)],
         splits,
-        given.dataset,
-        given.scored,
+        dataset,
         scorers,
         checkpoint=kept,
         watch=watchers,
@@ -109,7 +106,7 @@ def cross_validate(
     if return_estimator:
         out["estimator"] = [trial.member.estimator for trial in trials]
     if return_indices:
-        rows = _numbers(given.dataset)
+        rows = row_numbers(dataset)
         out["indices"] = {
             side: [np.flatnonzero(getattr(split, side).mask(rows)) for split in splits]
             for side in ("train", "test")
@@ -211,9 +208,9 @@ def cross_val_predict(
     array([-2. , -4. , -6. , -4.5, -3. , -5. ])
     """
     refuse_jobs("cross_val_predict", n_jobs, pre_dispatch, "2*n_jobs")
-    given = GivenData.of(X, y, (params or {}), "cross_val_predict")
+    dataset = dataset_of(X, y, params, "cross_val_predict")
     _refuse_others(estimator, "cross_val_predict")
-    splits = splits_of(cv, given.dataset, is_classifier(estimator), groups)
+    splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     members = np.array([split.test.members for split in splits])
     if any(split.test.cells is not splits[0].test.cells for split in splits) or (members.sum(axis=0) != 1).any():
         raise ValueError(
@@ -223,12 +220,12 @@ def cross_val_predict(
     fits = [Member(clone(estimator), split.train) for split in splits]
     if verbose > 0:
         print(f"Fitting {len(splits)} folds")
-    fit_members(fits, given.dataset)
+    fit_members(fits, dataset)
     for member in fits:
         if member.error is not None:
             raise member.error
     tested = members.argmax(axis=0)  # of each cell, which split
-    rows = _numbers(given.dataset)
+    rows = row_numbers(dataset)
     if is_in_memory(X):
         split = tested[splits[0].test.cells.of(rows)]
         parts = [np.asarray(getattr(m.estimator, method)(X)) for m in fits]
@@ -237,7 +234,7 @@ def cross_val_predict(
         for i, part in enumerate(parts):
             out[split == i] = part[split == i]
         return out
-    parts = [getattr(m.estimator, method)(given.dataset) for m in fits]
+    parts = [getattr(m.estimator, method)(dataset) for m in fits]
     _check_alike(parts)
     chunks = parts[0].chunks[0]
     ends = np.cumsum((0, *chunks))
@@ -320,12 +317,11 @@ def learning_curve(
             "learning_curve: expected exploit_incremental_learning=False, got True: the fits of all sizes share "
             "the reads of the data"
         )
-    given = GivenData.of(X, y, (params or {}), "learning_curve")
+    dataset = dataset_of(X, y, params, "learning_curve")
     _refuse_others(estimator, "learning_curve")
-    dataset = given.dataset
     scorer = _one(scoring, "learning_curve")
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
-    rows = _numbers(dataset)
+    rows = row_numbers(dataset)
     rng = np.random.mtrand._rand if random_state is None else random_state
     rng = np.random.RandomState(rng) if isinstance(rng, numbers.Integral) else rng
     trains = [np.flatnonzero(split.train.mask(rows)) for split in splits]
@@ -340,7 +336,6 @@ def learning_curve(
         [partial(clone, estimator)],
         subsets_of(pairs, dataset),
         dataset,
-        given.scored,
         scorers_of(scorer, estimator)[0],
         return_train_score=True,
         error_score=error_score,
@@ -414,17 +409,16 @@ def validation_curve(
     True
     """
     refuse_jobs("validation_curve", n_jobs, pre_dispatch, "all")
-    given = GivenData.of(X, y, (params or {}), "validation_curve")
+    dataset = dataset_of(X, y, params, "validation_curve")
     _refuse_others(estimator, "validation_curve")
     scorer = _one(scoring, "validation_curve")
-    splits = splits_of(cv, given.dataset, is_classifier(estimator), groups)
+    splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     if verbose > 0:
         print(f"Fitting {len(splits)} folds for each of {len(param_range)} values of {param_name}")
     found = try_candidates(
         [partial(_with, estimator, param_name, value) for value in param_range],
         splits,
-        given.dataset,
-        given.scored,
+        dataset,
         scorers_of(scorer, estimator)[0],
         return_train_score=True,
         error_score=error_score,
@@ -442,12 +436,6 @@ def _one(scoring: Any, name: str) -> Any:
     if scoring is None or isinstance(scoring, str) or callable(scoring) or hasattr(scoring, "value"):
         return scoring
     raise ValueError(f"{name}: expected one scorer, a name or an object, got {scoring!r}; take cross_validate")
-
-
-def _numbers(dataset: Dataset) -> Array:
-    """The numbers of the selected rows."""
-    n = dataset.layout.n_rows
-    return np.flatnonzero(selection_mask(dataset.selections, 0, n)) if dataset.selections else np.arange(n)
 
 
 def _refuse_others(estimator: Any, name: str) -> None:

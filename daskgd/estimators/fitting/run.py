@@ -433,6 +433,14 @@ class FirstSweepAnswers:
         """Add answers of queries that are not known yet."""
         self._answers += [(query, answer) for query, answer in found if query not in self]
 
+    def of_kind(self, kind: type[Query], subset: Subset) -> Any:
+        """The answer for a subset to a query of a kind that was asked by cell of the same cells; None where none
+        was."""
+        for query, answer in self._answers:
+            if isinstance(query, ByCell) and isinstance(query.query, kind) and query.cells == subset.cells:
+                return answer.of(subset)
+        return None
+
     def of_subset(self, query: Query, subset: Subset | None) -> Any:
         """The answer to a query, for a subset of the rows; the same object for fits of the same one."""
         answer = next(answer for known, answer in self._answers if known == query)
