@@ -24,11 +24,11 @@ from daskgd.metrics.scorers import scorers_of
 from daskgd.model_selection.fits import Member, fit_members, within
 from daskgd.model_selection.from_moments import errors_from_moments, largest_penalty, path_from_moments
 from daskgd.model_selection.given import dataset_of, refuse_jobs
-from daskgd.model_selection.leave_one_out import LeaveOneOut
 from daskgd.model_selection.scores import Trial, score_trials
 from daskgd.model_selection.splitters import Split, splits_of, targets
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.queries import Ask, Residuals, SecondMoments
+from daskgd.queries.leave_one_out import LeaveOneOut
 from daskgd.rows.subsets import ListedCells, Subset
 from daskgd.training.checkpoint import Checkpoint
 
@@ -277,7 +277,7 @@ class ElasticNetCV(_PathCV):
     --------
     >>> from daskgd.model_selection import ElasticNetCV
     >>> X = np.arange(60.0).reshape(20, 3) % 7
-    >>> est = ElasticNetCV(alphas=[0.001, 0.1, 10.0]).fit(X, X @ [1.0, -2.0, 0.0])
+    >>> est = ElasticNetCV(alphas=[0.001, 0.1, 10.0]).fit(X, X @ [1.0, -2.0, 0.0] + np.sin(np.arange(20)))
     >>> est.alpha_, est.n_sweeps_
     (0.001, 1)
     """

@@ -227,7 +227,7 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
         sizes[: n % cv.n_splits] += 1
         starts = np.append(0, np.cumsum(sizes)[:-1])
         return _folds(ListedCells(cv.n_splits, np.arange(cv.n_splits, dtype=np.uint16), starts))
-    if hasattr(cv, "split"):
+    if hasattr(cv, "split") and not isinstance(cv, str | bytes):
         y = targets(dataset)
         found = cv.split(np.empty((n, 0)), y, _column(groups, n))
     elif isinstance(cv, Iterable) and not isinstance(cv, str | bytes):

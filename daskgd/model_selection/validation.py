@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import model_selection
 from sklearn.base import clone, is_classifier
+from sklearn.utils import check_random_state
 
 from daskgd.data.convert import is_in_memory
 from daskgd.estimators.base import Estimator
@@ -322,8 +322,7 @@ def learning_curve(
     scorer = _one(scoring, "learning_curve")
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     rows = row_numbers(dataset)
-    rng = np.random.mtrand._rand if random_state is None else random_state
-    rng = np.random.RandomState(rng) if isinstance(rng, numbers.Integral) else rng
+    rng = check_random_state(random_state)
     trains = [np.flatnonzero(split.train.mask(rows)) for split in splits]
     sizes = _sizes(train_sizes, len(trains[0]))
     if shuffle:

@@ -3,6 +3,7 @@ what the data alone determine of all folds is made in one read, each row once. K
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar, Self
@@ -30,22 +31,35 @@ class CellSums:
         parts = dict(self.parts)
         for cell, sums in other.parts.items():
             parts[cell] = parts[cell] + sums if cell in parts else sums
-        return type(self)(parts)
+        return type(self)(dict(sorted(parts.items())))
 
 
-class CellAnswers:
-    """What a query about the data alone answers for the rows of any subset of the cells."""
+class CellAnswers(Mapping[int, Any]):
+    """What a query about the data alone answers for the rows of each cell, by its number, and of any subset of the
+    cells."""
+
+    __slots__ = ("_known", "_nothing", "_query", "_sums")
 
     def __init__(self, query: Query, sums: dict[int, Sums], nothing: Sums) -> None:
         self._query, self._sums, self._nothing = query, sums, nothing
         self._known: dict[tuple[bool, ...] | None, Any] = {}
 
+    def __getitem__(self, cell: int) -> Any:
+        return self._query.answer(None, self._sums[cell])  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sums)
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
     def of(self, subset: Subset | None) -> Any:
         """The answer for a subset, for all rows where it is None. Made once for each."""
         members = None if subset is None else subset.members
         if members not in self._known:
-            wanted = [s for cell, s in sorted(self._sums.items()) if members is None or members[cell]]
-            self._known[members] = self._query.answer(None, reduce(lambda a, b: a + b, wanted, self._nothing))
+            wanted = [sums for cell, sums in self._sums.items() if members is None or members[cell]]
+            whole = reduce(lambda a, b: a + b, wanted, self._nothing)
+            self._known[members] = self._query.answer(None, whole)  # type: ignore[arg-type]
         return self._known[members]
 
 
@@ -56,6 +70,7 @@ class ByCell(Query):
 
     scope: ClassVar[str] = "block"
     name: ClassVar[str] = "survey"
+    by_row_number: ClassVar[bool] = True
     query: Query
     cells: Cells
 

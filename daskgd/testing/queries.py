@@ -34,18 +34,22 @@ from daskgd.queries import (
     Residuals,
     Score,
     SecondMoments,
+    SecondMomentsAnswer,
     Share,
     Spread,
     Survey,
 )
+from daskgd.queries.by_cell import ByCell
 from daskgd.queries.columns import ColumnStatistics
 from daskgd.queries.excess import Excess
+from daskgd.queries.leave_one_out import LeaveOneOut
 from daskgd.queries.pearson import Pearson
 from daskgd.queries.recession import Recession
 from daskgd.queries.sample import Sample
 from daskgd.queries.sums import Sums
 from daskgd.queries.targets import TargetMoments, TargetValues
 from daskgd.rows.features import Features
+from daskgd.rows.subsets import HashedCells
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.local_gd import LocalSteps
 from daskgd.testing.laws import (
@@ -70,6 +74,14 @@ def _by_sign(X: Features) -> Array:
     return (X.columns(np.array([0])).toarray()[:, 0] > 0).astype(np.intp)
 
 
+def _leave_one_out(rows: Rows) -> Query:
+    X, y = rows.X.toarray().astype(float), np.asarray(rows.y, dtype=float).reshape(len(rows), -1)
+    both = np.hstack([X, y])
+    mean = both.mean(axis=0)
+    moments = SecondMomentsAnswer(len(X), float(len(X)), mean, (both - mean).T @ (both - mean))
+    return LeaveOneOut.of(moments, X.shape[1], np.array([0.1, 10.0]), intercept=True)
+
+
 def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
     out: list[tuple[Query, Problem | None, Rows]] = []
     for name, problem, rows in examples():
@@ -78,7 +90,8 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
         out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (GradientOnly(w), problem, rows)]
         out += [(Product(w, d), problem, rows), (Score(w), problem, rows), (Sample(0.5), None, rows)]
-        out.append((Survey(classification=problem.labels is not None), None, rows))
+        survey = Survey(classification=problem.labels is not None)
+        out += [(survey, None, rows), (ByCell(survey, HashedCells(2)), None, rows)]
         out.append((ColumnStatistics(numbers=(0, 2), distinct=(1,), weighted=True), None, rows))
         if rows.y is not None and rows.y.ndim == 1 and rows.y.dtype.kind != "U":
             moments = TargetMoments(((_by_sign, 2),), folds=3, weighted=True)
@@ -88,6 +101,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
             W = rng.standard_normal((3, problem.model.outputs))
             residuals = Residuals(W, centre, rng.standard_normal(problem.model.outputs))
             out += [(SecondMoments(), None, rows), (residuals, None, rows)]
+            out.append((_leave_one_out(rows), None, rows))
         if problem.loss.smooth and problem.model.linear:
             out.append((HessianDiagonal((w, d)), problem, rows))
             out.append((Recession(w, rng.standard_normal((problem.model.size, 3))), problem, rows))

@@ -60,6 +60,7 @@ PUBLIC = {
     "sklearn.compose",
     "sklearn.datasets",
     "sklearn.exceptions",
+    "sklearn.experimental",
     "sklearn.feature_extraction",
     "sklearn.impute",
     "sklearn.linear_model",

@@ -1,7 +1,7 @@
 """Leave-one-out errors of ridge regression in one read, from the leverage of each row.
 
 Without row i the residual is ``e_i / (1 - h_i)``, with h_i the leverage of the row (Cook & Weisberg 1982, section
-2.2; Golub, Heath & Wahba 1979 for ridge). Knows queries and moments; no estimators.
+2.2; Golub, Heath & Wahba 1979 for ridge). Knows moments; no solver.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.problems import Problem
-from daskgd.queries import Query, SecondMomentsAnswer
-from daskgd.queries.base import check_finite
+from daskgd.queries.base import Query, check_finite
+from daskgd.queries.moments import SecondMomentsAnswer
 from daskgd.queries.sums import Sums
 from daskgd.rows.statistics import CUT, Moments
 from daskgd.rows.tiles import Tile
@@ -48,6 +48,7 @@ class LeaveOneOut(Query):
 
     name: ClassVar[str] = "leave-one-out"
     compute_bound: ClassVar[bool] = True
+    by_row_number: ClassVar[bool] = True  # a row of weight 2 is left out as a whole
     center: Array
     target: Array
     vectors: Array
