@@ -19,7 +19,7 @@ EXACT = 1 << 12
 """Distinct values up to which none is rounded."""
 
 BITS = 11
-"""Leading bits of the significand, beyond the first, of which values are known where there are more: a relative
+"""Leading bits of the significand, beyond the first, that are kept of values where there are more: a relative
 step of ``2**-11``, about 5e-4, at most."""
 
 MOST = 1 << 16
@@ -67,18 +67,19 @@ class _Table(NamedTuple):
     width: int
     low: int
     has_zero: bool
+    bits: int
 
     def keys(self, occupied: Array) -> Array:
         """The keys of slots ``(m,)``, sorted."""
         # The leading bits of a float32 are those of the same float64, but for where exponents begin.
-        shift = self.low + (0 if self.slots.dtype == np.int64 else (1023 - 127) << BITS)
-        return _keys_of_slots(occupied, self.width, shift, self.has_zero)
+        shift = self.low + (0 if self.slots.dtype == np.int64 else (1023 - 127) << self.bits)
+        return _keys_of_slots(occupied, self.width, shift, self.has_zero, self.bits)
 
 
-def _keys_of_slots(occupied: Array, width: int, shift: int, has_zero: bool) -> Array:
+def _keys_of_slots(occupied: Array, width: int, shift: int, has_zero: bool, bits: int) -> Array:
     """The keys ``(m,)`` of sorted slots, of which so many are of either sign: magnitudes from `shift` on, or
     where there is a zero, from 0 and then from ``shift + 1`` on."""
-    half = 1 << (11 + BITS)
+    half = 1 << (11 + bits)
     keys = occupied.astype(np.int64)
     keys += half - width
     split = int(np.searchsorted(occupied, width))
@@ -89,34 +90,34 @@ def _keys_of_slots(occupied: Array, width: int, shift: int, has_zero: bool) -> A
     return keys.astype(np.uint64)
 
 
-def _table(values: Array) -> _Table | None:
+def _table(values: Array, bits: int) -> _Table | None:
     """The table of these values, which are float32 or float64; None where it would be large."""
     double = values.dtype != np.float32
     whole, significand = (np.int64, 52) if double else (np.int32, 23)
-    bits = np.ascontiguousarray(values).view(whole)
-    size = (bits & np.iinfo(whole).max) >> (significand - BITS)
+    found: Any = np.ascontiguousarray(values).view(whole)
+    size: Any = (found & np.iinfo(whole).max) >> (significand - bits)
     low, high = int(size.min()), int(size.max())
     has_zero = low == 0 and not np.all(values)
     if has_zero:
-        bits = (values + 0.0).view(whole)  # no -0
+        found = (values + 0.0).view(whole)  # no -0
         low = int(size.min(where=values != 0, initial=high)) - 1
     width = high - low + 1
     # Of subnormal numbers fewer bits are significant.
-    if width > min(SLOTS, 16 * len(values)) or low < 1 << BITS:
+    if width > min(SLOTS, 16 * len(values)) or low < 1 << bits:
         return None
     size -= low
     if has_zero:
         np.maximum(size, 0, out=size)
-    size ^= bits >> (whole().itemsize * 8 - 1)
+    size ^= found >> (whole().itemsize * 8 - 1)
     size += width
-    return _Table(size, width, low, has_zero)
+    return _Table(size, width, low, has_zero, bits)
 
 
 def _has_many(values: Array) -> bool:
     """Whether more than EXACT of these values are distinct, where a hash tells; False may mean either."""
     if len(values) <= EXACT or BUCKETS <= EXACT:
         return False
-    bits = (values + 0.0).view(np.uint32 if values.dtype == np.float32 else np.uint64)  # no -0
+    bits: Any = (values + 0.0).view(np.uint32 if values.dtype == np.float32 else np.uint64)  # no -0
     factor, size = (0x9E3779B1, 32) if bits.itemsize == 4 else (0x9E3779B97F4A7C15, 64)
     with np.errstate(over="ignore"):
         found = (bits * bits.dtype.type(factor)) >> bits.dtype.type(size - BUCKETS.bit_length() + 1)
@@ -137,6 +138,8 @@ class Distribution:
     keys : (m,)
         Sorted.
     weights : (m, c)
+    bits : int
+        What counts for this one in the place of ``BITS``.
 
     >>> some = Distribution.of(np.array([1.0, 5.0, 1.0]), np.array([[1.0], [1.0], [2.0]]))
     >>> some.low, some.weights[:, 0], some.quantile(0.5)
@@ -146,28 +149,34 @@ class Distribution:
     dropped: int
     keys: Array
     weights: Array
+    bits: int
 
     @classmethod
-    def of(cls, values: Array, weights: Array) -> Distribution:
-        """That of values ``(n,)`` and weights ``(n, c)``; one without any weight is absent."""
+    def of(cls, values: Array, weights: Array, bits: int | None = None) -> Distribution:
+        """That of values ``(n,)`` and weights ``(n, c)``, to `bits` in the place of ``BITS``; one without any
+        weight is absent."""
+        bits = BITS if bits is None else bits
         there = weights.any(axis=1)
         values, weights = values[there], weights[there].astype(np.float64, copy=False)
-        table = _table(values) if len(values) > EXACT else None
+        table = _table(values, bits) if len(values) > EXACT else None
         if table is None:
-            return cls._of_keys(0, ordered(values), weights)
+            return cls._of_keys(0, ordered(values), weights, bits)
         slots = table.slots.astype(np.intp)
         occupied, at = _ranks(slots, 2 * table.width)
         if len(occupied) <= EXACT and not _has_many(values):
-            return cls._of_keys(0, ordered(values), weights)
+            return cls._of_keys(0, ordered(values), weights, bits)
         sums = [np.bincount(at, column, len(occupied)) for column in weights.T]
-        return cls(52 - BITS, table.keys(occupied), np.stack(sums, axis=1))._limited()
+        return cls(52 - bits, table.keys(occupied), np.stack(sums, axis=1), bits)._limited()
 
     @classmethod
-    def of_kinds(cls, values: Array, kinds: Array, n_kinds: int, s: Array | None) -> Distribution:
+    def of_kinds(
+        cls, values: Array, kinds: Array, n_kinds: int, s: Array | None, bits: int | None = None
+    ) -> Distribution:
         """That of values ``(n,)``, each of the kind of its row ``(n,)``, from 0 to ``n_kinds - 1``, with
-        weights ``(n,)``, all positive, or None for 1."""
+        weights ``(n,)``, all positive, or None for 1; to `bits` in the place of ``BITS``."""
+        bits = BITS if bits is None else bits
         values = values if values.dtype == np.float32 else np.asarray(values, dtype=np.float64)
-        table = _table(values) if len(values) > EXACT else None
+        table = _table(values, bits) if len(values) > EXACT else None
         if table is not None and 2 * table.width * n_kinds <= 4 * SLOTS:
             places = kinds * np.intp(2 * table.width)
             places += table.slots
@@ -175,24 +184,24 @@ class Distribution:
             occupied = np.flatnonzero((found > 0).any(axis=0))
             if len(occupied) > EXACT or _has_many(values):
                 sums = _taken(found, occupied)
-                return cls(52 - BITS, table.keys(occupied), sums)._limited()
+                return cls(52 - bits, table.keys(occupied), sums, bits)._limited()
         keys, at = np.unique(ordered(values), return_inverse=True)
         places = at.reshape(-1) * n_kinds + kinds
         sums = np.bincount(places, s, len(keys) * n_kinds).reshape(-1, n_kinds)
-        return cls(0, keys, sums.astype(np.float64, copy=False))._limited()
+        return cls(0, keys, sums.astype(np.float64, copy=False), bits)._limited()
 
     @classmethod
-    def _of_keys(cls, dropped: int, keys: Array, weights: Array) -> Distribution:
+    def _of_keys(cls, dropped: int, keys: Array, weights: Array, bits: int) -> Distribution:
         """One of keys in any order, some of them equal."""
         found, at = np.unique(keys, return_inverse=True)
         sums = [np.bincount(at.reshape(-1), column, len(found)) for column in weights.T]
-        return cls(dropped, found, np.stack(sums, axis=1))._limited()
+        return cls(dropped, found, np.stack(sums, axis=1), bits)._limited()
 
     def _limited(self) -> Distribution:
         """The same, rounded as much as its values ask."""
         dropped, n = self.dropped, len(self.keys)
         if dropped == 0 and n > EXACT:
-            dropped = 52 - BITS
+            dropped = 52 - self.bits
             n = _distinct(self.keys, dropped)
         if dropped and n > MOST:
             done = dropped - self.dropped
@@ -204,7 +213,7 @@ class Distribution:
     def _with_dropped(self, dropped: int) -> Distribution:
         if dropped == self.dropped:
             return self
-        return self._of_keys(dropped, self.keys >> np.uint64(dropped - self.dropped), self.weights)
+        return self._of_keys(dropped, self.keys >> np.uint64(dropped - self.dropped), self.weights, self.bits)
 
     def __add__(self, other: Distribution) -> Distribution:
         if not len(self.keys) or not len(other.keys):
@@ -212,16 +221,16 @@ class Distribution:
         dropped = max(self.dropped, other.dropped)
         a, b = self._with_dropped(dropped), other._with_dropped(dropped)
         if np.array_equal(a.keys, b.keys):
-            return Distribution(dropped, a.keys, a.weights + b.weights)
-        merged = a._merged_in_table(b) if dropped == 52 - BITS else None
+            return Distribution(dropped, a.keys, a.weights + b.weights, self.bits)
+        merged = a._merged_in_table(b) if dropped == 52 - self.bits else None
         if merged is None:
             keys, weights = (np.concatenate(v) for v in ((a.keys, b.keys), (a.weights, b.weights)))
-            return self._of_keys(dropped, keys, weights)
+            return self._of_keys(dropped, keys, weights, self.bits)
         return merged._limited()
 
     def _merged_in_table(self, other: Distribution) -> Distribution | None:
         """The sum of two of equal rounding, without sorting; None where the table would be large."""
-        half = np.uint64(1 << (11 + BITS))
+        half = np.uint64(1 << (11 + self.bits))
         sizes, has_zero = [], False
         for keys in (self.keys, other.keys):
             split = int(np.searchsorted(keys, half))
@@ -246,14 +255,14 @@ class Distribution:
             for row, column in zip(found, one.weights.T, strict=True):
                 row[slots] += column
         occupied = np.flatnonzero((found > 0).any(axis=0))
-        keys = _keys_of_slots(occupied, width, shift, has_zero)
-        return Distribution(self.dropped, keys, _taken(found, occupied))
+        keys = _keys_of_slots(occupied, width, shift, has_zero, self.bits)
+        return Distribution(self.dropped, keys, _taken(found, occupied), self.bits)
 
     def with_kinds(self, at: Array, n_kinds: int) -> Distribution:
         """The same, its kinds at these positions among so many."""
         weights = np.zeros((len(self.keys), n_kinds))
         weights[:, at] = self.weights
-        return Distribution(self.dropped, self.keys, weights)
+        return Distribution(self.dropped, self.keys, weights, self.bits)
 
     @property
     def low(self) -> Array:
