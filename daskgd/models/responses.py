@@ -52,7 +52,7 @@ class ProbedResponse(NamedTuple):
 
 @dataclass(frozen=True)
 class ResponseProbe:
-    """A stand-in for rows of some dtype: of it an estimator's ``predict``, ``predict_proba`` and others answer
+    """A stand-in for rows of some dtype: of it an estimator's ``predict``, ``predict_proba`` and others give
     a :class:`ProbedResponse`, the function that they would apply.
 
     >>> import daskgd

@@ -264,6 +264,12 @@ class Distribution:
         weights[:, at] = self.weights
         return Distribution(self.dropped, self.keys, weights, self.bits)
 
+    def one_against_others(self, kind: int) -> Distribution:
+        """The same with two kinds: all but one, and this one."""
+        rest = np.delete(self.weights, kind, axis=1).sum(axis=1)
+        weights = np.stack([rest, self.weights[:, kind]], axis=1)
+        return Distribution(self.dropped, self.keys, weights, self.bits)
+
     @property
     def low(self) -> Array:
         """The least value ``(m,)`` that each key stands for."""
