@@ -24,6 +24,7 @@ __all__ = [
     "has_callbacks",
     "input_indices",
     "owns_callbacks",
+    "parts_of_scorer",
     "with_callbacks",
 ]
 
@@ -70,3 +71,14 @@ def input_indices(transformer: Any) -> dict[str, list[int]]:
     """The positions of the columns that each part of a fitted ColumnTransformer is given, by its name."""
     found = transformer._transformer_to_input_indices
     return {name: [int(j) for j in at] for name, at in found.items()}
+
+
+def parts_of_scorer(scorer: Any) -> tuple[Any, int, dict[str, Any], tuple[str, ...]] | None:
+    """The function of a scorer, its sign, its settings, and the methods whose predictions it takes, the first
+    that there is; None for what ``make_scorer`` has not made."""
+    names = ("_score_func", "_sign", "_kwargs", "_response_method")
+    if not all(hasattr(scorer, name) for name in names):
+        return None
+    function, sign, settings, methods = (getattr(scorer, name) for name in names)
+    methods = (methods,) if isinstance(methods, str) else tuple(methods)
+    return function, int(sign), dict(settings), methods

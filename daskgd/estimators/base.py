@@ -46,6 +46,7 @@ from daskgd.estimators.inference import FitData
 from daskgd.estimators.parameters import COMMON, DEFAULT_MAX_ITER, Rule, check_parameters, draw_seed
 from daskgd.losses import Loss, TargetSummary
 from daskgd.models import Model
+from daskgd.models.responses import ProbedResponse, Response, ResponseProbe
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Score, Survey, SurveyAnswer
@@ -594,9 +595,12 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
 
     # -- predicting ---------------------------------------------------------------------------
 
-    def _map_rows(self, X: Any, function: Callable[[Array], Array], dtype: Any, columns: int | None) -> Any:
-        """Map `function` over the rows of X: numpy for numpy, a lazy dask array for anything lazy."""
+    def _map_rows(self, X: Any, function: Response, dtype: Any, columns: int | None) -> Any:
+        """Map `function` over the rows of X: numpy for numpy, a lazy dask array for anything lazy; of a
+        :class:`ResponseProbe` the function itself."""
         check_is_fitted(self)
+        if isinstance(X, ResponseProbe):
+            return ProbedResponse(function, self._predicted(dtype, X.dtype))
         if is_in_memory(X):
             X = self._validate(X, None, reset=False)
             return function(X).astype(self._predicted(dtype, X.dtype), copy=False)

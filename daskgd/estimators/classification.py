@@ -16,12 +16,12 @@ from daskgd.data.convert import is_in_memory, target_at_hand
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.incremental import Incremental
-from daskgd.estimators.prediction import dense, finite_margins
+from daskgd.estimators.prediction import dense
 from daskgd.models import Linear, Model
+from daskgd.models.responses import Response
 from daskgd.penalties import L2, Penalty
 from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
-from daskgd.rows.features import as_features
 from daskgd.solvers import Solver
 
 Array = NDArray[Any]
@@ -131,7 +131,7 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _map_margins(self, X: Any, of_margins: Any, dtype: Any, columns: int | None) -> Any:
         model, w = self._model()
-        return self._map_rows(X, _Rowwise(model, w, of_margins, self.classes_), dtype, columns)
+        return self._map_rows(X, Rowwise(model, w, of_margins, self.classes_), dtype, columns)
 
 
 class Probable(Classifier):
@@ -265,25 +265,43 @@ def _known(classes: Array, seen: Array) -> Array:
     return at
 
 
-class _Rowwise:
-    """A function of the margins of a block; small enough to send to workers."""
+class Rowwise(Response):
+    """The response of a classifier: a function of margins and classes."""
 
     def __init__(self, model: Model, w: Array, of_margins: Any, classes: Array) -> None:
-        self.model, self.w, self.of_margins, self.classes = model, w, of_margins, classes
+        super().__init__(model, w)
+        self.of_margins, self.classes = of_margins, classes
 
-    def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
-        z = finite_margins(self.model, self.w, as_features(X).prepared(), block_id)
+    @property
+    def labels(self) -> Array | None:  # type: ignore[override]
+        return self.classes if self.of_margins is _labels else None
+
+    def codes(self, z: Array) -> Array:
+        return _codes(z, self.classes)
+
+    def respond(self, z: Array) -> Array:
         out: Array = self.of_margins(z, self.classes)
         return out
+
+    def column(self, z: Array, j: int) -> Array:
+        if self.of_margins is probabilities and z.ndim == 1:
+            out: Array = expit(z if j else -z)
+            return out
+        return super().column(z, j)
 
 
 def _margins(z: Array, classes: Array) -> Array:
     return z
 
 
-def _labels(z: Array, classes: Array) -> Array:
+def _codes(z: Array, classes: Array) -> Array:
     codes = (z > 0).astype(np.intp) if z.ndim == 1 else z.argmax(axis=1)
-    out: Array = classes[np.minimum(codes, len(classes) - 1)]
+    out: Array = codes if len(classes) > 1 else np.minimum(codes, len(classes) - 1)
+    return out
+
+
+def _labels(z: Array, classes: Array) -> Array:
+    out: Array = classes[_codes(z, classes)]
     return out
 
 

@@ -12,15 +12,15 @@ from typing import Any, ClassVar, Self
 
 import dask.array as da
 import numpy as np
-from dask.base import tokenize
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd._compat.caller import warn
-from daskgd.data.columns import Column, in_this_process
-from daskgd.data.convert import as_column, as_dataset, is_in_memory, lazy
+from daskgd.data.columns import Column
+from daskgd.data.convert import is_in_memory, lazy
 from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.data.offsets import with_offset
 from daskgd.engines.select import Choice
 from daskgd.estimators.fitting.fit import FitOutcome
 from daskgd.estimators.fitting.run import run_fits
@@ -81,6 +81,9 @@ class _Deviance(Regressor):
         tags.target_tags.positive_only = self._loss(0).low == 0
         return tags
 
+    _power: Any
+    """The power of Tweedie's family whose deviance the score is of."""
+
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         return 0.0, float(self.alpha)
 
@@ -131,7 +134,7 @@ class _Deviance(Regressor):
         else:
             subtract = self._loss(0).shift_invariant
             with _rename_errors(subtract):
-                run_fits([self], _with_offset(dataset, offset, subtract), given, kept, watchers)
+                run_fits([self], with_offset(dataset, offset, subtract), given, kept, watchers)
         self._shifted = offset is not None
         return self
 
@@ -173,7 +176,7 @@ class _Deviance(Regressor):
             return summarise(self, dataset, confidence)
         subtract = self._loss(0).shift_invariant
         with _rename_errors(subtract):
-            return summarise(self, _with_offset(dataset, offset, subtract), confidence)
+            return summarise(self, with_offset(dataset, offset, subtract), confidence)
 
     def predict(self, X: Any, offset: Any = None) -> Any:
         """Predicted means ``(n,)``: numpy for numpy, a lazy dask array for anything lazy.
@@ -218,7 +221,7 @@ class _Deviance(Regressor):
         if offset is None:
             return self._score(dataset)
         with _rename_errors(False):
-            return self._score(_with_offset(dataset, offset, False))
+            return self._score(with_offset(dataset, offset, False))
 
     def _scoring_problem(self, dataset: Dataset) -> tuple[Problem, Array]:
         coef, b, loss = np.atleast_2d(dense(self.coef_)), np.ravel(self.intercept_), self._loss(0)
@@ -260,7 +263,7 @@ def _finite(offset: Array, block_id: tuple[int, ...] | None = None) -> Array:
 
 @contextmanager
 def _rename_errors(subtract: bool) -> Iterator[None]:
-    """Name the target or the offset in errors about the column that `_with_offset` makes of both."""
+    """Name the target or the offset in errors about the column that `with_offset` makes of both."""
     try:
         yield
     except ValueError as cause:
@@ -279,42 +282,6 @@ def _take_offset(X: Any, offset: Any) -> tuple[Any, Any]:
     if not isinstance(X, Dataset) or X.offset_column is None:
         return X, offset
     return X.replace(offset=None), X.offset_column if offset is None else offset
-
-
-def _with_offset(dataset: Dataset, offset: Any, subtract: bool) -> Dataset:
-    """Put the offset beside the target, ``(n, 2)``, or `subtract` it, which is the same for losses that are
-    shift invariant. A column is of all rows, also those that a split does not select."""
-    y, at_hand, n = dataset.columns.y, offset, dataset.layout.n_rows
-    extra_sweeps = 0
-    if not isinstance(offset, Column):
-        try:
-            beside = as_dataset(dataset, None, offset)  # it is what weights are: numbers, one a row
-        except (TypeError, ValueError) as cause:
-            raise type(cause)(str(cause).replace("sample_weight", "offset")) from None
-        at_hand, extra_sweeps = beside.columns.sample_weight, beside.extra_sweeps
-    assert y is not None
-    made: Any
-    if in_this_process(y) and in_this_process(at_hand):
-        t, o = y.read(0, n).reshape(n).astype(np.float64), at_hand.read(0, n)
-        made = t - o if subtract else np.column_stack([t, o])
-    else:
-        height = (dataset.layout.block_rows,)
-        target = y.to_dask((*height, *y.shape[1:]), "y", dataset.fingerprint)
-        more = at_hand.to_dask(height, "offset", dataset.fingerprint).astype(np.float64)
-        target = (target if target.ndim == 1 else target[:, 0]).astype(np.float64)
-        whole = dataset.replace(offset=at_hand).identity()
-        token = tokenize(whole["y"], whole["offset"], subtract, dataset.layout)  # the same in any process
-        shape = {} if subtract else {"new_axis": 1, "chunks": (target.chunks[0], (2,))}
-        made = da.map_blocks(
-            np.subtract if subtract else _stack, target, more, name=f"y-{token}", dtype=float, **shape
-        )
-    return dataset.replace(
-        dataset.columns._replace(y=as_column(made)), extra_sweeps=dataset.extra_sweeps + extra_sweeps
-    )
-
-
-def _stack(y: Array, offset: Array) -> Array:
-    return np.stack([y, offset], axis=1)
 
 
 class PoissonRegressor(_Deviance):
@@ -348,6 +315,8 @@ class PoissonRegressor(_Deviance):
     (array([2., 4.]), array([20., 80.]))
     """
 
+    _power = 1.0
+
     def _loss(self, n_classes: int) -> Loss:
         return tweedie(1)
 
@@ -379,6 +348,8 @@ class GammaRegressor(_Deviance):
     >>> GammaRegressor(alpha=0).fit(X, [1.0, 3.0, 2.0, 6.0]).predict(X).round(4)
     array([2., 2., 4., 4.])
     """
+
+    _power = 2.0
 
     def _loss(self, n_classes: int) -> Loss:
         return tweedie(2)
@@ -447,6 +418,10 @@ class TweedieRegressor(_Deviance):
                 f"power={self.power!r}, got False: means have to be positive, and without an intercept a fit "
                 "begins where they are 0; use link='log'"
             )
+
+    @property
+    def _power(self) -> float:
+        return float(self.power)
 
     def _loss(self, n_classes: int) -> Loss:
         return tweedie(self.power, self.link)

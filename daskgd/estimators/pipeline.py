@@ -243,6 +243,17 @@ class Pipeline(pipeline.Pipeline):
         encoders = self._encoders()
         return table if encoders is None else encode(table, encoders)
 
+    @contextmanager
+    def _opened(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[Dataset]:
+        """Rows as a dataset to evaluate; those in memory are written to a temporary store, with their types."""
+        if not is_in_memory(X):
+            with _table(X, y, sample_weight) as table:
+                yield table
+            return
+        with tempfile.TemporaryDirectory(prefix="daskgd-", dir=temporary_root()) as folder:
+            write_dataset(f"{folder}/table.zarr", X, y, sample_weight)
+            yield open_dataset(f"{folder}/table.zarr")
+
     def _of_rows(self, name: str, X: Any, **params: Any) -> Any:
         if is_in_memory(X):
             return getattr(super(), name)(_plain(X), **params)

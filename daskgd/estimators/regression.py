@@ -15,13 +15,12 @@ from daskgd.data.convert import in_floats
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.incremental import Incremental
-from daskgd.estimators.prediction import finite_margins
 from daskgd.losses import Shifted
 from daskgd.models import Linear, LinearWithScale, Model
+from daskgd.models.responses import Response
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
-from daskgd.rows.features import as_features
 
 Array = NDArray[Any]
 
@@ -154,16 +153,17 @@ def targets_of(dataset: Dataset) -> int:
     return 1 if len(y.shape) == 1 else y.shape[1]
 
 
-class Predict:
-    """Predictions for a block, the intercept added in float64; small enough to send to workers."""
+class Predict(Response):
+    """The response of a regressor: margins, the intercept added in float64, or a function of them."""
 
     def __init__(
         self, model: Model, w: Array, b: Any, many: int | None, of_margins: Callable[[Array], Array] | None
     ) -> None:
-        self.model, self.w, self.b, self.many, self.of_margins = model, w, b, many, of_margins
+        super().__init__(model, w)
+        self.b, self.many, self.of_margins = b, many, of_margins
 
-    def __call__(self, X: Array, block_id: tuple[int, ...] | None = None) -> Array:
-        z = finite_margins(self.model, self.w, as_features(X).prepared(), block_id) + self.b
+    def respond(self, z: Array) -> Array:
+        z = z + self.b
         if self.many is not None:
-            z = z.reshape(X.shape[0], self.many)
+            z = z.reshape(len(z), self.many)
         return z if self.of_margins is None else self.of_margins(z)

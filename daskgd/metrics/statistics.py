@@ -1,55 +1,158 @@
-"""What metrics are made of: statistics of rows that add, from which scikit-learn's own functions tell the
-metric.
+"""What metrics are made of: statistics of rows with predictions, which add.
 
-Three kinds suffice for most. Of labels, how much weight each pair of a true and a predicted one has
-(:class:`LabelPairs`); of scores, how they are distributed among the rows of each label
-(:class:`RankedScores`): both are few weighted rows that stand for all, and scikit-learn is called with those.
-Of means over rows, the weighted sum of the metric of each block (:class:`MeanOf`).
+Of labels, how much weight each pair of a true and a predicted one has (:class:`LabelPairs`); of scores, how they
+are distributed among the rows of each label (:class:`RankedScores`); of means, weighted sums. Knows arrays and
+sketches; no metric and no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.queries.sums import Largest
-from daskgd.rows.sketches import Distribution
+from daskgd.queries.survey import no_label
+from daskgd.rows.sketches import BITS, Distribution
 from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import distinct
 
 Array = NDArray[Any]
 
-
-class Statistic(Protocol):
-    """A statistic of rows, which adds."""
-
-    def __add__(self, other: Any) -> Any: ...
+MAX_LABELS = 4096
+"""Most labels of a metric of labels, whose pairs are counted in a square."""
 
 
-class Metric(Protocol):
-    """A metric: which statistic it needs of some rows, and what it is by that of all."""
+class Targets:
+    """The targets of some rows, and their weights; what several metrics ask of them is found once.
 
-    def of(self, y: Array, p: Array, s: Array | None) -> Any:
-        """The statistic of rows with targets y, predictions p and weights s, or None."""
-        ...
+    Attributes
+    ----------
+    y : (n,) or (n, k)
+    s : (n,) or None
+        All positive, float64; None where all are 1.
+    """
 
-    def value(self, statistic: Any) -> Any:
-        """The metric."""
-        ...
+    def __init__(self, y: Array, s: Array | None, classes: Array | None = None) -> None:
+        self.y, self.s, self._classes = y, s, classes
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @cached_property
+    def labels(self) -> tuple[Array, Array]:
+        """The distinct targets, sorted, and the position ``(n,)`` of each row's among them. Some may have no
+        row here. ValueError for numbers that are no labels."""
+        values, at = find_labels(self.y)
+        return (values if self._classes is None else self._classes[values]), at
+
+    @cached_property
+    def is_second(self) -> Array:
+        """Of each row, whether its label is the second of two."""
+        return self.labels[1] == 1
+
+    @cached_property
+    def weight(self) -> float:
+        """The total weight."""
+        return float(len(self) if self.s is None else self.s.sum())
+
+    @cached_property
+    def label_weights(self) -> Array:
+        """The weight of each label ``(k,)``."""
+        values, at = self.labels
+        return np.bincount(at, self.s, len(values)).astype(np.float64, copy=False)
+
+    @cached_property
+    def numbers(self) -> Array:
+        """The targets as float64."""
+        return np.asarray(self.y, dtype=np.float64)
+
+    def select(self, positions: Array) -> Targets:
+        """Those of the rows at these positions."""
+        out = Targets(self.y[positions], None if self.s is None else self.s[positions], self._classes)
+        if "labels" in vars(self):
+            out.__dict__["labels"] = self.labels[0], self.labels[1][positions]
+        return out
 
 
-def _weights(n: int, s: Array | None) -> Array:
-    return np.ones(n) if s is None else np.asarray(s, dtype=np.float64)
+class Predicted:
+    """Rows with predictions ``(n,)`` or ``(n, k)``, of which labels may be known by their codes."""
+
+    def __init__(
+        self, targets: Targets, values: Array | None, labels: tuple[Array, Array] | None = None
+    ) -> None:
+        self.targets, self._values, self._labels = targets, values, labels
+
+    @property
+    def values(self) -> Array:
+        """The predictions."""
+        if self._values is None:
+            assert self._labels is not None
+            self._values = self._labels[0][self._labels[1].astype(np.intp)]
+        return self._values
+
+    @property
+    def labels(self) -> tuple[Array, Array]:
+        """The labels that are predicted, sorted, and the position of each row's among them, or whether it is
+        the second of two ``(n,)``."""
+        if self._labels is None:
+            self._labels = find_labels(self.values)
+        return self._labels
+
+
+def find_labels(y: Array) -> tuple[Array, Array]:
+    """The distinct labels, sorted, and the position ``(n,)`` of each row's among them. ValueError for numbers
+    that are no labels, and for too many."""
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"expected one label per row, got shape (n, {y.shape[1]}); of several labels a row accuracy_score, "
+            "hamming_loss and zero_one_loss are known"
+        )
+    y = y.reshape(len(y))
+    if no_label(y).any():
+        raise ValueError(
+            "Classification metrics can't handle continuous values: expected class labels, got "
+            f"{y[no_label(y)][0]!r}; use a metric of regression"
+        )
+    if y.dtype == bool:
+        return np.array([False, True]), y.astype(np.intp)
+    if y.dtype.kind == "f" and len(y) and np.abs(y).max() < 2**53:
+        values, at = distinct(y.astype(np.int64))
+        values = values.astype(y.dtype)
+    else:
+        values, at = distinct(y)
+    if len(values) > MAX_LABELS:
+        raise ValueError(
+            f"expected at most {MAX_LABELS:,} labels, got {len(values):,}; use a metric of regression"
+        )
+    return values, at.reshape(-1)
+
+
+def union(a: Array, b: Array) -> Array:
+    """The labels of both, sorted. ValueError where they cannot be compared."""
+    if a.dtype == b.dtype and np.array_equal(a, b):
+        return a
+    if not len(a) or not len(b):
+        return b if not len(a) else a
+    numbers = [one.dtype.kind in "fiub" for one in (a, b)]
+    if numbers[0] != numbers[1]:
+        raise ValueError(
+            "Labels in y_true and y_pred should be of the same type. Got "
+            f"y_true={a[:5].tolist()} and y_pred={b[:5].tolist()}; convert them first"
+        )
+    return np.union1d(a, b)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPairs:
-    """The weight of each pair of a true and a predicted label ``(k, k)``, of labels ``(k,)``, sorted.
+    """The weight of each pair of a true and a predicted label ``(k, k)``, of labels ``(k,)``, sorted; whether
+    these are counts of rows.
 
-    >>> a, b = (LabelPairs.of(np.array(y), np.array(p), None) for y, p in (("b", "b"), ("a", "b")))
+    >>> a, b = (LabelPairs.of(Predicted(Targets(np.array([y]), None), np.array([p])))
+    ...         for y, p in (("b", "b"), ("a", "b")))
     >>> (a + b).labels, (a + b).weights
     (array(['a', 'b'], dtype='<U1'), array([[0., 1.],
            [0., 1.]]))
@@ -57,70 +160,126 @@ class LabelPairs:
 
     labels: Array
     weights: Array
+    counts: bool
 
     @classmethod
-    def of(cls, y: Array, p: Array, s: Array | None) -> Self:
-        """Those of true labels and predicted ones, ``(n,)`` each, and weights ``(n,)`` or None."""
-        y, p = np.ravel(y), np.ravel(p)
-        labels, at = np.unique(np.concatenate([y, p]), return_inverse=True)
-        k, n = len(labels), len(y)
-        pairs = at[:n] * k + at[n:]
-        return cls(labels, np.bincount(pairs, _weights(n, s), k * k).reshape(k, k))
+    def of(cls, rows: Predicted) -> LabelPairs:
+        """Those of some rows."""
+        targets = rows.targets
+        (true, at), (predicted, found) = targets.labels, rows.labels
+        labels, s = union(true, predicted), targets.s
+        if len(true) == len(predicted) == 2 and s is None:
+            second = found if found.dtype == bool else found == 1
+            both, of_true = int(np.count_nonzero(targets.is_second & second)), targets.label_weights[1]
+            of_predicted = int(np.count_nonzero(second))
+            n = len(second)
+            pairs = np.array(
+                [
+                    [n - of_true - of_predicted + both, of_predicted - both],
+                    [of_true - both, both],
+                ],
+                dtype=np.float64,
+            )
+        else:
+            k = len(predicted)
+            pairs = np.bincount(at * k + found, s, len(true) * k).astype(np.float64).reshape(-1, k)
+        if len(labels) > max(len(true), len(predicted)) or len(true) != len(predicted):
+            pairs = _spread(pairs, labels, true, predicted)
+        return cls(labels, pairs, s is None)
 
     def __add__(self, other: LabelPairs) -> LabelPairs:
-        if np.array_equal(self.labels, other.labels):
-            return LabelPairs(self.labels, self.weights + other.weights)
-        labels = np.union1d(self.labels, other.labels)
-        total = np.zeros((len(labels), len(labels)))
-        for one in (self, other):
-            at = np.searchsorted(labels, one.labels)
-            total[np.ix_(at, at)] += one.weights
-        return LabelPairs(labels, total)
+        labels = union(self.labels, other.labels)
+        a, b = (_spread(one.weights, labels, one.labels, one.labels) for one in (self, other))
+        return LabelPairs(labels, a + b, self.counts and other.counts)
 
     def rows(self) -> tuple[Array, Array, Array]:
-        """A row for each pair that occurs: true labels, predicted ones, weights."""
+        """A row for each pair that occurs: true labels, predicted ones, weights, which are whole numbers where
+        they are counts."""
         true, predicted = np.nonzero(self.weights)
-        return self.labels[true], self.labels[predicted], self.weights[true, predicted]
+        weights = self.weights[true, predicted]
+        return self.labels[true], self.labels[predicted], weights.astype(int) if self.counts else weights
+
+
+def _spread(pairs: Array, labels: Array, rows: Array, columns: Array) -> Array:
+    """The pairs of some labels among those of all."""
+    if len(labels) == len(rows) == len(columns):
+        return pairs
+    out = np.zeros((len(labels), len(labels)))
+    out[np.ix_(np.searchsorted(labels, rows), np.searchsorted(labels, columns))] = pairs
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankedScores:
     """How scores are distributed among the rows of each label: of each of q columns of scores a
-    :class:`~daskgd.rows.sketches.Distribution` with a kind for each of the labels ``(k,)``, sorted."""
+    :class:`~daskgd.rows.sketches.Distribution` with a kind for each of the labels ``(k,)``, sorted.
+
+    If `own`, column j is of the j-th of q labels, and once all of these have been seen, there are but two
+    kinds: rows of other labels, and its own.
+    """
 
     labels: Array
+    weights: Array
+    """The weight of each label."""
     columns: tuple[Distribution, ...]
+    own: bool = False
+    two_kinds: bool = False
 
     @classmethod
-    def of(cls, y: Array, scores: Array, s: Array | None) -> RankedScores:
-        """That of labels ``(n,)``, scores ``(n,)`` or ``(n, q)``, and weights ``(n,)`` or None."""
-        labels, at = np.unique(np.ravel(y), return_inverse=True)
-        weights = np.zeros((len(at), len(labels)))
-        weights[np.arange(len(at)), at] = _weights(len(at), s)
-        columns = np.asarray(scores, dtype=np.float64).reshape(len(at), -1)
-        return cls(labels, tuple(Distribution.of(column, weights) for column in columns.T))
+    def of(cls, rows: Predicted, own: bool = False, bits: int | None = None) -> RankedScores:
+        """That of some rows."""
+        targets = rows.targets
+        labels, at = targets.labels
+        scores = rows.values
+        scores = scores if scores.dtype in (np.float32, np.float64) else scores.astype(np.float64)
+        scores = scores.reshape(len(at), -1)
+        if own and len(labels) == scores.shape[1]:
+            columns = [
+                Distribution.of_kinds(
+                    np.ascontiguousarray(column), (at == j).astype(np.intp), 2, targets.s, bits
+                )
+                for j, column in enumerate(scores.T)
+            ]
+            return cls(labels, targets.label_weights, tuple(columns), True, True)
+        columns = [
+            Distribution.of_kinds(np.ascontiguousarray(column), at, len(labels), targets.s, bits)
+            for column in scores.T
+        ]
+        return cls(labels, targets.label_weights, tuple(columns), own)
 
     def __add__(self, other: RankedScores) -> RankedScores:
-        labels = np.union1d(self.labels, other.labels)
+        labels = union(self.labels, other.labels)
         a, b = self._with(labels), other._with(labels)
-        return RankedScores(labels, tuple(x + z for x, z in zip(a.columns, b.columns, strict=True)))
+        columns = tuple(x + z for x, z in zip(a.columns, b.columns, strict=True))
+        return RankedScores(labels, a.weights + b.weights, columns, a.own, a.two_kinds)
 
     def _with(self, labels: Array) -> RankedScores:
-        if len(labels) == len(self.labels):
+        two_kinds = self.own and len(labels) == len(self.columns)
+        if len(labels) == len(self.labels) and two_kinds == self.two_kinds:
             return self
+        if self.two_kinds:
+            raise ValueError(
+                f"expected {len(self.columns)} labels, one for each column of scores, got {labels.tolist()}"
+            )
         at = np.searchsorted(labels, self.labels)
-        return RankedScores(labels, tuple(one.with_kinds(at, len(labels)) for one in self.columns))
-
-    def rows(self, column: int = 0) -> tuple[Array, Array, Array]:
-        """A row for each label and score that occur: labels, scores, weights."""
-        found = self.columns[column]
-        at, kind = np.nonzero(found.weights)
-        return self.labels[kind], found.low[at], found.weights[at, kind]
+        weights = np.zeros(len(labels))
+        weights[at] = self.weights
+        columns = (one.with_kinds(at, len(labels)) for one in self.columns)
+        if two_kinds:
+            columns = (one.one_against_others(j) for j, one in enumerate(columns))
+        return RankedScores(labels, weights, tuple(columns), self.own, two_kinds)
 
     @property
-    def is_exact(self) -> bool:
-        """Whether no score was rounded."""
-        return all(one.is_exact for one in self.columns)
+    def present(self) -> Array:
+        """The labels that occur."""
+        return self.labels[self.weights > 0]
+
+    def rows(self, column: int = 0, kinds: Array | None = None) -> tuple[Array, Array, Array]:
+        """A row for each kind and score that occur: kinds, by default labels, scores, weights."""
+        found = self.columns[column]
+        at, kind = np.nonzero(found.weights)
+        names = self.labels if kinds is None else kinds
+        return names[kind], found.low[at], found.weights[at, kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,173 +298,72 @@ class WeightedSum:
         return self.total / self.weight
 
 
-# -- metrics ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class OfLabels:
-    """A metric of scikit-learn's, `function`, of true and predicted labels."""
-
-    function: Callable[..., Any]
-    settings: Mapping[str, Any]
-
-    def of(self, y: Array, p: Array, s: Array | None) -> LabelPairs:
-        return LabelPairs.of(y, p, s)
-
-    def value(self, statistic: LabelPairs) -> Any:
-        y, p, s = statistic.rows()
-        return self.function(y, p, sample_weight=s, **self.settings)
-
-
-@dataclass(frozen=True, slots=True)
-class OfScores:
-    """A metric of scikit-learn's, `function`, of labels and how rows are ranked by one column of scores."""
-
-    function: Callable[..., Any]
-    settings: Mapping[str, Any]
-
-    def of(self, y: Array, p: Array, s: Array | None) -> RankedScores:
-        return RankedScores.of(y, p, s)
-
-    def value(self, statistic: RankedScores) -> Any:
-        y, p, s = statistic.rows()
-        return self.function(y, p, sample_weight=s, **self.settings)
-
-
-@dataclass(frozen=True, slots=True)
-class MeanOf:
-    """A metric of scikit-learn's, `function`, that is a weighted mean over rows, and what is made of it at
-    the end."""
-
-    function: Callable[..., Any]
-    settings: Mapping[str, Any]
-    finish: Callable[[Any], Any] | None = None
-
-    def of(self, y: Array, p: Array, s: Array | None) -> WeightedSum:
-        weight = float(len(y) if s is None else np.sum(s))
-        if not weight > 0:
-            return WeightedSum(0.0, 0.0)
-        return WeightedSum(weight * self.function(y, p, sample_weight=s, **self.settings), weight)
-
-    def value(self, statistic: WeightedSum) -> Any:
-        mean = statistic.mean
-        return mean if self.finish is None else self.finish(mean)
-
-
-# -- of probabilities ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelSums:
-    """Sums over the rows of each label ``(k,)``, sorted: of q values ``(k, q)``, and of weights ``(k,)``."""
+    """Sums of what predictions of q columns say of the labels of their rows.
+
+    Attributes
+    ----------
+    labels : (k,)
+        Sorted.
+    weights : (k,)
+        The weight of each label.
+    total : float
+        The sum over the rows whose label's column is known.
+    sums : (k, q)
+        Of other rows, by their label, the sums for each column that may be its.
+    shape : tuple
+        ``()`` of predictions of one column, ``(q,)`` of others.
+    odd_sums : bool
+        Whether there are rows whose predictions do not add up to 1.
+    """
 
     labels: Array
-    sums: Array
     weights: Array
-
-    @classmethod
-    def of(cls, y: Array, values: Array, s: Array | None) -> LabelSums:
-        """Those of labels ``(n,)``, values ``(n, q)``, and weights ``(n,)`` or None."""
-        labels, at = np.unique(np.ravel(y), return_inverse=True)
-        weights, k = _weights(len(at), s), len(labels)
-        sums = [np.bincount(at, weights * column, k) for column in values.T]
-        return cls(labels, np.stack(sums, axis=1), np.bincount(at, weights, k))
+    total: float
+    sums: Array
+    shape: tuple[int, ...]
+    odd_sums: bool = False
 
     def __add__(self, other: LabelSums) -> LabelSums:
-        labels = np.union1d(self.labels, other.labels)
+        labels = union(self.labels, other.labels)
         sums, weights = np.zeros((len(labels), self.sums.shape[1])), np.zeros(len(labels))
         for one in (self, other):
             at = np.searchsorted(labels, one.labels)
             sums[at] += one.sums
             weights[at] += one.weights
-        return LabelSums(labels, sums, weights)
+        return LabelSums(
+            labels, weights, self.total + other.total, sums, self.shape, self.odd_sums or other.odd_sums
+        )
 
-    def own(self, labels: Any = None) -> tuple[float, Array, float]:
-        """The sum of the values in the column of each row's own label, by `labels` or else by those that
-        occur; the weight of each of them, and of all rows. Raises ValueError where there are not as many
-        labels as columns."""
-        known = self.labels if labels is None else np.unique(np.asarray(labels))
-        strange = np.setdiff1d(self.labels, known)
-        if len(strange):
-            raise ValueError(f"y_true: expected labels among {known.tolist()}, got {strange.tolist()}")
-        if len(known) != self.sums.shape[1]:
-            raise ValueError(
-                f"expected a column of probabilities for each of {len(known)} labels {known.tolist()}, got "
-                f"{self.sums.shape[1]} columns; pass labels=, all of them, sorted"
-            )
-        at = np.searchsorted(known, self.labels)
+    @property
+    def present(self) -> Array:
+        """The labels that occur."""
+        return self.labels[self.weights > 0]
+
+    def own(self, known: Array) -> tuple[float, Array]:
+        """The sum over all rows, the columns being of the labels `known` ``(q,)``, and the weights of these."""
+        at = np.searchsorted(known, self.present)
         weights = np.zeros(len(known))
-        weights[at] = self.weights
-        return float(self.sums[np.arange(len(at)), at].sum()), weights, float(self.weights.sum())
+        weights[at] = self.weights[self.weights > 0]
+        rest = self.sums[self.weights > 0][np.arange(len(at)), at]
+        return self.total + float(rest.sum()), weights
 
 
-def probability_columns(p: Array) -> Array:
-    """Probabilities ``(n, k)``, of those or of the second of two labels ``(n,)``."""
-    p = np.asarray(p)
-    p = p if p.dtype.kind == "f" else p.astype(np.float64)
-    if p.ndim == 2 and p.shape[1] > 1:
-        return p
-    p = p.reshape(len(p), 1)
-    return np.hstack([1 - p, p])
+@dataclass(frozen=True, slots=True, eq=False)
+class ByBin:
+    """Of each label, and each bin of predictions: the weight, and the sum of predictions, ``(k, bins)``."""
 
+    labels: Array
+    weights: Array
+    sums: Array
 
-@dataclass(frozen=True, slots=True)
-class OfOwnLabel:
-    """A mean over rows of what their probabilities say of their own label.
-
-    Attributes
-    ----------
-    values : callable
-        Of probabilities ``(n, k)``, what each would be, were a column's label the row's own.
-    finish : callable
-        Of the mean, and the shares ``(k,)`` of the labels, the metric.
-    labels : optional
-    normalize : bool
-    """
-
-    values: Callable[[Array], Array]
-    finish: Callable[[float, Array], float] | None = None
-    labels: Any = None
-    normalize: bool = True
-
-    def of(self, y: Array, p: Array, s: Array | None) -> LabelSums:
-        return LabelSums.of(y, self.values(probability_columns(p)).astype(np.float64), s)
-
-    def value(self, statistic: LabelSums) -> float:
-        total, weights, weight = statistic.own(self.labels)
-        if not self.normalize:
-            return total
-        mean = total / weight
-        return mean if self.finish is None else self.finish(mean, weights / weight)
-
-
-def log_losses(p: Array) -> Array:
-    """``-log p``, of probabilities kept off 0 and 1 by their rounding, as scikit-learn does."""
-    eps = np.finfo(p.dtype).eps
-    out: Array = -np.log(np.clip(p, eps, 1 - eps))
-    return out
-
-
-def brier_losses(p: Array) -> Array:
-    """The squared distance of probabilities from each label: ``sum_k p_k**2 - 2 p_j + 1``."""
-    p = p.astype(np.float64)
-    out: Array = (p**2).sum(axis=1, keepdims=True) - 2 * p + 1
-    return out
-
-
-def hits_of_top(k: int) -> Callable[[Array], Array]:
-    """Whether each column is among the k of the largest scores, of equals the last."""
-
-    def hits(scores: Array) -> Array:
-        order = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
-        out = np.zeros(scores.shape)
-        np.put_along_axis(out, order, 1.0, axis=1)
-        return out
-
-    return hits
-
-
-# -- of numbers ----------------------------------------------------------------------------------
+    def __add__(self, other: ByBin) -> ByBin:
+        labels = union(self.labels, other.labels)
+        out = np.zeros((2, len(labels), self.weights.shape[1]))
+        for one in (self, other):
+            out[:, np.searchsorted(labels, one.labels)] += [one.weights, one.sums]
+        return ByBin(labels, out[0], out[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,68 +379,16 @@ class Residuals:
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainedShare:
-    """The share of the variation of targets that predictions explain: R2, or the explained variance, which
-    forgives a constant.
+class Together:
+    """Statistics of the same rows, each of which adds."""
 
-    Of each output ``1 - left / all``; where nothing varies 1 if nothing is left, else 0; averaged as
-    `multioutput` says.
-    """
+    parts: tuple[Any, ...]
 
-    forgives_mean: bool = False
-    multioutput: Any = "uniform_average"
-    force_finite: bool = True
-
-    def of(self, y: Array, p: Array, s: Array | None) -> Residuals:
-        y, p = (np.asarray(v, dtype=np.float64).reshape(len(v), -1) for v in (y, p))
-        weights = None if s is None else np.asarray(s, dtype=np.float64)
-        return Residuals(Moments.of(y, weights), Moments.of(y - p, weights), len(y))
-
-    def value(self, statistic: Residuals) -> Any:
-        if statistic.n_rows < 2 and not self.forgives_mean:
-            return float("nan")
-        left, all_ = statistic.left, statistic.targets.deviation
-        rest = left.deviation + (0.0 if self.forgives_mean else left.weight * left.mean**2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = 1 - rest / all_
-        if self.force_finite:
-            found = np.where(all_ > 0, found, np.where(rest > 0, 0.0, 1.0))
-        if isinstance(self.multioutput, str):
-            match self.multioutput:
-                case "raw_values":
-                    return found
-                case "uniform_average":
-                    return float(found.mean())
-                case "variance_weighted":
-                    return float(np.average(found, weights=all_) if all_.any() else found.mean())
-            raise ValueError(
-                "multioutput: expected 'raw_values', 'uniform_average', 'variance_weighted' or weights, got "
-                f"{self.multioutput!r}"
-            )
-        return float(np.average(found, weights=self.multioutput))
+    def __add__(self, other: Together) -> Together:
+        return Together(tuple(a + b for a, b in zip(self.parts, other.parts, strict=True)))
 
 
-@dataclass(frozen=True, slots=True)
-class LargestError:
-    """The largest ``|y - p|``."""
-
-    def of(self, y: Array, p: Array, s: Array | None) -> Largest:
-        return Largest(float(np.max(np.abs(np.ravel(y) - np.ravel(p)), initial=0.0)))
-
-    def value(self, statistic: Largest) -> float:
-        return float(statistic.value)
-
-
-@dataclass(frozen=True, slots=True)
-class MedianError:
-    """The median of ``|y - p|``, within the rounding of a :class:`~daskgd.rows.sketches.Distribution`."""
-
-    def of(self, y: Array, p: Array, s: Array | None) -> Distribution:
-        away = np.abs(np.ravel(np.asarray(y, dtype=np.float64)) - np.ravel(p))
-        return Distribution.of(away, _weights(len(away), s)[:, None])
-
-    def value(self, statistic: Distribution) -> float:
-        # Of an even number of equal rows it is the mean of the two in the middle.
-        total = float(statistic.weights.sum())
-        low, high = statistic.quantile(0.5), statistic.quantile(0.5 + 1e-9 / max(total, 1.0))
-        return (low + high) / 2
+def bits_for(n_labels: int) -> int:
+    """The bits of scores of which so many labels are told apart, in each of as many columns: so few that they
+    take about the room of two labels in each."""
+    return max(BITS - max(n_labels // 2, 1).bit_length() + 1, 6)

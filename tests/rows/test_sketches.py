@@ -30,11 +30,13 @@ def test_keys_are_in_the_order_of_floats(values: list[float]) -> None:
     st.lists(st.tuples(FLOATS, st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60),
     st.lists(st.integers(0, 60), max_size=5),
     st.randoms(use_true_random=False),
-    st.sampled_from([4, 7, 1 << 16]),
+    st.sampled_from([(4, 6, 11), (7, 7, 1), (4, 1 << 16, 3), (1 << 16, 1 << 16, 11)]),
 )
-def test_any_order_gives_the_same_bits(rows, cuts, random, most) -> None:
+def test_any_order_gives_the_same_bits(rows, cuts, random, limits) -> None:
+    exact, most, bits = limits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sketches, "MOST", most)
+        for name, value in (("EXACT", exact), ("MOST", most), ("BITS", bits)):
+            patch.setattr(sketches, name, value)
         x = np.array([r[0] for r in rows])
         s = np.array([r[1:] for r in rows], dtype=float)
         whole = Distribution.of(x, s)
@@ -49,12 +51,16 @@ def test_any_order_gives_the_same_bits(rows, cuts, random, most) -> None:
         assert np.array_equal(found.weights, whole.weights)
         assert len(whole.keys) <= most
         there = s.any(axis=1)
-        assert whole.is_exact or len(np.unique(ordered(x[there]) >> np.uint64(whole.dropped - 1))) > most
+        keys = ordered(x[there])
+        assert whole.is_exact == (len(np.unique(keys)) <= exact)
+        coarser = whole.dropped > 52 - bits
+        assert not coarser or len(np.unique(keys >> np.uint64(whole.dropped - 1))) > most
         assert np.array_equal(whole.weights.sum(axis=0), s.sum(axis=0))
         low, high = whole.low, whole.high
         assert (low <= high).all()
-        for value in x[there] + 0.0:
-            assert ((low <= value) & (value <= high)).sum() == 1
+        at = np.searchsorted(whole.keys, keys >> np.uint64(whole.dropped))
+        assert np.array_equal(whole.keys[at], keys >> np.uint64(whole.dropped))
+        assert ((low[at] <= x[there]) & (x[there] <= high[at])).all()
 
 
 def test_quantiles_are_within_their_bounds(rng: np.random.Generator) -> None:
@@ -67,3 +73,33 @@ def test_quantiles_are_within_their_bounds(rng: np.random.Generator) -> None:
     few = Distribution.of(x[:1000], np.ones((1000, 1)))
     assert few.is_exact
     assert few.quantile(0.5) == np.quantile(x[:1000], 0.5, method="inverted_cdf")
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng, n: rng.normal(size=n),
+        lambda rng, n: rng.normal(size=n) * (rng.random(n) < 0.7),
+        lambda rng, n: rng.random(n) * 0.01 + 0.5,
+        lambda rng, n: -rng.random(n),
+        lambda rng, n: rng.lognormal(sigma=20, size=n).clip(1e-30, 1e30),
+        lambda rng, n: np.where(rng.random(n) < 0.5, -0.0, rng.normal(size=n)),
+        lambda rng, n: rng.integers(0, 5, n) / 4,
+        lambda rng, n: rng.normal(size=n) * 1e-40,
+    ],
+)
+def test_tables_and_sorting_give_the_same(make, dtype, weighted, rng: np.random.Generator) -> None:
+    n = 20_000
+    x, kinds = make(rng, n).astype(dtype), rng.integers(0, 3, n)
+    s = rng.integers(1, 4, n).astype(float) if weighted else None
+    whole = Distribution.of_kinds(x, kinds, 3, s)
+    weights = np.zeros((n, 3))
+    weights[np.arange(n), kinds] = 1.0 if s is None else s
+    parts = [Distribution.of(a, b) for a, b in zip(np.split(x, 40), np.split(weights, 40), strict=True)]
+    for other in (Distribution.of(x, weights), reduce(add, parts), reduce(add, parts[::-1])):
+        assert other.dropped == whole.dropped
+        assert np.array_equal(other.keys, whole.keys)
+        assert np.array_equal(other.weights, whole.weights)
+    assert whole.is_exact == (len(np.unique(x)) <= sketches.EXACT)
