@@ -20,11 +20,10 @@ from daskgd.engines.select import Choice, open_engine
 from daskgd.estimators import ElasticNet, Lasso, LogisticRegression, Ridge
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.metrics.evaluation import evaluate
-from daskgd.metrics.scorers import scorers_of
 from daskgd.model_selection.fits import Member, fit_members, within
 from daskgd.model_selection.from_moments import errors_from_moments, largest_penalty, path_from_moments
 from daskgd.model_selection.given import dataset_of, refuse_jobs
-from daskgd.model_selection.scores import Trial, score_trials
+from daskgd.model_selection.scores import Trial, named_scorers, score_trials
 from daskgd.model_selection.splitters import Split, splits_of, targets
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.queries import Ask, Residuals, SecondMoments
@@ -195,7 +194,7 @@ class _PathCV(_LeastSquaresCV):
         ]
         members = [trial.member for trial in trials]
         fit_members(members, data, checkpoint=checkpoint, watch=watch, known=known)
-        scorers, _ = scorers_of("neg_mean_squared_error", members[0].estimator)
+        scorers, _ = named_scorers("neg_mean_squared_error", members[0].estimator)
         reads = score_trials(trials, data, scorers, engine=self.engine, error_score="raise")  # type: ignore[attr-defined]
         (name,) = scorers
         errors = np.array([-trial.test[name] for trial in trials])
@@ -544,7 +543,7 @@ class RidgeCV(MultiOutputMixin, _LeastSquaresCV):
         trials = [Trial(Member(make(alpha), split.train), split) for split in splits for alpha in alphas.tolist()]
         members = [trial.member for trial in trials]
         fit_members(members, data, checkpoint=within(kept, "folds"), watch=watchers, known=known)
-        scorers, _ = scorers_of(self.scoring, members[0].estimator)
+        scorers, _ = named_scorers(self.scoring, members[0].estimator)
         reads = score_trials(
             trials,
             data,
@@ -751,7 +750,7 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         known = FirstSweepAnswers()
         members = [trial.member for trial in trials]
         fit_members(members, data, checkpoint=within(kept, "folds"), watch=watchers, known=known)
-        scorers, _ = scorers_of(self.scoring, LogisticRegression())
+        scorers, _ = named_scorers(self.scoring, LogisticRegression())
         reads = score_trials(trials, data, scorers, engine=self.engine, error_score="raise")
         (name,) = scorers
         grid = (len(splits), len(ratios), len(Cs))
@@ -847,7 +846,7 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Score by `scoring`, in one sweep."""
         check_is_fitted(self)
-        scorers, _ = scorers_of(self.scoring, self.best_estimator_)
+        scorers, _ = named_scorers(self.scoring, self.best_estimator_)
         (scorer,) = scorers.values()
         found = evaluate(self.best_estimator_, X, y, scoring={"score": scorer}, sample_weight=sample_weight)
         return float(found["score"])

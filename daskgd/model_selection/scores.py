@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import mean_squared_error
 
 from daskgd._compat.caller import warn
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.fitting.run import FirstSweepAnswers
+from daskgd.estimators.linear import LinearEstimator
+from daskgd.estimators.prediction import dense
+from daskgd.losses import Squared
 from daskgd.metrics.evaluation import Item, evaluate_items
+from daskgd.metrics.kinds import ExplainedShare, MeanOf
+from daskgd.metrics.scorers import Scorer, scorers_of
+from daskgd.metrics.statistics import Residuals, WeightedSum
 from daskgd.model_selection.fits import Member, fit_members
+from daskgd.model_selection.from_moments import residuals_from_moments
 from daskgd.model_selection.splitters import Split
 from daskgd.monitoring.events import Watcher
+from daskgd.queries import SecondMoments
 from daskgd.training.checkpoint import Checkpoint
 
 Array = NDArray[Any]
@@ -137,7 +146,40 @@ def score_trials(
 
 def scores_from_moments(items: Sequence[Item], known: FirstSweepAnswers) -> list[dict[str, Any]] | None:
     """The scores of least squares that second moments tell; None where they do not tell all of them."""
+    out = []
+    for item in items:
+        est = item.estimator
+        if item.subset is None or not isinstance(est, LinearEstimator) or not isinstance(est._loss(0), Squared):
+            return None
+        moments = known.of_kind(SecondMoments, item.subset)
+        if moments is None or getattr(est, "_classification", False):
+            return None
+        residuals = residuals_from_moments(moments, np.atleast_2d(dense(est.coef_)), np.ravel(est.intercept_))
+        if residuals is None:
+            return None
+        values = {name: _by_residuals(scorer.metric, residuals) for name, scorer in item.scorers.items()}
+        if None in values.values():
+            return None
+        out.append({name: item.scorers[name].sign * float(value) for name, value in values.items()})
+    return out
+
+
+def _by_residuals(metric: Any, residuals: Residuals) -> Any:
+    """A metric by the moments of residuals; None for one that they do not tell."""
+    if isinstance(metric, ExplainedShare):
+        return metric.value(residuals)
+    if isinstance(metric, MeanOf) and metric.function is mean_squared_error:
+        weight = residuals.left.weight
+        return metric.value(WeightedSum(residuals.left.deviation + weight * residuals.left.mean**2, weight))
     return None
+
+
+def named_scorers(scoring: Any, estimator: Any) -> tuple[dict[str, Scorer], bool]:
+    """The scorers that `scoring` means, by name, and whether there is but one, which is called ``"score"``, as in
+    the searches of scikit-learn."""
+    found = scorers_of(scoring, estimator)
+    single = scoring is None or isinstance(scoring, str) or not isinstance(scoring, Iterable)
+    return ({"score": next(iter(found.values()))} if single else found), single
 
 
 def _judge_failures(members: Sequence[Member], error_score: Any) -> None:

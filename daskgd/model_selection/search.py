@@ -19,10 +19,9 @@ from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.metrics.evaluation import evaluate
-from daskgd.metrics.scorers import scorers_of
 from daskgd.model_selection.fits import within
 from daskgd.model_selection.given import dataset_of, refuse_jobs
-from daskgd.model_selection.scores import Trial, results_table, try_candidates
+from daskgd.model_selection.scores import Trial, named_scorers, results_table, try_candidates
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.rows.subsets import Subset
@@ -90,7 +89,7 @@ class SharedSearch:
             given = {"sample_weight": sample_weight, "groups": groups}
             return super().fit(X, y, **{k: v for k, v in given.items() if v is not None})  # type: ignore[misc]
         dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
-        scorers, single = scorers_of(self.scoring, self.estimator)
+        scorers, single = named_scorers(self.scoring, self.estimator)
         self._check_refit(scorers, single)
         classifier = is_classifier(self.estimator)
         splits = splits_of(self.cv, dataset, classifier, groups)
@@ -157,7 +156,7 @@ class SharedSearch:
         """
         if not self.refit:
             raise AttributeError(f"{type(self).__name__}: score needs a best estimator: fit with refit=True")
-        scorers, single = scorers_of(self.scoring, self.best_estimator_)
+        scorers, single = named_scorers(self.scoring, self.best_estimator_)
         name = "score" if single else self.refit
         scoring = scorers[name] if name in scorers else next(iter(scorers.values()))
         return float(evaluate(self.best_estimator_, X, y, scoring={"score": scoring}, sample_weight=sample_weight)["score"])

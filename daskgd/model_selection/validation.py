@@ -17,10 +17,9 @@ from sklearn.utils import check_random_state
 from daskgd.data.convert import is_in_memory
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.pipeline import Pipeline
-from daskgd.metrics.scorers import scorers_of
 from daskgd.model_selection.fits import Member, fit_members
 from daskgd.model_selection.given import dataset_of, refuse_jobs
-from daskgd.model_selection.scores import try_candidates
+from daskgd.model_selection.scores import named_scorers, try_candidates
 from daskgd.model_selection.splitters import row_numbers, splits_of, subsets_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.training.checkpoint import Checkpoint
@@ -85,7 +84,7 @@ def cross_validate(
     kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
     dataset = dataset_of(X, y, params, "cross_validate")
     _refuse_others(estimator, "cross_validate")
-    scorers, single = scorers_of(scoring, estimator)
+    scorers, single = named_scorers(scoring, estimator)
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     if verbose > 0:
         print(f"Fitting {len(splits)} folds")
@@ -335,7 +334,7 @@ def learning_curve(
         [partial(clone, estimator)],
         subsets_of(pairs, dataset),
         dataset,
-        scorers_of(scorer, estimator)[0],
+        named_scorers(scorer, estimator)[0],
         return_train_score=True,
         error_score=error_score,
     )
@@ -418,7 +417,7 @@ def validation_curve(
         [partial(_with, estimator, param_name, value) for value in param_range],
         splits,
         dataset,
-        scorers_of(scorer, estimator)[0],
+        named_scorers(scorer, estimator)[0],
         return_train_score=True,
         error_score=error_score,
     )
