@@ -134,7 +134,9 @@ class _PathCV(_LeastSquaresCV):
         alphas = [_alphas(given.alphas, given.eps, largest, ratio) for ratio in ratios]
         errors, reads = self._errors_by_moments(splits, ratios, alphas, known), 0
         if errors is None:
-            errors, reads = self._errors_by_fits(splits, ratios, alphas, data, known, within(kept, "folds"), watchers)
+            errors, reads = self._errors_by_fits(
+                splits, ratios, alphas, data, known, within(kept, "folds"), watchers
+            )
         errors = errors.reshape(len(splits), len(ratios), len(alphas[0])).transpose(1, 2, 0)
         means = errors.mean(axis=2)
         i, j = np.unravel_index(int(np.argmin(means)), means.shape)
@@ -540,7 +542,9 @@ class RidgeCV(MultiOutputMixin, _LeastSquaresCV):
         if self.alpha_per_target:
             raise ValueError("cv!=None and alpha_per_target=True are incompatible")
         splits = splits_of(self.cv, data)
-        trials = [Trial(Member(make(alpha), split.train), split) for split in splits for alpha in alphas.tolist()]
+        trials = [
+            Trial(Member(make(alpha), split.train), split) for split in splits for alpha in alphas.tolist()
+        ]
         members = [trial.member for trial in trials]
         fit_members(members, data, checkpoint=within(kept, "folds"), watch=watchers, known=known)
         scorers, _ = named_scorers(self.scoring, members[0].estimator)
@@ -782,7 +786,9 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         if Cs.ndim != 1 or not len(Cs) or not (Cs > 0).all():
             raise ValueError(f"Cs: expected a whole number, or numbers > 0, got {given!r}")
         if self.penalty not in ("deprecated", "l1", "l2", "elasticnet"):
-            raise ValueError(f"penalty: expected 'l1', 'l2', 'elasticnet' or to be left out, got {self.penalty!r}")
+            raise ValueError(
+                f"penalty: expected 'l1', 'l2', 'elasticnet' or to be left out, got {self.penalty!r}"
+            )
         if self.penalty in ("l1", "l2"):
             return Cs, np.array([1.0 if self.penalty == "l1" else 0.0])
         found = np.asarray((0.0,) if ratios is None else ratios, dtype=float)
@@ -815,7 +821,13 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         n_iter = np.array([np.max(e.n_iter_) for e in fits]).reshape(scores.shape)
         self.Cs_, self.l1_ratios_ = Cs, ratios
         if not self.use_legacy_attributes:
-            self.C_, self.l1_ratio_, self.scores_, self.coefs_paths_, self.n_iter_ = C, ratio, scores, paths, n_iter
+            self.C_, self.l1_ratio_, self.scores_, self.coefs_paths_, self.n_iter_ = (
+                C,
+                ratio,
+                scores,
+                paths,
+                n_iter,
+            )
             return
         classes = self.classes_[1:] if len(self.classes_) == 2 else self.classes_
         # (folds, ratios, Cs) -> (folds, Cs[, ratios]), as they were
@@ -824,7 +836,9 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         iterations = np.swapaxes(n_iter, 1, 2) if several else n_iter[:, 0]
         self.C_, self.l1_ratio_ = np.full(len(classes), C), np.full(len(classes), ratio)
         self.scores_ = {label: by_C for label in classes.tolist()}
-        of_class = [np.swapaxes(paths[..., k, :], 1, 2) if several else paths[:, 0, :, k] for k in range(len(classes))]
+        of_class = [
+            np.swapaxes(paths[..., k, :], 1, 2) if several else paths[:, 0, :, k] for k in range(len(classes))
+        ]
         self.coefs_paths_ = dict(zip(classes.tolist(), of_class, strict=True))
         self.n_iter_ = iterations[None]
 

@@ -84,7 +84,12 @@ def fit_members(
     for i, (subset, group) in enumerate(alone.items()):
         for j, member in enumerate(group):
             where = within(checkpoint, f"split-{i}", j)
-            _timed([member], lambda member=member, subset=subset, where=where: _fit_alone(member, subset, dataset, where, watch))  # type: ignore[misc]
+            _timed(
+                [member],
+                lambda member=member, subset=subset, where=where: _fit_alone(
+                    member, subset, dataset, where, watch
+                ),
+            )  # type: ignore[misc]
 
 
 def view(dataset: Dataset, subset: Subset | None) -> Dataset:

@@ -70,7 +70,11 @@ def path_from_moments(
         A, b = A + np.outer(moments.mean[:p], moments.mean[:p]), b + moments.mean[:p] * moments.mean[p]
     root = np.sqrt(np.diag(A))
     used = root > 0
-    values = np.linalg.eigvalsh(A[np.ix_(used, used)] / np.outer(root[used], root[used])) if used.any() else np.ones(1)
+    values = (
+        np.linalg.eigvalsh(A[np.ix_(used, used)] / np.outer(root[used], root[used]))
+        if used.any()
+        else np.ones(1)
+    )
     if values[0] < SAFE * values[-1]:
         return None, np.zeros(0)
     coef, w = np.zeros((len(alphas), p)), np.zeros(p)

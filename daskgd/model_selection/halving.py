@@ -273,4 +273,3 @@ class HalvingRandomSearchCV(_Halving, model_selection.HalvingRandomSearchCV):  #
         return list(
             model_selection.ParameterSampler(self.param_distributions, int(n), random_state=self.random_state)
         )
-

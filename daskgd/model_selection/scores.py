@@ -149,7 +149,11 @@ def scores_from_moments(items: Sequence[Item], known: FirstSweepAnswers) -> list
     out = []
     for item in items:
         est = item.estimator
-        if item.subset is None or not isinstance(est, LinearEstimator) or not isinstance(est._loss(0), Squared):
+        if (
+            item.subset is None
+            or not isinstance(est, LinearEstimator)
+            or not isinstance(est._loss(0), Squared)
+        ):
             return None
         moments = known.of_kind(SecondMoments, item.subset)
         if moments is None or getattr(est, "_classification", False):
@@ -223,7 +227,9 @@ def results_table(
         if np.isnan(means).all():
             ranks = np.ones(len(means), dtype=np.int32)
         else:  # those that failed are last
-            ranks = rankdata(-np.where(np.isnan(means), np.nanmin(means) - 1, means), method="min").astype(np.int32)
+            ranks = rankdata(-np.where(np.isnan(means), np.nanmin(means) - 1, means), method="min").astype(
+                np.int32
+            )
         out[f"rank_test_{name}"] = ranks
         if return_train_score:
             train = [[trial.train[name] for trial in row] for row in trials]
@@ -238,7 +244,10 @@ def _store(out: dict[str, Any], name: str, values: Any, by_split: bool = False) 
     out[f"mean_{name}"] = table.mean(axis=1)
     out[f"std_{name}"] = table.std(axis=1)
     if by_split and not np.isfinite(out[f"mean_{name}"]).all():
-        warn(f"One or more of the {name.split('_')[0]} scores are non-finite: {out[f'mean_{name}']}", UserWarning)
+        warn(
+            f"One or more of the {name.split('_')[0]} scores are non-finite: {out[f'mean_{name}']}",
+            UserWarning,
+        )
 
 
 def parameter_columns(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -262,5 +271,3 @@ def parameter_columns(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             column[i] = value
         out[f"param_{name}"] = column
     return out
-
-

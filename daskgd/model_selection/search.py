@@ -129,9 +129,13 @@ class SharedSearch:
 
     def _check_search(self) -> None:
         name = type(self).__name__
-        refuse_jobs(name, getattr(self, "n_jobs", None), getattr(self, "pre_dispatch", "2*n_jobs"), "2*n_jobs")
+        refuse_jobs(
+            name, getattr(self, "n_jobs", None), getattr(self, "pre_dispatch", "2*n_jobs"), "2*n_jobs"
+        )
         if not (self.error_score == "raise" or isinstance(self.error_score, float | int | np.number)):
-            raise ValueError(f"{name}: expected error_score to be 'raise' or a number, got {self.error_score!r}")
+            raise ValueError(
+                f"{name}: expected error_score to be 'raise' or a number, got {self.error_score!r}"
+            )
 
     def _check_refit(self, scorers: Mapping[str, Any], single: bool) -> None:
         if single or not self.refit or callable(self.refit) or self.refit in scorers:
@@ -159,7 +163,11 @@ class SharedSearch:
         scorers, single = named_scorers(self.scoring, self.best_estimator_)
         name = "score" if single else self.refit
         scoring = scorers[name] if name in scorers else next(iter(scorers.values()))
-        return float(evaluate(self.best_estimator_, X, y, scoring={"score": scoring}, sample_weight=sample_weight)["score"])
+        return float(
+            evaluate(self.best_estimator_, X, y, scoring={"score": scoring}, sample_weight=sample_weight)[
+                "score"
+            ]
+        )
 
 
 class SearchRun:
@@ -183,7 +191,10 @@ class SearchRun:
         self._round = 0
 
     def evaluate(
-        self, params: Sequence[Mapping[str, Any]], splits: Sequence[Split], more: Mapping[str, Any] | None = None
+        self,
+        params: Sequence[Mapping[str, Any]],
+        splits: Sequence[Split],
+        more: Mapping[str, Any] | None = None,
     ) -> list[list[Trial]]:
         """Fit and score candidates on splits: of each candidate its trials."""
         if not params:
@@ -233,7 +244,9 @@ class SearchRun:
         if sample_weight is not None:
             given["sample_weight"] = sample_weight
         if isinstance(estimator, Estimator) and not self.dataset.in_this_process:
-            estimator._subset = Subset(self.splits[0].train.cells, (True,) * self.splits[0].train.cells.n_cells)
+            estimator._subset = Subset(
+                self.splits[0].train.cells, (True,) * self.splits[0].train.cells.n_cells
+            )
             estimator._known = self.known
         try:
             return estimator.fit(X, y, **given)
@@ -315,4 +328,3 @@ class RandomizedSearchCV(SharedSearch, model_selection.RandomizedSearchCV):  # t
         return model_selection.ParameterSampler(
             self.param_distributions, self.n_iter, random_state=self.random_state
         )
-

@@ -181,7 +181,11 @@ class TimeSeriesSplit(model_selection.TimeSeriesSplit):
 def _seed(random_state: Any) -> int:
     if random_state is None:
         return 0
-    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool) and random_state >= 0:
+    if (
+        isinstance(random_state, numbers.Integral)
+        and not isinstance(random_state, bool)
+        and random_state >= 0
+    ):
         return int(random_state)
     raise ValueError(
         f"random_state: expected None or a whole number >= 0, of which hashes are a function, got {random_state!r}"
@@ -218,11 +222,15 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
     n = dataset.n_rows
     if cv is None or isinstance(cv, numbers.Integral):
         stratified = classifier and _has_labels(dataset)
-        cv = (model_selection.StratifiedKFold if stratified else model_selection.KFold)(5 if cv is None else int(cv))
+        cv = (model_selection.StratifiedKFold if stratified else model_selection.KFold)(
+            5 if cv is None else int(cv)
+        )
     if isinstance(cv, KFold) and (cells := cv.cells_of(n)) is not None:
         return _folds(cells)
     if type(cv) in (KFold, model_selection.KFold) and not cv.shuffle and not dataset.selections:
-        list(zip(range(1), cv.split(np.empty((min(n, cv.n_splits), 0))), strict=False))  # which refuses too few
+        list(
+            zip(range(1), cv.split(np.empty((min(n, cv.n_splits), 0))), strict=False)
+        )  # which refuses too few
         sizes = np.full(cv.n_splits, n // cv.n_splits)
         sizes[: n % cv.n_splits] += 1
         starts = np.append(0, np.cumsum(sizes)[:-1])

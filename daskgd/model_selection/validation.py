@@ -211,7 +211,10 @@ def cross_val_predict(
     _refuse_others(estimator, "cross_val_predict")
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     members = np.array([split.test.members for split in splits])
-    if any(split.test.cells is not splits[0].test.cells for split in splits) or (members.sum(axis=0) != 1).any():
+    if (
+        any(split.test.cells is not splits[0].test.cells for split in splits)
+        or (members.sum(axis=0) != 1).any()
+    ):
         raise ValueError(
             "cross_val_predict only works for partitions: expected splits that test each row once; take KFold or "
             "another splitter of folds"
@@ -239,10 +242,17 @@ def cross_val_predict(
     ends = np.cumsum((0, *chunks))
     cells = splits[0].test.cells
     blocks = [
-        da.from_array(tested[cells.of(rows[a:b])], chunks=-1) for a, b in zip(ends[:-1], ends[1:], strict=True)
+        da.from_array(tested[cells.of(rows[a:b])], chunks=-1)
+        for a, b in zip(ends[:-1], ends[1:], strict=True)
     ]
     which = da.concatenate(blocks)
-    return da.map_blocks(_of_split, which[:, None] if parts[0].ndim == 2 else which, *parts, dtype=parts[0].dtype, chunks=parts[0].chunks)
+    return da.map_blocks(
+        _of_split,
+        which[:, None] if parts[0].ndim == 2 else which,
+        *parts,
+        dtype=parts[0].dtype,
+        chunks=parts[0].chunks,
+    )
 
 
 def _of_split(which: Array, *parts: Array) -> Array:
@@ -421,7 +431,9 @@ def validation_curve(
         return_train_score=True,
         error_score=error_score,
     )
-    train, test = (np.array([[getattr(t, side)["score"] for t in row] for row in found]) for side in ("train", "test"))
+    train, test = (
+        np.array([[getattr(t, side)["score"] for t in row] for row in found]) for side in ("train", "test")
+    )
     return train, test
 
 
@@ -433,7 +445,9 @@ def _one(scoring: Any, name: str) -> Any:
     """The one scorer that is meant, None for the estimator's own."""
     if scoring is None or isinstance(scoring, str) or callable(scoring) or hasattr(scoring, "value"):
         return scoring
-    raise ValueError(f"{name}: expected one scorer, a name or an object, got {scoring!r}; take cross_validate")
+    raise ValueError(
+        f"{name}: expected one scorer, a name or an object, got {scoring!r}; take cross_validate"
+    )
 
 
 def _refuse_others(estimator: Any, name: str) -> None:
@@ -442,4 +456,3 @@ def _refuse_others(estimator: Any, name: str) -> None:
             f"{name}: expected an estimator of daskgd's or a daskgd.Pipeline, got {type(estimator).__name__}; for "
             f"others take sklearn.model_selection.{name}"
         )
-
