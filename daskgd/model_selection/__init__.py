@@ -1,7 +1,9 @@
 """Choosing a model: search and cross-validation in shared reads, by scikit-learn's names."""
 
-from daskgd.model_selection.cv_estimators import ElasticNetCV, LassoCV, LogisticRegressionCV, RidgeCV
 from daskgd.model_selection.halving import HalvingGridSearchCV, HalvingRandomSearchCV
+from daskgd.model_selection.logistic_cv import LogisticRegressionCV
+from daskgd.model_selection.path_cv import ElasticNetCV, LassoCV
+from daskgd.model_selection.ridge_cv import RidgeCV
 from daskgd.model_selection.search import GridSearchCV, RandomizedSearchCV
 from daskgd.model_selection.splitters import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit
 from daskgd.model_selection.validation import (

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,24 +80,19 @@ def fit_members(
     for member in shared:
         groups[repr(member.estimator.engine), repr(member.estimator.memory)].append(member)
     for i, group in enumerate(groups.values()):
-        where = within(checkpoint, "shared", i)
-        _timed(group, lambda group=group, where=where: _fit_shared(group, dataset, where, watch, known))  # type: ignore[misc]
+        with _timed(group):
+            _fit_shared(group, dataset, within(checkpoint, "shared", i), watch, known)
     for i, (subset, group) in enumerate(alone.items()):
         for j, member in enumerate(group):
-            where = within(checkpoint, f"split-{i}", j)
-            _timed(
-                [member],
-                lambda member=member, subset=subset, where=where: _fit_alone(
-                    member, subset, dataset, where, watch
-                ),
-            )  # type: ignore[misc]
+            with _timed([member]):
+                _fit_alone(member, subset, dataset, within(checkpoint, f"split-{i}", j), watch)
 
 
 def view(dataset: Dataset, subset: Subset | None) -> Dataset:
     """The rows of a subset, as a view."""
     if subset is None:
         return dataset
-    return dataset.replace(selections=(*dataset.selections, SubsetSelection(subset)))  # type: ignore[arg-type]
+    return dataset.replace(selections=(*dataset.selections, SubsetSelection(subset)))
 
 
 def _shares(estimator: Any, dataset: Dataset) -> bool:
@@ -105,9 +101,8 @@ def _shares(estimator: Any, dataset: Dataset) -> bool:
         return False
     estimator._check_parameters()
     estimator._draw_seed()
-    return not getattr(estimator, "early_stopping", False) and not any(
-        solver.needs_partitions for solver in (estimator._choice(None).solver,)
-    )
+    apart = getattr(estimator, "early_stopping", False) or estimator._choice(None).solver.needs_partitions
+    return not apart
 
 
 def _fit_shared(
@@ -138,8 +133,8 @@ def _fit_shared(
             errors = run_fits(
                 estimators, rows, (dataset, None, None), checkpoint, watch, known=known, may_fail=True
             )
-        for member, error in zip(fits, errors, strict=True):
-            member.error = error
+        for member, failed in zip(fits, errors, strict=True):
+            member.error = failed
     finally:
         for member in fits:
             vars(member.estimator).pop("_subset", None)
@@ -164,9 +159,11 @@ def _fit_alone(
         member.error = error
 
 
-def _timed(members: Sequence[Member], work: Callable[[], None]) -> None:
+@contextmanager
+def _timed(members: Sequence[Member]) -> Iterator[None]:
+    """A context whose seconds are divided among the members."""
     started = time.perf_counter()
-    work()
+    yield
     each = (time.perf_counter() - started) / len(members)
     for member in members:
         member.seconds = each

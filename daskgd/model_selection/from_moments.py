@@ -17,15 +17,16 @@ from daskgd.solvers.quadratic import minimise
 Array = NDArray[Any]
 
 TRUSTED = 1e-10
-"""Largest share of the residuals' sum of squares that its rounding may be: it is a difference of terms that are
-larger, the more so the better the fit."""
+"""Largest share of the residuals' sum of squares that its rounding may be: it is a difference of terms that
+are larger, the more so the better the fit."""
 
 
 def residuals_from_moments(moments: SecondMomentsAnswer, coef: Array, intercept: Array) -> Residuals | None:
     """The statistics of the residuals ``y - X w - b`` of k outputs, from second moments of ``[X | y]``; None
     where rounding leaves too few digits.
 
-    About their mean their squares sum to ``w' A w - 2 w' B + yy``, with A, B and yy the blocks of the moments.
+    About their mean their squares sum to ``w' A w - 2 w' B + yy``, with A, B and yy the blocks of the
+    moments.
 
     >>> moments = SecondMomentsAnswer(2, 2.0, np.array([1.0, 2.0]), np.array([[2.0, 3.0], [3.0, 8.0]]))
     >>> residuals_from_moments(moments, np.array([[1.0]]), np.array([0.5])).left.deviation
@@ -60,9 +61,9 @@ def errors_from_moments(moments: SecondMomentsAnswer, coef: Array, intercept: Ar
 def path_from_moments(
     moments: SecondMomentsAnswer, alphas: Array, ratio: float, fit_intercept: bool, positive: bool
 ) -> tuple[Array | None, Array]:
-    """The elastic nets ``(m, p)`` of m penalties, strongest first, and their intercepts ``(m,)``: the minima of
-    ``|y - X w - b|**2 / 2W + alpha (r |w|_1 + (1 - r) |w|**2 / 2)``. None in place of the first where the moments
-    cannot vouch for them."""
+    """The elastic nets ``(m, p)`` of m penalties, strongest first, and their intercepts ``(m,)``: the minima
+    of ``|y - X w - b|**2 / 2W + alpha (r |w|_1 + (1 - r) |w|**2 / 2)``. None in place of the first where the
+    moments cannot vouch for them."""
     p = len(moments.mean) - 1
     A, b = moments.matrix[:p, :p] / moments.weight, moments.matrix[:p, p] / moments.weight
     mean = moments.mean if fit_intercept else np.zeros(p + 1)

@@ -12,8 +12,8 @@ from daskgd.data.dataset import Dataset, open_dataset
 
 
 def dataset_of(X: Any, y: Any, params: Mapping[str, Any] | None, name: str) -> Dataset:
-    """The rows that were passed to a search or function of this name, as a data set. Raises ValueError for `params`
-    other than ``sample_weight``."""
+    """The rows that were passed to a search or function of this name, as a data set. Raises ValueError for
+    `params` other than ``sample_weight``."""
     others = set(params or {}) - {"sample_weight"}
     if others:
         raise ValueError(f"{name}: expected params of sample_weight alone, got {sorted(others)}")
@@ -26,10 +26,12 @@ def refuse_jobs(name: str, n_jobs: Any, pre_dispatch: Any, default: str) -> None
     """Raise ValueError for jobs that would not be made."""
     if n_jobs not in (None, -1):
         raise ValueError(
-            f"{name}: expected n_jobs=None or -1, got {n_jobs!r}: fits share the reads of the data, and their blocks "
+            f"{name}: expected n_jobs=None or -1, got {n_jobs!r}: fits share the reads of the data, and "
+            "their blocks "
             "run on the engine, on as many threads as that has"
         )
     if pre_dispatch != default:
         raise ValueError(
-            f"{name}: expected pre_dispatch to be left out, as there are no jobs to dispatch, got {pre_dispatch!r}"
+            f"{name}: expected pre_dispatch to be left out, as there are no jobs to dispatch, got "
+            f"{pre_dispatch!r}"
         )

@@ -47,8 +47,8 @@ class ThinnedCells:
 
     @classmethod
     def by_shares(cls, cells: Cells, shares: Sequence[float], seed: int, rows: Array | None) -> ThinnedCells:
-        """Cells of which these shares of the rows can be taken: to a row where the numbers of the `rows` are given,
-        else as nearly as hashes are uniform."""
+        """Cells of which these shares of the rows can be taken: to a row where the numbers of the `rows` are
+        given, else as nearly as hashes are uniform."""
         thresholds = [tuple(shares)] * cells.n_cells
         if rows is not None:
             codes, u = cells.of(rows), row_random_numbers(rows, seed, HALF)
@@ -89,6 +89,8 @@ class _Halving(SharedSearch):
     min_resources: int | str
     aggressive_elimination: bool
     random_state: Any
+    min_resources_: int
+    max_resources_: int
 
     def _candidates_of(self, work: SearchRun) -> list[Mapping[str, Any]]:
         raise NotImplementedError
@@ -98,7 +100,8 @@ class _Halving(SharedSearch):
         params = self._candidates_of(work)
         if self.resource != "n_samples" and any(self.resource in one for one in params):
             raise ValueError(
-                f"Cannot use parameter {self.resource} as the resource since it is part of the searched parameters."
+                f"Cannot use parameter {self.resource} as the resource since it is part of the searched "
+                "parameters."
             )
         required = 1 + floor(log(len(params), self.factor))
         if self.min_resources == "exhaust":
@@ -145,7 +148,7 @@ class _Halving(SharedSearch):
             least = len(work.splits) * 2 if by_rows else 1
             if by_rows and is_classifier(self.estimator):
                 classes = work.dataset.classes
-                least *= len(np.unique(targets(work.dataset)) if classes is None else classes)
+                least *= len(np.unique(_labels(work)) if classes is None else classes)
         if most == "auto":
             if not by_rows:
                 raise ValueError("resource can only be 'n_samples' when max_resources='auto'")
@@ -153,7 +156,7 @@ class _Halving(SharedSearch):
         for name, value in (("min_resources", least), ("max_resources", most)):
             if not (isinstance(value, Integral) and value >= 1):
                 raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
-        self.min_resources_, self.max_resources_ = int(least), int(most)  # type: ignore[arg-type]
+        self.min_resources_, self.max_resources_ = int(least), int(most)
         if self.min_resources_ > self.max_resources_:
             raise ValueError(
                 f"min_resources_={self.min_resources_} is greater than max_resources_={self.max_resources_}."
@@ -168,7 +171,7 @@ class _Halving(SharedSearch):
         seed = draw_seed(seed) if isinstance(seed, np.random.RandomState) else int(seed or 0)
         rows = row_numbers(work.dataset) if work.dataset.layout.n_rows <= EXACT_ROWS else None
         thinned: dict[int, ThinnedCells] = {}
-        out = []
+        out: list[Sequence[Split]] = []
         for n in self.n_resources_:
             level = shares.index(min(n / work.dataset.n_rows, 1.0))
             row = []
@@ -196,12 +199,18 @@ class _Halving(SharedSearch):
             raise ValueError(f"{type(self).__name__}: expected one scorer, got scoring={self.scoring!r}")
 
 
-class HalvingGridSearchCV(_Halving, model_selection.HalvingGridSearchCV):  # type: ignore[misc]
+def _labels(work: SearchRun) -> Array:
+    y = targets(work.dataset)
+    assert y is not None
+    return y
+
+
+class HalvingGridSearchCV(_Halving, model_selection.HalvingGridSearchCV):
     """Search of a grid of parameters by successive halving, scikit-learn's, in shared reads of the data.
 
-    All candidates are tried on few rows, the best of them on more, and so on. The rows of a round are those whose
-    hash of (random_state, row number) lies below its share: those of the round before and others. What the data
-    alone determine of all rounds is summed in the first read.
+    All candidates are tried on few rows, the best of them on more, and so on. The rows of a round are those
+    whose hash of (random_state, row number) lies below its share: those of the round before and others. What
+    the data alone determine of all rounds is summed in the first read.
 
     Parameters
     ----------
@@ -240,7 +249,7 @@ class HalvingGridSearchCV(_Halving, model_selection.HalvingGridSearchCV):  # typ
         return list(self._candidates())
 
 
-class HalvingRandomSearchCV(_Halving, model_selection.HalvingRandomSearchCV):  # type: ignore[misc]
+class HalvingRandomSearchCV(_Halving, model_selection.HalvingRandomSearchCV):
     """Search of random parameters by successive halving, scikit-learn's, in shared reads of the data.
 
     See :class:`HalvingGridSearchCV`.

@@ -70,8 +70,8 @@ def try_candidates(
     return_train_score: bool = False,
     error_score: Any = np.nan,
 ) -> list[list[Trial]]:
-    """Fit candidates, of each of which a call makes one more, on splits, and score them: of each candidate its
-    trials."""
+    """Fit candidates, of each of which a call makes one more, on splits, and score them: of each candidate
+    its trials."""
     # Split by split: fits that share a product with X see the same rows.
     by_split = [[Trial(Member(make(), split.train), split) for make in candidates] for split in splits]
     trials = [trial for row in by_split for trial in row]
@@ -179,8 +179,8 @@ def _by_residuals(metric: Any, residuals: Residuals) -> Any:
 
 
 def named_scorers(scoring: Any, estimator: Any) -> tuple[dict[str, Scorer], bool]:
-    """The scorers that `scoring` means, by name, and whether there is but one, which is called ``"score"``, as in
-    the searches of scikit-learn."""
+    """The scorers that `scoring` means, by name, and whether there is but one, which is called ``"score"``,
+    as in the searches of scikit-learn."""
     found = scorers_of(scoring, estimator)
     single = scoring is None or isinstance(scoring, str) or not isinstance(scoring, Iterable)
     return ({"score": next(iter(found.values()))} if single else found), single

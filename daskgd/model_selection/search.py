@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -66,8 +65,8 @@ class SharedSearch:
         groups : array ``(n,)``, optional
             For splitters that go by groups.
         checkpoint, every, watch :
-            As of the estimator's ``fit``. A search that is resumed ends with the same scores, bit for bit, and
-            repeats no sweep of a fit that was kept.
+            As of the estimator's ``fit``. A search that is resumed ends with the same scores, bit for bit,
+            and repeats no sweep of a fit that was kept.
 
         Returns
         -------
@@ -87,7 +86,7 @@ class SharedSearch:
                     f"{type(self.estimator).__name__} and rows in memory, which go scikit-learn's own way"
                 )
             given = {"sample_weight": sample_weight, "groups": groups}
-            return super().fit(X, y, **{k: v for k, v in given.items() if v is not None})  # type: ignore[misc]
+            return super().fit(X, y, **{k: v for k, v in given.items() if v is not None})
         dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         scorers, single = named_scorers(self.scoring, self.estimator)
         self._check_refit(scorers, single)
@@ -117,7 +116,7 @@ class SharedSearch:
         """Set which candidate is the best."""
         if callable(self.refit):
             index = self.refit(self.cv_results_)
-            if not isinstance(index, Integral):
+            if not isinstance(index, int | np.integer):
                 raise TypeError("best_index_ returned is not an integer")
             if not 0 <= index < len(self.cv_results_["params"]):
                 raise IndexError("best_index_ index out of range")
@@ -141,8 +140,10 @@ class SharedSearch:
         if single or not self.refit or callable(self.refit) or self.refit in scorers:
             return
         raise ValueError(
-            "For multi-metric scoring, the parameter refit must be set to a scorer key or a callable to refit an "
-            f"estimator with the best parameter setting on the whole data; expected one of {sorted(scorers)}, or "
+            "For multi-metric scoring, the parameter refit must be set to a scorer key or a callable to "
+            "refit an "
+            "estimator with the best parameter setting on the whole data; expected one of "
+            f"{sorted(scorers)}, or "
             f"False, got {self.refit!r}"
         )
 
@@ -255,12 +256,12 @@ class SearchRun:
             vars(estimator).pop("_known", None)
 
 
-class GridSearchCV(SharedSearch, model_selection.GridSearchCV):  # type: ignore[misc]
+class GridSearchCV(SharedSearch, model_selection.GridSearchCV):
     """Search of a grid of parameters by cross-validation, scikit-learn's, in shared reads of the data.
 
-    Candidates, folds and classes are fitted together: each read of the data answers what all of them ask next,
-    and one more scores them all. Folds are subsets of row numbers, so that no row is copied. What the data
-    alone determine of all folds is summed once, fold by fold.
+    Candidates, folds and classes are fitted together: each read of the data answers what all of them ask
+    next, and one more scores them all. Folds are subsets of row numbers, so that no row is copied. What the
+    data alone determine of all folds is summed once, fold by fold.
 
     Parameters
     ----------
@@ -272,8 +273,8 @@ class GridSearchCV(SharedSearch, model_selection.GridSearchCV):  # type: ignore[
         Blocks run on the engine, on all its threads.
     refit : bool, str or callable
     cv : int, splitter, iterable or None
-        None is 5 folds, and a number so many, scikit-learn's: in order, stratified for classifiers. A splitter
-        of :mod:`daskgd.model_selection` or scikit-learn, or pairs of row positions or masks.
+        None is 5 folds, and a number so many, scikit-learn's: in order, stratified for classifiers. A
+        splitter of :mod:`daskgd.model_selection` or scikit-learn, or pairs of row positions or masks.
     verbose : int
     pre_dispatch : str
         To be left out.
@@ -301,7 +302,7 @@ class GridSearchCV(SharedSearch, model_selection.GridSearchCV):  # type: ignore[
         return model_selection.ParameterGrid(self.param_grid)
 
 
-class RandomizedSearchCV(SharedSearch, model_selection.RandomizedSearchCV):  # type: ignore[misc]
+class RandomizedSearchCV(SharedSearch, model_selection.RandomizedSearchCV):
     """Search of random parameters by cross-validation, scikit-learn's, in shared reads of the data.
 
     See :class:`GridSearchCV`.

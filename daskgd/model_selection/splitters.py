@@ -1,13 +1,14 @@
 """Folds: scikit-learn's splitters of any kind as subsets of the rows, and some that never hold row numbers.
 
-A split is a pair of subsets of the rows (:class:`~daskgd.rows.subsets.Subset`), known by row numbers alone: the
-same on every machine, and no row is copied. Knows data sets as far as their targets; no estimators.
+A split is a pair of subsets of the rows (:class:`~daskgd.rows.subsets.Subset`), known by row numbers alone:
+the same on every machine, and no row is copied. Knows data sets as far as their targets; no estimators.
 """
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +41,8 @@ class KFold(model_selection.KFold):
     """K folds of the rows, scikit-learn's, shuffled by a hash of the row number.
 
     Without `shuffle` the folds are scikit-learn's: runs of rows, in order. With it a row is in the fold
-    ``floor(K u)``, u in [0, 1) a hash of (random_state, row number): folds are of about the same size, the same
-    rows whatever the number of rows after them, and nobody holds a permutation.
+    ``floor(K u)``, u in [0, 1) a hash of (random_state, row number): folds are of about the same size, the
+    same rows whatever the number of rows after them, and nobody holds a permutation.
 
     Parameters
     ----------
@@ -78,8 +79,8 @@ class StratifiedKFold(model_selection.StratifiedKFold):
     """K folds in which every label has its share, scikit-learn's, shuffled by a hash of the row number.
 
     Without `shuffle` the folds are scikit-learn's. With it the rows of a label, in the order of a hash of
-    (random_state, row number), go to the folds in turn: each label's rows differ by one at most between folds.
-    The targets are read once; one byte a row is kept.
+    (random_state, row number), go to the folds in turn: each label's rows differ by one at most between
+    folds. The targets are read once; one byte a row is kept.
 
     Parameters
     ----------
@@ -107,7 +108,8 @@ class StratifiedKFold(model_selection.StratifiedKFold):
         counts = np.bincount(codes)
         if self.n_splits > counts.max():
             raise ValueError(
-                f"n_splits: expected at most the number of rows of the most frequent label, {counts.max()}, got "
+                f"n_splits: expected at most the number of rows of the most frequent label, {counts.max()}, "
+                "got "
                 f"{self.n_splits}"
             )
         hashes = row_random_numbers(np.arange(len(codes)), int(self.random_state), FOLD)
@@ -120,9 +122,9 @@ class StratifiedKFold(model_selection.StratifiedKFold):
 class GroupKFold(model_selection.GroupKFold):
     """K folds that keep the rows of a group together, by a hash of the group.
 
-    A group is in the fold ``floor(K u)``, u in [0, 1) a hash of (random_state, group): it stays there whatever
-    other groups there are, and folds are of about the same size where groups are many and none is large.
-    scikit-learn's, which balances sizes, can be used as well: it counts the groups first.
+    A group is in the fold ``floor(K u)``, u in [0, 1) a hash of (random_state, group): it stays there
+    whatever other groups there are, and folds are of about the same size where groups are many and none is
+    large. scikit-learn's, which balances sizes, can be used as well: it counts the groups first.
 
     Parameters
     ----------
@@ -181,14 +183,12 @@ class TimeSeriesSplit(model_selection.TimeSeriesSplit):
 def _seed(random_state: Any) -> int:
     if random_state is None:
         return 0
-    if (
-        isinstance(random_state, numbers.Integral)
-        and not isinstance(random_state, bool)
-        and random_state >= 0
-    ):
+    whole = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
+    if whole and random_state >= 0:
         return int(random_state)
     raise ValueError(
-        f"random_state: expected None or a whole number >= 0, of which hashes are a function, got {random_state!r}"
+        "random_state: expected None or a whole number >= 0, of which hashes are a function, got "
+        f"{random_state!r}"
     )
 
 
@@ -198,8 +198,6 @@ def _length(X: Any) -> int:
 
 def _hashes(values: Array, seed: int) -> Array:
     """A hash of each of some values, a function of the seed and the value as text."""
-    from hashlib import blake2b
-
     key = seed.to_bytes(16, "little")
     return np.array(
         [int.from_bytes(blake2b(str(v).encode(), digest_size=8, key=key).digest()) for v in values.tolist()],
@@ -242,7 +240,8 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
         found = iter(cv)
     else:
         raise ValueError(
-            "cv: expected None, a number of folds, a splitter with split(X, y, groups), or an iterable of pairs "
+            "cv: expected None, a number of folds, a splitter with split(X, y, groups), or an iterable of "
+            "pairs "
             f"(train, test) of row positions or masks, got {cv!r}"
         )
     return subsets_of(found, dataset)
@@ -306,7 +305,8 @@ def _of_indices(pairs: Iterable[Any], n: int, total: int, rows: Array | None) ->
             train, test = pair
         except (TypeError, ValueError):
             raise ValueError(
-                f"cv: expected pairs (train, test) of row positions or masks, got {type(pair).__name__} as split {i}"
+                f"cv: expected pairs (train, test) of row positions or masks, got {type(pair).__name__} as "
+                f"split {i}"
             ) from None
         state = np.zeros(n, dtype=np.int8)
         for value, side, name in ((1, train, "train"), (2, test, "test")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -84,7 +85,7 @@ def cross_validate(
     kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
     dataset = dataset_of(X, y, params, "cross_validate")
     _refuse_others(estimator, "cross_validate")
-    scorers, single = named_scorers(scoring, estimator)
+    scorers, _ = named_scorers(scoring, estimator)
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     if verbose > 0:
         print(f"Fitting {len(splits)} folds")
@@ -216,7 +217,8 @@ def cross_val_predict(
         or (members.sum(axis=0) != 1).any()
     ):
         raise ValueError(
-            "cross_val_predict only works for partitions: expected splits that test each row once; take KFold or "
+            "cross_val_predict only works for partitions: expected splits that test each row once; take "
+            "KFold or "
             "another splitter of folds"
         )
     fits = [Member(clone(estimator), split.train) for split in splits]
@@ -241,10 +243,7 @@ def cross_val_predict(
     chunks = parts[0].chunks[0]
     ends = np.cumsum((0, *chunks))
     cells = splits[0].test.cells
-    blocks = [
-        da.from_array(tested[cells.of(rows[a:b])], chunks=-1)
-        for a, b in zip(ends[:-1], ends[1:], strict=True)
-    ]
+    blocks = [da.from_array(tested[cells.of(rows[a:b])], chunks=-1) for a, b in pairwise(ends.tolist())]
     which = da.concatenate(blocks)
     return da.map_blocks(
         _of_split,
@@ -266,7 +265,8 @@ def _of_split(which: Array, *parts: Array) -> Array:
 def _check_alike(parts: Sequence[Any]) -> None:
     if len({part.shape[1:] for part in parts}) > 1:
         raise ValueError(
-            "cross_val_predict: expected the same classes in the training rows of every split, got predictions of "
+            "cross_val_predict: expected the same classes in the training rows of every split, got "
+            "predictions of "
             f"{[part.shape[1:] for part in parts]} columns; take StratifiedKFold"
         )
 
@@ -323,7 +323,8 @@ def learning_curve(
     refuse_jobs("learning_curve", n_jobs, pre_dispatch, "all")
     if exploit_incremental_learning:
         raise ValueError(
-            "learning_curve: expected exploit_incremental_learning=False, got True: the fits of all sizes share "
+            "learning_curve: expected exploit_incremental_learning=False, got True: the fits of all sizes "
+            "share "
             "the reads of the data"
         )
     dataset = dataset_of(X, y, params, "learning_curve")
@@ -453,6 +454,7 @@ def _one(scoring: Any, name: str) -> Any:
 def _refuse_others(estimator: Any, name: str) -> None:
     if not isinstance(estimator, Estimator | Pipeline | model_selection.GridSearchCV):
         raise TypeError(
-            f"{name}: expected an estimator of daskgd's or a daskgd.Pipeline, got {type(estimator).__name__}; for "
+            f"{name}: expected an estimator of daskgd's or a daskgd.Pipeline, got "
+            f"{type(estimator).__name__}; for "
             f"others take sklearn.model_selection.{name}"
         )

@@ -1,5 +1,6 @@
-"""The query that asks another one of each cell of the rows, so that the answer for any union of cells is a sum:
-what the data alone determine of all folds is made in one read, each row once. Knows queries; no solver."""
+"""The query that asks another one of each cell of the rows, so that the answer for any union of cells is a
+sum: what the data alone determine of all folds is made in one read, each row once. Knows queries; no
+solver."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ class CellSums:
 
 
 class CellAnswers(Mapping[int, Any]):
-    """What a query about the data alone answers for the rows of each cell, by its number, and of any subset of the
-    cells."""
+    """What a query about the data alone answers for the rows of each cell, by its number, and of any subset
+    of the cells."""
 
     __slots__ = ("_known", "_nothing", "_query", "_sums")
 

@@ -1,7 +1,7 @@
 """Leave-one-out errors of ridge regression in one read, from the leverage of each row.
 
-Without row i the residual is ``e_i / (1 - h_i)``, with h_i the leverage of the row (Cook & Weisberg 1982, section
-2.2; Golub, Heath & Wahba 1979 for ridge). Knows moments; no solver.
+Without row i the residual is ``e_i / (1 - h_i)``, with h_i the leverage of the row (Cook & Weisberg 1982,
+section 2.2; Golub, Heath & Wahba 1979 for ridge). Knows moments; no solver.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeaveOneOut(Query):
-    """The residuals of each row in a ridge regression without it, under m penalties: answers their moments, of m
-    times k columns, those of the first penalty first, and the number of rows.
+    """The residuals of each row in a ridge regression without it, under m penalties: answers their moments,
+    of m times k columns, those of the first penalty first, and the number of rows.
 
-    With the eigenvectors V and eigenvalues l of the second moments of X about `center`, and W the total weight,
+    With the eigenvectors V and eigenvalues l of the second moments of X about `center`, and W the total
+    weight,
 
         h_i = s_i (1 / W + sum_j ((x_i - center) V)_j**2 / (l_j + alpha)),
 

@@ -90,7 +90,8 @@ class Tile:
     def cells(self, cells: Cells) -> Array:
         """The cell of each row ``(n,)``; found once per tile."""
         if self._cells is None or self._cells[0] is not cells:
-            numbers = self.numbers if isinstance(self.numbers, np.ndarray) else self.numbers + np.arange(len(self))
+            first = self.numbers
+            numbers = first if isinstance(first, np.ndarray) else first + np.arange(len(self))
             self._cells = cells, cells.of(numbers)
         return self._cells[1]
 

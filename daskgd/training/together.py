@@ -52,8 +52,8 @@ class _Member:
     may_fail: bool = False
 
     def advance(self, answers: list[Any] | None) -> None:
-        """Give the fit its answers, and take what it asks next; what it returns where it is done. An error of a
-        fit that may fail is what it returns."""
+        """Give the fit its answers, and take what it asks next; what it returns where it is done. An error
+        of a fit that may fail is what it returns."""
         try:
             self.asks = self.fit.send(answers)  # type: ignore[arg-type]
             while not self.asks:

@@ -434,8 +434,8 @@ class FirstSweepAnswers:
         self._answers += [(query, answer) for query, answer in found if query not in self]
 
     def of_kind(self, kind: type[Query], subset: Subset) -> Any:
-        """The answer for a subset to a query of a kind that was asked by cell of the same cells; None where none
-        was."""
+        """The answer for a subset to a query of a kind that was asked by cell of the same cells; None where
+        none was."""
         for query, answer in self._answers:
             if isinstance(query, ByCell) and isinstance(query.query, kind) and query.cells == subset.cells:
                 return answer.of(subset)
