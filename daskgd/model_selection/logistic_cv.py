@@ -78,7 +78,10 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
     (5, 1, 2)
     """
 
-    _copied = (*SearchedEstimator._copied,)
+    C_: Any
+    l1_ratio_: Any
+    scores_: Any
+    coefs_paths_: Any
 
     def __init__(
         self,
@@ -150,12 +153,8 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         data = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         splits = splits_of(self.cv, data, True)
         weights = self._class_weights(data)
-        shared = {
-            **shared_parameters(self, LogisticRegression),
-            "penalty": "deprecated",
-            "class_weight": weights,
-        }
-        shared["n_jobs"] = None
+        shared = shared_parameters(self, LogisticRegression)
+        shared |= {"penalty": "deprecated", "class_weight": weights, "n_jobs": None}
         trials = [
             Trial(Member(LogisticRegression(C=C, l1_ratio=r, **shared), split.train), split)
             for split in splits

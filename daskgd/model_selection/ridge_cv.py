@@ -73,6 +73,9 @@ class RidgeCV(MultiOutputMixin, SearchedLeastSquares):
     0.01
     """
 
+    alpha_: Any
+    best_score_: Any
+
     def __init__(
         self,
         alphas: Any = (0.1, 1.0, 10.0),

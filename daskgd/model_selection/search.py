@@ -86,7 +86,9 @@ class SharedSearch:
                     f"{type(self.estimator).__name__} and rows in memory, which go scikit-learn's own way"
                 )
             given = {"sample_weight": sample_weight, "groups": groups}
-            return super().fit(X, y, **{k: v for k, v in given.items() if v is not None})
+            own: Any = super()
+            own.fit(X, y, **{k: v for k, v in given.items() if v is not None})
+            return self
         dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         scorers, single = named_scorers(self.scoring, self.estimator)
         self._check_refit(scorers, single)

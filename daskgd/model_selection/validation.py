@@ -238,19 +238,19 @@ def cross_val_predict(
         for i, part in enumerate(parts):
             out[split == i] = part[split == i]
         return out
-    parts = [getattr(m.estimator, method)(dataset) for m in fits]
-    _check_alike(parts)
-    chunks = parts[0].chunks[0]
+    lazy: list[Any] = [getattr(m.estimator, method)(dataset) for m in fits]
+    _check_alike(lazy)
+    chunks = lazy[0].chunks[0]
     ends = np.cumsum((0, *chunks))
     cells = splits[0].test.cells
     blocks = [da.from_array(tested[cells.of(rows[a:b])], chunks=-1) for a, b in pairwise(ends.tolist())]
     which = da.concatenate(blocks)
     return da.map_blocks(
         _of_split,
-        which[:, None] if parts[0].ndim == 2 else which,
-        *parts,
-        dtype=parts[0].dtype,
-        chunks=parts[0].chunks,
+        which[:, None] if lazy[0].ndim == 2 else which,
+        *lazy,
+        dtype=lazy[0].dtype,
+        chunks=lazy[0].chunks,
     )
 
 
