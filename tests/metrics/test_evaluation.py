@@ -100,7 +100,11 @@ def test_classifiers_as_scikit_learn_scores_them(k: int, kind: str, rng: np.rand
 def test_regressors_as_scikit_learn_scores_them(rng: np.random.Generator) -> None:
     X, _ = rows(rng)
     y = np.exp(X @ rng.normal(size=P) / 3 + 1)
-    for est in (daskgd.LinearRegression(), daskgd.PoissonRegressor(), daskgd.MLPRegressor((4,), max_iter=20)):
+    for est in (
+        daskgd.LinearRegression(),
+        daskgd.PoissonRegressor(),
+        daskgd.MLPRegressor(hidden_layer_sizes=(4,), max_iter=20),
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             est.fit(X, y)
@@ -112,7 +116,7 @@ def test_regressors_as_scikit_learn_scores_them(rng: np.random.Generator) -> Non
 
 def test_other_kinds_of_models(rng: np.random.Generator) -> None:
     X, y = rows(rng, 3)
-    perceptron = daskgd.MLPClassifier((5,), max_iter=30)
+    perceptron = daskgd.MLPClassifier(hidden_layer_sizes=(5,), max_iter=30)
     plain = linear_model.LogisticRegression().fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -361,6 +365,7 @@ def test_what_is_not_known_is_refused() -> None:
     with pytest.raises(TypeError, match="called with all rows at once"):
         get_scorer(lambda est, X, y: 1.0)
     with pytest.raises(ValueError, match=r"which can be summed up, got mine.*make an object"):
+
         def mine(y, p):
             return 0.0
 
