@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.special import expit
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -285,8 +284,7 @@ class Rowwise(Response):
 
     def column(self, z: Array, j: int) -> Array:
         if self.of_margins is probabilities and z.ndim == 1:
-            out: Array = expit(z if j else -z)
-            return out
+            return logistic(z if j else -z)
         return super().column(z, j)
 
 
@@ -305,10 +303,17 @@ def _labels(z: Array, classes: Array) -> Array:
     return out
 
 
+def logistic(z: Array) -> Array:
+    """The logistic function ``1 / (1 + exp(-z))``, to the last digits of either tail: exp of what is negative
+    neither overflows nor loses any."""
+    out: Array = np.exp(np.minimum(z, 0)) / (1 + np.exp(-np.abs(z)))
+    return out
+
+
 def probabilities(z: Array, classes: Array) -> Array:
     """Softmax of the margins; two classes have one margin, the log of the odds."""
     if z.ndim == 1:
-        return np.stack([expit(-z), expit(z)], axis=1)  # to the last digit of either tail
+        return np.stack([logistic(-z), logistic(z)], axis=1)
     e = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
     out: Array = e / e.sum(axis=1, keepdims=True)
     return out

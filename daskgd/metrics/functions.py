@@ -231,7 +231,7 @@ d2_tweedie_score = _define("d2_tweedie_score")
 def roc_auc_bounds(y_true: Any, y_score: Any, *, sample_weight: Any = None) -> tuple[float, float]:
     """Bounds of the area under the ROC curve, between which it lies where scores are rounded.
 
-    :func:`roc_auc_score` of dask arrays knows more than 4,096 distinct scores to a relative step of 2**-11. Of two
+    :func:`roc_auc_score` of dask arrays knows more than 4,096 distinct scores to a relative step of 2**-10. Of two
     rows of different labels in the same cell it cannot tell the order, and counts a half; the bounds are those of
     all such pairs in either order: ``roc_auc_score -+ sum_c P_c N_c / (2 P N)``, ``P_c`` and ``N_c`` being the
     weights of the labels in cell c, P and N those in all.

@@ -105,7 +105,7 @@ class OfLabels(Kind):
         return "pairs"
 
     def of_rows(self, rows: Predicted) -> LabelPairs:
-        return LabelPairs.of(rows)
+        return rows.pairs
 
     def value(self, statistic: LabelPairs) -> Any:
         y, p, s = statistic.rows()
@@ -397,10 +397,13 @@ class OfOwnLabel(Kind):
         """Of predictions ``(n, q)``, what each would be, were its column the row's own label."""
         raise NotImplementedError
 
+    def of_probability(self, own: Array) -> Array:
+        """What they are of the probability of the own label ``(n,)``."""
+        raise NotImplementedError
+
     def of_second(self, p: Array, is_second: Array) -> Array:
         """Of predictions ``(n,)``, what they are of rows whose label is the second, or is not."""
-        both = self.values(self._two_columns(p))
-        return np.where(is_second, both[:, 1], both[:, 0])
+        return self.of_probability(np.where(is_second, p, 1 - p))
 
     def _two_columns(self, p: Array) -> Array:
         return np.stack([1 - p, p], axis=1)
@@ -410,7 +413,7 @@ class OfOwnLabel(Kind):
         p = p if p.dtype.kind == "f" else p.astype(np.float64)
         p = p.reshape(len(p)) if p.ndim == 2 and p.shape[1] == 1 else p
         if self.probabilities and len(p):
-            self._check(p)
+            self._check(*rows.range)
         labels, at = targets.labels
         weights, s = targets.label_weights, targets.s
         given = self.settings.get("labels")
@@ -418,13 +421,16 @@ class OfOwnLabel(Kind):
         q = 2 if p.ndim == 1 else p.shape[1]
         odd = p.ndim == 2 and self.probabilities and bool((np.abs(p.sum(axis=1) - 1) > _slack(p)).any())
         sums, total = np.zeros((len(labels), q)), 0.0
-        if len(known) == q and bool(np.isin(labels, known).all()):
+        if len(known) == q and (given is None or bool(np.isin(labels, known).all())):
             column = at if given is None else np.searchsorted(known, labels)[at]
-            if p.ndim == 1:
-                own = self.of_second(p, targets.is_second if given is None else column == 1)
-            else:
+            if p.ndim == 2:
                 own = self.of_columns(p, column)
-            total = float(np.add.reduce(own, dtype=np.float64) if s is None else s @ own.astype(np.float64))
+            elif self.probabilities and given is None and p is rows.values:
+                own = self.of_probability(rows.of_own_label)
+            else:
+                own = self.of_second(p, column == 1)
+            own = own.astype(np.float64, copy=False)
+            total = float(own.sum() if s is None else s @ own)
         else:
             values = self.values(p if p.ndim == 2 else self._two_columns(p)).astype(np.float64)
             for j, column in enumerate(values.T):
@@ -436,13 +442,11 @@ class OfOwnLabel(Kind):
         out: Array = np.take_along_axis(self.values(p), column[:, None], axis=1)[:, 0]
         return out
 
-    def _check(self, p: Array) -> None:
-        for wrong, what in (
-            (p.max() > 1, f"greater than 1: {p.max()}"),
-            (p.min() < 0, f"less than 0: {p.min()}"),
-        ):
-            if wrong:
-                raise ValueError(f"y_prob contains values {what}")
+    def _check(self, low: float, high: float) -> None:
+        if high > 1:
+            raise ValueError(f"y_prob contains values greater than 1: {high}")
+        if low < 0:
+            raise ValueError(f"y_prob contains values less than 0: {low}")
 
     def value(self, statistic: LabelSums) -> Any:
         seen = statistic.present
@@ -487,10 +491,12 @@ class LogLoss(OfOwnLabel):
         out: Array = -np.log(np.clip(p, eps, 1 - eps).astype(np.float64))
         return out
 
-    def of_second(self, p: Array, is_second: Array) -> Array:
-        own = p - ~is_second
-        np.abs(own, out=own)
-        return self.values(own)
+    def of_probability(self, own: Array) -> Array:
+        eps = np.finfo(own.dtype).eps
+        out = np.clip(own, eps, 1 - eps)
+        np.log(out, out=out)
+        np.negative(out, out=out)
+        return out
 
     def of_columns(self, p: Array, column: Array) -> Array:
         return self.values(np.take_along_axis(p, column[:, None], axis=1)[:, 0])
@@ -523,8 +529,8 @@ class Brier(OfOwnLabel):
         out: Array = (p**2).sum(axis=1, keepdims=True) - 2 * p + 1
         return out
 
-    def of_second(self, p: Array, is_second: Array) -> Array:
-        away = p.astype(np.float64) - is_second
+    def of_probability(self, own: Array) -> Array:
+        away: Array = 1 - own
         away *= away
         away *= 2
         return away

@@ -92,10 +92,12 @@ class View:
     takes_offset: bool = False
 
     def of(self, z: Array, targets: Targets) -> Predicted:
-        """The predictions that margins z become."""
+        """The predictions that margins z become, computed in float32 where they are float32."""
         response: Response = self.response
         if response.labels is not None:
             return Predicted(targets, None, (response.labels, response.codes(z)))
+        if self.dtype != np.float32:
+            z = z.astype(np.float64)
         values = response.respond(z) if self.column is None else response.column(z, self.column)
         return Predicted(targets, self._shown(values))
 
@@ -187,9 +189,11 @@ class Evaluation(Query):
                 if of_view is None:
                     bad_X = tile.X.nonfinite(tile.numbers)
                     break
+                shown: dict[int, Predicted] = {}
                 for position in at:
                     _, subset, metric = self.parts[position]
-                    parts[position] = _statistic(metric, of_view, subset, chosen, known, offset)
+                    if subset < 0 or len(chosen[subset]):
+                        parts[position] = _statistic(metric, of_view, subset, chosen, known, shown, offset)
         if bad_X.rows:
             parts = []
         return Sums(**found, bad_X=bad_X, parts=Parts(tuple(parts)))
@@ -225,7 +229,7 @@ class Evaluation(Query):
                 yield _OfMargins(self.views[position], z), by_view.get(position, [])
 
     def _margins(self, X: Features, wanted: list[int]) -> Iterator[tuple[int, Array | None]]:
-        """The margins of each model, in float64; None where X is not finite. ValueError where they overflow."""
+        """The margins of each model; None where X is not finite. ValueError where they overflow."""
         stacks: dict[Any, list[tuple[int, Array]]] = {}
         for i in wanted:
             model, w = self.models[i]
@@ -248,16 +252,17 @@ class Evaluation(Query):
         with np.errstate(over="ignore", invalid="ignore"):
             Z = X.dot(W[:p] if W.shape[1] > 1 else W[:p, 0]).reshape(len(X), -1)
             if len(W) > p:
-                Z = Z + W[-1]
-        Z = Z.astype(X.dtype, copy=False)
-        # Of each model a run of its own, as it is read many times.
+                Z += W[-1]
+            Z = Z.astype(X.dtype, copy=False)
+        finite = bool(np.isfinite(Z).all())
+        # Each model's margins lie together, as they are read many times.
         columns = np.ascontiguousarray(Z.T)
         start = 0
         for i, one in stack:
             model, w = self.models[i]
             stop = start + one.shape[1]
             z = columns[start] if model.outputs == 1 else Z[:, start:stop]
-            yield i, _finite(z, model, w, X)
+            yield i, z if finite else _finite(z, model, w, X)
             start = stop
 
     def answer(self, problem: Any, sums: Sums) -> tuple[Any, ...]:
@@ -301,23 +306,23 @@ def _statistic(
     subset: int,
     chosen: list[Array],
     known: dict[int, Targets],
+    shown: dict[int, Predicted],
     offset: Array | None,
 ) -> Any:
-    """The statistic of a metric of the rows of a subset; None without rows."""
-    at = None if subset < 0 else chosen[subset]
-    if at is not None and not len(at):
-        return None
+    """The statistic of a metric of the rows of a subset; targets and predictions are made once for it."""
     try:
         if subset not in known:
             known[subset] = known[-1].select(chosen[subset])
-        return statistic_of(metric, respond(at, known[subset], offset))
+        if subset not in shown:
+            shown[subset] = respond(None if subset < 0 else chosen[subset], known[subset], offset)
+        return statistic_of(metric, shown[subset])
     except Exception as error:  # the metric's own, which is answered in its place
         return Failed(error)
 
 
 def _finite(z: Array, model: Model, w: Array, X: Features) -> Array | None:
-    """Finite margins in float64; None where X is not. ValueError where they overflow."""
-    if not np.isfinite(np.add.reduce(z, axis=None, dtype=np.float64)):
+    """Finite margins; None where X is not. ValueError where they overflow."""
+    if not np.isfinite(z).all():  # float32 may have overflowed
         if X.nonfinite(0).first is not None:
             return None
         with np.errstate(over="ignore", invalid="ignore"):
@@ -327,7 +332,7 @@ def _finite(z: Array, model: Model, w: Array, X: Features) -> Array | None:
                 "Input X contains numbers too large for this model: its prediction overflows; rescale the rows, "
                 "or drop them"
             )
-    return z.astype(np.float64)
+    return z
 
 
 def _as_given(X: Features) -> Any:

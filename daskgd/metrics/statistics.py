@@ -54,6 +54,11 @@ class Targets:
         return self.labels[1] == 1
 
     @cached_property
+    def first(self) -> dict[Any, Array]:
+        """By dtype, of each row 1 if its label is the first of two, else 0."""
+        return {}
+
+    @cached_property
     def weight(self) -> float:
         """The total weight."""
         return float(len(self) if self.s is None else self.s.sum())
@@ -84,6 +89,26 @@ class Predicted:
         self, targets: Targets, values: Array | None, labels: tuple[Array, Array] | None = None
     ) -> None:
         self.targets, self._values, self._labels = targets, values, labels
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest prediction."""
+        return self.values.min(), self.values.max()
+
+    @cached_property
+    def pairs(self) -> LabelPairs:
+        """The weights of pairs of labels."""
+        return LabelPairs.of(self)
+
+    @cached_property
+    def of_own_label(self) -> Array:
+        """Of predictions p ``(n,)`` of the second of two labels those of the own one ``(n,)``: p or ``1 - p``."""
+        p, first = self.values, self.targets.first
+        if p.dtype not in first:
+            first[p.dtype] = np.logical_not(self.targets.is_second).astype(p.dtype)
+        own: Array = p - first[p.dtype]
+        np.abs(own, out=own)
+        return own
 
     @property
     def values(self) -> Array:

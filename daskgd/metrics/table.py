@@ -40,7 +40,7 @@ Make = Callable[[Callable[..., Any], Mapping[str, Any]], Metric]
 PAIRS = "the weight of each pair of a true and a predicted label"
 SCORES = (
     "the distribution of the scores among the rows of each label, exact up to 4,096 distinct scores; of more they "
-    "are known to a relative step of 2**-11, and pairs of rows that fall together count half"
+    "are known to a relative step of 2**-10, and pairs of rows that fall together count half"
 )
 MEAN = "a weighted sum over rows"
 
@@ -162,7 +162,7 @@ TABLE: dict[str, Entry] = {
             _alone(Calibration),
             "The share of positive rows, and the mean prediction, in bins of predictions.",
             "sums by bin; with strategy='quantile' bins and means are of predictions known to a relative step of "
-            "2**-11 beyond 4,096 distinct ones",
+            "2**-10 beyond 4,096 distinct ones",
         ),
         Entry(
             metrics.top_k_accuracy_score,
@@ -188,7 +188,7 @@ TABLE: dict[str, Entry] = {
             _alone(MedianError),
             "The median of ``|y - p|``.",
             "the distribution of the errors, exact up to 4,096 distinct ones; of more the median is at most "
-            "2**-11 of itself too small",
+            "2**-10 of itself too small",
         ),
         Entry(metrics.mean_absolute_percentage_error, _mean(), "The mean of ``|y - p| / |y|``."),
         Entry(metrics.mean_squared_log_error, _mean(), "The mean of ``(log(1 + y) - log(1 + p))**2``."),
@@ -211,14 +211,14 @@ TABLE: dict[str, Entry] = {
             _fixed(metrics.d2_pinball_score, alpha=0.5),
             "The share of the absolute error of the median that predictions save.",
             "a weighted sum over rows, and the distribution of the targets, exact up to 4,096 distinct ones; of "
-            "more the median is known to a relative step of 2**-11",
+            "more the median is known to a relative step of 2**-10",
         ),
         Entry(
             metrics.d2_pinball_score,
             _alone(PinballShare),
             "The share of the pinball loss of the quantile that predictions save.",
             "a weighted sum over rows, and the distribution of the targets, exact up to 4,096 distinct ones; of "
-            "more the quantile is known to a relative step of 2**-11",
+            "more the quantile is known to a relative step of 2**-10",
         ),
         Entry(
             metrics.d2_tweedie_score,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,13 @@ Array = NDArray[Any]
 EXACT = 1 << 12
 """Distinct values up to which none is rounded."""
 
-BITS = 11
+BITS = 10
 """Leading bits of the significand, beyond the first, that are kept of values where there are more: a relative
-step of ``2**-11``, about 5e-4, at most."""
+step of ``2**-10``, about 1e-3, at most."""
 
 MOST = 1 << 16
-"""Distinct rounded values beyond which they are rounded further. So many cover sixteen powers of two of both
+"""Distinct rounded values beyond which they are rounded further. So many cover 32 powers of two of both
 signs."""
-
-SLOTS = 1 << 18
-"""Rounded values between the smallest and the largest of a block, up to which they are counted in a table
-instead of being sorted."""
 
 BUCKETS = 1 << 14
 """Buckets of the hash by which many distinct values are told from few."""
@@ -59,63 +55,104 @@ def floats(keys: Array) -> Array:
     return bits.view(np.float64)
 
 
-class _Table(NamedTuple):
-    """Values in a table of rounded ones, negative ones first: the slot of each value ``(n,)``, the slots of
-    either sign, and the magnitude of their first, in units of the last bit that is kept."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """The weights of rounded values in a table of all between the smallest and the largest magnitude.
 
-    slots: Array
-    width: int
+    Attributes
+    ----------
+    low : int
+        The smallest magnitude but 0, in units of the last bit that is kept.
+    counts : (c, 2 width)
+        Of each kind, negative values first, the largest magnitude at either end.
+    zero : (c,)
+        The weights of 0.
+    """
+
     low: int
-    has_zero: bool
-    bits: int
+    counts: Array
+    zero: Array
+    n_rows: int
+    """The number of rows: so long as a counter of 32 bits holds them, and they have no weights, it does."""
 
-    def keys(self, occupied: Array) -> Array:
-        """The keys of slots ``(m,)``, sorted."""
-        # The leading bits of a float32 are those of the same float64, but for where exponents begin.
-        shift = self.low + (0 if self.slots.dtype == np.int64 else (1023 - 127) << self.bits)
-        return _keys_of_slots(occupied, self.width, shift, self.has_zero, self.bits)
+    @property
+    def width(self) -> int:
+        return self.counts.shape[1] // 2
+
+    def __add__(self, other: _Table) -> _Table | None:
+        """The sum; None where its table would be large."""
+        zero = self.zero + other.zero
+        n_rows = self.n_rows + other.n_rows
+        dtype = np.result_type(self.counts, other.counts, np.int32 if n_rows < 2**31 else np.int64)
+        if (self.low, self.width) == (other.low, other.width):
+            return _Table(self.low, np.add(self.counts, other.counts, dtype=dtype), zero, n_rows)
+        low = min(self.low, other.low)
+        width = max(one.low + one.width for one in (self, other)) - low
+        if 2 * width > MOST:
+            return None
+        counts = np.zeros((len(zero), 2 * width), dtype)
+        for one in (self, other):
+            start = one.low - low
+            stop = start + one.width
+            counts[:, width + start : width + stop] += one.counts[:, one.width :]
+            counts[:, width - stop : width - start] += one.counts[:, : one.width]
+        return _Table(low, counts, zero, n_rows)
+
+    def sparse(self, bits: int) -> tuple[Array, Array]:
+        """The keys of the values that occur, sorted, and their weights ``(m, c)``."""
+        half, width = 1 << (11 + bits), self.width
+        occupied = np.flatnonzero((self.counts != 0).any(axis=0))
+        keys = occupied + (half - width)
+        split = int(np.searchsorted(occupied, width))
+        keys[:split] -= self.low
+        keys[split:] += self.low
+        weights = np.stack([row[occupied] for row in self.counts], axis=1).astype(np.float64)
+        if self.zero.any():
+            keys = np.insert(keys, split, half)
+            weights = np.insert(weights, split, self.zero, axis=0)
+        return keys.astype(np.uint64), weights
 
 
-def _keys_of_slots(occupied: Array, width: int, shift: int, has_zero: bool, bits: int) -> Array:
-    """The keys ``(m,)`` of sorted slots, of which so many are of either sign: magnitudes from `shift` on, or
-    where there is a zero, from 0 and then from ``shift + 1`` on."""
-    half = 1 << (11 + bits)
-    keys = occupied.astype(np.int64)
-    keys += half - width
-    split = int(np.searchsorted(occupied, width))
-    keys[:split] -= shift
-    if has_zero and split < len(keys) and occupied[split] == width:
-        keys[split] -= shift
-    keys[split:] += shift
-    return keys.astype(np.uint64)
-
-
-def _table(values: Array, bits: int) -> _Table | None:
-    """The table of these values, which are float32 or float64; None where it would be large."""
+def _table(values: Array, kinds: Array, weights: Any, n_kinds: int, bits: int) -> _Table | None:
+    """The table of values ``(n,)``, which are float32 or float64, of these kinds ``(n,)``, with weights ``(n,)`` or
+    None for 1; None where it would be large."""
     double = values.dtype != np.float32
     whole, significand = (np.int64, 52) if double else (np.int32, 23)
     found: Any = np.ascontiguousarray(values).view(whole)
     size: Any = (found & np.iinfo(whole).max) >> (significand - bits)
     low, high = int(size.min()), int(size.max())
-    has_zero = low == 0 and not np.all(values)
-    if has_zero:
-        found = (values + 0.0).view(whole)  # no -0
-        low = int(size.min(where=values != 0, initial=high)) - 1
+    zero = np.zeros(n_kinds, np.int64 if weights is None else np.float64)
+    if low == 0:  # zero stands apart
+        none = values == 0
+        zero += np.bincount(kinds[none], None if weights is None else weights[none], n_kinds)
+        found, size, kinds = found[~none], size[~none], kinds[~none]
+        weights = None if weights is None else weights[~none]
+        if not len(size):
+            return None
+        low = int(size.min())
     width = high - low + 1
     # Of subnormal numbers fewer bits are significant.
-    if width > min(SLOTS, 16 * len(values)) or low < 1 << bits:
+    if 2 * width > MOST or 2 * width * n_kinds > 16 * MOST or low < 1 << bits:
         return None
     size -= low
-    if has_zero:
-        np.maximum(size, 0, out=size)
     size ^= found >> (whole().itemsize * 8 - 1)
     size += width
-    return _Table(size, width, low, has_zero, bits)
+    places = kinds * np.intp(2 * width)
+    places += size
+    counts = np.bincount(places, weights, 2 * width * n_kinds).reshape(n_kinds, -1)
+    counts = counts.astype(np.int32) if weights is None else counts
+    # The leading bits of a float32 are those of the same float64, but for where exponents begin.
+    return _Table(low + (0 if double else (1023 - 127) << bits), counts, zero, len(values))
 
 
-def _has_many(values: Array) -> bool:
-    """Whether more than EXACT of these values are distinct, where a hash tells; False may mean either."""
-    if len(values) <= EXACT or BUCKETS <= EXACT:
+def _are_many(values: Array, table: _Table) -> bool:
+    """Whether more than EXACT of the values of a table are distinct, where rounding or a hash tells; False may
+    mean either."""
+    if any(np.count_nonzero(row) > EXACT for row in table.counts):
+        return True
+    if np.count_nonzero((table.counts != 0).any(axis=0)) > EXACT:
+        return True
+    if BUCKETS <= EXACT:
         return False
     bits: Any = (values + 0.0).view(np.uint32 if values.dtype == np.float32 else np.uint64)  # no -0
     factor, size = (0x9E3779B1, 32) if bits.itemsize == 4 else (0x9E3779B97F4A7C15, 64)
@@ -124,7 +161,6 @@ def _has_many(values: Array) -> bool:
     return int(np.count_nonzero(np.bincount(found.astype(np.intp), minlength=BUCKETS))) > EXACT
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
     """The weights of values, of c kinds, each value rounded to its leading bits where there are many.
 
@@ -146,10 +182,38 @@ class Distribution:
     (array([1., 5.]), array([3., 1.]), 1.0)
     """
 
-    dropped: int
-    keys: Array
-    weights: Array
-    bits: int
+    __slots__ = ("_sparse", "_table", "bits", "dropped")
+
+    def __init__(
+        self, dropped: int, keys: Array | None, weights: Array | None, bits: int, table: _Table | None = None
+    ) -> None:
+        # While rounded values lie close together they are kept as a table, which adds without sorting.
+        self.dropped, self.bits, self._table = dropped, bits, table
+        self._sparse = None if keys is None or weights is None else (keys, weights)
+
+    def __reduce__(self) -> Any:
+        return Distribution, (self.dropped, self.keys, self.weights, self.bits)
+
+    def _known(self) -> tuple[Array, Array]:
+        if self._sparse is None:
+            assert self._table is not None
+            self._sparse = self._table.sparse(self.bits)
+        return self._sparse
+
+    @property
+    def keys(self) -> Array:
+        return self._known()[0]
+
+    @property
+    def weights(self) -> Array:
+        return self._known()[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what it keeps."""
+        if self._table is not None:
+            return int(self._table.counts.nbytes)
+        return int(self.keys.nbytes + self.weights.nbytes)
 
     @classmethod
     def of(cls, values: Array, weights: Array, bits: int | None = None) -> Distribution:
@@ -158,15 +222,15 @@ class Distribution:
         bits = BITS if bits is None else bits
         there = weights.any(axis=1)
         values, weights = values[there], weights[there].astype(np.float64, copy=False)
-        table = _table(values, bits) if len(values) > EXACT else None
-        if table is None:
-            return cls._of_keys(0, ordered(values), weights, bits)
-        slots = table.slots.astype(np.intp)
-        occupied, at = _ranks(slots, 2 * table.width)
-        if len(occupied) <= EXACT and not _has_many(values):
-            return cls._of_keys(0, ordered(values), weights, bits)
-        sums = [np.bincount(at, column, len(occupied)) for column in weights.T]
-        return cls(52 - bits, table.keys(occupied), np.stack(sums, axis=1), bits)._limited()
+        if len(values) > EXACT:
+            none = np.zeros(len(values), dtype=np.intp)
+            tables = [_table(values, none, column, 1, bits) for column in weights.T]
+            if tables[0] is not None and _are_many(values, _table(values, none, None, 1, bits) or tables[0]):
+                counts, zero = (
+                    np.concatenate([getattr(one, name) for one in tables]) for name in ("counts", "zero")
+                )
+                return cls(52 - bits, None, None, bits, _Table(tables[0].low, counts, zero, len(values)))
+        return cls._of_keys(0, ordered(values), weights, bits)
 
     @classmethod
     def of_kinds(
@@ -176,15 +240,10 @@ class Distribution:
         weights ``(n,)``, all positive, or None for 1; to `bits` in the place of ``BITS``."""
         bits = BITS if bits is None else bits
         values = values if values.dtype == np.float32 else np.asarray(values, dtype=np.float64)
-        table = _table(values, bits) if len(values) > EXACT else None
-        if table is not None and 2 * table.width * n_kinds <= 4 * SLOTS:
-            places = kinds * np.intp(2 * table.width)
-            places += table.slots
-            found = np.bincount(places, s, 2 * table.width * n_kinds).reshape(n_kinds, -1)
-            occupied = np.flatnonzero((found > 0).any(axis=0))
-            if len(occupied) > EXACT or _has_many(values):
-                sums = _taken(found, occupied)
-                return cls(52 - bits, table.keys(occupied), sums, bits)._limited()
+        if len(values) > EXACT:
+            table = _table(values, kinds, s, n_kinds, bits)
+            if table is not None and _are_many(values, table):
+                return cls(52 - bits, None, None, bits, table)
         keys, at = np.unique(ordered(values), return_inverse=True)
         places = at.reshape(-1) * n_kinds + kinds
         sums = np.bincount(places, s, len(keys) * n_kinds).reshape(-1, n_kinds)
@@ -213,50 +272,20 @@ class Distribution:
     def _with_dropped(self, dropped: int) -> Distribution:
         if dropped == self.dropped:
             return self
-        return self._of_keys(dropped, self.keys >> np.uint64(dropped - self.dropped), self.weights, self.bits)
+        shorter = self.keys >> np.uint64(dropped - self.dropped)
+        return self._of_keys(dropped, shorter, self.weights, self.bits)
 
     def __add__(self, other: Distribution) -> Distribution:
+        if self._table is not None and other._table is not None:
+            table = self._table + other._table
+            if table is not None:
+                return Distribution(self.dropped, None, None, self.bits, table)
         if not len(self.keys) or not len(other.keys):
             return other if not len(self.keys) else self
         dropped = max(self.dropped, other.dropped)
         a, b = self._with_dropped(dropped), other._with_dropped(dropped)
-        if np.array_equal(a.keys, b.keys):
-            return Distribution(dropped, a.keys, a.weights + b.weights, self.bits)
-        merged = a._merged_in_table(b) if dropped == 52 - self.bits else None
-        if merged is None:
-            keys, weights = (np.concatenate(v) for v in ((a.keys, b.keys), (a.weights, b.weights)))
-            return self._of_keys(dropped, keys, weights, self.bits)
-        return merged._limited()
-
-    def _merged_in_table(self, other: Distribution) -> Distribution | None:
-        """The sum of two of equal rounding, without sorting; None where the table would be large."""
-        half = np.uint64(1 << (11 + self.bits))
-        sizes, has_zero = [], False
-        for keys in (self.keys, other.keys):
-            split = int(np.searchsorted(keys, half))
-            zero = split < len(keys) and keys[split] == half
-            positive, has_zero = keys[split + zero :], has_zero or zero
-            if split:
-                sizes += [half - np.uint64(1) - keys[0], half - np.uint64(1) - keys[split - 1]]
-            if len(positive):
-                sizes += [positive[0] - half, positive[-1] - half]
-        shift = int(min(sizes, default=0)) - has_zero
-        width = int(max(sizes, default=0)) - shift + 1
-        if width > SLOTS or shift < 0:
-            return None
-        found = np.zeros((self.weights.shape[1], 2 * width))
-        for one in (self, other):
-            slots = one.keys.astype(np.int64)
-            slots += width - int(half)
-            split = int(np.searchsorted(one.keys, half))
-            slots[:split] += shift
-            zero = split < len(slots) and one.keys[split] == half
-            slots[split + zero :] -= shift
-            for row, column in zip(found, one.weights.T, strict=True):
-                row[slots] += column
-        occupied = np.flatnonzero((found > 0).any(axis=0))
-        keys = _keys_of_slots(occupied, width, shift, has_zero, self.bits)
-        return Distribution(self.dropped, keys, _taken(found, occupied), self.bits)
+        keys, weights = (np.concatenate(v) for v in ((a.keys, b.keys), (a.weights, b.weights)))
+        return self._of_keys(dropped, keys, weights, self.bits)
 
     def with_kinds(self, at: Array, n_kinds: int) -> Distribution:
         """The same, its kinds at these positions among so many."""
@@ -300,19 +329,3 @@ class Distribution:
         while at < len(total) - 1 and not weights[at] > 0:
             at += 1
         return float(self.low[at])
-
-
-def _ranks(slots: Array, n_slots: int) -> tuple[Array, Array]:
-    """The slots that occur, sorted, and the position ``(n,)`` of each value's among them."""
-    occupied = np.flatnonzero(np.bincount(slots, minlength=n_slots) > 0)
-    rank = np.zeros(n_slots, dtype=np.intp)
-    rank[occupied] = np.arange(len(occupied))
-    return occupied, rank[slots]
-
-
-def _taken(found: Array, occupied: Array) -> Array:
-    """The columns ``(m, k)`` of a table ``(k, n)``."""
-    out = np.empty((len(occupied), len(found)), order="F")
-    for j, row in enumerate(found):
-        out[:, j] = row[occupied]
-    return out

@@ -69,7 +69,7 @@ def test_quantiles_are_within_their_bounds(rng: np.random.Generator) -> None:
     assert not found.is_exact
     for q in (0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0):
         at, exact = found.quantile(q), np.quantile(x, q, method="inverted_cdf")
-        assert at <= exact <= at * (1 + 1e-3)
+        assert at <= exact <= at * (1 + 2e-3)
     few = Distribution.of(x[:1000], np.ones((1000, 1)))
     assert few.is_exact
     assert few.quantile(0.5) == np.quantile(x[:1000], 0.5, method="inverted_cdf")
