@@ -42,7 +42,7 @@ from daskgd.queries import Ask, Survey
 from daskgd.storage import retry
 from daskgd.storage.retry import is_transient, with_retries
 from tests.tables import make_frame
-from tests.tiers import slow_but, slow_but_every
+from tests.tiers import slow_but, slow_but_every, slow_but_rows
 
 pytestmark = [
     pytest.mark.cluster,
@@ -404,9 +404,12 @@ def spill(dask_worker: Any) -> int:
     return int(dask_worker.data.spilled_total.disk)
 
 
+SPILLED = [*((solver, "dense") for solver in SOLVERS), *itertools.product(["LocalGD", "LBFGS"], OTHER_KINDS)]
+
+
 @pytest.mark.parametrize(
     ("solver", "kind"),
-    [*((solver, "dense") for solver in SOLVERS), *itertools.product(["LocalGD", "LBFGS"], OTHER_KINDS)],
+    slow_but_rows(SPILLED, ("LocalGD", "dense"), ("LBFGS", "sparse"), ("LocalGD", "categorical")),
 )
 def test_rows_that_were_spilled_and_moved_change_no_bits(
     solver, kind, arrays, undisturbed, client, monkeypatch

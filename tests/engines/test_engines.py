@@ -39,7 +39,17 @@ from tests.tiers import slow_but
 # -- the contract -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", slow_but((n for n in ENGINES if n != "distributed"), "serial", "threads"))
+SOME = {"serial": (1, 5), "threads": (5, 23)}
+"""Numbers of blocks that the default tier tries; fits below have 70."""
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_contract_in_some_numbers_of_blocks(name: str) -> None:
+    check_engine(ENGINES[name], blocks=SOME[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ENGINES if name != "distributed"])
 def test_contract(name: str) -> None:
     check_engine(ENGINES[name])
 
@@ -400,7 +410,7 @@ def test_a_second_fit_is_not_answered_from_the_first(client: distributed.Client,
 def test_tasks_follow_the_cluster_not_the_chunks(tmp_path: Path, client: distributed.Client) -> None:
     X, y = data()
     counts = []
-    for rows in (10, 1):
+    for rows in (20, 2):
         path = tmp_path / f"{rows}.zarr"
         daskgd.write_dataset(path, X, y, chunk_bytes=rows * P * 4)
         dataset = daskgd.open_dataset(path, block_bytes=1)

@@ -15,11 +15,14 @@ from daskgd.penalties import L1, L2
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Curvature, Gradient, Line, Local
 from daskgd.solvers import (
+    ADMM,
     FISTA,
     LBFGS,
     NAMES,
+    AveragedSGD,
     GradientDescent,
     LocalGD,
+    LocalSGD,
     Newton,
     NewtonCG,
     ProximalNewton,
@@ -32,9 +35,22 @@ from daskgd.solvers.local_gd import LocalSteps
 from daskgd.testing import SOLVERS, check_solver, examples, run
 from daskgd.training.loop import Meter, Result, Stop, loop
 from daskgd.training.together import together
+from tests.tiers import slow_but
+
+HEAVY = {
+    AveragedSGD: ("step=None",),
+    ADMM: ("rho=0.3",),
+    GradientDescent: ("momentum=0.8, nesterov=False",),
+    LocalSGD: ("step=0.3", "step=0.1", "epsilon_hat=True"),
+}
+"""Some settings of solvers that have others in the table; `tests/training` kills fits with each solver."""
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+def is_light(solver: Solver) -> bool:
+    return not any(setting in repr(solver) for setting in HEAVY.get(type(solver), ()))
+
+
+@pytest.mark.parametrize("solver", slow_but(SOLVERS, *filter(is_light, SOLVERS)), ids=repr)
 def test_contract(solver: Solver) -> None:
     check_solver(solver)
 
