@@ -368,7 +368,7 @@ class Broken(GradientDescent):
             state = replace(state, w=state.w + 1e-9 * np.random.default_rng().random(len(state.w)))
         new = yield from GradientDescent.iterate(self, problem, state)
         if self.defect == "list":
-            return replace(new, objective_history=[1.0])
+            return replace(new, objective_history=list(new.objective_history))
         if self.defect == "optimist":
             return replace(new, gap=0.0)
         return new
