@@ -233,7 +233,7 @@ AGAIN = {"killed": 1, "all_killed": 1, "hung": 1, "errors": 3, "stopped": 1}
 """How many times more at least the gate is passed."""
 
 
-@pytest.mark.parametrize(("fault", "solver"), slow_but_every(4, FAULTS, MODELS))
+@pytest.mark.parametrize(("fault", "solver"), slow_but_every(5, FAULTS, MODELS))
 def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage, monkeypatch):
     monkeypatch.setattr(cluster_room, "TICK", 0.1)
     with distributed.Client(stage) as client:

@@ -39,13 +39,9 @@ from tests.tiers import slow_but
 # -- the contract -------------------------------------------------------------------------------
 
 
-SOME = {"serial": (5,), "threads": (5, 23)}
-"""Numbers of blocks that the default tier tries; fits below have 70."""
-
-
-@pytest.mark.parametrize("name", SOME)
-def test_contract_in_some_numbers_of_blocks(name: str) -> None:
-    check_engine(ENGINES[name], blocks=SOME[name])
+def test_contract_in_some_numbers_of_blocks() -> None:
+    """Fits below have 70 blocks."""
+    check_engine(ENGINES["threads"], blocks=(5, 23))
 
 
 @pytest.mark.slow
