@@ -38,14 +38,26 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What uses the shared cluster is marked as such; and where tests run in several processes, all that need
-    a cluster run in one of them, so that there is one cluster, and it has its processor."""
+    a cluster run in one of them, so that there is one cluster, and it has its processor. This comes before
+    pytest-xdist reads the marks."""
     for item in items:
         if CLUSTERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """pytest-xdist 3.8 writes the group behind a test's name, ``_nodeid``, which pytest reads no more from
+    9.2 on: there every process would start clusters of its own. Others are left as they are."""
+    for item in session.items:
+        name = vars(item).get("_nodeid", item.nodeid)
+        if name != item.nodeid:
+            item._id = type(item._id).parse(name)  # type: ignore[attr-defined]
 
 
 @pytest.fixture

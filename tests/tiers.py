@@ -16,6 +16,13 @@ def slow_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
     return [case if case in kept else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
+def slow_but_rows(rows: Iterable[tuple[Any, ...]], *kept: tuple[Any, ...]) -> list[Any]:
+    """The same for several arguments at once: each row has a value of each."""
+    rows = list(rows)
+    assert all(row in rows for row in kept), f"{kept} are not all among the rows"
+    return [pytest.param(*row, marks=() if row in kept else pytest.mark.slow) for row in rows]
+
+
 def slow_but_every(n: int, *axes: Sequence[Any]) -> list[Any]:
     """The product of axes, slow but for one case in `n`, along diagonals."""
     found = []

@@ -24,6 +24,7 @@ import pytest
 
 import daskgd
 from daskgd.data.formats import csv, json_lines, parquet
+from tests.tiers import slow_but
 
 Content = str | bytes | pa.Table
 
@@ -652,7 +653,7 @@ def fingerprint(folder: Path, out: Path) -> str | None:
     return daskgd.open_dataset(out).fingerprint
 
 
-@pytest.mark.parametrize("n_bytes", [16, 100, 1 << 20])
+@pytest.mark.parametrize("n_bytes", slow_but([16, 100, 1 << 20], 100, 1 << 20))
 def test_the_store_is_the_same_by_threads_and_pieces(tmp_path: Path, cut: Any, n_bytes: int) -> None:
     folder = many_files(tmp_path / "in")
     expected = fingerprint(folder, tmp_path / "out")

@@ -205,7 +205,7 @@ def test_an_error_ahead_comes_with_its_block():
 # -- fits ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", slow_but(SOLVERS, "LBFGS", "sampled"))
+@pytest.mark.parametrize("solver", slow_but(SOLVERS, "LBFGS"))
 def test_what_is_kept_changes_no_bits(small, client, solver):
     expected = bits(fit(solver, small, engine="serial", memory=0))
     for engine in ("serial", "threads", "distributed"):

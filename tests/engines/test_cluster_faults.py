@@ -42,7 +42,7 @@ from daskgd.queries import Ask, Survey
 from daskgd.storage import retry
 from daskgd.storage.retry import is_transient, with_retries
 from tests.tables import make_frame
-from tests.tiers import slow_but, slow_but_every
+from tests.tiers import slow_but, slow_but_every, slow_but_rows
 
 pytestmark = [
     pytest.mark.cluster,
@@ -233,7 +233,7 @@ AGAIN = {"killed": 1, "all_killed": 1, "hung": 1, "errors": 3, "stopped": 1}
 """How many times more at least the gate is passed."""
 
 
-@pytest.mark.parametrize(("fault", "solver"), slow_but_every(4, FAULTS, MODELS))
+@pytest.mark.parametrize(("fault", "solver"), slow_but_every(5, FAULTS, MODELS))
 def test_a_fault_changes_no_bits(fault, solver, data, undisturbed, stage, monkeypatch):
     monkeypatch.setattr(cluster_room, "TICK", 0.1)
     with distributed.Client(stage) as client:
@@ -404,9 +404,12 @@ def spill(dask_worker: Any) -> int:
     return int(dask_worker.data.spilled_total.disk)
 
 
+SPILLED = [*((solver, "dense") for solver in SOLVERS), *itertools.product(["LocalGD", "LBFGS"], OTHER_KINDS)]
+
+
 @pytest.mark.parametrize(
     ("solver", "kind"),
-    [*((solver, "dense") for solver in SOLVERS), *itertools.product(["LocalGD", "LBFGS"], OTHER_KINDS)],
+    slow_but_rows(SPILLED, ("LocalGD", "dense"), ("LBFGS", "sparse"), ("LocalGD", "categorical")),
 )
 def test_rows_that_were_spilled_and_moved_change_no_bits(
     solver, kind, arrays, undisturbed, client, monkeypatch

@@ -143,7 +143,7 @@ def test_categories_that_do_not_fit_are_spooled_as_codes(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", slow_but(FITS, "SubsampledNewton", "gram"))
+@pytest.mark.parametrize("name", slow_but(FITS, "SubsampledNewton"))
 def test_stored_categories_have_the_bits_of_those_in_memory(
     name: str, categories: daskgd.OneHot, data: Any, client: Any, tmp_path: Path
 ) -> None:

@@ -59,7 +59,15 @@ def fitted(name: str, y: Any = None, **params: Any) -> Any:
 # -- scikit-learn's checks ------------------------------------------------------------------------
 
 
-MANY_STEPS = ("MLPClassifier", "MLPRegressor", "Perceptron", "LinearSVR", "SGDClassifier", "SGDRegressor")
+MANY_STEPS = (
+    "MLPClassifier",
+    "MLPRegressor",
+    "Perceptron",
+    "LinearSVR",
+    "QuantileRegressor",
+    "SGDClassifier",
+    "SGDRegressor",
+)
 
 
 @pytest.mark.parametrize("name", slow_but(ESTIMATORS, *(set(ESTIMATORS) - set(MANY_STEPS))))
@@ -319,8 +327,11 @@ def test_callbacks_clean_up_after_failures():
     assert seen.events[-1] == "teardown"
 
 
+WITH_CALLBACKS = ("Ridge", "LogisticRegression", "MLPClassifier", "Perceptron")
+
+
 @needs_callbacks
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", slow_but(ESTIMATORS, *WITH_CALLBACKS))
 def test_scikit_learns_own_callbacks(name, tmp_path, client):
     assert callback is not None
     monitor = callback.ScoringMonitor(scoring="accuracy" if name in CLASSIFIERS else "r2")

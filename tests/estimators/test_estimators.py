@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 import daskgd
 from daskgd.engines.serial import Serial
+from tests.tiers import slow_but
 
 X4 = [[1, 2], [2, 3], [3, 4], [4, 5]]
 TEXTBOOK = np.array([0.35586883869354, 0.65796218545220, 0.30209334675866])
@@ -55,7 +56,7 @@ def four_blocks(tmp_path):
     return daskgd.open_dataset(tmp_path / "four.zarr", block_bytes=1, partition_bytes=1)
 
 
-@pytest.mark.parametrize("engine", ["serial", "threads", None])
+@pytest.mark.parametrize("engine", slow_but(["serial", "threads", None], "serial", "threads"))
 def test_textbook_gradient_descent(four_blocks, engine):
     est = daskgd.LinearRegression(
         solver=daskgd.GradientDescent(step=0.01), max_iter=1000, tol=0, engine=engine
@@ -67,7 +68,7 @@ def test_textbook_gradient_descent(four_blocks, engine):
 
 def test_textbook_on_a_cluster_has_the_same_bits(four_blocks, client):
     solver = daskgd.GradientDescent(step=0.01)
-    est = daskgd.LinearRegression(solver=solver, max_iter=100, tol=0)
+    est = daskgd.LinearRegression(solver=solver, max_iter=30, tol=0)
     on_cluster = parameters(est.fit(four_blocks))
     serial = parameters(clone(est).set_params(engine="serial").fit(four_blocks))
     assert (on_cluster == serial).all()

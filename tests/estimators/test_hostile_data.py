@@ -99,7 +99,7 @@ def target(name: str, y: np.ndarray) -> np.ndarray:
     return y
 
 
-@pytest.mark.parametrize(("name", "data"), slow_but_every(4, list(ESTIMATORS), list(DATA)))
+@pytest.mark.parametrize(("name", "data"), slow_but_every(8, list(ESTIMATORS), list(DATA)))
 def test_every_solver_ends_with_finite_coefficients_or_a_sentence(name: str, data: str) -> None:
     X, y = DATA[data]
     y, fitted = target(name, y), 0

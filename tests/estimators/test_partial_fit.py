@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
+from tests.tiers import slow_but_rows
 
 RNG = np.random.default_rng(5)
 N, P = 6000, 8
@@ -281,8 +282,15 @@ def test_l1_at_the_end_of_the_path_gives_zeros() -> None:
     assert np.argsort(-np.abs(est.coef_))[:2].tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("shape", [(60, 3000, 2), (500, 1, 2), (2000, 40, 30), (3, 1, 2)], ids=str)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+SHAPES = [(60, 3000, 2), (500, 1, 2), (2000, 40, 30), (3, 1, 2)]
+CASES_OF_SHAPES = [(dtype, shape) for dtype in (np.float32, np.float64) for shape in SHAPES]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    slow_but_rows(CASES_OF_SHAPES, *(case for case in CASES_OF_SHAPES if case != (np.float64, SHAPES[2]))),
+    ids=str,
+)
 def test_shapes(shape: tuple[int, int, int], dtype: Any) -> None:
     n, p, k = shape
     rng = np.random.default_rng(1)

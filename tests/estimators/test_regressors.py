@@ -21,6 +21,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
 import daskgd
+from tests.tiers import slow_but_every
 
 # -- objectives: residuals r, margins z, coefficients w, total weight W --------------------------
 
@@ -408,8 +409,10 @@ OFFSETS = {
 }
 
 
-@pytest.mark.parametrize("written", OFFSETS)
-@pytest.mark.parametrize("kind", [daskgd.PoissonRegressor, daskgd.TweedieRegressor])
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    slow_but_every(2, [daskgd.PoissonRegressor, daskgd.TweedieRegressor], list(OFFSETS)),
+)
 def test_an_offset_that_is_stored_is_that_of_its_rows(kind, written, tmp_path):
     """Of splits too; the offset is subtracted for the loss of the second, and put beside y for the first."""
     X, y, s, _ = data("weights", CASES["poisson"])

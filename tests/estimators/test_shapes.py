@@ -25,7 +25,7 @@ from daskgd.problems import Problem
 from daskgd.queries import Gradient, on
 from daskgd.rows.tiles import Rows
 from daskgd.solvers.pocket import Pocket
-from tests.tiers import slow_but
+from tests.tiers import slow_but, slow_but_every
 
 
 def classes_apart(n: int, p: int, k: int, scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,8 +49,10 @@ def objective(model: daskgd.LogisticRegression, X: np.ndarray, y: np.ndarray) ->
     return float(f.mean() + (norm / (model.C * len(y)) if np.isfinite(model.C) else 0.0))
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
+FEW, MANY = (
+    settings(max_examples=n, deadline=None, suppress_health_check=[HealthCheck.too_slow]) for n in (3, 10)
+)
+SHAPE = given(
     n=st.integers(30, 600),
     p=st.sampled_from([1, 2, 5, 20, 90, 300, 700]),
     k=st.sampled_from([2, 2, 3, 5, 12, 40, 150]),
@@ -59,9 +61,26 @@ def objective(model: daskgd.LogisticRegression, X: np.ndarray, y: np.ndarray) ->
     scale=st.sampled_from([0.1, 1.0, 10.0]),
     seed=st.integers(0, 10**6),
 )
+
+
+@FEW
+@SHAPE
 def test_any_shape_ends_at_the_minimum(
     n: int, p: int, k: int, C: float, l1: float, scale: float, seed: int
 ) -> None:
+    check_minimum(n, p, k, C, l1, scale, seed)
+
+
+@pytest.mark.slow
+@MANY
+@SHAPE
+def test_any_of_many_shapes_ends_at_the_minimum(
+    n: int, p: int, k: int, C: float, l1: float, scale: float, seed: int
+) -> None:
+    check_minimum(n, p, k, C, l1, scale, seed)
+
+
+def check_minimum(n: int, p: int, k: int, C: float, l1: float, scale: float, seed: int) -> None:
     X, y = classes_apart(n, p, min(k, n // 3), scale, seed)
     model = daskgd.LogisticRegression(C=C, l1_ratio=l1, tol=1e-5)
     model.fit(X, y)
@@ -179,10 +198,11 @@ def of_many_parameters(kind: str, **more: object) -> daskgd.LogisticRegression:
     return daskgd.LogisticRegression(l1_ratio=l1, solver=solver(**settings), **more)
 
 
-KINDS = slow_but(["complete", "sampled", "complete l1", "sampled l1"], "complete", "sampled l1")
+ALL = ["complete", "sampled", "complete l1", "sampled l1"]
+KINDS = slow_but(ALL, "complete", "sampled l1")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(ALL, "complete", "sampled"))
 def test_a_fit_of_many_parameters_resumes_to_the_same_bits(kind: str, stored: str, tmp_path) -> None:
     whole = of_many_parameters(kind).fit(stored)
     for kill in (1, 3, 5):
@@ -211,8 +231,10 @@ def test_fits_of_many_parameters_have_the_same_bits_on_any_engine(kind: str, sto
     assert there.n_sweeps_ == here.n_sweeps_
 
 
-@pytest.mark.parametrize("dtype", ["f8", "f4"])
-@pytest.mark.parametrize("estimator", [daskgd.LinearSVR(), daskgd.QuantileRegressor(alpha=0.01)])
+@pytest.mark.parametrize(
+    ("estimator", "dtype"),
+    slow_but_every(2, [daskgd.LinearSVR(), daskgd.QuantileRegressor(alpha=0.01)], ["f8", "f4"]),
+)
 def test_smoothed_kinks_of_many_features(estimator: daskgd.LinearSVR, dtype: str) -> None:
     """The curvature is that of the few rows near a kink, which float32 would not find."""
     rng = np.random.default_rng(2)
@@ -304,7 +326,7 @@ def test_separable_classes_in_few_steps(n: int, p: int, k: int, settings: dict[s
     assert f <= best * (1 + 1e-5) + 1e-12
 
 
-@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("k", slow_but([2, 3], 2))
 def test_separable_classes_with_l1(k: int) -> None:
     X, y = blobs(300, 150, k)
     model = daskgd.LinearSVC(penalty="l1").fit(X, y)
@@ -424,8 +446,7 @@ def test_rows_near_kinks_stand_for_all(loss: Any, text: bool) -> None:
         assert np.allclose(g, whole_g, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [800, 1_500])
-@pytest.mark.parametrize("tol", [1e-2, 1e-6])
+@pytest.mark.parametrize(("tol", "rows"), slow_but_every(2, [1e-2, 1e-6], [800, 1_500]))
 def test_flat_directions_that_the_gradient_hardly_has_count_in_the_gap(rows: int, tol: float) -> None:
     """Features with a spectrum from 1 to 1/p, of which the targets need the flattest: the first gradient is
     along the steepest, whose step is no solution."""

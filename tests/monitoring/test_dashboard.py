@@ -33,6 +33,7 @@ from daskgd.monitoring.dashboard import page
 from daskgd.monitoring.dashboard.fits import COLUMNS, FITS, MEMBERS, NAME, SWEEPS, Fit, as_message
 from daskgd.monitoring.dashboard.plugin import TrainingMonitor
 from daskgd.monitoring.events import Iterated
+from tests.tiers import slow_but
 
 SECRET = "s3cr3t-t0ken"
 
@@ -373,7 +374,10 @@ BREAKS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("what", [*BREAKS, "log_event", "sweep", "register_plugin"])
+WHERE = [*BREAKS, "log_event", "sweep", "register_plugin"]
+
+
+@pytest.mark.parametrize("what", slow_but(WHERE, "Monitor", "log_event", "sweep"))
 def test_a_broken_monitor_never_fails_a_fit(small, client, monkeypatch, what, caplog):
     expected = bits(descent(engine="serial").fit(small))
     fail = BREAKS.get(what, lambda *a, **k: 1 / 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import subprocess
 import sys
@@ -78,6 +79,7 @@ OWNERS: dict[str, set[str]] = {
 """Rooms that may import a library at all."""
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """File by module, dotted and without the package's name; the package's own ``__init__`` is left out."""
     found = {}
@@ -89,7 +91,8 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Every module that is imported anywhere in a file, in functions and for type checking too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -98,7 +101,7 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def ours(path: Path) -> set[str]:

@@ -34,6 +34,7 @@ def test_importing_the_package_loads_no_library() -> None:
     assert not {"numpy", "scipy", "sklearn", "dask", "distributed", "zarr"} & set(eval(run(code)))
 
 
+@pytest.mark.slow  # by default, that both tables are the same
 def test_type_checkers_see_every_public_name(tmp_path) -> None:
     api = pytest.importorskip("mypy.api")
     user = tmp_path / "user.py"

@@ -30,6 +30,7 @@ from daskgd.solvers.schedules import Rule, Schedule
 from daskgd.testing import ArraySource, examples, run, toy_rows
 from daskgd.testing.solvers import reference
 from daskgd.training.loop import PartitionsDiffer, Stop
+from tests.tiers import slow_but_every
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -278,23 +279,27 @@ def test_sorted_rows_are_told_and_do_no_harm(solver: Solver, tmp_path: Any) -> N
 
 
 @pytest.mark.filterwarnings("ignore::daskgd.PartitionsDiffer")
-@pytest.mark.parametrize("order", ["shuffled", "by label", "by feature"])
 @pytest.mark.parametrize(
-    ("solver", "sweeps"),
-    [
-        (GIANT(sample_bytes=8000), 12),
-        (GIANT(sample_bytes=0), 24),
-        (ADMM(sample_bytes=8000), 16),
-        (LocalSGD(sample_bytes=8000, batch_size=64), 14),
-    ],
+    ("order", "solver_and_sweeps"),
+    slow_but_every(
+        2,
+        ["shuffled", "by label", "by feature"],
+        [
+            (GIANT(sample_bytes=8000), 12),
+            (ADMM(sample_bytes=8000), 16),
+            (GIANT(sample_bytes=0), 24),
+            (LocalSGD(sample_bytes=8000, batch_size=64), 14),
+        ],
+    ),
     ids=repr,
 )
 def test_any_order_of_rows_leads_to_the_minimum(
-    solver: Solver, sweeps: int, order: str, tmp_path: Any
+    solver_and_sweeps: tuple[Solver, int], order: str, tmp_path: Any
 ) -> None:
     """To 1e-6, and local SGD to 1e-3: its steps are small, but they end."""
     data = dataset_of(tmp_path / "a.zarr", 6400, order)
     least = fit(data, daskgd.Newton(), max_iter=12).history_[-1]["loss"]
+    solver, sweeps = solver_and_sweeps
     est = fit(data, solver, max_iter=12)
     rows = [row for row in est.history_ if row["sweeps"] <= sweeps]
     gap = min(row["loss"] for row in rows) / least - 1

@@ -18,7 +18,7 @@ from zarr.core import codec_pipeline
 import daskgd
 from daskgd.storage.commit import verify_store
 from daskgd.storage.opening import FOREIGN_NAMES, NAMES, open_store
-from tests.tiers import slow_but
+from tests.tiers import slow_but, slow_but_every
 
 N, P, ROWS = 70, 3, 10  # seven chunks
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]
@@ -85,10 +85,10 @@ def rows_of(content: bytes, i: int, per_shard: int | None, at: int | None) -> tu
     return start, stop
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
-@pytest.mark.parametrize("shards", [None, 2])
-@pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
-@pytest.mark.parametrize("fault", [lose, truncate, empty, flip])
+@pytest.mark.parametrize(
+    ("fault", "codec", "shards", "pipeline"),
+    slow_but_every(2, [lose, truncate, empty, flip], ["lz4", "zstd", "none"], [None, 2], PIPELINES),
+)
 def test_every_fault_is_found_and_named(
     tmp_path: Path, fault: Fault, codec: str, shards: int | None, pipeline: str
 ) -> None:

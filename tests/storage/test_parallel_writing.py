@@ -125,6 +125,6 @@ def test_few_parts_wait_for_those_beside_them(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(parallel_writing, "_write_part", count_write)
     monkeypatch.setattr(parallel_writing, "_join_edges", count_join)
     with dask.config.set(scheduler="sync"):
-        write(tmp_path / "a", [5 * i for i in range(400)], False)
+        write(tmp_path / "a", [5 * i for i in range(120)], False)
     assert waiting == 0
     assert most < 40

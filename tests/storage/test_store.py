@@ -38,6 +38,7 @@ from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
 from daskgd.storage.opening import NAMES, open_column, open_store
 from daskgd.storage.reading import ChunkError, StoredColumn
+from tests.tiers import slow_but_every
 
 N, P = 103, 5
 ROWS = 10  # rows per chunk of float32 in most tests below
@@ -401,9 +402,10 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("fault", [Path.unlink, truncate, empty, flip])
-@pytest.mark.parametrize("dtype", ["f4", "i4"])
-@pytest.mark.parametrize("shards", [None, 2])
+@pytest.mark.parametrize(
+    ("fault", "dtype", "shards"),
+    slow_but_every(2, [Path.unlink, truncate, empty, flip], ["f4", "i4"], [None, 2]),
+)
 def test_a_bad_chunk_is_never_data(
     tmp_path: Path, fault: Callable[[Path], None], dtype: str, shards: int | None
 ) -> None:

@@ -100,8 +100,17 @@ ESTIMATORS = [
 ]
 
 
+def early_and_halfway(n: int) -> list[int]:
+    return sorted({min(1, n - 1), n // 2})
+
+
+def in_every_quarter(n: int) -> list[int]:
+    return list(range(0, n, max(n // 4, 1)))
+
+
+@pytest.mark.parametrize("moments", slow_but([early_and_halfway, in_every_quarter], early_and_halfway))
 @pytest.mark.parametrize("est", ESTIMATORS, ids=lambda e: f"{type(e).__name__}-{e.solver}")
-def test_killed_at_every_sweep_and_resumed(est: Any, stored: Any, tmp_path: Path) -> None:
+def test_killed_at_every_sweep_and_resumed(est: Any, moments: Any, stored: Any, tmp_path: Path) -> None:
     if isinstance(est.solver, daskgd.Gram):
         pytest.skip("for least squares alone")
     asked = []
@@ -114,7 +123,7 @@ def test_killed_at_every_sweep_and_resumed(est: Any, stored: Any, tmp_path: Path
     made = lambda dataset: Counting(dataset.source, dataset.nbytes)  # noqa: E731
     whole = clone(est).set_params(engine=made).fit(stored)
     n = len(asked)  # of which some read a share only
-    for sweeps in range(0, n, max(n // 4, 1)):
+    for sweeps in moments(n):
         engine = "threads" if sweeps == 1 else dying(n - sweeps)  # no sweep is repeated
         same(whole, killed_and_resumed(est, (stored,), sweeps, tmp_path / str(sweeps), engine))
 
