@@ -63,6 +63,12 @@ def _check_client(engine: Choice) -> None:
     )
 
 
+def client_of(engine: Choice) -> Any:
+    """The client whose cluster runs the tasks of a choice of engine; None where none does."""
+    found = scheduler_of(engine)
+    return found if isinstance(found, distributed.Client) else None
+
+
 def scheduler_of(engine: Choice) -> Any:
     """The client, or the scheduler of dask on this machine, that runs the tasks of a choice of engine."""
     check_engine(engine)

@@ -24,6 +24,7 @@ from daskgd.estimators.fitting.empty_features import on_occurring_features
 from daskgd.estimators.fitting.run import FirstSweepAnswers, run_fits
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.monitoring.events import Watcher
+from daskgd.monitoring.watchers import AsOneFit, Lines, ProgressBar
 from daskgd.rows.subsets import Subset
 from daskgd.training.checkpoint import Checkpoint
 
@@ -38,6 +39,8 @@ class Member:
         Not fitted yet, its own.
     subset : Subset or None
         The rows to fit it to; None for all.
+    name : str
+        Of the fit, in what watchers are told.
     error : Exception or None
         With which the fit failed.
     seconds : float
@@ -46,6 +49,7 @@ class Member:
 
     estimator: Any
     subset: Subset | None
+    name: str = ""
     error: Exception | None = None
     seconds: float = 0.0
 
@@ -95,6 +99,17 @@ def view(dataset: Dataset, subset: Subset | None) -> Dataset:
     return dataset.replace(selections=(*dataset.selections, SubsetSelection(subset)))
 
 
+MOST_BARS = 8
+"""Fits up to which each has a bar, or lines, of its own."""
+
+
+def shown_as_one(watch: Sequence[Watcher], n: int) -> Sequence[Watcher]:
+    """The watchers of n fits that share sweeps, of which those that print show many as one."""
+    if n <= MOST_BARS:
+        return watch
+    return [AsOneFit(one, f"{n} fits") if isinstance(one, ProgressBar | Lines) else one for one in watch]
+
+
 def _shares(estimator: Any, dataset: Dataset) -> bool:
     """Whether an estimator can be fitted to a subset of the rows in sweeps over all of them."""
     if not isinstance(estimator, Estimator):
@@ -131,7 +146,14 @@ def _fit_shared(
             member.estimator._subset = member.subset
         with on_occurring_features(estimators, prepared) as rows:
             errors = run_fits(
-                estimators, rows, (dataset, None, None), checkpoint, watch, known=known, may_fail=True
+                estimators,
+                rows,
+                (dataset, None, None),
+                checkpoint,
+                shown_as_one(watch, len(fits)),
+                known=known,
+                may_fail=True,
+                names=[member.name for member in fits] if all(member.name for member in fits) else None,
             )
         for member, failed in zip(fits, errors, strict=True):
             member.error = failed

@@ -67,13 +67,21 @@ def try_candidates(
     checkpoint: Checkpoint | None = None,
     watch: Sequence[Watcher] = (),
     known: FirstSweepAnswers | None = None,
+    names: Sequence[str] | None = None,
     return_train_score: bool = False,
     error_score: Any = np.nan,
 ) -> list[list[Trial]]:
     """Fit candidates, of each of which a call makes one more, on splits, and score them: of each candidate
     its trials."""
     # Split by split: fits that share a product with X see the same rows.
-    by_split = [[Trial(Member(make(), split.train), split) for make in candidates] for split in splits]
+    names = [""] * len(candidates) if names is None else names
+    by_split = [
+        [
+            Trial(Member(make(), split.train, name and f"{name}, split {i}"), split)
+            for name, make in zip(names, candidates, strict=True)
+        ]
+        for i, split in enumerate(splits)
+    ]
     trials = [trial for row in by_split for trial in row]
     fit_members([t.member for t in trials], dataset, checkpoint=checkpoint, watch=watch, known=known)
     engine = getattr(trials[0].member.estimator, "engine", None)

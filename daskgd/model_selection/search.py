@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from sklearn.base import clone, is_classifier
 
 from daskgd.data.convert import is_in_memory
 from daskgd.data.dataset import Dataset
+from daskgd.engines.select import client_of
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.metrics.evaluation import evaluate
@@ -23,6 +24,7 @@ from daskgd.model_selection.given import dataset_of, refuse_jobs
 from daskgd.model_selection.scores import Trial, named_scorers, results_table, try_candidates
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
+from daskgd.monitoring.reporter import report_search
 from daskgd.rows.subsets import Subset
 from daskgd.training.checkpoint import Checkpoint
 
@@ -96,8 +98,11 @@ class SharedSearch:
         splits = splits_of(self.cv, dataset, classifier, groups)
         self.n_splits_ = len(splits)
         work = SearchRun(self, dataset, scorers, splits, kept, watchers)
-        self._search(work)
-        self.cv_results_ = work.results()
+        name = f"{type(self).__name__} of {type(self.estimator).__name__}"
+        with report_search(client_of(work.engine), name, dataset.n_rows, dataset.n_features) as tell:
+            work.tell = tell
+            self._search(work)
+            self.cv_results_ = work.results()
         self.multimetric_ = not single
         self.scorer_ = next(iter(scorers.values())) if single else dict(scorers)
         if self.refit or single:
@@ -191,6 +196,8 @@ class SearchRun:
         self.params: list[Mapping[str, Any]] = []
         self.trials: list[list[Trial]] = []
         self.more: dict[str, list[Any]] = {}
+        self.engine = _engine_of(search.estimator)
+        self.tell: Callable[..., None] = lambda rows: None
         self._round = 0
 
     def evaluate(
@@ -208,6 +215,8 @@ class SearchRun:
                 f"Fitting {len(splits)} folds for each of {len(params)} candidates, totalling "
                 f"{len(params) * len(splits)} fits"
             )
+        names = [_said(one) for one in params]
+        self.tell([*self._rows(), *((name, "being fitted", np.nan, np.nan, 0) for name in names)])
         found = try_candidates(
             [partial(self._candidate, one) for one in params],
             splits,
@@ -216,6 +225,7 @@ class SearchRun:
             checkpoint=self._checkpoint(f"round-{self._round}"),
             watch=self.watch,
             known=self.known,
+            names=names,
             return_train_score=search.return_train_score,
             error_score=search.error_score,
         )
@@ -224,7 +234,19 @@ class SearchRun:
         for name, values in (more or {}).items():
             self.more.setdefault(name, []).extend(values)
         self._round += 1
+        self.tell(self._rows())
         return found
+
+    def _rows(self) -> list[tuple[str, str, float, float, int]]:
+        """The candidates so far for the dashboard, the best first."""
+        name = next(iter(self.scorers))
+        scores = [[trial.test[name] for trial in row] for row in self.trials]
+        means = [float(np.mean(one)) for one in scores]
+        order = np.argsort([np.inf if np.isnan(mean) else -mean for mean in means], kind="stable")
+        return [
+            (_said(self.params[i]), "scored", means[i], float(np.std(scores[i])), rank + 1)
+            for rank, i in enumerate(order.tolist())
+        ]
 
     def _candidate(self, params: Mapping[str, Any]) -> Any:
         return clone(self.search.estimator).set_params(**clone(dict(params), safe=False))
@@ -256,6 +278,20 @@ class SearchRun:
         finally:
             vars(estimator).pop("_subset", None)
             vars(estimator).pop("_known", None)
+
+
+def _said(params: Mapping[str, Any]) -> str:
+    """The settings of a candidate in a few words."""
+    parts = (
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in params.items()
+    )
+    return ", ".join(parts) or "as given"
+
+
+def _engine_of(estimator: Any) -> Any:
+    """The engine of an estimator, or of the last step of a pipeline."""
+    return getattr(estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator, "engine", None)
 
 
 class GridSearchCV(SharedSearch, model_selection.GridSearchCV):

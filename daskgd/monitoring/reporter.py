@@ -11,6 +11,7 @@ import logging
 import pickle
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -103,6 +104,10 @@ class Monitor:
             }
         )
 
+    def candidates(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Send the candidates of a search: of each its settings, state, score, spread and rank."""
+        self._tell({"kind": "candidates", "rows": [list(row) for row in rows]})
+
     def __call__(self, event: Event) -> None:
         """Watches: a fit that goes on tells what its history holds, and every fit of its iterations."""
         for row in event.rows if isinstance(event, Began) else ():
@@ -189,6 +194,28 @@ def report_to_dashboard(
                     monitor.close(", ".join(sorted(outcomes)) if status == "done" and outcomes else status)
                 if page is not None and status == "done":
                     page.join(FLUSH_SECONDS)
+
+
+@contextmanager
+def report_search(client: Any, name: str, n_rows: int, n_features: int) -> Iterator[Callable[..., None]]:
+    """Within it, what the function that it gives is called with is told to the dashboard of a client, where
+    there is one: the candidates of a search, as :meth:`Monitor.candidates` takes them."""
+    monitor = None
+    status = "failed"
+    with suppress_errors():
+        if client is not None and setting("dashboard"):
+            monitor = Monitor(client, f"search-{uuid.uuid4().hex[:8]}", name, n_rows, n_features)
+            install_page(client)
+    try:
+        yield (lambda rows: None) if monitor is None else silence_after_failure(monitor.candidates)
+        status = "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        with suppress_errors():
+            if monitor is not None:
+                monitor.close(status)
 
 
 PAGES: WeakKeyDictionary[Any, threading.Thread] = WeakKeyDictionary()

@@ -12,9 +12,11 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from dask.utils import format_bytes
 from rich.console import Console
 
@@ -108,6 +110,43 @@ class ProgressBar:
         # rich also takes FORCE_COLOR for a terminal, which kernels set for the processes that they start.
         is_terminal = console.is_terminal and getattr(stream, "isatty", bool)()
         return TerminalBars(console) if is_terminal else Lines(self.stream)
+
+
+class AsOneFit:
+    """Shows a watcher many fits that share sweeps as one: the sweeps of all, and the iterations of the fit
+    that has the largest gap.
+
+    Parameters
+    ----------
+    watcher : callable
+    name : str
+        Of the one fit.
+    """
+
+    def __init__(self, watcher: Any, name: str) -> None:
+        self.watcher, self.name = watcher, name
+        self._running: dict[str, dict[str, Any] | None] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Began):
+            if not self._running:
+                self.watcher(replace(event, fit=self.name, rows=()))
+            self._running[event.fit] = None
+        elif isinstance(event, Iterated):
+            self._running[event.fit] = event.row
+        elif isinstance(event, Ended):
+            self._running.pop(event.fit, None)
+            if not self._running:
+                self.watcher(Ended(self.name, event.outcome))
+        elif event.fit == next(iter(self._running), None):
+            rows = [row for row in self._running.values() if row is not None]
+            if isinstance(event, Swept) and rows:
+                self.watcher(Iterated(self.name, max(rows, key=lambda row: row["gap"]), np.empty(0), _none))
+            self.watcher(replace(event, fit=self.name))
+
+
+def _none() -> None:
+    """The model of many fits: there is none."""
 
 
 class JSONLines:

@@ -280,7 +280,7 @@ def interrupt_after(sweeps: int) -> Callable[[Any], None]:
     seen = [0]
 
     def watch(event: Any) -> None:
-        if isinstance(event, Swept) and event.fit.endswith("-0"):
+        if isinstance(event, Swept) and event.fit.startswith("C=0.01, split 0"):
             seen[0] += 1
             if seen[0] == sweeps:
                 raise KeyboardInterrupt

@@ -45,6 +45,7 @@ def run_fits(
     own: Sequence[Sequence[Watcher]] = (),
     known: FirstSweepAnswers | None = None,
     may_fail: bool = False,
+    names: Sequence[str] | None = None,
 ) -> list[Exception | None]:
     """Fit estimators on one engine, in the same sweeps; interrupted, each keeps the best that it had.
 
@@ -63,6 +64,8 @@ def run_fits(
         What earlier fits to the same data have asked of it; what these ask is added.
     may_fail : bool
         Whether the others go on where one fails.
+    names : sequence of str, optional
+        Of the fits; by default their classes, numbered.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def run_fits(
     errors: list[Exception | None] = [None] * len(estimators)
 
     def work() -> None:
-        group = prepare_fits(estimators, dataset, given, checkpoint, watch, own, known)
+        group = prepare_fits(estimators, dataset, given, checkpoint, watch, own, known, names)
         try:
             errors[:] = execute_fits(group, dataset, may_fail)
         except BaseException as error:
@@ -314,6 +317,7 @@ def prepare_fits(
     watch: Sequence[Watcher],
     own: Sequence[Sequence[Watcher]],
     known: FirstSweepAnswers | None = None,
+    names: Sequence[str] | None = None,
 ) -> FitGroup:
     """Choose solvers, gather watchers, and take up what a checkpoint holds; no data is read."""
     several = len(estimators) > 1
@@ -324,7 +328,8 @@ def prepare_fits(
         kind = type(estimator).__name__
         choice = estimator._choice(estimator._shape(dataset))
         watchers = (*mine, *watch, *by_verbosity[min(int(estimator.verbose), 2)])
-        inputs.append(FitInput(estimator, f"{kind}-{i}" if several else kind, choice, watchers))
+        name = names[i] if names is not None else f"{kind}-{i}" if several else kind
+        inputs.append(FitInput(estimator, name, choice, watchers))
     saver = snapshot = None
     if checkpoint is not None:
         types = known_types([one.choice.solver for one in inputs])

@@ -44,6 +44,13 @@ that went after the sweep before it ended."""
 ROW = ("iteration", "loss", "gradient_norm", "gap", "seconds", "bytes", "sweeps")
 """Of an iteration, as a row of the history."""
 
+CANDIDATE = ("candidate", "state", "score", "spread", "rank")
+"""Of a candidate of a search: its settings, where it is, the mean of its scores, their standard deviation,
+and its rank."""
+
+CANDIDATES = 500
+"""Most candidates that are kept, the best of them."""
+
 WORKER = ("rows", "read", "compute", "read_blocks", "kept_blocks")
 """Of a worker in the last sweep."""
 
@@ -56,6 +63,11 @@ def number(value: Any) -> float:
 def name(value: Any) -> str:
     """Whatever an event holds as a short name of one line."""
     return "".join(c for c in str(value) if c.isprintable())[:NAME]
+
+
+def whole(value: float) -> int:
+    """A number of things; 0 where an event told of none."""
+    return int(value) if math.isfinite(value) else 0
 
 
 class Fit:
@@ -77,6 +89,7 @@ class Fit:
         self.n_workers = 0
         self.floor = math.nan
         self.lost = self.again_tasks = self.again_blocks = self.speculated = 0
+        self.candidates: list[tuple[str, str, float, float, int]] = []
         self._losses: list[
             tuple[float, int, int]
         ] = []  # when; workers; blocks of tasks that were to run again
@@ -92,6 +105,11 @@ class Fit:
             self._sweep(item)
         elif kind == "row":
             self._row(item)
+        elif kind == "candidates":
+            self.candidates = [
+                (name(what), name(state), number(score), number(spread), whole(number(rank)))
+                for what, state, score, spread, rank in islice(item.get("rows", ()), CANDIDATES)
+            ]
         elif kind == "end":
             self.status = name(item.get("status", "ended"))
 
@@ -216,6 +234,10 @@ def as_message(fit: Fit, most: int) -> dict[str, Any]:
         "workers": {address: _plain(WORKER, values) for address, values in fit.workers.items()},
         "sweeps": rows(COLUMNS, fit.sweeps),
         "iterations": {member: rows(ROW, values) for member, values in fit.rows.items()},
+        "candidates": [
+            {key: finite(v) if isinstance(v, float) else v for key, v in zip(CANDIDATE, row, strict=True)}
+            for row in fit.candidates[:most]
+        ],
     }
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from daskgd.monitoring.dashboard._compat import dress
-from daskgd.monitoring.dashboard.fits import COLUMNS, ROW, WORKER, Fit, resident, speed
+from daskgd.monitoring.dashboard.fits import CANDIDATE, COLUMNS, ROW, WORKER, Fit, resident, speed, whole
 
 logger = logging.getLogger("daskgd.dashboard")
 
@@ -75,11 +75,29 @@ class Page:
         _legend(self.loss)
         self.root = column(
             row(self.choice, self.about, sizing_mode="stretch_width"),
+            self._table(),
             row(self.loss, self.gap, self.norm, sizing_mode="stretch_width"),
             row(self._seconds(), self._speed(), self._shares(), sizing_mode="stretch_width"),
             row(self._rates(), self._again(), sizing_mode="stretch_width"),
             sizing_mode="stretch_width",
         )
+
+    def _table(self) -> Any:
+        """The candidates of a search, the best first; not there for other fits."""
+        from bokeh.models import ColumnDataSource, DataTable, NumberFormatter, TableColumn
+
+        self.candidates = ColumnDataSource({key: [] for key in CANDIDATE}, name="daskgd-candidates")
+        score = NumberFormatter(format="0.[000000]", nan_format="")
+        formats = {"score": {"formatter": score}, "spread": {"formatter": score}}
+        self.table = DataTable(
+            source=self.candidates,
+            columns=[TableColumn(field=key, title=key, **formats.get(key, {})) for key in CANDIDATE],
+            index_position=None,
+            height=220,
+            sizing_mode="stretch_width",
+            visible=False,
+        )
+        return self.table
 
     # -- plots --------------------------------------------------------------------------------
 
@@ -281,6 +299,10 @@ class Page:
             return
         if fit is not self.shown:
             self.shown, self.sent, self.sent_rows = fit, 0, []
+        rows = fit.candidates
+        if rows or self.table.visible:
+            self.candidates.data = {key: [row[i] for row in rows] for i, key in enumerate(CANDIDATE)}
+            self.table.visible = bool(rows)
         new = list(islice(fit.sweeps, max(len(fit.sweeps) - (fit.n_sweeps - self.sent), 0), None))
         _send(self.sweeps, self._bars(new[-SHOWN_SWEEPS:]), self.sent)
         if new:
@@ -334,11 +356,6 @@ def _send(source: Any, columns: dict[str, list[Any]], sent: int) -> None:
         source.stream(columns, rollover=SHOWN_SWEEPS)
 
 
-def whole(value: float) -> int:
-    """A number of things; 0 where an event told of none."""
-    return int(value) if math.isfinite(value) else 0
-
-
 def _points(member: str, rows: Any) -> dict[str, list[Any]]:
     """Iterations as columns; what a logarithm cannot take is left out."""
     found = [dict(zip(ROW, row, strict=True)) for row in rows]
@@ -381,6 +398,8 @@ def _about(fit: Fit | None) -> str:
         return (
             _cards({"Training": "no fit yet"}) + "<p>Every fit on this cluster appears here as it runs.</p>"
         )
+    if fit.candidates:
+        return _cards(_of_search(fit))
     last, row = fit.last(), fit.last_row()
     floor = f" of {fit.floor / 1e9:.2f}" if fit.floor > 0 else ""
     return _cards(
@@ -398,6 +417,19 @@ def _about(fit: Fit | None) -> str:
             "late tasks done twice": f"{fit.speculated:,}",
         }
     )
+
+
+def _of_search(fit: Fit) -> dict[str, str]:
+    """The figures of a search: how far it is, and the best candidate so far."""
+    scored = [row for row in fit.candidates if math.isfinite(row[2])]
+    best = max(scored, key=lambda row: row[2]) if scored else None
+    return {
+        fit.name: fit.status.replace("_", " "),
+        "rows x features": f"{fit.n_rows:,} x {fit.n_features:,}" if fit.n_rows else "",
+        "candidates scored": f"{len(scored):,} of {len(fit.candidates):,}",
+        "best score so far": f"{best[2]:.6g}" if best else "",
+        "best candidate so far": best[0] if best else "",
+    }
 
 
 def _cards(figures: Mapping[str, str]) -> str:
