@@ -74,7 +74,7 @@ def fit_members(
     alone: dict[Any, list[Member]] = defaultdict(list)
     for member in members:
         try:
-            if _shares(member.estimator, dataset):
+            if shares_sweeps(member.estimator, dataset):
                 shared.append(member)
             else:
                 alone[member.subset].append(member)
@@ -110,14 +110,15 @@ def shown_as_one(watch: Sequence[Watcher], n: int) -> Sequence[Watcher]:
     return [AsOneFit(one, f"{n} fits") if isinstance(one, ProgressBar | Lines) else one for one in watch]
 
 
-def _shares(estimator: Any, dataset: Dataset) -> bool:
+def shares_sweeps(estimator: Any, dataset: Dataset) -> bool:
     """Whether an estimator can be fitted to a subset of the rows in sweeps over all of them."""
     if not isinstance(estimator, Estimator):
         return False
     estimator._check_parameters()
     estimator._draw_seed()
-    apart = getattr(estimator, "early_stopping", False) or estimator._choice(None).solver.needs_partitions
-    return not apart
+    if getattr(estimator, "early_stopping", False):
+        return False
+    return not estimator._choice(estimator._shape(dataset)).solver.needs_partitions
 
 
 def _fit_shared(

@@ -176,6 +176,15 @@ def scores_from_moments(items: Sequence[Item], known: FirstSweepAnswers) -> list
     return out
 
 
+def told_by_moments(scorers: Mapping[str, Scorer]) -> bool:
+    """Whether second moments tell all of these scores of least squares."""
+    return all(
+        isinstance(one.metric, ExplainedShare)
+        or (isinstance(one.metric, MeanOf) and one.metric.function is mean_squared_error)
+        for one in scorers.values()
+    )
+
+
 def _by_residuals(metric: Any, residuals: Residuals) -> Any:
     """A metric by the moments of residuals; None for one that they do not tell."""
     if isinstance(metric, ExplainedShare):

@@ -19,13 +19,15 @@ from daskgd.engines.select import client_of
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.metrics.evaluation import evaluate
-from daskgd.model_selection.fits import within
+from daskgd.model_selection.fits import shares_sweeps, within
 from daskgd.model_selection.given import dataset_of, refuse_jobs
-from daskgd.model_selection.scores import Trial, named_scorers, results_table, try_candidates
+from daskgd.model_selection.plan import SearchPlan
+from daskgd.model_selection.scores import Trial, named_scorers, results_table, told_by_moments, try_candidates
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.monitoring.reporter import report_search
 from daskgd.rows.subsets import Subset
+from daskgd.solvers import Gram
 from daskgd.training.checkpoint import Checkpoint
 
 Array = NDArray[Any]
@@ -114,6 +116,37 @@ class SharedSearch:
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
         return self
+
+    def plan(self, X: Any, y: Any = None) -> SearchPlan:
+        """Plan what ``fit`` would do with this data: fits, reads, seconds, memory. Trains nothing.
+
+        Parameters
+        ----------
+        X, y :
+            As for ``fit``.
+
+        Returns
+        -------
+        SearchPlan
+            Print it; its numbers are attributes.
+        """
+        self._check_search()
+        dataset = dataset_of(X, y, None, type(self).__name__)
+        candidates = list(self._candidates())
+        splits = splits_of(self.cv, dataset, is_classifier(self.estimator))
+        first = clone(self.estimator).set_params(**clone(dict(candidates[0]), safe=False))
+        shared, fit = shares_sweeps(first, dataset), first.plan(dataset)
+        scorers, _ = named_scorers(self.scoring, self.estimator)
+        told = shared and isinstance(fit.solver, Gram) and told_by_moments(scorers)
+        return SearchPlan.of(
+            type(self).__name__,
+            len(candidates),
+            len(splits),
+            bool(self.refit),
+            shared,
+            not told,
+            fit,
+        )
 
     def _search(self, work: SearchRun) -> None:
         """Try the candidates."""

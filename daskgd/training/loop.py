@@ -198,6 +198,10 @@ def loop(
                 if isinstance(queries[0], Tolerance):
                     answers = [stop.absolute(query.f) for query in queries if isinstance(query, Tolerance)]
                     continue
+                if subset is not None and any(query.scope == "partition" for query in queries):
+                    raise ValueError(
+                        f"{type(solver).__name__} trains on whole partitions, and not on a subset of their rows"
+                    )
                 answers = yield [Ask(in_sweeps, query, run) for query in queries]
         except StopIteration as end:
             return end.value

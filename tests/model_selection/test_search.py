@@ -420,3 +420,46 @@ def test_refit_by_a_function_of_the_results() -> None:
     assert search.best_params_ == {"alpha": 2.0}
     with pytest.raises(IndexError):
         GridSearchCV(daskgd.Ridge(), {"alpha": [1.0]}, refit=lambda results: 5).fit(X, y)
+
+
+def test_networks_whose_solver_depends_on_the_rows_are_fitted_to_views(tmp_path: Path) -> None:
+    """Of many rows ``solver="auto"`` of a network trains on whole partitions."""
+    X, y = numbers()
+    rows = stored(tmp_path, X, y, partition_bytes=8000)
+    est = daskgd.MLPClassifier((3,), max_iter=3, tol=0, random_state=0)
+    cv = KFold(2, shuffle=True)
+    search = GridSearchCV(est, {"alpha": [1e-4]}, cv=cv, refit=False).fit(rows)
+    from daskgd.model_selection.fits import view
+    from daskgd.model_selection.splitters import splits_of
+
+    for i, split in enumerate(splits_of(cv, rows)):
+        alone = clone(est).fit(view(rows, split.train))
+        assert search.cv_results_[f"split{i}_test_score"][0] == alone.score(view(rows, split.test))
+
+
+def test_bars_of_many_fits_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = numbers()
+    GridSearchCV(daskgd.LogisticRegression(), {"C": [0.1, 1.0]}, cv=5, refit=False).fit(
+        X, y, watch=daskgd.Lines(sweeps=True)
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("10 fits: ") for line in lines)
+    assert lines[-1] == "10 fits: converged"
+
+
+def test_plans_tell_fits_and_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = numbers(kind="numbers")
+    rows = stored(tmp_path, X, y)
+    search = GridSearchCV(daskgd.Ridge(), {"alpha": [0.1, 1.0, 10.0]}, cv=4)
+    plan = search.plan(rows)
+    assert (plan.n_candidates, plan.n_splits, plan.n_fits, plan.shared) == (3, 4, 13, True)
+    assert plan.sweep_range == (1, 1)
+    assert "3 candidates, 4 splits: 13 fits in shared reads" in str(plan)
+    seen = count_sweeps(monkeypatch)
+    search.fit(rows)
+    assert len(seen) == 1
+    other = GridSearchCV(daskgd.LogisticRegression(), {"C": [1.0, 2.0]}, cv=3).plan(
+        stored(tmp_path, *numbers())
+    )
+    assert other.sweep_range is not None
+    assert other.sweep_range[0] >= 3

@@ -28,6 +28,7 @@ import daskgd
 from benchmarks import browser
 from daskgd.engines.graph import Graph
 from daskgd.engines.timing import Clock, Spent
+from daskgd.model_selection import GridSearchCV
 from daskgd.monitoring import reporter as monitor
 from daskgd.monitoring.dashboard import page
 from daskgd.monitoring.dashboard.fits import COLUMNS, FITS, MEMBERS, NAME, SWEEPS, Fit, as_message
@@ -280,6 +281,34 @@ def test_the_page_sends_what_is_new_of_the_fit_that_is_looked_at(plugin):
     plugin.fits = None
     view.update(force=True)  # told once in the log, and the page stands still
     assert view.broken
+
+
+def test_the_page_has_a_table_of_the_candidates_of_a_search(plugin):
+    view = page.Page(plugin)
+    rows = [("C=1", "scored", 0.5, 0.1, 1), ("C=2", "being fitted", math.nan, math.nan, 0)]
+    items = [{"kind": "begin", "name": "GridSearchCV", "client": "c"}, {"kind": "candidates", "rows": rows}]
+    plugin.log_event("daskgd", {"fit": "search-1", "items": items})
+    view.update()
+    assert view.table.visible
+    assert view.candidates.data["candidate"] == ["C=1", "C=2"]
+    assert "best candidate so far" in view.about.text
+    assert "1 of 2" in view.about.text
+    json.dumps(as_message(plugin.fits["search-1"], 10), allow_nan=False)
+    plugin.log_event("daskgd", {"fit": "b", "items": [{"kind": "begin", "name": "A"}, sweep(sweep=1)]})
+    view.update()
+    view.choice.value = next(option for option in view.choice.options if option.endswith(" b"))
+    assert not view.table.visible
+
+
+def test_a_search_is_told_to_its_cluster(small, client):
+    search = GridSearchCV(descent(), {"C": [0.1, 1.0]}, cv=2, refit=False).fit(small)
+    found = {fit["name"]: fit for fit in metrics(client)}
+    told = found["GridSearchCV of LogisticRegression"]
+    assert told["status"] == "done"
+    best = search.cv_results_["params"][search.best_index_]["C"]
+    assert told["candidates"][0]["candidate"] == f"C={best:g}"
+    assert told["candidates"][0]["score"] == search.best_score_
+    assert list(found["4 x LogisticRegression"]["iterations"])[:2] == ["C=0.1, split 0", "C=1, split 0"]
 
 
 # -- a fit and its dashboard --------------------------------------------------------------------
