@@ -114,8 +114,8 @@ class _Table:
 
 
 def _table(values: Array, kinds: Array, weights: Any, n_kinds: int, bits: int) -> _Table | None:
-    """The table of values ``(n,)``, which are float32 or float64, of these kinds ``(n,)``, with weights ``(n,)`` or
-    None for 1; None where it would be large."""
+    """The table of values ``(n,)``, which are float32 or float64, of these kinds ``(n,)``, with weights
+    ``(n,)`` or None for 1; None where it would be large."""
     double = values.dtype != np.float32
     whole, significand = (np.int64, 52) if double else (np.int32, 23)
     found: Any = np.ascontiguousarray(values).view(whole)
@@ -146,8 +146,8 @@ def _table(values: Array, kinds: Array, weights: Any, n_kinds: int, bits: int) -
 
 
 def _are_many(values: Array, table: _Table) -> bool:
-    """Whether more than EXACT of the values of a table are distinct, where rounding or a hash tells; False may
-    mean either."""
+    """Whether more than EXACT of the values of a table are distinct, where rounding or a hash tells; False
+    may mean either."""
     if any(np.count_nonzero(row) > EXACT for row in table.counts):
         return True
     if np.count_nonzero((table.counts != 0).any(axis=0)) > EXACT:

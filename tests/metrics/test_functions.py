@@ -359,7 +359,8 @@ EXACT = ("f1_score", "roc_auc_score", "roc_curve", "median_absolute_error", "max
     random=st.randoms(use_true_random=False),
 )
 def test_laws(name: str, rows: Any, cuts: Any, random: Any) -> None:
-    """Chunks and their order change no bit, or hardly one; a weight of 2 is a row twice, of 0 a row absent."""
+    """Chunks and their order change no bit, or hardly one; a weight of 2 is a row twice, of 0 a row
+    absent."""
     rows = [*rows, (0, 1, 1), (1, 7, 1)]
     y, p, times = (np.array(v) for v in zip(*rows, strict=True))
     p = (p > 4).astype(int) if name == "f1_score" else p / 8
