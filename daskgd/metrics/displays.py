@@ -205,7 +205,7 @@ class DetCurveDisplay(of_sklearn.DetCurveDisplay):
     ) -> Self:
         """As :meth:`RocCurveDisplay.from_estimator`."""
         positive = _positive(estimator, pos_label)
-        metric = OfScores(of_sklearn.det_curve, {"pos_label": positive})
+        metric = OfScores(of_sklearn.det_curve, {"pos_label": positive, "drop_intermediate": True})
         rows = X, y, sample_weight
         curve = _of_estimator(estimator, rows, metric, response_method, positive)
         return cls._of(curve, positive, _name(estimator, name), ax, plot, kwargs)
@@ -224,7 +224,9 @@ class DetCurveDisplay(of_sklearn.DetCurveDisplay):
         **kwargs: Any,
     ) -> Self:
         """As :meth:`RocCurveDisplay.from_predictions`."""
-        curve = functions.det_curve(y_true, y_score, pos_label=pos_label, sample_weight=sample_weight)
+        curve = functions.det_curve(
+            y_true, y_score, pos_label=pos_label, sample_weight=sample_weight, drop_intermediate=True
+        )
         return cls._of(curve, pos_label, name, ax, plot, kwargs)
 
     @classmethod

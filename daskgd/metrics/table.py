@@ -162,8 +162,8 @@ TABLE: dict[str, Entry] = {
             calibration.calibration_curve,
             _alone(Calibration),
             "The share of positive rows, and the mean prediction, in bins of predictions.",
-            "sums by bin; with strategy='quantile' bins and means are of predictions known to a relative step "
-            "of 2**-10 beyond 4,096 distinct ones",
+            "sums by bin; with strategy='quantile' bins and means are of predictions known to a relative "
+            "step of 2**-10 beyond 4,096 distinct ones",
         ),
         Entry(
             metrics.top_k_accuracy_score,

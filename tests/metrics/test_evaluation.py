@@ -115,7 +115,10 @@ def check(est: Any, X: Any, y: Any, names: Any, s: Any = None, rtol: float = 1e-
         (found,) = evaluate_items(dataset, [Item(est, scorers_of(names, est))])
     for name, value in expected(names, est, X, y, s).items():
         if isinstance(value, Exception):
-            if not (s is not None and name.startswith("roc_auc_ovo")):  # which knows no weights there
+            # It knows no weights of pairs; 1.8 asks for a positive label of three text labels.
+            if name.startswith("roc_auc_ovo") or "pos_label=1" in str(value):
+                assert len(np.unique(y)) > 2 or isinstance(found[name], Exception)
+            else:
                 assert isinstance(found[name], Exception), (name, found[name], value)
         else:
             np.testing.assert_allclose(found[name], value, rtol=rtol, err_msg=name)
@@ -460,14 +463,16 @@ def test_displays(rng: np.random.Generator) -> None:
     }
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
-    import matplotlib.pyplot as plt
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what old releases of it import
+        import matplotlib.pyplot as plt
 
     for kind, attributes in curves.items():
         expected = kind.__mro__[1].from_estimator(est, X, words)
         again = kind.from_predictions(lazy[1], da.from_array(p, chunks=50), pos_label="yes", plot=False)
         for found in (kind.from_estimator(est, *lazy), again):
             for name in attributes:
-                np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10)
+                np.testing.assert_allclose(getattr(found, name), getattr(expected, name), 1e-10, 1e-14)
     found = metrics.ConfusionMatrixDisplay.from_estimator(est, *lazy)
     assert np.array_equal(found.confusion_matrix, of_sklearn.confusion_matrix(words, est.predict(X)))
     assert found.display_labels.tolist() == ["no", "yes"]
