@@ -190,20 +190,46 @@ def _describe(est: Any, method: str, predictions: Any, id_name: str | None, of_i
 @click.command(epilog="Example: daskgd score model.dgd held-out.zarr --local")
 @click.argument("model", type=Location())
 @click.argument("data", type=Location())
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="A metric by scikit-learn's name, such as roc_auc or neg_log_loss; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @on_a_cluster
-def score(model: str, data: str, as_json: bool, **where: Any) -> None:
-    """Score the model in the file MODEL on the dataset DATA: accuracy, R2 or D2, in one read.
+def score(model: str, data: str, metrics: tuple[str, ...], as_json: bool, **where: Any) -> None:
+    """Score the model in the file MODEL on the dataset DATA in one read: accuracy, R2 or D2, or the metrics
+    that are named, of which greater is better.
 
     Exits with 2 for names that are wrong, 65 for files and rows that are.
     """
     import daskgd
+    from daskgd.metrics import evaluate, get_scorer
     from daskgd.storage.paths import shorten
     from daskgd.storage.redaction import redacted
 
+    metrics = tuple(dict.fromkeys(metrics))
+    for name in metrics:
+        try:
+            get_scorer(name)
+        except ValueError as cause:
+            raise Refusal(f"--metric: {line(cause).removeprefix('scoring: ')}", USAGE) from None
     est = load_model_file(model)
     with cluster(**where), bad_data(data):
         dataset = daskgd.open_dataset(data)
-        value = est.score(dataset)
-    said = {"model": shorten(model), "data": shorten(redacted(data)), "rows": dataset.n_rows, "score": value}
-    click.echo(json.dumps(said) if as_json else f"{value:.6g}")
+        try:
+            found = (
+                evaluate(est, dataset, scoring=list(metrics)) if metrics else {"score": est.score(dataset)}
+            )
+        except AttributeError as cause:
+            raise Refusal(f"--metric: {line(cause)}", USAGE) from None
+    said = {"model": shorten(model), "data": shorten(redacted(data)), "rows": dataset.n_rows, **found}
+    if as_json:
+        click.echo(json.dumps(said))
+    elif not metrics:
+        click.echo(f"{found['score']:.6g}")
+    else:
+        for name, value in found.items():
+            click.echo(f"{name} {value:.6g}")

@@ -293,13 +293,13 @@ def _margins(z: Array, classes: Array) -> Array:
 
 
 def _codes(z: Array, classes: Array) -> Array:
-    codes = (z > 0).astype(np.intp) if z.ndim == 1 else z.argmax(axis=1)
-    out: Array = codes if len(classes) > 1 else np.minimum(codes, len(classes) - 1)
-    return out
+    """The positions of the labels, or of two whether it is the second."""
+    codes: Array = z > 0 if z.ndim == 1 else z.argmax(axis=1)
+    return codes if len(classes) > 1 else np.zeros(len(z), dtype=np.intp)
 
 
 def _labels(z: Array, classes: Array) -> Array:
-    out: Array = classes[_codes(z, classes)]
+    out: Array = classes[_codes(z, classes).astype(np.intp, copy=False)]
     return out
 
 

@@ -245,7 +245,8 @@ class Pipeline(pipeline.Pipeline):
 
     @contextmanager
     def _opened(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[Dataset]:
-        """Rows as a dataset to evaluate; those in memory are written to a temporary store, with their types."""
+        """Rows as a dataset to evaluate; those in memory are written to a temporary store, with their
+        types."""
         if not is_in_memory(X):
             with _table(X, y, sample_weight) as table:
                 yield table

@@ -1,5 +1,12 @@
 """Metrics as sums: scikit-learn's, of rows that do not fit in memory."""
 
+from daskgd.metrics.displays import (
+    CalibrationDisplay,
+    ConfusionMatrixDisplay,
+    DetCurveDisplay,
+    PrecisionRecallDisplay,
+    RocCurveDisplay,
+)
 from daskgd.metrics.evaluation import evaluate
 from daskgd.metrics.functions import (
     accuracy_score,
@@ -51,6 +58,11 @@ from daskgd.metrics.functions import (
 from daskgd.metrics.scorers import get_scorer, get_scorer_names, make_scorer
 
 __all__ = [
+    "CalibrationDisplay",
+    "ConfusionMatrixDisplay",
+    "DetCurveDisplay",
+    "PrecisionRecallDisplay",
+    "RocCurveDisplay",
     "accuracy_score",
     "average_precision_score",
     "balanced_accuracy_score",

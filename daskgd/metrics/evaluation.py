@@ -35,8 +35,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A fitted estimator, or a Pipeline, with the scorers of it that are asked, by name; of all rows, or of those
-    of a subset."""
+    """A fitted estimator, or a Pipeline, with the scorers of it that are asked, by name; of all rows, or of
+    those of a subset."""
 
     estimator: Any
     scorers: Mapping[str, Scorer]
@@ -59,8 +59,8 @@ def evaluate_items(
     Returns
     -------
     list of dict
-        Of each item the value of each scorer, greater being better; or the exception of one that has none, such as
-        the area under the ROC curve of rows with one label.
+        Of each item the value of each scorer, greater being better; or the exception of one that has none,
+        such as the area under the ROC curve of rows with one label.
 
     Raises
     ------
@@ -118,6 +118,8 @@ def _evaluate_group(
 
 
 def _signed(value: Any, sign: int) -> Any:
+    if isinstance(value, tuple | str | dict):  # curves and reports
+        return value
     return sign * (float(value) if np.ndim(value) == 0 else value)
 
 
@@ -237,21 +239,21 @@ def evaluate(models: Any, X: Any, y: Any = None, *, scoring: Any = None, sample_
     X, y, sample_weight :
         As for ``fit``: a Dataset, path, dask or numpy arrays. Rows of weight 0 are absent.
     scoring : str, list of str, mapping, or scorer, optional
-        Names as those of :func:`daskgd.metrics.get_scorer_names`, which are scikit-learn's; in a mapping by names
-        of your own, also what ``make_scorer`` of scikit-learn or of this module gives. By default what ``score``
-        is: accuracy, R2, or D2 of generalised linear models.
+        Names as those of :func:`daskgd.metrics.get_scorer_names`, which are scikit-learn's; in a mapping by
+        names of your own, also what ``make_scorer`` of scikit-learn or of this module gives. By default what
+        ``score`` is: accuracy, R2, or D2 of generalised linear models.
 
     Returns
     -------
     dict, or a list or dict of dicts, as `models`
-        The value of each metric by its name, ``"score"`` where none was named: greater is better, so that losses
-        are negative.
+        The value of each metric by its name, ``"score"`` where none was named: greater is better, so that
+        losses are negative.
 
     Raises
     ------
     ValueError
-        For rows that are none or bad, as in ``fit``; for metrics that are not known, or have no value here, such as
-        the area under the ROC curve of rows with a single label.
+        For rows that are none or bad, as in ``fit``; for metrics that are not known, or have no value here,
+        such as the area under the ROC curve of rows with a single label.
 
     Examples
     --------

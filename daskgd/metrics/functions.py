@@ -1,9 +1,9 @@
 """Metrics with the names, parameters and values of scikit-learn's, of arrays that need not fit in memory.
 
-Of arrays in memory they are scikit-learn's own. Where one of the arguments is a dask array (or a series or frame
-of dask), chunks of targets and predictions are read together, once, each becomes a statistic, and these are added
-in a tree: no array is gathered. Sums agree with scikit-learn to rounding; what scores and errors that are ranked
-lose by it is said by each function.
+Of arrays in memory they are scikit-learn's own. Where one of the arguments is a dask array (or a series or
+frame of dask), chunks of targets and predictions are read together, once, each becomes a statistic, and these
+are added in a tree: no array is gathered. Sums agree with scikit-learn to rounding; what scores and errors
+that are ranked lose by it is said by each function.
 
 >>> import dask.array as da
 >>> y = da.from_array(np.tile([0, 1, 1, 0], 1000), chunks=500)
@@ -49,8 +49,8 @@ def _as_lazy(value: Any) -> Any:
 
 
 def _delayed_chunks(arrays: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The chunks of rows of arrays in memory and of dask, aligned: of each chunk the parts, or None for what is
-    not there."""
+    """The chunks of rows of arrays in memory and of dask, aligned: of each chunk the parts, or None for what
+    is not there."""
     given = {name: _as_lazy(value) for name, value in arrays.items() if value is not None}
     lazy = {name: value for name, value in given.items() if isinstance(value, da.Array)}
     unknown = [name for name, value in lazy.items() if np.isnan(value.shape[0])]
@@ -100,8 +100,8 @@ def _of_chunk(metrics: list[Metric], chunk: int, y: Array, p: Array, s: Array | 
     lengths = {len(part) for part in (y, p, s) if part is not None}
     if len(lengths) > 1:
         raise ValueError(
-            f"expected chunks of y_true, y_pred and sample_weight of equal length, got {sorted(lengths)} rows in "
-            f"chunk {chunk}"
+            "expected chunks of y_true, y_pred and sample_weight of equal length, got "
+            f"{sorted(lengths)} rows in chunk {chunk}"
         )
     for name, values in (("y_true", y), ("y_pred", p), ("sample_weight", s)):
         if values is not None:
@@ -151,8 +151,8 @@ def _define(name: str) -> Callable[..., Any]:
 
     about = f"""{entry.about}
 
-    scikit-learn's :func:`sklearn.{entry.function.__module__.split(".")[1]}.{name}`, with its parameters, of arrays
-    in memory or of dask, which are read once, chunk by chunk. What is summed up: {entry.by}.
+    scikit-learn's :func:`sklearn.{entry.function.__module__.split(".")[1]}.{name}`, with its parameters, of
+    arrays in memory or of dask, which are read once, chunk by chunk. What is summed up: {entry.by}.
 
     Parameters
     ----------
@@ -231,10 +231,10 @@ d2_tweedie_score = _define("d2_tweedie_score")
 def roc_auc_bounds(y_true: Any, y_score: Any, *, sample_weight: Any = None) -> tuple[float, float]:
     """Bounds of the area under the ROC curve, between which it lies where scores are rounded.
 
-    :func:`roc_auc_score` of dask arrays knows more than 4,096 distinct scores to a relative step of 2**-10. Of two
-    rows of different labels in the same cell it cannot tell the order, and counts a half; the bounds are those of
-    all such pairs in either order: ``roc_auc_score -+ sum_c P_c N_c / (2 P N)``, ``P_c`` and ``N_c`` being the
-    weights of the labels in cell c, P and N those in all.
+    :func:`roc_auc_score` of dask arrays knows more than 4,096 distinct scores to a relative step of 2**-10.
+    Of two rows of different labels in the same cell it cannot tell the order, and counts a half; the bounds
+    are those of all such pairs in either order: ``roc_auc_score -+ sum_c P_c N_c / (2 P N)``, ``P_c`` and
+    ``N_c`` being the weights of the labels in cell c, P and N those in all.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """Kinds of metrics: which statistic each needs of some rows, and scikit-learn's value by that of all.
 
-Labels and scores are summed up in few weighted rows that stand for all, with which scikit-learn's own function
-is called. Means over rows are weighted sums of that function's values by block.
-"""
+Labels and scores are summed up in few weighted rows that stand for all, with which scikit-learn's own
+function is called. Means over rows are weighted sums of that function's values by block."""
 
 from __future__ import annotations
 

@@ -113,11 +113,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation(Query):
-    """Metrics of models, each of all rows or of a subset: answers their values in the order of `questions`, and
-    in the place of one that cannot be computed the exception.
+    """Metrics of models, each of all rows or of a subset: answers their values in the order of `questions`,
+    and in the place of one that cannot be computed the exception.
 
-    Margins of linear models are columns of one product; each model's serve all its views, and each view all its
-    statistics. Rows of weight 0 are absent.
+    Margins of linear models are columns of one product; each model's serve all its views, and each view all
+    its statistics. Rows of weight 0 are absent.
 
     Attributes
     ----------
@@ -209,8 +209,8 @@ class Evaluation(Query):
         return out
 
     def _responses(self, tile: Tile, targets: Targets) -> Iterator[tuple[Any, list[int]]]:
-        """What each view makes of rows with targets, as a function of positions and targets, and the positions of
-        its parts; None where rows are not finite."""
+        """What each view makes of rows with targets, as a function of positions and targets, and the
+        positions of its parts; None where rows are not finite."""
         by_view: dict[int, list[int]] = {}
         for position, part in enumerate(self.parts):
             by_view.setdefault(part[0], []).append(position)
@@ -329,8 +329,8 @@ def _finite(z: Array, model: Model, w: Array, X: Features) -> Array | None:
             z = margins(model, w, X.astype(np.float64))
         if not np.isfinite(z).all():
             raise ValueError(
-                "Input X contains numbers too large for this model: its prediction overflows; rescale the rows, "
-                "or drop them"
+                "Input X contains numbers too large for this model: its prediction overflows; rescale the "
+                "rows, or drop them"
             )
     return z
 

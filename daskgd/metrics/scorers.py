@@ -1,6 +1,5 @@
-"""Scorers: a metric, its sign, and which predictions of a model it is of. Knows metrics; no estimator but by what
-it can do.
-"""
+"""Scorers: a metric, its sign, and which predictions of a model it is of. Knows metrics; no estimator but by
+what it can do."""
 
 from __future__ import annotations
 
@@ -52,8 +51,8 @@ def make_scorer(
     ----------
     metric : callable or Metric
         A function of :mod:`daskgd.metrics` or ``sklearn.metrics``; or an object of your own with two methods:
-        ``of(y, p, s)``, of targets, predictions and weights of some rows (or None), gives what adds with ``+``;
-        ``value`` gives the metric by the sum of that.
+        ``of(y, p, s)``, of targets, predictions and weights of some rows (or None), gives what adds with
+        ``+``; ``value`` gives the metric by the sum of that.
     response_method : str or sequence of str
         Of ``"predict"``, ``"predict_proba"`` and ``"decision_function"``: the first that a model has.
     greater_is_better : bool
@@ -87,7 +86,8 @@ def make_scorer(
     sign = 1 if greater_is_better else -1
     if not (callable(metric) or (hasattr(metric, "of") and hasattr(metric, "value"))):
         raise TypeError(
-            f"make_scorer: expected a function of daskgd.metrics, or an object with `of` and `value`, got {metric!r}"
+            "make_scorer: expected a function of daskgd.metrics, or an object with `of` and `value`, got "
+            f"{metric!r}"
         )
     if hasattr(metric, "of") and hasattr(metric, "value"):
         if settings:
@@ -142,7 +142,8 @@ def _taken_apart(who: str, scorer: Any) -> Scorer:
 
 
 def get_scorer_names() -> list[str]:
-    """The names of scorers, as ``scoring`` takes them: those of scikit-learn for classification and regression.
+    """The names of scorers, as ``scoring`` takes them: those of scikit-learn for classification and
+    regression.
 
     >>> "neg_log_loss" in get_scorer_names(), "rand_score" in get_scorer_names()
     (True, False)

@@ -1,9 +1,8 @@
 """What metrics are made of: statistics of rows with predictions, which add.
 
-Of labels, how much weight each pair of a true and a predicted one has (:class:`LabelPairs`); of scores, how they
-are distributed among the rows of each label (:class:`RankedScores`); of means, weighted sums. Knows arrays and
-sketches; no metric and no model.
-"""
+Of labels, how much weight each pair of a true and a predicted one has (:class:`LabelPairs`); of scores, how
+they are distributed among the rows of each label (:class:`RankedScores`); of means, weighted sums. Knows
+arrays and sketches; no metric and no model."""
 
 from __future__ import annotations
 
@@ -102,7 +101,8 @@ class Predicted:
 
     @cached_property
     def of_own_label(self) -> Array:
-        """Of predictions p ``(n,)`` of the second of two labels those of the own one ``(n,)``: p or ``1 - p``."""
+        """Of predictions p ``(n,)`` of the second of two labels those of the own one ``(n,)``: p or ``1 -
+        p``."""
         p, first = self.values, self.targets.first
         if p.dtype not in first:
             first[p.dtype] = np.logical_not(self.targets.is_second).astype(p.dtype)
@@ -133,8 +133,8 @@ def find_labels(y: Array) -> tuple[Array, Array]:
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:
         raise ValueError(
-            f"expected one label per row, got shape (n, {y.shape[1]}); of several labels a row accuracy_score, "
-            "hamming_loss and zero_one_loss are known"
+            f"expected one label per row, got shape (n, {y.shape[1]}); of several labels a row "
+            "accuracy_score, hamming_loss and zero_one_loss are known"
         )
     y = y.reshape(len(y))
     if no_label(y).any():
@@ -218,8 +218,8 @@ class LabelPairs:
         return LabelPairs(labels, a + b, self.counts and other.counts)
 
     def rows(self) -> tuple[Array, Array, Array]:
-        """A row for each pair that occurs: true labels, predicted ones, weights, which are whole numbers where
-        they are counts."""
+        """A row for each pair that occurs: true labels, predicted ones, weights, which are whole numbers
+        where they are counts."""
         true, predicted = np.nonzero(self.weights)
         weights = self.weights[true, predicted]
         return self.labels[true], self.labels[predicted], weights.astype(int) if self.counts else weights
@@ -352,14 +352,16 @@ class LabelSums:
 
     def __add__(self, other: LabelSums) -> LabelSums:
         labels = union(self.labels, other.labels)
+        total, odd = self.total + other.total, self.odd_sums or other.odd_sums
+        if len(labels) == len(self.labels) == len(other.labels):
+            weights, sums = self.weights + other.weights, self.sums + other.sums
+            return LabelSums(labels, weights, total, sums, self.shape, odd)
         sums, weights = np.zeros((len(labels), self.sums.shape[1])), np.zeros(len(labels))
         for one in (self, other):
             at = np.searchsorted(labels, one.labels)
             sums[at] += one.sums
             weights[at] += one.weights
-        return LabelSums(
-            labels, weights, self.total + other.total, sums, self.shape, self.odd_sums or other.odd_sums
-        )
+        return LabelSums(labels, weights, total, sums, self.shape, odd)
 
     @property
     def present(self) -> Array:
@@ -367,7 +369,8 @@ class LabelSums:
         return self.labels[self.weights > 0]
 
     def own(self, known: Array) -> tuple[float, Array]:
-        """The sum over all rows, the columns being of the labels `known` ``(q,)``, and the weights of these."""
+        """The sum over all rows, the columns being of the labels `known` ``(q,)``, and the weights of
+        these."""
         at = np.searchsorted(known, self.present)
         weights = np.zeros(len(known))
         weights[at] = self.weights[self.weights > 0]

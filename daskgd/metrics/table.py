@@ -39,16 +39,17 @@ Make = Callable[[Callable[..., Any], Mapping[str, Any]], Metric]
 
 PAIRS = "the weight of each pair of a true and a predicted label"
 SCORES = (
-    "the distribution of the scores among the rows of each label, exact up to 4,096 distinct scores; of more they "
-    "are known to a relative step of 2**-10, and pairs of rows that fall together count half"
+    "the distribution of the scores among the rows of each label, exact up to 4,096 distinct scores; of more "
+    "they are known to a relative step of 2**-10, and pairs of rows that fall together count half, which "
+    ":func:`roc_auc_bounds` bounds"
 )
 MEAN = "a weighted sum over rows"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric: scikit-learn's function, how its :class:`~daskgd.metrics.kinds.Metric` is made of it and of its
-    settings, what it is in a sentence, and what is summed up for it."""
+    """A metric: scikit-learn's function, how its :class:`~daskgd.metrics.kinds.Metric` is made of it and of
+    its settings, what it is in a sentence, and what is summed up for it."""
 
     function: Callable[..., Any]
     make: Make
@@ -161,8 +162,8 @@ TABLE: dict[str, Entry] = {
             calibration.calibration_curve,
             _alone(Calibration),
             "The share of positive rows, and the mean prediction, in bins of predictions.",
-            "sums by bin; with strategy='quantile' bins and means are of predictions known to a relative step of "
-            "2**-10 beyond 4,096 distinct ones",
+            "sums by bin; with strategy='quantile' bins and means are of predictions known to a relative "
+            "step of 2**-10 beyond 4,096 distinct ones",
         ),
         Entry(
             metrics.top_k_accuracy_score,
@@ -210,15 +211,15 @@ TABLE: dict[str, Entry] = {
             metrics.d2_absolute_error_score,
             _fixed(metrics.d2_pinball_score, alpha=0.5),
             "The share of the absolute error of the median that predictions save.",
-            "a weighted sum over rows, and the distribution of the targets, exact up to 4,096 distinct ones; of "
-            "more the median is known to a relative step of 2**-10",
+            "a weighted sum over rows, and the distribution of the targets, exact up to 4,096 distinct ones; "
+            "of more the median is known to a relative step of 2**-10",
         ),
         Entry(
             metrics.d2_pinball_score,
             _alone(PinballShare),
             "The share of the pinball loss of the quantile that predictions save.",
-            "a weighted sum over rows, and the distribution of the targets, exact up to 4,096 distinct ones; of "
-            "more the quantile is known to a relative step of 2**-10",
+            "a weighted sum over rows, and the distribution of the targets, exact up to 4,096 distinct ones; "
+            "of more the quantile is known to a relative step of 2**-10",
         ),
         Entry(
             metrics.d2_tweedie_score,

@@ -31,7 +31,7 @@ class Response:
         raise NotImplementedError
 
     def codes(self, z: Array) -> Array:
-        """The positions ``(n,)`` of predictions among the labels."""
+        """The positions ``(n,)`` of predictions among the labels, or of two whether it is the second."""
         raise NotImplementedError
 
     def column(self, z: Array, j: int) -> Array:

@@ -114,8 +114,8 @@ class _Table:
 
 
 def _table(values: Array, kinds: Array, weights: Any, n_kinds: int, bits: int) -> _Table | None:
-    """The table of values ``(n,)``, which are float32 or float64, of these kinds ``(n,)``, with weights ``(n,)`` or
-    None for 1; None where it would be large."""
+    """The table of values ``(n,)``, which are float32 or float64, of these kinds ``(n,)``, with weights
+    ``(n,)`` or None for 1; None where it would be large."""
     double = values.dtype != np.float32
     whole, significand = (np.int64, 52) if double else (np.int32, 23)
     found: Any = np.ascontiguousarray(values).view(whole)
@@ -146,8 +146,8 @@ def _table(values: Array, kinds: Array, weights: Any, n_kinds: int, bits: int) -
 
 
 def _are_many(values: Array, table: _Table) -> bool:
-    """Whether more than EXACT of the values of a table are distinct, where rounding or a hash tells; False may
-    mean either."""
+    """Whether more than EXACT of the values of a table are distinct, where rounding or a hash tells; False
+    may mean either."""
     if any(np.count_nonzero(row) > EXACT for row in table.counts):
         return True
     if np.count_nonzero((table.counts != 0).any(axis=0)) > EXACT:
@@ -161,6 +161,7 @@ def _are_many(values: Array, table: _Table) -> bool:
     return int(np.count_nonzero(np.bincount(found.astype(np.intp), minlength=BUCKETS))) > EXACT
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
     """The weights of values, of c kinds, each value rounded to its leading bits where there are many.
 
@@ -182,23 +183,12 @@ class Distribution:
     (array([1., 5.]), array([3., 1.]), 1.0)
     """
 
-    __slots__ = ("_sparse", "_table", "bits", "dropped")
-
-    def __init__(
-        self, dropped: int, keys: Array | None, weights: Array | None, bits: int, table: _Table | None = None
-    ) -> None:
-        # While rounded values lie close together they are kept as a table, which adds without sorting.
-        self.dropped, self.bits, self._table = dropped, bits, table
-        self._sparse = None if keys is None or weights is None else (keys, weights)
-
-    def __reduce__(self) -> Any:
-        return Distribution, (self.dropped, self.keys, self.weights, self.bits)
-
-    def _known(self) -> tuple[Array, Array]:
-        if self._sparse is None:
-            assert self._table is not None
-            self._sparse = self._table.sparse(self.bits)
-        return self._sparse
+    dropped: int
+    bits: int
+    sparse: tuple[Array, Array] | None
+    """Keys and weights; None where there is a table."""
+    table: _Table | None = None
+    """While rounded values lie close together they are kept as a table, which adds without sorting."""
 
     @property
     def keys(self) -> Array:
@@ -208,12 +198,11 @@ class Distribution:
     def weights(self) -> Array:
         return self._known()[1]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of what it keeps."""
-        if self._table is not None:
-            return int(self._table.counts.nbytes)
-        return int(self.keys.nbytes + self.weights.nbytes)
+    def _known(self) -> tuple[Array, Array]:
+        if self.sparse is not None:
+            return self.sparse
+        assert self.table is not None
+        return self.table.sparse(self.bits)
 
     @classmethod
     def of(cls, values: Array, weights: Array, bits: int | None = None) -> Distribution:
@@ -229,7 +218,7 @@ class Distribution:
                 counts, zero = (
                     np.concatenate([getattr(one, name) for one in tables]) for name in ("counts", "zero")
                 )
-                return cls(52 - bits, None, None, bits, _Table(tables[0].low, counts, zero, len(values)))
+                return cls(52 - bits, bits, None, _Table(tables[0].low, counts, zero, len(values)))
         return cls._of_keys(0, ordered(values), weights, bits)
 
     @classmethod
@@ -243,18 +232,18 @@ class Distribution:
         if len(values) > EXACT:
             table = _table(values, kinds, s, n_kinds, bits)
             if table is not None and _are_many(values, table):
-                return cls(52 - bits, None, None, bits, table)
+                return cls(52 - bits, bits, None, table)
         keys, at = np.unique(ordered(values), return_inverse=True)
         places = at.reshape(-1) * n_kinds + kinds
         sums = np.bincount(places, s, len(keys) * n_kinds).reshape(-1, n_kinds)
-        return cls(0, keys, sums.astype(np.float64, copy=False), bits)._limited()
+        return cls(0, bits, (keys, sums.astype(np.float64, copy=False)))._limited()
 
     @classmethod
     def _of_keys(cls, dropped: int, keys: Array, weights: Array, bits: int) -> Distribution:
         """One of keys in any order, some of them equal."""
         found, at = np.unique(keys, return_inverse=True)
         sums = [np.bincount(at.reshape(-1), column, len(found)) for column in weights.T]
-        return cls(dropped, found, np.stack(sums, axis=1), bits)._limited()
+        return cls(dropped, bits, (found, np.stack(sums, axis=1)))._limited()
 
     def _limited(self) -> Distribution:
         """The same, rounded as much as its values ask."""
@@ -276,10 +265,10 @@ class Distribution:
         return self._of_keys(dropped, shorter, self.weights, self.bits)
 
     def __add__(self, other: Distribution) -> Distribution:
-        if self._table is not None and other._table is not None:
-            table = self._table + other._table
+        if self.table is not None and other.table is not None:
+            table = self.table + other.table
             if table is not None:
-                return Distribution(self.dropped, None, None, self.bits, table)
+                return Distribution(self.dropped, self.bits, None, table)
         if not len(self.keys) or not len(other.keys):
             return other if not len(self.keys) else self
         dropped = max(self.dropped, other.dropped)
@@ -291,13 +280,13 @@ class Distribution:
         """The same, its kinds at these positions among so many."""
         weights = np.zeros((len(self.keys), n_kinds))
         weights[:, at] = self.weights
-        return Distribution(self.dropped, self.keys, weights, self.bits)
+        return Distribution(self.dropped, self.bits, (self.keys, weights))
 
     def one_against_others(self, kind: int) -> Distribution:
         """The same with two kinds: all but one, and this one."""
         rest = np.delete(self.weights, kind, axis=1).sum(axis=1)
         weights = np.stack([rest, self.weights[:, kind]], axis=1)
-        return Distribution(self.dropped, self.keys, weights, self.bits)
+        return Distribution(self.dropped, self.bits, (self.keys, weights))
 
     @property
     def low(self) -> Array:

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from sklearn.datasets import dump_svmlight_file
 
 import daskgd
+import daskgd.metrics
 from daskgd.cli import main
 from daskgd.cli.fits import _keep_job
 from daskgd.cli.signals import Stop, Terminated, stoppable
@@ -257,6 +258,7 @@ def test_a_job_file_and_what_is_given_beside_it(clicks: Path, tmp_path: Path) ->
         (["train", "logistic", "CLICKS", "--scheduler-file", "none.json", "--wait", "0"], 69, "has written"),
         (["score", "none.dgd", "CLICKS"], 2, "no such file"),
         (["score", "JUNK", "CLICKS"], 65, "expected a model"),
+        (["score", "MODEL", "CLICKS", "--metric", "acuracy"], 2, "--metric: expected one of accuracy"),
         (["predict", "MODEL", "CLICKS", "--out", "p.txt"], 2, "expected a path that ends with .npy"),
         (["predict", "MODEL", "CLICKS", "--out", "s3://b/p.csv"], 2, "expected a local path for .csv"),
         (["predict", "MODEL", "CLICKS", "--out", "p.npy", "--id", "a"], 2, "--id: expected none for .npy"),
@@ -286,6 +288,22 @@ def test_refusals_are_one_line(
     assert done.exit_code == code, done.stderr
     assert words in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_metrics_are_scored_by_name(clicks: Path, tmp_path: Path) -> None:
+    est = daskgd.LogisticRegression().fit(clicks)
+    est.save(tmp_path / "model.dgd")
+    asked = ["score", tmp_path / "model.dgd", clicks, "--metric", "accuracy", "--metric", "neg_log_loss"]
+    names = ["accuracy", "neg_log_loss"]
+    expected = daskgd.metrics.evaluate(est, clicks, scoring=names)
+    said = json.loads(invoke(*asked, "--json").stdout)
+    assert {name: said[name] for name in names} == expected
+    lines = invoke(*asked).stdout.splitlines()
+    assert lines == [f"{name} {expected[name]:.6g}" for name in names]
+    daskgd.LinearSVC().fit(clicks).save(tmp_path / "svm.dgd")
+    done = invoke("score", tmp_path / "svm.dgd", clicks, "--metric", "neg_log_loss")
+    assert done.exit_code == 2
+    assert "LinearSVC has none of predict_proba" in done.stderr
 
 
 def test_a_fit_that_does_not_converge(clicks: Path) -> None:

@@ -317,16 +317,16 @@ def test_frames_of_dask_and_unknown_chunks(rng: np.random.Generator) -> None:
 def test_many_scores_are_rounded_within_bounds(rng: np.random.Generator) -> None:
     n = 40_000
     y = rng.integers(0, 2, n)
-    for p in (rng.normal(size=n) + y, 0.5 + (rng.normal(size=n) + y) / 1000):
+    for p in (rng.normal(size=n) + y, 0.5 + (rng.normal(size=n) + y) / 50):
         lazy = da.from_array(y, chunks=9000), da.from_array(p, chunks=9000)
         exact, found = of_sklearn.roc_auc_score(y, p), metrics.roc_auc_score(*lazy)
         low, high = metrics.roc_auc_bounds(*lazy)
         assert low <= exact <= high
         assert low < found < high
         assert high - low < 0.1
-        assert abs(found - exact) < (high - low) / 50
+        assert abs(found - exact) < (high - low) / 20
         found = metrics.average_precision_score(*lazy)
-        np.testing.assert_allclose(found, of_sklearn.average_precision_score(y, p), rtol=3e-2)
+        np.testing.assert_allclose(found, of_sklearn.average_precision_score(y, p), rtol=1e-2)
     for name in ("median_absolute_error", "d2_absolute_error_score"):
         z = rng.normal(size=n)
         lazy = da.from_array(z, chunks=9000), da.from_array(z * 2, chunks=9000)
@@ -359,7 +359,8 @@ EXACT = ("f1_score", "roc_auc_score", "roc_curve", "median_absolute_error", "max
     random=st.randoms(use_true_random=False),
 )
 def test_laws(name: str, rows: Any, cuts: Any, random: Any) -> None:
-    """Chunks and their order change no bit, or hardly one; a weight of 2 is a row twice, of 0 a row absent."""
+    """Chunks and their order change no bit, or hardly one; a weight of 2 is a row twice, of 0 a row
+    absent."""
     rows = [*rows, (0, 1, 1), (1, 7, 1)]
     y, p, times = (np.array(v) for v in zip(*rows, strict=True))
     p = (p > 4).astype(int) if name == "f1_score" else p / 8

@@ -56,6 +56,7 @@ PUBLIC = {
     "scipy.special",
     "scipy.stats",
     "sklearn.base",
+    "sklearn.calibration",
     "sklearn.callback",
     "sklearn.compose",
     "sklearn.datasets",

@@ -69,6 +69,8 @@ def test_every_query_is_in_the_table() -> None:
         importlib.import_module(module.name)
     ours = {name for name in subclasses(Query) if name.startswith("daskgd.")}
     checks = {name for name in ours if name.startswith("daskgd.testing.")}
+    # Metrics need scikit-learn, which the table must not: tests/metrics checks their query.
+    checks |= {name for name in ours if name.startswith("daskgd.metrics.")}
     listed = {full_name(type(query)) for query, _, _ in QUERIES}
     assert ours - checks - subclasses(DriverQuery) - {full_name(DriverQuery)} == listed
 
