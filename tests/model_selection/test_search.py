@@ -18,8 +18,12 @@ from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 
 import daskgd
+from daskgd.engines.graph import Graph
 from daskgd.metrics import make_scorer
-from daskgd.model_selection import GridSearchCV, KFold, RandomizedSearchCV
+from daskgd.model_selection import GridSearchCV, KFold, RandomizedSearchCV, scores
+from daskgd.model_selection.fits import view
+from daskgd.model_selection.search import SearchRun
+from daskgd.model_selection.splitters import splits_of
 from daskgd.monitoring.events import Swept
 
 N, P = 600, 5
@@ -150,8 +154,6 @@ def test_any_splits_give_scikit_learns_scores(cv: Any) -> None:
 
 def count_sweeps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by one with each sweep over stored rows."""
-    from daskgd.engines.graph import Graph
-
     seen: list[int] = []
     sweep = Graph.sweep
 
@@ -303,9 +305,6 @@ def test_a_search_that_is_resumed_ends_with_the_same_bits(sweeps: int, tmp_path:
 
 
 def test_a_search_killed_while_it_scores_or_fits_the_best(tmp_path: Path, monkeypatch: Any) -> None:
-    from daskgd.model_selection import scores
-    from daskgd.model_selection.search import SearchRun
-
     rows = stored(tmp_path, *numbers())
     search = GridSearchCV(daskgd.LogisticRegression(), {"C": [0.01, 1.0]}, scoring="neg_log_loss", cv=3)
     whole = clone(search).fit(rows)
@@ -429,9 +428,6 @@ def test_networks_whose_solver_depends_on_the_rows_are_fitted_to_views(tmp_path:
     est = daskgd.MLPClassifier((3,), max_iter=3, tol=0, random_state=0)
     cv = KFold(2, shuffle=True)
     search = GridSearchCV(est, {"alpha": [1e-4]}, cv=cv, refit=False).fit(rows)
-    from daskgd.model_selection.fits import view
-    from daskgd.model_selection.splitters import splits_of
-
     for i, split in enumerate(splits_of(cv, rows)):
         alone = clone(est).fit(view(rows, split.train))
         assert search.cv_results_[f"split{i}_test_score"][0] == alone.score(view(rows, split.test))
@@ -458,8 +454,8 @@ def test_plans_tell_fits_and_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     seen = count_sweeps(monkeypatch)
     search.fit(rows)
     assert len(seen) == 1
-    other = GridSearchCV(daskgd.LogisticRegression(), {"C": [1.0, 2.0]}, cv=3).plan(
-        stored(tmp_path, *numbers())
-    )
+    (tmp_path / "other").mkdir()
+    labels = stored(tmp_path / "other", *numbers())
+    other = GridSearchCV(daskgd.LogisticRegression(), {"C": [1.0, 2.0]}, cv=3).plan(labels)
     assert other.sweep_range is not None
     assert other.sweep_range[0] >= 3
