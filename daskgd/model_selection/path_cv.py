@@ -76,9 +76,9 @@ class PathCV(SearchedLeastSquares):
         largest = (
             largest_penalty(moments, given.fit_intercept, given.positive)
             if moments is not None
-            else _largest_by_sweep(probe.estimator, data, given.fit_intercept, given.positive)
+            else largest_by_sweep(probe.estimator, data, given.fit_intercept, given.positive)
         )
-        alphas = [_alphas(given.alphas, given.eps, largest, ratio) for ratio in ratios]
+        alphas = [penalties(given.alphas, given.eps, largest, ratio) for ratio in ratios]
         reads: float = 0
         errors = self._errors_by_moments(splits, ratios, alphas, known)
         if errors is None:
@@ -151,7 +151,7 @@ class PathCV(SearchedLeastSquares):
         return errors, reads + max(member.estimator.n_sweeps_ for member in members)
 
 
-def _alphas(alphas: Any, eps: float, largest: float, ratio: float) -> Array:
+def penalties(alphas: Any, eps: float, largest: float, ratio: float) -> Array:
     """The penalties to try, strongest first: those that are given, or so many in a geometric sequence from
     the least that leaves no coefficient."""
     if not isinstance(alphas, Integral):
@@ -173,7 +173,7 @@ def _alphas(alphas: Any, eps: float, largest: float, ratio: float) -> Array:
     return np.geomspace(top, top * eps, num=int(alphas))
 
 
-def _largest_by_sweep(estimator: Any, dataset: Any, fit_intercept: bool, positive: bool) -> float:
+def largest_by_sweep(estimator: Any, dataset: Any, fit_intercept: bool, positive: bool) -> float:
     rows = estimator._dataset(dataset, None, None)
     p = rows.n_features
     with open_engine(rows, estimator.engine) as (engine, materialised):

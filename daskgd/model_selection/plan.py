@@ -1,4 +1,5 @@
-"""The plan of a search: how many fits, how many reads of the data, and how long these take. Knows plans of fits."""
+"""The plan of a search: how many fits, how many reads of the data, and how long these take. Knows plans of
+fits."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ class SearchPlan:
     fit : Plan
         Of one fit to all rows.
     sweep_range : (int, int) or None
-        Reads of the data to expect, those that score and those of the fit to all rows included; None where it is
-        no range.
+        Reads of the data to expect, those that score and those of the fit to all rows included; None where it
+        is no range.
     seconds : (float, float) or None
         To read what the search reads, without arithmetic.
     driver_bytes : int
@@ -45,8 +46,8 @@ class SearchPlan:
     def of(
         cls, search: str, n_candidates: int, n_splits: int, refit: bool, shared: bool, scored: bool, fit: Plan
     ) -> SearchPlan:
-        """The plan of a search with so many candidates and splits, whose fits are shared or not, and `scored` by
-        a read of the data or by what is known."""
+        """The plan of a search with so many candidates and splits, whose fits are shared or not, and `scored`
+        by a read of the data or by what is known."""
         n_fits = n_candidates * n_splits + refit
         sweeps = fit.sweep_range
         found = None

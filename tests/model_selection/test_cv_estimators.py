@@ -13,7 +13,15 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.preprocessing import scale
 
 import daskgd
-from daskgd.model_selection import ElasticNetCV, KFold, LassoCV, LogisticRegressionCV, RidgeCV
+from daskgd.model_selection import (
+    ElasticNetCV,
+    KFold,
+    LassoCV,
+    LogisticRegressionCV,
+    RidgeCV,
+    enet_path,
+    lasso_path,
+)
 
 X, Y = load_diabetes(return_X_y=True)
 WEIGHTS = np.random.default_rng(0).random(len(Y)) + 0.2
@@ -200,3 +208,26 @@ def test_they_export_and_save(kind: Any, tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(est: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         est.fit(X, (Y > 100) if isinstance(est, LogisticRegressionCV) else Y)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("ratio", [1.0, 0.4])
+def test_bare_paths_are_scikit_learns(ratio: float, positive: bool) -> None:
+    A, b = X - X.mean(axis=0), Y - Y.mean()
+    a, coefs, gaps, n_iters = enet_path(
+        A, b, l1_ratio=ratio, positive=positive, tol=1e-12, return_n_iter=True
+    )
+    expected = linear_model.enet_path(A, b, l1_ratio=ratio, positive=positive, tol=1e-12, max_iter=100_000)
+    np.testing.assert_allclose(a, expected[0], rtol=1e-10)
+    np.testing.assert_allclose(coefs, expected[1], atol=1e-5)
+    assert (gaps <= 1e-6 * np.square(b).mean()).all()
+    assert len(n_iters) == 100
+    if ratio == 1:
+        assert np.array_equal(lasso_path(A, b, positive=positive, tol=1e-12)[1], coefs)
+
+
+def test_bare_paths_refuse_what_they_do_not_take() -> None:
+    with pytest.raises(ValueError, match="Xy to be left out"):
+        enet_path(X, Y, Xy=X.T @ Y)
+    with pytest.raises(ValueError, match="one target"):
+        enet_path(X, np.c_[Y, Y])
