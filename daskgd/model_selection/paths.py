@@ -72,11 +72,13 @@ def enet_path(
     >>> alphas, coefs.shape
     (array([1.  , 0.01]), (3, 2))
     """
-    refused = {"precompute": (precompute, "auto"), "Xy": (Xy, None), "coef_init": (coef_init, None)}
-    refused |= {"copy_X": (copy_X, True), "check_input": (check_input, True), "verbose": (verbose, 0)}
-    for name, (given, default) in refused.items():
-        if given is not default and given != default:
-            raise ValueError(f"enet_path: expected {name} to be left out, got {given!r}")
+    given: list[tuple[str, Any, Any]] = [
+        *(("precompute", precompute, "auto"), ("Xy", Xy, None), ("coef_init", coef_init, None)),
+        *(("copy_X", copy_X, True), ("check_input", check_input, True), ("verbose", verbose, 0)),
+    ]
+    for name, value, default in given:
+        if isinstance(value, np.ndarray) or value != default:
+            raise ValueError(f"enet_path: expected {name} to be left out, got {value!r:.80}")
     dataset, known = dataset_of(X, y, None, "enet_path"), FirstSweepAnswers()
 
     def fit(strengths: Any) -> list[Any]:
