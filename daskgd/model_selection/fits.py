@@ -2,8 +2,8 @@
 
 An estimator of daskgd's whose solver asks about rows one by one is fitted to a subset as to rows of which the
 others have no weight; what the data alone determine is summed cell by cell. Solvers that work on whole
-partitions, and pipelines, are fitted to views, split by split, those of one split together. Knows estimators
-and subsets; no scores.
+partitions, and pipelines, are fitted to views, split by split, those of one split together where they can.
+Knows estimators and subsets; no scores.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.empty_features import on_occurring_features
 from daskgd.estimators.fitting.run import FirstSweepAnswers, run_fits
+from daskgd.estimators.fitting.together import together
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.monitoring.events import Watcher
 from daskgd.monitoring.watchers import AsOneFit, Lines, ProgressBar
+from daskgd.preprocessing.encoded import digest_of_encoder
 from daskgd.rows.subsets import Subset
 from daskgd.training.checkpoint import Checkpoint
 
@@ -87,9 +89,9 @@ def fit_members(
         with _timed(group):
             _fit_shared(group, dataset, within(checkpoint, "shared", i), watch, known)
     for i, (subset, group) in enumerate(alone.items()):
-        for j, member in enumerate(group):
-            with _timed([member]):
-                _fit_alone(member, subset, dataset, within(checkpoint, f"split-{i}", j), watch)
+        for j, some in enumerate(_alike(group)):
+            with _timed(some):
+                _fit_to_view(some, subset, dataset, within(checkpoint, f"split-{i}", j), watch)
 
 
 def view(dataset: Dataset, subset: Subset | None) -> Dataset:
@@ -161,6 +163,40 @@ def _fit_shared(
     finally:
         for member in fits:
             vars(member.estimator).pop("_subset", None)
+
+
+def _alike(members: Sequence[Member]) -> list[list[Member]]:
+    """Members that can be fitted together to the same view: pipelines with the same encoders, and estimators,
+    of the same engine and memory."""
+    groups: dict[Any, list[Member]] = defaultdict(list)
+    for i, member in enumerate(members):
+        one = member.estimator
+        last = one.steps[-1][1] if isinstance(one, Pipeline) else one
+        key: Any = i
+        if isinstance(last, Estimator) and not getattr(last, "early_stopping", False):
+            encoders = digest_of_encoder(one._specification()) if isinstance(one, Pipeline) else ""
+            key = encoders, repr(last.engine), repr(last.memory)
+        groups[key].append(member)
+    return list(groups.values())
+
+
+def _fit_to_view(
+    members: Sequence[Member],
+    subset: Subset | None,
+    dataset: Dataset,
+    checkpoint: Checkpoint | None,
+    watch: Sequence[Watcher],
+) -> None:
+    """Fit members to a view, together; where that fails, one by one, each with its own error."""
+    if len(members) > 1:
+        rows, shown = view(dataset, subset), shown_as_one(watch, len(members))
+        try:
+            together([m.estimator for m in members], rows, checkpoint=within(checkpoint, "all"), watch=shown)
+            return
+        except (ValueError, TypeError):
+            pass
+    for i, member in enumerate(members):
+        _fit_alone(member, subset, dataset, within(checkpoint, i), watch)
 
 
 def _fit_alone(
