@@ -227,9 +227,11 @@ class HalvingGridSearchCV(_Halving, model_selection.HalvingGridSearchCV):
 
     Attributes
     ----------
-    cv_results_, best_estimator_, best_score_, best_params_, best_index_, n_resources_, n_candidates_,
-    n_iterations_, n_remaining_candidates_, n_required_iterations_, n_possible_iterations_, min_resources_,
-    max_resources_ :
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_ :
+        As scikit-learn's.
+    n_resources_, n_candidates_, n_iterations_, n_remaining_candidates_ :
+        As scikit-learn's.
+    n_required_iterations_, n_possible_iterations_, min_resources_, max_resources_ :
         As scikit-learn's.
 
     Examples
@@ -258,8 +260,9 @@ class HalvingRandomSearchCV(_Halving, model_selection.HalvingRandomSearchCV):
     ----------
     param_distributions : dict, or list of them
     n_candidates : int or "exhaust"
-    estimator, factor, resource, max_resources, min_resources, aggressive_elimination, cv, scoring, refit,
-    error_score, return_train_score, random_state, n_jobs, verbose :
+    estimator, factor, resource, max_resources, min_resources, aggressive_elimination :
+        As of :class:`HalvingGridSearchCV`.
+    cv, scoring, refit, error_score, return_train_score, random_state, n_jobs, verbose :
         As of :class:`HalvingGridSearchCV`.
 
     Examples

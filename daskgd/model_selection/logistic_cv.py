@@ -40,10 +40,10 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         The C to try, or how many, in a geometric sequence from 1e-4 to 1e4.
     l1_ratios : sequence of float, optional
         The r to try; None is 0.
-    fit_intercept, dual, penalty, solver, tol, max_iter, class_weight, intercept_scaling, random_state,
-    memory, engine :
-        As of :class:`daskgd.LogisticRegression`. Class weights "balanced" are by the labels of all rows, as
-        in scikit-learn.
+    fit_intercept, dual, penalty, solver, tol, max_iter, intercept_scaling, random_state, memory, engine :
+        As of :class:`daskgd.LogisticRegression`.
+    class_weight : dict or "balanced", optional
+        As of :class:`daskgd.LogisticRegression`; "balanced" is by the labels of all rows, as in scikit-learn.
     cv : int, splitter, iterable or None
         As of :class:`daskgd.model_selection.GridSearchCV`.
     scoring : str or scorer, optional
@@ -62,10 +62,15 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
     coef_, intercept_ :
         As of :class:`daskgd.LogisticRegression`.
     Cs_, l1_ratios_ : ``(n_cs,)``, ``(n_ratios,)``
-    C_, l1_ratio_ : float, or ``(k,)`` with `use_legacy_attributes`, (1,) for two classes
-    scores_ : ``(n_splits, n_ratios, n_cs)``; with `use_legacy_attributes` a dict by class of ``(n_splits,
-    n_cs)`` coefs_paths_ : ``(n_splits, n_ratios, n_cs, k, p + 1)``, k = 1 for two classes; or a dict by class
-    n_iter_ : ``(n_splits, n_ratios, n_cs)``, or with a first axis of 1 best_estimator_ : LogisticRegression
+    C_, l1_ratio_ : float, or ``(k,)``
+        An array with `use_legacy_attributes`, ``(1,)`` for two classes.
+    scores_ : ``(n_splits, n_ratios, n_cs)``
+        With `use_legacy_attributes` a dict by class of ``(n_splits, n_cs)``.
+    coefs_paths_ : ``(n_splits, n_ratios, n_cs, k, p + 1)``
+        k is 1 for two classes. With `use_legacy_attributes` a dict by class.
+    n_iter_ : ``(n_splits, n_ratios, n_cs)``
+        With `use_legacy_attributes` behind a first axis of 1.
+    best_estimator_ : LogisticRegression
     n_sweeps_ : int
         Reads of the data.
 

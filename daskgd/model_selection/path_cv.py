@@ -201,8 +201,9 @@ class ElasticNetCV(PathCV):
         The weakest of automatic penalties, relative to the strongest.
     alphas : int or sequence
         Penalties to try, or how many, in a geometric sequence below the least that leaves no coefficient.
-    fit_intercept, precompute, max_iter, tol, copy_X, positive, random_state, selection, solver, memory,
-    engine :
+    fit_intercept, precompute, max_iter, tol, copy_X, positive, random_state, selection :
+        As of :class:`daskgd.ElasticNet`.
+    solver, memory, engine :
         As of :class:`daskgd.ElasticNet`.
     cv : int, splitter, iterable or None
         As of :class:`daskgd.model_selection.GridSearchCV`.
@@ -289,8 +290,9 @@ class LassoCV(PathCV):
 
     Parameters
     ----------
-    eps, alphas, fit_intercept, precompute, max_iter, tol, copy_X, cv, verbose, n_jobs, positive,
-    random_state, selection, solver, memory, engine :
+    eps, alphas, fit_intercept, precompute, max_iter, tol, copy_X, cv, verbose, n_jobs :
+        As of :class:`ElasticNetCV`.
+    positive, random_state, selection, solver, memory, engine :
         As of :class:`ElasticNetCV`.
 
     Attributes

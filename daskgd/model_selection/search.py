@@ -354,9 +354,12 @@ class GridSearchCV(SharedSearch, model_selection.GridSearchCV):
 
     Attributes
     ----------
-    cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_,
+    cv_results_ : dict
+        As scikit-learn's; seconds are those of shared sweeps, divided by their fits.
+    best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_ :
+        As scikit-learn's.
     multimetric_, classes_, n_features_in_, feature_names_in_ :
-        As scikit-learn's. Seconds in `cv_results_` are those of shared sweeps, divided by their fits.
+        As scikit-learn's.
 
     Examples
     --------

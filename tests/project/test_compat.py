@@ -65,9 +65,11 @@ PUBLIC = {
     "sklearn.feature_extraction",
     "sklearn.impute",
     "sklearn.linear_model",
+    "sklearn.metrics",
     "sklearn.model_selection",
     "sklearn.pipeline",
     "sklearn.preprocessing",
+    "sklearn.utils",
     "sklearn.utils.metaestimators",  # documented: available_if
     "sklearn.utils.multiclass",
     "sklearn.utils.validation",

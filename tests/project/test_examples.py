@@ -83,9 +83,21 @@ def test_several_strengths(capsys):
     assert "sweeps for all 8: 1" in printed
 
 
+def test_choose_penalty(capsys):
+    model, score = load("choose_penalty").main(rows=3000)
+    assert model.scores_.shape == (5, 1, 12)
+    assert model.n_sweeps_ <= 4
+    assert 0.5 < -score < np.log(2)
+    printed = capsys.readouterr().out
+    assert printed.count("+-") == 12
+    assert printed.count("chosen") == 1
+    assert "60 fits" in printed
+
+
 def test_every_example_is_tested():
     names = {path.stem for path in FOLDER.glob("*.py")}
     assert names == {
+        "choose_penalty",
         "flights",
         "out_of_core",
         "several_strengths",
