@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
@@ -207,7 +208,7 @@ def _fit_alone(
     watch: Sequence[Watcher],
 ) -> None:
     params: dict[str, Any] = {}
-    if isinstance(member.estimator, Estimator | Pipeline):
+    if "watch" in signature(member.estimator.fit).parameters:
         params["watch"] = watch
         if checkpoint is not None:
             params |= {"checkpoint": checkpoint}

@@ -22,13 +22,22 @@ def dataset_of(X: Any, y: Any, params: Mapping[str, Any] | None, name: str) -> D
     return as_dataset(X, y, (params or {}).get("sample_weight"))
 
 
+def weighted_and_not(
+    X: Any, y: Any, params: Mapping[str, Any] | None, name: str
+) -> tuple[Dataset, Dataset | None]:
+    """The rows as a data set, and without the weights that `params` gave them, if it did."""
+    dataset = dataset_of(X, y, params, name)
+    if (params or {}).get("sample_weight") is None:
+        return dataset, None
+    return dataset, dataset.replace(dataset.columns._replace(sample_weight=None))
+
+
 def refuse_jobs(name: str, n_jobs: Any, pre_dispatch: Any, default: str) -> None:
     """Raise ValueError for jobs that would not be made."""
     if n_jobs not in (None, -1):
         raise ValueError(
             f"{name}: expected n_jobs=None or -1, got {n_jobs!r}: fits share the reads of the data, and "
-            "their blocks "
-            "run on the engine, on as many threads as that has"
+            "their blocks run on the engine, on as many threads as that has"
         )
     if pre_dispatch != default:
         raise ValueError(

@@ -164,8 +164,7 @@ def penalties(alphas: Any, eps: float, largest: float, ratio: float) -> Array:
     if not ratio > 0:
         raise ValueError(
             "Automatic alpha grid generation is not supported for l1_ratio=0. Please supply a grid by "
-            "providing your "
-            "estimator with the appropriate `alphas=` argument."
+            "providing your estimator with the appropriate `alphas=` argument."
         )
     top, least = largest / ratio, np.finfo(float).resolution
     if top <= least:

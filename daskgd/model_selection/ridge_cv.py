@@ -131,8 +131,7 @@ class RidgeCV(MultiOutputMixin, SearchedLeastSquares):
         if self.store_cv_results:
             raise ValueError(
                 "RidgeCV: expected store_cv_results=False, got True: errors of every row are not kept; "
-                "compute them "
-                "with cross_val_predict"
+                "compute them with cross_val_predict"
             )
         if self.gcv_mode not in (None, "auto", "svd", "eigen"):
             raise ValueError(f"gcv_mode: expected None, 'auto', 'svd' or 'eigen', got {self.gcv_mode!r}")

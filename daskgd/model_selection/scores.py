@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import mean_squared_error
 
@@ -31,7 +32,10 @@ from daskgd.model_selection.fits import Member, fit_members
 from daskgd.model_selection.from_moments import residuals_from_moments
 from daskgd.model_selection.splitters import Split
 from daskgd.monitoring.events import Watcher
+from daskgd.monitoring.history import History
 from daskgd.queries import SecondMoments
+from daskgd.rows.subsets import Subset
+from daskgd.solvers import Gram
 from daskgd.training.checkpoint import Checkpoint
 
 Array = NDArray[Any]
@@ -67,6 +71,7 @@ def try_candidates(
     checkpoint: Checkpoint | None = None,
     watch: Sequence[Watcher] = (),
     known: FirstSweepAnswers | None = None,
+    scored: Dataset | None = None,
     names: Sequence[str] | None = None,
     return_train_score: bool = False,
     error_score: Any = np.nan,
@@ -85,16 +90,31 @@ def try_candidates(
     trials = [trial for row in by_split for trial in row]
     fit_members([t.member for t in trials], dataset, checkpoint=checkpoint, watch=watch, known=known)
     engine = getattr(trials[0].member.estimator, "engine", None)
+    if scored is None and known is not None and told_by_moments(scorers):
+        know_moments(trials, dataset, known)
     score_trials(
         trials,
-        dataset,
+        dataset if scored is None else scored,
         scorers,
         engine=engine,
         return_train_score=return_train_score,
         error_score=error_score,
-        known=known,
+        known=known if scored is None else None,
     )
     return [list(row) for row in zip(*by_split, strict=True)]
+
+
+def know_moments(trials: Sequence[Trial], dataset: Dataset, known: FirstSweepAnswers) -> None:
+    """Ask for the second moments of least squares that scores are told by, where they are not known: fits
+    that were resumed when they had ended have asked nothing, and scores should have the same bits."""
+    fitted = [trial.member for trial in trials if trial.member.error is None]
+    if not fitted or not isinstance(getattr(fitted[0].estimator, "history_", None), History):
+        return
+    first, subset = fitted[0], trials[0].split.train
+    if first.estimator.history_.solver != repr(Gram()) or known.of_kind(SecondMoments, subset) is not None:
+        return
+    every = Subset(subset.cells, (True,) * subset.cells.n_cells)
+    fit_members([Member(clone(first.estimator).set_params(verbose=0), every)], dataset, known=known)
 
 
 def score_trials(
@@ -122,7 +142,8 @@ def score_trials(
     items, places = [], []
     for trial in fitted:
         for side in sides:
-            items.append(Item(trial.member.estimator, scorers, getattr(trial.split, side)))
+            est = trial.member.estimator
+            items.append(Item(getattr(est, "best_estimator_", est), scorers, getattr(trial.split, side)))
             places.append((trial, side))
     found = None if known is None else scores_from_moments(items, known)
     reads = int(found is None and bool(items))

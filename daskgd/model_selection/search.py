@@ -18,6 +18,7 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.select import client_of
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
+from daskgd.estimators.pipeline import Pipeline
 from daskgd.metrics.evaluation import evaluate
 from daskgd.model_selection.fits import shares_sweeps, within
 from daskgd.model_selection.given import dataset_of, refuse_jobs
@@ -93,6 +94,12 @@ class SharedSearch:
             own: Any = super()
             own.fit(X, y, **{k: v for k, v in given.items() if v is not None})
             return self
+        if not isinstance(self.estimator, Estimator | Pipeline):
+            raise TypeError(
+                f"{type(self).__name__}: expected an estimator of daskgd's or a daskgd.Pipeline for rows "
+                "that "
+                f"are not in memory, got {type(self.estimator).__name__}; take daskgd's of the same name"
+            )
         dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         scorers, single = named_scorers(self.scoring, self.estimator)
         self._check_refit(scorers, single)
@@ -181,8 +188,7 @@ class SharedSearch:
             return
         raise ValueError(
             "For multi-metric scoring, the parameter refit must be set to a scorer key or a callable to "
-            "refit an "
-            "estimator with the best parameter setting on the whole data; expected one of "
+            "refit an estimator with the best parameter setting on the whole data; expected one of "
             f"{sorted(scorers)}, or "
             f"False, got {self.refit!r}"
         )
@@ -232,6 +238,7 @@ class SearchRun:
         self.engine = _engine_of(search.estimator)
         self.tell: Callable[..., None] = lambda rows: None
         self._round = 0
+        self.cells = splits[0].train.cells
 
     def evaluate(
         self,
@@ -267,6 +274,7 @@ class SearchRun:
         for name, values in (more or {}).items():
             self.more.setdefault(name, []).extend(values)
         self._round += 1
+        self.cells = splits[0].train.cells
         self.tell(self._rows())
         return found
 
@@ -302,9 +310,7 @@ class SearchRun:
         if sample_weight is not None:
             given["sample_weight"] = sample_weight
         if isinstance(estimator, Estimator) and not self.dataset.in_this_process:
-            estimator._subset = Subset(
-                self.splits[0].train.cells, (True,) * self.splits[0].train.cells.n_cells
-            )
+            estimator._subset = Subset(self.cells, (True,) * self.cells.n_cells)
             estimator._known = self.known
         try:
             return estimator.fit(X, y, **given)

@@ -109,8 +109,7 @@ class StratifiedKFold(model_selection.StratifiedKFold):
         if self.n_splits > counts.max():
             raise ValueError(
                 f"n_splits: expected at most the number of rows of the most frequent label, {counts.max()}, "
-                "got "
-                f"{self.n_splits}"
+                f"got {self.n_splits}"
             )
         hashes = row_random_numbers(np.arange(len(codes)), int(self.random_state), FOLD)
         order = np.lexsort((hashes, codes))
@@ -241,8 +240,7 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
     else:
         raise ValueError(
             "cv: expected None, a number of folds, a splitter with split(X, y, groups), or an iterable of "
-            "pairs "
-            f"(train, test) of row positions or masks, got {cv!r}"
+            f"pairs (train, test) of row positions or masks, got {cv!r}"
         )
     return subsets_of(found, dataset)
 

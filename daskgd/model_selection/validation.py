@@ -11,16 +11,18 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import model_selection
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 
 from daskgd.data.convert import is_in_memory
 from daskgd.estimators.base import Estimator
+from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.model_selection.fits import Member, fit_members
-from daskgd.model_selection.given import dataset_of, refuse_jobs
+from daskgd.model_selection.given import refuse_jobs, weighted_and_not
 from daskgd.model_selection.scores import named_scorers, try_candidates
+from daskgd.model_selection.search import SharedSearch
+from daskgd.model_selection.searched import SearchedEstimator
 from daskgd.model_selection.splitters import row_numbers, splits_of, subsets_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.training.checkpoint import Checkpoint
@@ -61,7 +63,8 @@ def cross_validate(
         As of :class:`GridSearchCV`: no jobs are made.
     verbose : int
     params : mapping, optional
-        ``{"sample_weight": ...}``, for fits and scores, as in scikit-learn.
+        ``{"sample_weight": ...}``, for the fits; scores count each row once, as in scikit-learn.
+        Weights that a Dataset holds count in both.
     return_estimator, return_indices : bool
         Whether the result holds the fitted estimators, and the row positions of the splits.
     checkpoint, every, watch :
@@ -83,7 +86,7 @@ def cross_validate(
     """
     refuse_jobs("cross_validate", n_jobs, pre_dispatch, "2*n_jobs")
     kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
-    dataset = dataset_of(X, y, params, "cross_validate")
+    dataset, scored = weighted_and_not(X, y, params, "cross_validate")
     _refuse_others(estimator, "cross_validate")
     scorers, _ = named_scorers(scoring, estimator)
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
@@ -94,6 +97,8 @@ def cross_validate(
         splits,
         dataset,
         scorers,
+        scored=scored,
+        known=FirstSweepAnswers(),
         checkpoint=kept,
         watch=watchers,
         return_train_score=return_train_score,
@@ -208,7 +213,7 @@ def cross_val_predict(
     array([-2. , -4. , -6. , -4.5, -3. , -5. ])
     """
     refuse_jobs("cross_val_predict", n_jobs, pre_dispatch, "2*n_jobs")
-    dataset = dataset_of(X, y, params, "cross_val_predict")
+    dataset, _ = weighted_and_not(X, y, params, "cross_val_predict")
     _refuse_others(estimator, "cross_val_predict")
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
     members = np.array([split.test.members for split in splits])
@@ -218,8 +223,7 @@ def cross_val_predict(
     ):
         raise ValueError(
             "cross_val_predict only works for partitions: expected splits that test each row once; take "
-            "KFold or "
-            "another splitter of folds"
+            "KFold or another splitter of folds"
         )
     fits = [Member(clone(estimator), split.train) for split in splits]
     if verbose > 0:
@@ -266,8 +270,7 @@ def _check_alike(parts: Sequence[Any]) -> None:
     if len({part.shape[1:] for part in parts}) > 1:
         raise ValueError(
             "cross_val_predict: expected the same classes in the training rows of every split, got "
-            "predictions of "
-            f"{[part.shape[1:] for part in parts]} columns; take StratifiedKFold"
+            f"predictions of {[part.shape[1:] for part in parts]} columns; take StratifiedKFold"
         )
 
 
@@ -324,10 +327,9 @@ def learning_curve(
     if exploit_incremental_learning:
         raise ValueError(
             "learning_curve: expected exploit_incremental_learning=False, got True: the fits of all sizes "
-            "share "
-            "the reads of the data"
+            "share the reads of the data"
         )
-    dataset = dataset_of(X, y, params, "learning_curve")
+    dataset, scored = weighted_and_not(X, y, params, "learning_curve")
     _refuse_others(estimator, "learning_curve")
     scorer = _one(scoring, "learning_curve")
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
@@ -346,6 +348,8 @@ def learning_curve(
         subsets_of(pairs, dataset),
         dataset,
         named_scorers(scorer, estimator)[0],
+        scored=scored,
+        known=FirstSweepAnswers(),
         return_train_score=True,
         error_score=error_score,
     )
@@ -418,7 +422,7 @@ def validation_curve(
     True
     """
     refuse_jobs("validation_curve", n_jobs, pre_dispatch, "all")
-    dataset = dataset_of(X, y, params, "validation_curve")
+    dataset, scored = weighted_and_not(X, y, params, "validation_curve")
     _refuse_others(estimator, "validation_curve")
     scorer = _one(scoring, "validation_curve")
     splits = splits_of(cv, dataset, is_classifier(estimator), groups)
@@ -429,6 +433,8 @@ def validation_curve(
         splits,
         dataset,
         named_scorers(scorer, estimator)[0],
+        scored=scored,
+        known=FirstSweepAnswers(),
         return_train_score=True,
         error_score=error_score,
     )
@@ -452,7 +458,7 @@ def _one(scoring: Any, name: str) -> Any:
 
 
 def _refuse_others(estimator: Any, name: str) -> None:
-    if not isinstance(estimator, Estimator | Pipeline | model_selection.GridSearchCV):
+    if not isinstance(estimator, Estimator | Pipeline | SearchedEstimator | SharedSearch):
         raise TypeError(
             f"{name}: expected an estimator of daskgd's or a daskgd.Pipeline, got "
             f"{type(estimator).__name__}; for "

@@ -478,3 +478,20 @@ def test_pipelines_of_a_split_share_their_encoders_and_reads(
         model, {"logisticregression__C": [1.0]}, cv=3, refit=False, scoring="neg_log_loss"
     ).fit(rows)
     assert search.cv_results_["mean_test_score"][1] == alone.cv_results_["mean_test_score"][0]
+
+
+def test_least_squares_that_is_resumed_at_the_end_scores_the_same_bits(tmp_path: Path) -> None:
+    rows = stored(tmp_path, *numbers(kind="numbers"))
+    search = GridSearchCV(daskgd.Ridge(), {"alpha": [0.1, 1.0]}, scoring="neg_mean_squared_error")
+    a, b = (clone(search).fit(rows, checkpoint=tmp_path / "kept") for _ in range(2))
+    assert np.array_equal(a.cv_results_["mean_test_score"], b.cv_results_["mean_test_score"])
+    assert np.array_equal(a.best_estimator_.coef_, b.best_estimator_.coef_)
+
+
+def test_estimators_of_others_are_refused_for_stored_rows(tmp_path: Path) -> None:
+    rows = stored(tmp_path, *numbers(kind="numbers"))
+    with pytest.raises(TypeError, match="expected an estimator of daskgd's"):
+        GridSearchCV(linear_model.Ridge(), {"alpha": [1.0]}).fit(rows)
+    X, y = numbers(kind="numbers")
+    theirs = GridSearchCV(linear_model.Ridge(), {"alpha": [1.0, 2.0]}).fit(X, y)
+    assert theirs.best_params_ == {"alpha": 1.0} or theirs.best_params_ == {"alpha": 2.0}

@@ -17,6 +17,7 @@ from daskgd.model_selection import (
     HalvingGridSearchCV,
     HalvingRandomSearchCV,
     KFold,
+    LassoCV,
     cross_val_predict,
     cross_val_score,
     cross_validate,
@@ -57,8 +58,12 @@ def test_cross_val_score_with_weights() -> None:
     expected = []
     for train, test in model_selection.KFold(4).split(X):
         est = linear_model.Ridge().fit(X[train], Y[train], s[train])
-        expected.append(est.score(X[test], Y[test], s[test]))
+        expected.append(est.score(X[test], Y[test]))
     np.testing.assert_allclose(a, expected, atol=1e-10)
+    b = cross_val_score(LassoCV(), X, Y, cv=3)  # an estimator that searches itself
+    np.testing.assert_allclose(
+        b, model_selection.cross_val_score(linear_model.LassoCV(), X, Y, cv=3), atol=1e-3
+    )
     with pytest.raises(ValueError, match="one scorer"):
         cross_val_score(daskgd.Ridge(), X, Y, scoring=["r2"])
     with pytest.raises(TypeError, match=r"sklearn\.model_selection\.cross_val_score|cross_validate"):
