@@ -149,37 +149,39 @@ def _define(name: str) -> Callable[..., Any]:
         made = metric(name, settings)
         return made.value(statistics([made], y, p, s)[0])
 
-    about = f"""{entry.about}
-
-    scikit-learn's :func:`sklearn.{entry.function.__module__.split(".")[1]}.{name}`, with its parameters, of
-    arrays in memory or of dask, which are read once, chunk by chunk. What is summed up: {entry.by}.
-
-    Parameters
-    ----------
-    {first}, {second} : array of numpy or dask, or what scikit-learn takes
-        Chunks need not be the same.
-    {", ".join(p for p in signature.parameters if p not in (first, second))} :
-        As in scikit-learn. Rows of weight 0 are absent.
-
-    Returns
-    -------
-    As in scikit-learn.
-
-    Raises
-    ------
-    ValueError
-        For what scikit-learn refuses, NaN and infinity, with the chunk.
-    """
-    if len(signature.parameters) == 2:
-        about = "\n".join(
-            line
-            for line in about.split("\n")
-            if not line.strip().startswith((":", "As in scikit-learn. Rows"))
-        )
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = textwrap.dedent("    " + about)
+    function.__doc__ = _docstring(name, entry, list(signature.parameters))
     function.__signature__ = signature  # type: ignore[attr-defined]
     return function
+
+
+def _docstring(name: str, entry: Entry, parameters: list[str]) -> str:
+    """The docstring of an entry of the table, whose function has these parameters."""
+    package = entry.function.__module__.split(".")[1]
+    what = (
+        f"scikit-learn's :func:`sklearn.{package}.{name}`, with its parameters, of arrays in memory or of "
+        f"dask, which are read once, chunk by chunk. What is summed up: {entry.by}."
+    )
+    first, second, *others = parameters
+    rest = f"{', '.join(others)} :\n    As in scikit-learn. Rows of weight 0 are absent.\n" if others else ""
+    return f"""{entry.about}
+
+{textwrap.fill(what, 100, break_on_hyphens=False, break_long_words=False)}
+
+Parameters
+----------
+{first}, {second} : array of numpy or dask, or what scikit-learn takes
+    Chunks need not be the same.
+{rest}
+Returns
+-------
+As in scikit-learn.
+
+Raises
+------
+ValueError
+    For what scikit-learn refuses, NaN and infinity, with the chunk.
+"""
 
 
 accuracy_score = _define("accuracy_score")

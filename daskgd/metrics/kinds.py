@@ -203,11 +203,16 @@ class AveragePrecision(OfScores):
         average = self.settings.get("average", "macro")
         if self.settings.get("pos_label", 1) != 1:
             raise ValueError("Parameter pos_label is fixed to 1 for multiclass y_true. Do not set pos_label.")
-        return _of_each_label(self.function, statistic, statistic.present, average)
+        return _of_each_label(self._of_column, statistic, statistic.present, average)
+
+    def _of_column(self, column: Distribution) -> float:
+        """That of a column of scores, by whether rows are of its label."""
+        at, kind = np.nonzero(column.weights)
+        return float(self.function(kind, column.low[at], sample_weight=column.weights[at, kind]))
 
 
 def _of_each_label(
-    function: Callable[..., Any], statistic: RankedScores, labels: Array, average: str | None
+    of_column: Callable[[Distribution], float], statistic: RankedScores, labels: Array, average: str | None
 ) -> Any:
     """A metric of two labels for each label against all others, averaged."""
     if not statistic.two_kinds:
@@ -218,8 +223,7 @@ def _of_each_label(
             f"{len(statistic.columns)}; pass labels=, all of them, sorted"
         )
     columns = (reduce(add, statistic.columns),) if average == "micro" else statistic.columns
-    rows = (_two_kinds(column) for column in columns)
-    found = [function(y, p, sample_weight=s) for y, p, s in rows]
+    found = [of_column(column) for column in columns]
     if average == "micro":
         return found[0]
     if average is None:
@@ -229,12 +233,6 @@ def _of_each_label(
     if average == "macro":
         return float(np.mean(found))
     raise ValueError(f"average: expected None, 'micro', 'macro' or 'weighted', got {average!r}")
-
-
-def _two_kinds(column: Distribution) -> tuple[Array, Array, Array]:
-    """A row for each kind, of two, and score that occur: whether it is the second, scores, weights."""
-    at, kind = np.nonzero(column.weights)
-    return kind, column.low[at], column.weights[at, kind]
 
 
 @dataclass(frozen=True)
@@ -262,6 +260,8 @@ class RocAuc(Kind):
     def value(self, statistic: RankedScores) -> Any:
         settings = dict(self.settings)
         if len(statistic.columns) == 1:
+            if not settings and len(statistic.present) == 2:
+                return area(statistic.columns[0].weights[:, statistic.weights > 0])
             y, p, s = statistic.rows()
             return metrics.roc_auc_score(y, p, sample_weight=s, **settings)
         how, average = settings.get("multi_class", "raise"), settings.get("average", "macro")
@@ -275,26 +275,27 @@ class RocAuc(Kind):
             metrics.roc_auc_score(seen, uniform, **settings)
         statistic = statistic._with(union(statistic.labels, known))
         if how == "ovr":
-            return _of_each_label(metrics.roc_auc_score, statistic, known, average)
+            return _of_each_label(lambda column: area(column.weights), statistic, known, average)
         at = np.searchsorted(statistic.labels, known)
         pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
-        found = [self._of_pair(statistic, at, i, j) for i, j in pairs]
+        weights = [column.weights for column in statistic.columns]
+        # Of the rows of two labels the mean of the areas by the column of either (Hand & Till 2001).
+        found = [(area(weights[i][:, at[[j, i]]]) + area(weights[j][:, at[[i, j]]])) / 2 for i, j in pairs]
         shares = [statistic.weights[at[[i, j]]].sum() for i, j in pairs]
         return float(np.average(found, weights=shares if average == "weighted" else None))
 
-    def _of_pair(self, statistic: RankedScores, at: Array, i: int, j: int) -> float:
-        """The mean area of the rows of two labels, by the column of either (Hand & Till 2001)."""
-        areas = []
-        for column, own in ((i, 0), (j, 1)):
-            whole = statistic.columns[column]
-            weights = whole.weights[:, at[[i, j]]]
-            cell, kind = np.nonzero(weights)
-            areas.append(_binary_auc(kind == own, whole.low[cell], weights[cell, kind]))
-        return sum(areas) / 2
 
-
-def _binary_auc(y: Array, p: Array, s: Array) -> float:
-    return float(metrics.roc_auc_score(y, p, sample_weight=s))
+def area(weights: Array) -> float:
+    """The area under the ROC curve by the weights ``(m, 2)`` of negative and positive rows with each score,
+    from the least: the share of pairs of a negative and a positive row in which that has the greater score,
+    ties being half a pair."""
+    negative, positive = weights.T
+    total = float(negative.sum() * positive.sum())
+    if not total > 0:  # undefined, which scikit-learn says
+        rows = np.flatnonzero(weights.sum(axis=0))
+        return float(metrics.roc_auc_score(rows, rows.astype(float)))
+    below = np.cumsum(negative) - negative / 2
+    return float(positive @ below) / total
 
 
 def auc_bounds(statistic: RankedScores) -> tuple[float, float]:
@@ -303,17 +304,12 @@ def auc_bounds(statistic: RankedScores) -> tuple[float, float]:
     if len(statistic.columns) != 1 or len(statistic.present) != 2:
         raise ValueError("roc_auc_bounds: expected one score a row, and rows of two labels")
     column = statistic.columns[0]
-    value = float(_binary_auc(*_two_kinds_of(statistic)))
+    weights = column.weights[:, statistic.weights > 0]
+    value = area(weights)
     if column.is_exact:
         return value, value
-    weights = column.weights[:, statistic.weights > 0]
     ties = float((weights[:, 0] * weights[:, 1]).sum() / (2 * np.prod(weights.sum(axis=0))))
     return value - ties, value + ties
-
-
-def _two_kinds_of(statistic: RankedScores) -> tuple[Array, Array, Array]:
-    y, p, s = statistic.rows()
-    return (y == statistic.present[1]).astype(int), p, s
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def test_of_many_columns_of_scores(k: int, words: bool, rng: np.random.Generator
         check("d2_brier_score", y, p, s)
         check("hinge_loss", y, p, s)
         check("top_k_accuracy_score", y, p.round(1), s, k=2)
-    for average in ("macro", "weighted") if k == 3 else ():
+    for average in ("macro", "weighted") if k == 3 else ("weighted",) * words:
         check("roc_auc_score", y, p, multi_class="ovo", average=average)
     known = np.unique(y)
     few = np.isin(y, known[:-1])
