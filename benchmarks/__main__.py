@@ -16,6 +16,7 @@ COMMANDS = (
     "shapes",
     "sweeps",
     "penalties",
+    "selection",
     "memory",
     "scaling",
     "workers",
@@ -61,7 +62,7 @@ def everything(out: Path, environments: Path | None, limit: int | None, **shared
         command = main.get_command(click.Context(main), name)
         assert command is not None
         raced = {"environments": environments, "limit": limit}
-        options = {"peers": raced, "sparse": raced, "shapes": {"quick": True}}
+        options = {"peers": raced, "sparse": raced, "selection": raced, "shapes": {"quick": True}}
         given = {k: v for k, v in {**shared, **options.get(name, {})}.items() if v is not None}
         try:
             with command.make_context(name, ["--out", str(out)]) as context:

@@ -78,7 +78,7 @@ def correlated(
             yield X, (rng.random(len(X)) < expit(z)).astype(np.int8)
 
 
-KINDS = {"rounded": rounded, "correlated": correlated}
+KINDS = {"rounded": rounded, "correlated": correlated, "linear": functools.partial(correlated, noise=True)}
 
 
 # -- a run of benchmarks ------------------------------------------------------------------------

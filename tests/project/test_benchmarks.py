@@ -83,3 +83,23 @@ def test_tables_writes_its_tables(tmp_path: Path) -> None:
     assert row["1e-05"] > 0
     assert row["best gap"] < 1e-6
     assert found["Programs"][0]["held-out log loss"] < 0.6
+
+
+@pytest.mark.slow
+def test_selection_writes_its_tables(tmp_path: Path) -> None:
+    asked = ["selection", "--rows", "10000", "--peer-rows", "10000", "--repeats", "1", "--out", str(tmp_path)]
+    names = ["LogisticRegression, one fit", "LogisticRegression, GridSearchCV", "Lasso, one fit", "LassoCV"]
+    names += ["RidgeCV, leave-one-out", "ten metrics of ten models", "daskgd, GridSearchCV"]
+    asked += [part for name in names for part in ("--only", name)]
+    done = CliRunner().invoke(main, asked, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "selection.json").read_text())["tables"]
+    lines = {line["what"]: line for table in found.values() for line in table if "what" in line}
+    assert {line["status"] for line in lines.values()} == {"done"}
+    reads = {name: line["reads"] for name, line in lines.items()}
+    assert reads["LassoCV"] == reads["Lasso, one fit"] == reads["ten metrics of ten models"] == 1
+    assert reads["RidgeCV, leave-one-out"] == 2
+    assert reads["LogisticRegression, GridSearchCV"] <= 2 * reads["LogisticRegression, one fit"] + 2
+    (peer,) = found["Logistic regression, beside other programs, 10,000 rows"]
+    assert 0.3 < float(peer["log loss of the chosen"]) < 0.6
+    assert peer["scores differ by"] is None
