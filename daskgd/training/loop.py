@@ -200,7 +200,8 @@ def loop(
                     continue
                 if subset is not None and any(query.scope == "partition" for query in queries):
                     raise ValueError(
-                        f"{type(solver).__name__} trains on whole partitions, and not on a subset of their rows"
+                        f"{type(solver).__name__} trains on whole partitions, and not on a subset of their "
+                        "rows"
                     )
                 answers = yield [Ask(in_sweeps, query, run) for query in queries]
         except StopIteration as end:
