@@ -97,8 +97,7 @@ class SharedSearch:
         if not isinstance(self.estimator, Estimator | Pipeline):
             raise TypeError(
                 f"{type(self).__name__}: expected an estimator of daskgd's or a daskgd.Pipeline for rows "
-                "that "
-                f"are not in memory, got {type(self.estimator).__name__}; take daskgd's of the same name"
+                f"that are not in memory, got {type(self.estimator).__name__}; take daskgd's of the same name"
             )
         dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         scorers, single = named_scorers(self.scoring, self.estimator)
@@ -309,7 +308,7 @@ class SearchRun:
             given["checkpoint"] = self._checkpoint("refit")
         if sample_weight is not None:
             given["sample_weight"] = sample_weight
-        if isinstance(estimator, Estimator) and not self.dataset.in_this_process:
+        if not self.dataset.in_this_process and shares_sweeps(estimator, self.dataset):
             estimator._subset = Subset(self.cells, (True,) * self.cells.n_cells)
             estimator._known = self.known
         try:

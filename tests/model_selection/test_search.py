@@ -433,6 +433,17 @@ def test_networks_whose_solver_depends_on_the_rows_are_fitted_to_views(tmp_path:
         assert search.cv_results_[f"split{i}_test_score"][0] == alone.score(view(rows, split.test))
 
 
+@pytest.mark.parametrize(
+    "est", [daskgd.MLPClassifier((3,), max_iter=2, tol=0, random_state=0), daskgd.SGDClassifier(random_state=0)]
+)
+def test_the_best_is_fitted_to_all_rows_as_it_is(est: Any, tmp_path: Path) -> None:
+    """Also where its solver trains on whole partitions, which know no subsets."""
+    rows = stored(tmp_path, *numbers(), partition_bytes=8000)
+    search = GridSearchCV(est, {"alpha": [1e-4, 1e-3]}, cv=2).fit(rows)
+    alone = clone(est).set_params(**search.best_params_).fit(rows)
+    assert np.array_equal(search.best_estimator_.predict(rows).compute(), alone.predict(rows).compute())
+
+
 def test_bars_of_many_fits_are_one(capsys: pytest.CaptureFixture[str]) -> None:
     X, y = numbers()
     GridSearchCV(daskgd.LogisticRegression(), {"C": [0.1, 1.0]}, cv=5, refit=False).fit(
@@ -495,3 +506,12 @@ def test_estimators_of_others_are_refused_for_stored_rows(tmp_path: Path) -> Non
     X, y = numbers(kind="numbers")
     theirs = GridSearchCV(linear_model.Ridge(), {"alpha": [1.0, 2.0]}).fit(X, y)
     assert theirs.best_params_ == {"alpha": 1.0} or theirs.best_params_ == {"alpha": 2.0}
+
+
+def test_scorers_can_be_called() -> None:
+    X, y = numbers()
+    search = GridSearchCV(daskgd.LogisticRegression(), {"C": [1.0]}, scoring="roc_auc").fit(X, y)
+    value = search.scorer_(search.best_estimator_, X, y)
+    assert value == search.score(X, y)
+    scores = model_selection.cross_val_score(daskgd.LogisticRegression(), X, y, scoring=search.scorer_)
+    assert scores.mean() == pytest.approx(search.best_score_)
