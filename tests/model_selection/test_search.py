@@ -434,7 +434,11 @@ def test_networks_whose_solver_depends_on_the_rows_are_fitted_to_views(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "est", [daskgd.MLPClassifier((3,), max_iter=2, tol=0, random_state=0), daskgd.SGDClassifier(random_state=0)]
+    "est",
+    [
+        daskgd.MLPClassifier((3,), max_iter=2, tol=0, random_state=0),
+        daskgd.SGDClassifier(random_state=0),
+    ],
 )
 def test_the_best_is_fitted_to_all_rows_as_it_is(est: Any, tmp_path: Path) -> None:
     """Also where its solver trains on whole partitions, which know no subsets."""
