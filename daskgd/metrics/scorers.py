@@ -38,13 +38,6 @@ class Scorer:
     methods: tuple[str, ...] = ("predict",)
     pos_label: Any = None
 
-    def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The value for a fitted estimator, in one sweep: what scikit-learn's own searches call."""
-        from daskgd.metrics.evaluation import evaluate
-
-        found = evaluate(estimator, X, y, scoring={"score": self}, sample_weight=sample_weight)
-        return float(found["score"])
-
 
 RATIOS = {"positive_likelihood_ratio": 0, "negative_likelihood_ratio": 1}
 

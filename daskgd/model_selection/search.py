@@ -143,14 +143,14 @@ class SharedSearch:
         first = clone(self.estimator).set_params(**clone(dict(candidates[0]), safe=False))
         shared, fit = shares_sweeps(first, dataset), first.plan(dataset)
         scorers, _ = named_scorers(self.scoring, self.estimator)
-        told = shared and isinstance(fit.solver, Gram) and told_by_moments(scorers)
+        by_moments = shared and isinstance(fit.solver, Gram) and told_by_moments(scorers)
         return SearchPlan.of(
             type(self).__name__,
             len(candidates),
             len(splits),
             bool(self.refit),
             shared,
-            not told,
+            not by_moments,
             fit,
         )
 

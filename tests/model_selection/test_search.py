@@ -510,12 +510,3 @@ def test_estimators_of_others_are_refused_for_stored_rows(tmp_path: Path) -> Non
     X, y = numbers(kind="numbers")
     theirs = GridSearchCV(linear_model.Ridge(), {"alpha": [1.0, 2.0]}).fit(X, y)
     assert theirs.best_params_ == {"alpha": 1.0} or theirs.best_params_ == {"alpha": 2.0}
-
-
-def test_scorers_can_be_called() -> None:
-    X, y = numbers()
-    search = GridSearchCV(daskgd.LogisticRegression(), {"C": [1.0]}, scoring="roc_auc").fit(X, y)
-    value = search.scorer_(search.best_estimator_, X, y)
-    assert value == search.score(X, y)
-    scores = model_selection.cross_val_score(daskgd.LogisticRegression(), X, y, scoring=search.scorer_)
-    assert scores.mean() == pytest.approx(search.best_score_)
