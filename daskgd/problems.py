@@ -125,6 +125,10 @@ class Problem:
             y = y.reshape(len(y), len(self.offset)) - self.offset
         return self.loss.targets(y, self.model.outputs, tile.X.dtype), s
 
+    def leaves_out(self, tile: Tile) -> bool:
+        """Whether none of the rows of a tile counts, by the subset."""
+        return self.subset is not None and not self.subset.among(tile.cells(self.subset.cells)).any()
+
     def _within(self, inside: Array, y: Array, s: Array | None) -> tuple[Array, Array | None]:
         """Targets and weights of rows ``(n,)``, of which those that are not `inside` have no weight, and a
         label that is known."""

@@ -21,7 +21,7 @@ from daskgd.queries.survey import no_label, refuse
 from daskgd.rows.features import Features
 from daskgd.rows.invalid_rows import InvalidRows
 from daskgd.rows.subsets import Subset
-from daskgd.rows.tiles import Rows, Tile
+from daskgd.rows.tiles import Rows
 
 Array = NDArray[Any]
 
@@ -184,16 +184,23 @@ class Evaluation(Query):
         known = {-1: targets}
         if any(view.model < 0 for view in self.views) or any(not model.linear for model, _ in self.models):
             bad_X = tile.X.nonfinite(tile.numbers)
-        if not bad_X.rows:
-            for of_view, at in self._responses(tile, targets):
+        alone = self._of_one_subset()
+        for subset in () if bad_X.rows else (-1, *range(len(self.subsets))):
+            models = alone.get(subset, [])
+            at = None if subset < 0 else chosen[subset]
+            if not models or (at is not None and not len(at)):
+                continue
+            X = tile.X if at is None or 2 * len(at) > len(rows) else tile.X.select(at)
+            for of_view, positions in self._responses(X, targets, models):
                 if of_view is None:
                     bad_X = tile.X.nonfinite(tile.numbers)
                     break
+                respond = of_view if X is tile.X or at is None else _OfSelected(of_view, at)
                 shown: dict[int, Predicted] = {}
-                for position in at:
-                    _, subset, metric = self.parts[position]
-                    if subset < 0 or len(chosen[subset]):
-                        parts[position] = _statistic(metric, of_view, subset, chosen, known, shown, offset)
+                for position in positions:
+                    _, its, metric = self.parts[position]
+                    if its < 0 or len(chosen[its]):
+                        parts[position] = _statistic(metric, respond, its, chosen, known, shown, offset)
         if bad_X.rows:
             parts = []
         return Sums(**found, bad_X=bad_X, parts=Parts(tuple(parts)))
@@ -208,20 +215,32 @@ class Evaluation(Query):
             out.append(np.flatnonzero(subset.among(codes[subset.cells])))
         return out
 
-    def _responses(self, tile: Tile, targets: Targets) -> Iterator[tuple[Any, list[int]]]:
-        """What each view makes of rows with targets, as a function of positions and targets, and the
-        positions of its parts; None where rows are not finite."""
+    def _of_one_subset(self) -> dict[int, list[int]]:
+        """The models, -1 for functions of rows, by the subset that alone is asked of them; by -1 the others."""
+        asked: dict[int, set[int]] = {}
+        for view, subset, _ in self.parts:
+            asked.setdefault(self.views[view].model, set()).add(subset)
+        out: dict[int, list[int]] = {}
+        for model, subsets in asked.items():
+            only = next(iter(subsets)) if len(subsets) == 1 and model >= 0 else -1
+            out.setdefault(only, []).append(model)
+        return out
+
+    def _responses(self, X: Features, targets: Targets, models: list[int]) -> Iterator[tuple[Any, list[int]]]:
+        """What each view of some models makes of rows with targets, as a function of positions and targets,
+        and the positions of its parts; None where rows are not finite."""
         by_view: dict[int, list[int]] = {}
         for position, part in enumerate(self.parts):
             by_view.setdefault(part[0], []).append(position)
         by_model: dict[int, list[int]] = {}
         for position, view in enumerate(self.views):
-            by_model.setdefault(view.model, []).append(position)
+            if view.model in models:
+                by_model.setdefault(view.model, []).append(position)
         dense: Any = None
         for position in by_model.pop(-1, ()):
-            dense = _as_given(tile.X) if dense is None else dense
+            dense = _as_given(X) if dense is None else dense
             yield _OfRows(self.views[position], dense), by_view.get(position, [])
-        for model, z in self._margins(tile.X, sorted(by_model)):
+        for model, z in self._margins(X, sorted(by_model)):
             if z is None:
                 yield None, []
                 return
@@ -283,6 +302,17 @@ class _OfMargins:
             o = offset if at is None else offset[at]
             z = z + o.reshape(-1, *[1] * (z.ndim - 1))
         return self.view.of(z, targets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OfSelected:
+    """The response to rows of a block at positions ``(n,)``, from margins of these alone."""
+
+    respond: Callable[..., Predicted]
+    at: Array
+
+    def __call__(self, at: Array | None, targets: Targets, offset: Array | None) -> Predicted:
+        return self.respond(None, targets, None if offset is None else offset[self.at])
 
 
 @dataclass(slots=True, eq=False)

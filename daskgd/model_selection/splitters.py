@@ -232,6 +232,10 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
         sizes[: n % cv.n_splits] += 1
         starts = np.append(0, np.cumsum(sizes)[:-1])
         return _folds(ListedCells(cv.n_splits, np.arange(cv.n_splits, dtype=np.uint16), starts))
+    if type(cv) in (StratifiedKFold, model_selection.StratifiedKFold) and not cv.shuffle:
+        codes = _strata_in_order(cv, targets(dataset))
+        spread = _spread(codes, dataset.layout.n_rows, row_numbers(dataset) if dataset.selections else None)
+        return _folds(ListedCells.from_codes(spread, cv.n_splits))
     if hasattr(cv, "split") and not isinstance(cv, str | bytes):
         y = targets(dataset)
         found = cv.split(np.empty((n, 0)), y, _column(groups, n))
@@ -245,6 +249,29 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
     return subsets_of(found, dataset)
 
 
+def _strata_in_order(cv: Any, y: Array | None) -> Array:
+    """The fold of each row ``(n,)`` as scikit-learn's StratifiedKFold has them without shuffling: the rows of a
+    label go to the folds in runs, whose lengths are such that folds differ by one row at most.
+
+    The lengths are those of every K-th of the labels, sorted, from each place on.
+    """
+    if y is None:
+        raise ValueError("cv: expected targets for stratified folds, got none")
+    labels, first, codes = np.unique(y, return_index=True, return_inverse=True)
+    counts, k = np.bincount(codes, minlength=len(labels)), cv.n_splits
+    if len(y) < k or counts.max() < k or counts.min() < k:  # refused, or warned of, in its words
+        list(zip(range(1), cv.split(np.empty((len(y), 0)), y), strict=False))
+    order = np.argsort(first)  # labels are numbered as they first occur
+    ends = np.cumsum(counts[order])
+    starts = ends - counts[order]
+    fold = np.arange(k)[:, None]
+    lengths = np.maximum(-(-(ends - fold) // k), 0) - np.maximum(-(-(starts - fold) // k), 0)
+    out = np.empty(len(y), dtype=np.min_scalar_type(k - 1))
+    for i, label in enumerate(order):
+        out[codes == label] = np.repeat(np.arange(k, dtype=out.dtype), lengths[:, i])
+    return out
+
+
 def subsets_of(pairs: Iterable[Any], dataset: Dataset) -> list[Split]:
     """The splits of a data set that pairs ``(train, test)`` of row positions or masks mean."""
     n, total = dataset.n_rows, dataset.layout.n_rows
@@ -256,7 +283,7 @@ def _has_labels(dataset: Dataset) -> bool:
     y = dataset.columns.y
     if y is None or (len(y.shape) == 2 and y.shape[1] > 1):
         return False
-    if dataset.classes is not None:
+    if dataset.classes is not None or y.dtype.kind in "biuSUT":
         return True
     return type_of_target(targets(dataset)) in ("binary", "multiclass")
 

@@ -66,6 +66,8 @@ class Query:
 
     def of_tile(self, problem: Problem | None, tile: Tile) -> Sums:
         """The sums of one tile, in pieces where its rows have so many margins that they would fill caches."""
+        if problem is not None and problem.leaves_out(tile):
+            tile = tile.nothing()
         height = max(MARGINS // (1 if problem is None else problem.model.outputs), 16)
         if len(tile) <= height:
             return self.tile(problem, tile)  # type: ignore[arg-type]

@@ -122,6 +122,8 @@ class Gradients(Query):
         return 8 * LANES * (n_features + 3)
 
     def tile(self, problem: Problem | None, tile: Tile) -> Sums:
+        if all(one.leaves_out(tile) for one in {id(one.subset): one for one in self.problems}.values()):
+            tile = tile.nothing()
         X = tile.X.astype(np.float64) if self.problems[0].linear.needs_float64 else tile.X
         slopes, losses, weight = self._losses(self._margins(X, tile.X.dtype), tile)
         cross = self._adjoint(X, slopes)

@@ -70,6 +70,11 @@ class Tile:
             numbers = self.numbers[a:b] if isinstance(self.numbers, np.ndarray) else self.numbers + a
             yield Tile(self.X.slice(a, b), y, s, numbers)
 
+    def nothing(self) -> Tile:
+        """A tile of none of these rows."""
+        y, s = (None if c is None else c[:0] for c in (self.y, self.sample_weight))
+        return Tile(self.X.slice(0, 0), y, s, self.numbers[:0] if isinstance(self.numbers, np.ndarray) else 0)
+
     @property
     def labels(self) -> tuple[Array, Array]:
         """The distinct targets, sorted, and the position of each row's among them ``(n,)``; found once per

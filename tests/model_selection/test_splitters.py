@@ -141,3 +141,27 @@ def test_what_is_no_splits_is_refused(cv: Any, match: str) -> None:
 def test_seeds_are_whole_numbers() -> None:
     with pytest.raises(ValueError, match="random_state: expected None or a whole number"):
         KFold(3, shuffle=True, random_state=-1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_strata_in_order_are_scikit_learns(seed: int) -> None:
+    """Of labels in any numbers and order, few rows among them."""
+    rng = np.random.default_rng(seed)
+    k = int(rng.integers(2, 7))
+    y = rng.integers(0, rng.integers(1, 6), int(rng.integers(8 * k, 300)))
+    y = np.sort(y) if seed % 3 == 0 else y
+    y = y if np.bincount(y)[np.bincount(y) > 0].min() >= k else np.where(np.arange(len(y)) % 2, 1, 0)
+    data = dataset(y)
+    expected = model_selection.StratifiedKFold(k).split(np.zeros((len(y), 1)), y)
+    assert_equal_splits(positions(splits_of(k, data, classifier=True), data), expected)
+
+
+def test_labels_of_few_rows_are_refused_or_warned_of_as_by_scikit_learn() -> None:
+    y = np.array([0] * 20 + [1] * 3)
+    with pytest.warns(UserWarning, match="least populated class"):
+        found = splits_of(5, dataset(y), classifier=True)
+    with pytest.warns(UserWarning, match="least populated class"):
+        expected = list(model_selection.StratifiedKFold(5).split(np.zeros((23, 1)), y))
+    assert_equal_splits(positions(found, dataset(y)), expected)
+    with pytest.raises(ValueError, match="n_splits=5 cannot be greater"):
+        splits_of(5, dataset(np.array([0, 1] * 4)), classifier=True)
