@@ -3,13 +3,14 @@
 ``GridSearchCV`` hands every fit its folds as one array in memory, of whatever estimator has scikit-learn's
 interface: of scikit-learn's logistic regression by Newton's method, whose scores can be compared, and of its
 SGDClassifier. ``HyperbandSearchCV`` fits SGDClassifier by ``partial_fit`` to blocks, some candidates longer
-than others, and scores them by a tenth of the rows that it sets aside. SGDClassifier has its defaults but
-for the loss, an average of its parameters over its steps, and the penalty, which is that of the mean
-objective.
+than others, and scores them by rows that it sets aside; it persists these in its event loop, where dask has
+to be told that the client shall do it. SGDClassifier has its defaults but for the loss, an average of its
+parameters over its steps, and the penalty, which is that of the mean objective.
 """
 
 import warnings
 
+import dask
 import dask.array as da
 import distributed
 import numpy as np
@@ -63,7 +64,11 @@ if __name__ == "__main__":
 
         clock = Clock()
         made = search(asked.variant, n)
-        made.fit(X, y, **({"classes": [0, 1]} if isinstance(made, HyperbandSearchCV) else {}))
+        if isinstance(made, GridSearchCV):
+            made.fit(X, y)
+        else:
+            with dask.config.set(scheduler=client.get):
+                made.fit(X, y, classes=[0, 1])
         seconds = clock.seconds
         best, facts = made.best_estimator_, {}
         if isinstance(made, GridSearchCV):
