@@ -216,7 +216,8 @@ class Evaluation(Query):
         return out
 
     def _of_one_subset(self) -> dict[int, list[int]]:
-        """The models, -1 for functions of rows, by the subset that alone is asked of them; by -1 the others."""
+        """The models, -1 for functions of rows, by the subset that alone is asked of them; by -1 the
+        others."""
         asked: dict[int, set[int]] = {}
         for view, subset, _ in self.parts:
             asked.setdefault(self.views[view].model, set()).add(subset)

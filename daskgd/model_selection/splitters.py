@@ -250,8 +250,8 @@ def splits_of(cv: Any, dataset: Dataset, classifier: bool = False, groups: Any =
 
 
 def _strata_in_order(cv: Any, y: Array | None) -> Array:
-    """The fold of each row ``(n,)`` as scikit-learn's StratifiedKFold has them without shuffling: the rows of a
-    label go to the folds in runs, whose lengths are such that folds differ by one row at most.
+    """The fold of each row ``(n,)`` as scikit-learn's StratifiedKFold has them without shuffling: the rows of
+    a label go to the folds in runs, whose lengths are such that folds differ by one row at most.
 
     The lengths are those of every K-th of the labels, sorted, from each place on.
     """
