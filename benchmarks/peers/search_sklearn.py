@@ -1,7 +1,7 @@
 """The estimators of scikit-learn that choose their penalty, in memory; the variant is which.
 
-Tolerances are 1e-6, daskgd's default. Newton's method with Cholesky factors is, of the solvers, the fastest to
-a small gap where rows are many. Linear algebra has two threads. Loading is told apart.
+Tolerances are 1e-6, daskgd's default. Newton's method with Cholesky factors is, of the solvers, the fastest
+to a small gap where rows are many. Linear algebra has two threads. Loading is told apart.
 """
 
 import warnings
