@@ -137,6 +137,12 @@ def found(outcome: Outcome) -> dict[str, Any]:
     return events[-1] if events else {}
 
 
+def of_first(outcomes: dict[str, Outcome], groups: dict[str, tuple[str, dict[str, Program]]]) -> Outcome:
+    """The outcome of the first program of their group; one without events, where it was left out."""
+    firsts = {next(iter(programs)) for _, programs in groups.values()}
+    return next((outcome for name, outcome in outcomes.items() if name in firsts), Outcome())
+
+
 def ratio(value: float | None, to: float | None) -> float | None:
     return value / to if value is not None and to is not None else None
 
@@ -149,7 +155,7 @@ def difference(outcome: Outcome, from_: Outcome) -> float | None:
 
 def beside_one(outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:
     """A line for each program, its seconds as a multiple of the first one's."""
-    one = least(next(iter(outcomes.values())), "search")
+    one = least(of_first(outcomes, FULL), "search")
     lines = []
     for name, outcome in outcomes.items():
         seconds = least(outcome, "search")
@@ -170,7 +176,7 @@ def beside_one(outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:
 
 def beside_peers(outcomes: dict[str, Outcome], dataset: Any) -> list[dict[str, Any]]:
     """A line for each program, its seconds as a multiple of daskgd's, the first one's."""
-    first = next(iter(outcomes.values()))
+    first = of_first(outcomes, PEERS)
     losses = log_losses(outcomes, dataset)
     lines = []
     for name, outcome in outcomes.items():
