@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskgd.data.columns import SubsetSelection
 from daskgd.data.dataset import Dataset
+from daskgd.engines.worker_memory import check_driver_memory
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.empty_features import on_occurring_features
 from daskgd.estimators.fitting.run import FirstSweepAnswers, run_fits
@@ -149,6 +150,7 @@ def _fit_shared(
         for member in fits:
             member.estimator._subset = member.subset
         with on_occurring_features(estimators, prepared) as rows:
+            _check_samples(fits, rows)
             errors = run_fits(
                 estimators,
                 rows,
@@ -164,6 +166,17 @@ def _fit_shared(
     finally:
         for member in fits:
             vars(member.estimator).pop("_subset", None)
+
+
+def _check_samples(members: Sequence[Member], rows: Dataset) -> None:
+    """Refuse fits whose samples, the one of all rows and one of each subset, have no room in this process."""
+    sizes: dict[Any, float] = {}
+    for member in members:
+        shape = member.estimator._shape(rows)
+        share = member.estimator._choice(shape).solver.sample_share(shape)
+        sizes[member.subset] = max(sizes.get(member.subset, 0.0), share * shape.n_rows * shape.row_bytes)
+    needed = round(sum(sizes.values()) + max(sizes.values(), default=0.0))
+    check_driver_memory(needed, f"samples of {len(sizes)} subsets of the rows")
 
 
 def _alike(members: Sequence[Member]) -> list[list[Member]]:

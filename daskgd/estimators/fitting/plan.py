@@ -44,7 +44,7 @@ from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import LANES, Ask, Gradient, Survey
 from daskgd.rows.layout import Shape
-from daskgd.solvers import Solver
+from daskgd.solvers import Gram, Solver
 
 WAIT = 3.0
 """Seconds to wait for workers to measure how fast they read; those that are busy for longer are left out."""
@@ -422,13 +422,15 @@ def _count_tasks(
     return n, count_tasks(asks, n, Payload.of(asks, dataset.n_features), place.client)
 
 
-def numbers_of(solvers: Sequence[Solver], shape: Shape, dataset: Dataset) -> Numbers:
+def numbers_of(solvers: Sequence[Solver], shape: Shape, dataset: Dataset, n_cells: int = 1) -> Numbers:
     """How many numbers the parameters and the sums of fits have that share sweeps, about: those of hidden
-    units are not counted."""
-    lanes = 1 if len(solvers) == 1 else LANES
+    units are not counted. What the data alone determine is summed for each of the cells of rows."""
+    lanes = 1 if len(solvers) == 1 else LANES * -(-len(solvers) // LANES)
     d = (shape.n_features + 1) * _outputs(dataset, shape)
-    sums = [solver.result_numbers(d, shape) for solver in solvers]
-    return Numbers(lanes * d, max(2 * shape.n_features, lanes * d, *sums))  # moments; gradients
+    sums = [
+        solver.result_numbers(d, shape) * (n_cells if isinstance(solver, Gram) else 1) for solver in solvers
+    ]
+    return Numbers(lanes * d, max(2 * shape.n_features * n_cells, lanes * d, *sums))  # moments; gradients
 
 
 def _task(need: Need, place: Place, left_out: Collection[str]) -> tuple[int, int, int]:

@@ -355,6 +355,7 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
     fits = group.fits
     first, shape = fits[0].estimator, fits[0].estimator._shape(dataset)
     solvers = [fit.input.choice.solver for fit in fits]
+    n_cells = 1 if first._subset is None else first._subset.cells.n_cells
     once = all(solver.expected_sweeps(shape).is_one for solver in solvers)
     row_payload_nbytes = max(
         sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
@@ -364,7 +365,7 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
         first.engine,
         whole_partitions=any(solver.needs_partitions for solver in solvers),
         row_payload_nbytes=row_payload_nbytes,
-        numbers=numbers_of(solvers, shape, dataset),
+        numbers=numbers_of(solvers, shape, dataset, n_cells),
         memory=0 if once else first.memory,  # what is read once is not worth keeping
     )
     # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
