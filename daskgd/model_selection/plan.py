@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from dask.utils import format_bytes
 
 from daskgd.estimators.fitting.plan import Plan
+from daskgd.training.together import cores
+
+
+DESIGNS = 3
+"""Copies of the design matrix of a sample that a solve in memory holds at most, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,11 @@ class SearchPlan:
             found = tuple(times * n + scored + more for n, more in zip(sweeps, last, strict=True))
         each = fit.seconds_per_sweep
         seconds = None if found is None or each is None else tuple(n * each for n in found)
-        sample = fit.driver_bytes * (1 + (n_splits if shared else 0))
-        parameters = 8 * n_fits * (fit.n_features + 1)
-        return cls(search, n_candidates, n_splits, n_fits, shared, fit, found, seconds, sample + parameters)  # type: ignore[arg-type]
+        driver = fit.driver_bytes + 8 * n_fits * (fit.n_features + 1)
+        if shared:  # a sample for each split, and designs in float64 in every thread that solves on one
+            design = 8 * fit.sample_rows * (fit.n_features + 1)
+            driver += n_splits * fit.driver_bytes + DESIGNS * min(cores(), n_splits) * design
+        return cls(search, n_candidates, n_splits, n_fits, shared, fit, found, seconds, driver)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         how = "in shared reads" if self.shared else "one after the other, each on a view of its rows"
