@@ -10,7 +10,6 @@ from dask.utils import format_bytes
 from daskgd.estimators.fitting.plan import Plan
 from daskgd.training.together import cores
 
-
 DESIGNS = 3
 """Copies of the design matrix of a sample that a solve in memory holds at most, about."""
 
