@@ -157,6 +157,7 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         Cs, ratios = self._grid()
         data = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
         splits = splits_of(self.cv, data, True)
+        classes = np.unique(_labels(data)) if data.classes is None else data.classes
         weights = self._class_weights(data)
         shared = shared_parameters(self, LogisticRegression)
         shared |= {"penalty": "deprecated", "class_weight": weights, "n_jobs": None}
@@ -169,6 +170,17 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         known = FirstSweepAnswers()
         members = [trial.member for trial in trials]
         fit_members(members, data, checkpoint=within(kept, "folds"), watch=watchers, known=known)
+        for trial in trials:
+            if trial.member.error is not None:
+                raise trial.member.error
+        lacking = [i for i, trial in enumerate(trials) if len(trial.member.estimator.classes_) < len(classes)]
+        if lacking:
+            raise ValueError(
+                f"LogisticRegressionCV: expected all {len(classes)} classes among the training rows of every "
+                "split, "
+                f"got {trials[lacking[0]].member.estimator.classes_.tolist()} in split "
+                f"{lacking[0] // (len(ratios) * len(Cs))}; take StratifiedKFold"
+            )
         scorers, _ = named_scorers(self.scoring, LogisticRegression())
         reads = score_trials(trials, data, scorers, engine=self.engine, error_score="raise")
         (name,) = scorers
@@ -215,8 +227,7 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         """The class weights; "balanced" by the labels of all rows."""
         if not (isinstance(self.class_weight, str) and self.class_weight == "balanced"):
             return self.class_weight
-        y = targets(dataset)
-        assert y is not None
+        y = _labels(dataset)
         labels, codes = np.unique(y, return_inverse=True)
         s = dataset.sample_weight
         total = np.bincount(codes, None if s is None else np.asarray(s.compute()))
@@ -279,3 +290,11 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
         (scorer,) = scorers.values()
         found = evaluate(self.best_estimator_, X, y, scoring={"score": scorer}, sample_weight=sample_weight)
         return float(found["score"])
+
+
+def _labels(dataset: Any) -> Array:
+    """The labels of all rows, as they are stored."""
+    y = targets(dataset)
+    if y is None:
+        raise ValueError("LogisticRegressionCV requires y to be passed, but the target y is None")
+    return y

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,6 @@ Array = NDArray[Any]
 
 class PathCV(SearchedLeastSquares):
     """Cross-validation along paths of L1 penalties."""
-
-    _ratios: ClassVar[tuple[float, ...] | None] = None
 
     def _estimator(self, alpha: float, ratio: float) -> Any:
         raise NotImplementedError
@@ -65,6 +63,12 @@ class PathCV(SearchedLeastSquares):
         kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
         refuse_jobs(type(self).__name__, given.n_jobs, "", "")
         data = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
+        y_shape = () if data.columns.y is None else data.columns.y.shape
+        if len(y_shape) == 2 and y_shape[1] > 1:
+            raise ValueError(
+                f"{type(self).__name__}: expected one target, got y of shape {y_shape}; fit one for each "
+                "column"
+            )
         splits = splits_of(given.cv, data)
         everything = all_rows(splits)
         known, ratios = FirstSweepAnswers(), self._l1_ratios()
@@ -173,14 +177,14 @@ def penalties(alphas: Any, eps: float, largest: float, ratio: float) -> Array:
 
 
 def largest_by_sweep(estimator: Any, dataset: Any, fit_intercept: bool, positive: bool) -> float:
+    """The least penalty that leaves no coefficient, by two sweeps, where second moments are too many."""
     rows = estimator._dataset(dataset, None, None)
     p = rows.n_features
-    with open_engine(rows, estimator.engine) as (engine, materialised):
+    with open_engine(rows, estimator.engine) as (engine, _):
         survey = engine.sweep([Ask(None, estimator._survey())])[0]
         center = survey.X.mean if fit_intercept else np.zeros(p)
         target = survey.y.mean if fit_intercept else np.zeros(1)
         cross = -engine.sweep([Ask(None, Residuals(np.zeros((p, 1)), center, target))])[0][2][:, 0]
-        del materialised
     return float(max(0.0, cross.max(initial=0.0)) if positive else np.abs(cross).max(initial=0.0))
 
 

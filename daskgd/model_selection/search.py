@@ -188,8 +188,7 @@ class SharedSearch:
         raise ValueError(
             "For multi-metric scoring, the parameter refit must be set to a scorer key or a callable to "
             "refit an estimator with the best parameter setting on the whole data; expected one of "
-            f"{sorted(scorers)}, or "
-            f"False, got {self.refit!r}"
+            f"{sorted(scorers)}, or False, got {self.refit!r}"
         )
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -209,11 +208,9 @@ class SharedSearch:
         scorers, single = named_scorers(self.scoring, self.best_estimator_)
         name = "score" if single else self.refit
         scoring = scorers[name] if name in scorers else next(iter(scorers.values()))
-        return float(
-            evaluate(self.best_estimator_, X, y, scoring={"score": scoring}, sample_weight=sample_weight)[
-                "score"
-            ]
-        )
+        only = {"score": scoring}
+        found = evaluate(self.best_estimator_, X, y, scoring=only, sample_weight=sample_weight)
+        return float(found["score"])
 
 
 class SearchRun:

@@ -231,3 +231,15 @@ def test_bare_paths_refuse_what_they_do_not_take() -> None:
         enet_path(X, Y, Xy=X.T @ Y)
     with pytest.raises(ValueError, match="one target"):
         enet_path(X, np.c_[Y, Y])
+
+
+def test_several_targets_are_refused() -> None:
+    for est in (LassoCV(), ElasticNetCV()):
+        with pytest.raises(ValueError, match="expected one target"):
+            est.fit(X, np.c_[Y, Y])
+
+
+def test_a_class_that_a_split_lacks_is_refused_by_name() -> None:
+    order = np.argsort(KINDS, kind="stable")
+    with pytest.raises(ValueError, match=r"got \[1, 2\] in split 0; take StratifiedKFold"):
+        LogisticRegressionCV(cv=model_selection.KFold(3)).fit(FLOWERS[order], KINDS[order])
