@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskgd.data.columns import SubsetSelection
 from daskgd.data.dataset import Dataset
+from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.worker_memory import check_driver_memory
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.empty_features import on_occurring_features
@@ -30,7 +31,9 @@ from daskgd.monitoring.events import Watcher
 from daskgd.monitoring.watchers import AsOneFit, Lines, ProgressBar
 from daskgd.preprocessing.encoded import digest_of_encoder
 from daskgd.rows.subsets import Subset
-from daskgd.training.checkpoint import Checkpoint
+from daskgd.storage.checksums import StoreError
+from daskgd.storage.reading import ChunkError
+from daskgd.training.checkpoint import Checkpoint, CheckpointError
 
 
 @dataclass(slots=True)
@@ -102,6 +105,9 @@ def view(dataset: Dataset, subset: Subset | None) -> Dataset:
         return dataset
     return dataset.replace(selections=(*dataset.selections, SubsetSelection(subset)))
 
+
+ENDS_ALL = (ClusterLost, StoreError, ChunkError, CheckpointError, OSError)
+"""Errors that are not of one fit, and end all: what cannot be read, and a cluster that is gone."""
 
 MOST_BARS = 8
 """Fits up to which each has a bar, or lines, of its own."""
@@ -207,6 +213,8 @@ def _fit_to_view(
         try:
             together([m.estimator for m in members], rows, checkpoint=within(checkpoint, "all"), watch=shown)
             return
+        except ENDS_ALL:
+            raise
         except (ValueError, TypeError):
             pass
     for i, member in enumerate(members):
@@ -228,6 +236,8 @@ def _fit_alone(
     try:
         member.estimator.fit(view(dataset, subset), **params)
         check_is_fitted(member.estimator)
+    except ENDS_ALL:
+        raise
     except Exception as error:
         member.error = error
 

@@ -167,6 +167,8 @@ class LogisticRegressionCV(ClassifierMixin, SearchedEstimator):
             for r in ratios.tolist()
             for C in Cs.tolist()
         ]
+        if self.verbose > 0:
+            print(f"Fitting {len(splits)} folds for each of {len(Cs) * len(ratios)} penalties")
         known = FirstSweepAnswers()
         members = [trial.member for trial in trials]
         fit_members(members, data, checkpoint=within(kept, "folds"), watch=watchers, known=known)

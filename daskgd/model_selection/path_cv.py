@@ -83,6 +83,8 @@ class PathCV(SearchedLeastSquares):
             else largest_by_sweep(probe.estimator, data, given.fit_intercept, given.positive)
         )
         alphas = [penalties(given.alphas, given.eps, largest, ratio) for ratio in ratios]
+        if given.verbose > 0:
+            print(f"Fitting {len(splits)} folds for each of {sum(map(len, alphas))} penalties")
         reads: float = 0
         errors = self._errors_by_moments(splits, ratios, alphas, known)
         if errors is None:

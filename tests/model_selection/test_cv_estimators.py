@@ -83,8 +83,6 @@ def test_given_penalties_and_folds_and_wide_rows() -> None:
 )
 def test_ridge_is_scikit_learns(cv: Any, scoring: Any, fit_intercept: bool, weighted: bool) -> None:
     s = WEIGHTS if weighted else None
-    if weighted and cv is None and scoring is not None:
-        pytest.skip("scikit-learn scores the rows as they are scaled for the fit")
     options = {"alphas": np.logspace(-4, 2, 13), "cv": cv, "scoring": scoring, "fit_intercept": fit_intercept}
     a, b = RidgeCV(**options).fit(X, Y, s), linear_model.RidgeCV(**options).fit(X, Y, s)
     assert_same(a, b, alpha_=0.0, best_score_=1e-10, coef_=1e-8, intercept_=1e-8)
@@ -243,3 +241,12 @@ def test_a_class_that_a_split_lacks_is_refused_by_name() -> None:
     order = np.argsort(KINDS, kind="stable")
     with pytest.raises(ValueError, match=r"got \[1, 2\] in split 0; take StratifiedKFold"):
         LogisticRegressionCV(cv=model_selection.KFold(3)).fit(FLOWERS[order], KINDS[order])
+
+
+def test_they_say_how_many_fits_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    LassoCV(cv=3, alphas=7, verbose=1).fit(X, Y)
+    LogisticRegressionCV(cv=3, Cs=2, verbose=1).fit(FLOWERS, KINDS)
+    assert capsys.readouterr().out.splitlines() == [
+        "Fitting 3 folds for each of 7 penalties",
+        "Fitting 3 folds for each of 2 penalties",
+    ]
