@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from daskgd.cli.local import local_cluster
 from daskgd.storage.paths import locate
 
 UNCONVERGED, USAGE, DATAERR, UNAVAILABLE, TEMPFAIL = 3, 2, 65, 69, 75
@@ -198,12 +199,7 @@ def _client(
         except ValueError as cause:
             raise Refusal(f'--memory-limit: expected bytes such as "2 GB": {line(cause)}', USAGE) from None
         with (
-            distributed.LocalCluster(
-                n_workers=workers or threads(),
-                threads_per_worker=1,
-                memory_limit=limit,
-                dashboard_address=":0",
-            ) as made,
+            local_cluster(n_workers=workers or threads(), memory_limit=limit, dashboard_address=":0") as made,
             distributed.Client(made, set_as_default=False) as client,
         ):
             yield client

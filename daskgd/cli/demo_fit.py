@@ -39,6 +39,7 @@ from sklearn.linear_model import LogisticRegression as InMemory
 from sklearn.model_selection import train_test_split
 
 import daskgd
+from daskgd.cli.local import local_cluster
 from daskgd.config import setting
 from daskgd.storage.paths import locate
 
@@ -266,23 +267,13 @@ def stored_bytes(path: str) -> int:
 # -- the cluster ------------------------------------------------------------------------------------
 
 
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""Run in every worker: Ctrl-C reaches all processes of a terminal, and a traceback each is no way to end."""
-
-
 @contextmanager
 def small_cluster() -> Iterator[Any]:
-    """Workers of one thread each, as processes that fight for no interpreter lock; gone at the end."""
+    """Two workers of one thread each, whose scratch is removed at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="daskgd-demo-", dir=scratch_root()) as scratch,
         dask.config.set({"temporary-directory": scratch}),
-        distributed.LocalCluster(
-            n_workers=min(2, CPU_COUNT),
-            threads_per_worker=1,
-            memory_limit=MEMORY_LIMIT,
-            dashboard_address="127.0.0.1:0",  # any free port: 8787 may be somebody's
-            preload=[*dask.config.get("distributed.worker.preload"), DEAF],
-        ) as cluster,
+        local_cluster(n_workers=min(2, CPU_COUNT), memory_limit=MEMORY_LIMIT) as cluster,
         distributed.Client(cluster),
     ):
         yield cluster
