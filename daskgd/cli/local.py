@@ -20,8 +20,8 @@ def dask_teardown(worker):
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 """
 """Run in every worker. Ctrl-C reaches all processes of a terminal, and a traceback of each is no way to end:
-the command ends them. A worker that is closed while it sends a heartbeat logs that the connection is lost, as an
-error: from its teardown on a worker has nothing to say."""
+the command ends them. A worker that is closed while it sends a heartbeat logs that the connection is lost, as
+an error: from its teardown on a worker has nothing to say."""
 
 
 @contextmanager
