@@ -31,8 +31,8 @@ import daskgd
 from benchmarks.common import Bench, command, timed
 from benchmarks.peers import Program, curves, race, tables
 from benchmarks.wide import DATA, SIZES, clicks
+from daskgd._compat.blas import one_blas_thread
 from daskgd.data.convert import as_dataset
-from daskgd.engines.base import one_blas_thread
 from daskgd.engines.walk import walk
 from daskgd.losses import Logistic
 from daskgd.models import Linear

@@ -37,8 +37,8 @@ from benchmarks.common import (
     sweep_seconds,
     timed,
 )
+from daskgd._compat.blas import one_blas_thread
 from daskgd.data.columns import Columns, ColumnSource, MemoryColumn
-from daskgd.engines.base import one_blas_thread
 from daskgd.engines.walk import walk
 from daskgd.losses import Logistic
 from daskgd.models import Linear

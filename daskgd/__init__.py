@@ -16,6 +16,7 @@ if (
     from daskgd.data.dataset import Dataset, open_dataset
     from daskgd.data.ingest import ingest
     from daskgd.data.one_hot import OneHot
+    from daskgd.data.surveying import survey_dataset
     from daskgd.data.writing import write_dataset
     from daskgd.engines.cluster import ClusterLost
     from daskgd.estimators import (
@@ -76,6 +77,7 @@ _NAMES = {
     "daskgd.data.dataset": "Dataset open_dataset",
     "daskgd.data.ingest": "ingest",
     "daskgd.data.one_hot": "OneHot",
+    "daskgd.data.surveying": "survey_dataset",
     "daskgd.preprocessing.default": "default_encoder",
     "daskgd.engines.cluster": "ClusterLost",
     "daskgd.estimators": "ElasticNet GammaRegressor HuberRegressor Lasso LinearRegression LinearSVC "

@@ -35,6 +35,7 @@ from daskgd.data.columns import (
 from daskgd.data.html import html_table
 from daskgd.data.schema import Schema
 from daskgd.data.stratify import rows_to_move
+from daskgd.data.surveys import CarriedSurvey
 from daskgd.rows.dictionaries import Dictionaries
 from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.features import as_features
@@ -82,6 +83,8 @@ class Dataset:
 
     origin : Dataset, optional
         The data as they were given, where the columns are copies of them that tasks can read.
+    survey : :class:`daskgd.data.surveys.CarriedSurvey`, optional
+        What the store says of its columns.
 
     Attributes
     ----------
@@ -112,6 +115,7 @@ class Dataset:
         extra_sweeps: int = 0,
         layout: Layout | None = None,
         origin: Dataset | None = None,
+        survey: CarriedSurvey | None = None,
     ) -> None:
         self.columns = Columns(X, y, sample_weight)
         self.offset_column = offset
@@ -132,6 +136,7 @@ class Dataset:
         self.selections = selections
         self.extra_sweeps = extra_sweeps
         self.origin = origin
+        self._survey = survey
         self.layout = layout or choose_layout(X, self.block_bytes, self.partition_bytes)
 
     # -- what it holds ------------------------------------------------------------------------
@@ -413,10 +418,23 @@ class Dataset:
             "partition_bytes": self.partition_bytes,
             "selections": self.selections,
             "extra_sweeps": self.extra_sweeps,
+            "survey": self._survey,
         }
         return Dataset(*(columns or self.columns), **(settings | changes))
 
     # -- what is stored -----------------------------------------------------------------------
+
+    @property
+    def survey(self) -> CarriedSurvey | None:
+        """What the store says of all these rows, where it carries a survey of them; None for views of some,
+        and beside columns that are not stored there."""
+        known = self._survey
+        return known if known is not None and not self.selections and known.is_of(self.columns) else None
+
+    @property
+    def surveyed(self) -> bool:
+        """Whether the dataset carries a survey of its rows: see :func:`daskgd.survey_dataset`."""
+        return self.survey is not None
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Read every stored chunk, on a few threads, and compare all checksums with those that were written.
@@ -652,8 +670,11 @@ def open_dataset(
     """
     stored = open_store(path, target=target, storage_options=storage_options)
     said = stored.schema
+    X = ColumnsFirst(stored.X) if isinstance(stored.X, StoredCsc) else stored.X
+    survey = stored.survey
+    carried = None if survey is None else CarriedSurvey(survey, Columns(X, stored.y, stored.sample_weight))
     return Dataset(
-        ColumnsFirst(stored.X) if isinstance(stored.X, StoredCsc) else stored.X,
+        X,
         stored.y,
         stored.sample_weight,
         offset=stored.offset,
@@ -667,4 +688,5 @@ def open_dataset(
         storage_options=storage_options,
         block_bytes=block_bytes,
         partition_bytes=partition_bytes,
+        survey=carried,
     )

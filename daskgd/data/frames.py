@@ -21,6 +21,7 @@ from daskgd.data.formats.base import Array, import_library
 from daskgd.data.formats.table_format import Piece, TableFormat, Types, unify
 from daskgd.data.formats.table_rows import TableRows
 from daskgd.data.formats.tables import common_dtype, is_fit, unfit
+from daskgd.data.surveying import survey
 from daskgd.storage.conversion import convert_offset, convert_y, is_sparse_frame
 from daskgd.storage.parallel_writing import MadeRows, write_parts
 from daskgd.storage.replacing import refuse_existing
@@ -261,6 +262,7 @@ def write_frame(
             chunking=chunking,
             overwrite=overwrite,
             storage_options=storage_options,
+            finish=survey,  # by the same threads or workers
         )
 
 

@@ -23,6 +23,7 @@ from daskgd.data.formats.files import File, find_files
 from daskgd.data.formats.tables import ingest_tables
 from daskgd.data.formats.text_options import TextOptions
 from daskgd.data.schema import Schema
+from daskgd.data.surveying import survey, survey_where_written
 from daskgd.storage.parallel_writing import write_parts
 from daskgd.storage.paths import is_url, locate
 from daskgd.storage.replacing import refuse_existing
@@ -186,7 +187,12 @@ def ingest(
     if chosen.table is not None:
         chunking = Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
         write = partial(
-            write_parts, out, chunking=chunking, overwrite=overwrite, storage_options=options_of_out
+            write_parts,
+            out,
+            chunking=chunking,
+            overwrite=overwrite,
+            storage_options=options_of_out,
+            finish=survey,
         )
         if not dry_run:
             refuse_existing(out, overwrite, options_of_out)
@@ -215,6 +221,7 @@ def ingest(
         shards=shards,
         overwrite=overwrite,
         storage_options=options_of_out,
+        finish=survey_where_written,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from dask.utils import parse_bytes
 
 from daskgd.data.frames import frame_of, write_frame
+from daskgd.data.surveying import survey_where_written
 from daskgd.storage.writing import Chunking, write_arrays
 
 
@@ -106,4 +107,5 @@ def write_dataset(
         shards=shards,
         overwrite=overwrite,
         storage_options=storage_options,
+        finish=survey_where_written,
     )

@@ -1,6 +1,6 @@
-"""What every engine shares: partial results, the blocks that are wanted, one BLAS thread, and the protocol.
+"""What every engine shares: partial results, the blocks that are wanted, and the protocol.
 
-The promise of the same bits from every engine rests on this file, :mod:`daskgd.engines.merge_tree` and
+The promise of the same bits from every engine rests on this file, :mod:`daskgd.rows.merge_tree` and
 :mod:`daskgd.engines.walk`: in which order sums merge, and that one BLAS thread computes. It knows numpy and
 queries; it must not know dask, zarr, nor where rows come from.
 """
@@ -8,9 +8,7 @@ queries; it must not know dask, zarr, nor where rows come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -122,21 +120,6 @@ def wire_bytes(asks: Sequence[Ask], sums: Sequence[Sums | None], layout: Layout)
         for ask, part in zip(asks, sums, strict=True)
     )
     return sum(sizes)
-
-
-@cache
-def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """A context in which BLAS computes with one thread: more would change bits, and fight the engine's.
-
-    The setting is of the whole process, so it is made once around a sweep, never in a task.
-    """
-    return _blas().limit(limits=1)
 
 
 class Engine(Protocol):

@@ -24,6 +24,7 @@ import dask
 import distributed
 from dask.utils import format_bytes
 
+from daskgd._compat.blas import one_blas_thread
 from daskgd._compat.dask import List, Task, TaskRef
 from daskgd._compat.distributed import worker_address
 from daskgd.config import setting
@@ -34,7 +35,6 @@ from daskgd.engines.base import (
     PartitionMemory,
     Wanted,
     names,
-    one_blas_thread,
     wants_partitions,
     wire_bytes,
 )
@@ -48,7 +48,6 @@ from daskgd.engines.cluster import (
     stepped_aside,
     threads_of,
 )
-from daskgd.engines.merge_tree import Node, join
 from daskgd.engines.preflight import pickled_size
 from daskgd.engines.runs import Runs, length
 from daskgd.engines.speculation import LateTasks, Speculation, Watch, among
@@ -66,6 +65,7 @@ from daskgd.engines.task_spans import (
 from daskgd.engines.tasks import Merge, Questions, Span
 from daskgd.engines.timing import Clock, Timing
 from daskgd.queries import Ask
+from daskgd.rows.merge_tree import Node, join
 from daskgd.storage.access import AccessError
 
 QUESTION_BYTES = 64 << 10

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from daskgd.engines.base import Partial, PartitionMemory, Wanted, names, one_blas_thread, wire_bytes
-from daskgd.engines.merge_tree import Node, join, spans
+from daskgd._compat.blas import one_blas_thread
+from daskgd.engines.base import Partial, PartitionMemory, Wanted, names, wire_bytes
 from daskgd.engines.timing import Clock, Timed, Timing, walked
 from daskgd.engines.walk import walk
 from daskgd.queries import Ask
+from daskgd.rows.merge_tree import Node, join, spans
 from daskgd.rows.tiles import BlockSource, Rows, Tile
 
 

@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from daskgd.engines.base import Wanted
-from daskgd.engines.merge_tree import Node, cover, small_at_the_end, spans
 from daskgd.engines.runs import Runs, length, slices, split_off, without
 from daskgd.queries import Ask
 from daskgd.rows.layout import Layout
+from daskgd.rows.merge_tree import Node, cover, small_at_the_end, spans
 
 MERGE_WIDTH = 8
 """Parts per merge task, unless they are large; the driver merges as many."""

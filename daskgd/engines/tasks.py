@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from daskgd._compat.blas import one_blas_thread
 from daskgd._compat.distributed import worker_address
 from daskgd.data.columns import ColumnSource
-from daskgd.engines.base import Partial, PartitionMemory, Wanted, one_blas_thread
-from daskgd.engines.merge_tree import Node, join
+from daskgd.engines.base import Partial, PartitionMemory, Wanted
 from daskgd.engines.timing import Spent, Timed, walked
 from daskgd.engines.walk import walk
 from daskgd.engines.worker_cache import CachedSource, ReadAhead, worker_cache
 from daskgd.queries import Ask
+from daskgd.rows.merge_tree import Node, join
 from daskgd.rows.tiles import BlockSource
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.engines.base import Partial, PartitionMemory, Wanted, wants_partitions
-from daskgd.engines.merge_tree import tree
 from daskgd.queries import Ask
 from daskgd.queries.sums import Sums
 from daskgd.rows.features import Room
+from daskgd.rows.merge_tree import tree
 from daskgd.rows.tiles import BlockSource, Rows, Tile
 
 Array = NDArray[Any]

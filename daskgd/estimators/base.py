@@ -301,6 +301,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             nonsmooth=self._loss(2).nonsmooth,
             sparse_row_bytes=None if X.is_dense else row_bytes(X),
             exclusive=n_exclusive(X),
+            sample_rows=0.0 if dataset.survey is None else dataset.survey.sample_rows,
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:

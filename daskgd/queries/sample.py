@@ -26,6 +26,9 @@ Array = NDArray[Any]
 JOIN_BYTES = 1 << 20
 """Pieces of the sample are joined up to this size as sums merge, and the rest once, at the end."""
 
+STORED_SEED = 0
+"""Of samples that stores carry: that of fits whose `random_state` is not given."""
+
 MAX_STRATA = 1000
 """With more classes than these the sample is plainly uniform."""
 
@@ -149,6 +152,19 @@ class PartialSample:
                 strata[label] = replace(stratum, level=level)
         return replace(self, extra=self.extra if keep.all() else self.extra.select(keep), strata=strata)
 
+    def narrow(self, share: float, per_class: int) -> PartialSample:
+        """What a sample of a smaller share, and of fewer rows of each class, would hold of the same data."""
+        uniform = HashedRows.concat(self.uniform)
+        inside = uniform.u < share
+        kept, others = uniform.select(inside), uniform.select(~inside)
+        if self.strata is None or not per_class:
+            return PartialSample(share, 0, (kept,), self.extra.select(np.arange(0)), None)
+        extra = HashedRows.concat((others, self.extra))
+        values, codes = distinct_labels(kept.labels(), 0)
+        counts = dict(zip(values.tolist(), np.bincount(codes, minlength=len(values)).tolist(), strict=True))
+        strata = {label: replace(one, rows=counts.get(label, 0)) for label, one in self.strata.items()}
+        return PartialSample(share, per_class, (kept,), extra, strata).thin()
+
 
 def raise_level(level: int, u: Array, most: int, share: float) -> int:
     """The first level, from `level` on, below which there are no more than `most` of the hashes u ``(n,)``;
@@ -229,9 +245,11 @@ class Sample(Query):
     pruner: Pruner = field(default_factory=Pruner, compare=False, repr=False)
 
     @classmethod
-    def of(cls, shape: Shape, n_rows: float, per_class: int, seed: int) -> Sample:
+    def of(cls, shape: Shape, n_rows: float, per_class: int, seed: int, enough: float = np.inf) -> Sample:
         """The query for about `n_rows` rows of data of this shape; `per_class` counts only where targets are
-        labels."""
+        labels. Where the store carries a sample of fewer rows, but `enough`, it is for these."""
+        if seed == STORED_SEED and min(n_rows, shape.n_rows) > shape.sample_rows >= enough:
+            n_rows = shape.sample_rows if n_rows < shape.n_rows else n_rows
         share = min(1.0, n_rows / max(shape.n_rows, 1))
         strata = per_class if shape.classification and share < 1 else 0
         travels = not (shape.at_hand and share >= 1)

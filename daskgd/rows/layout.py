@@ -56,6 +56,8 @@ class Shape:
     exclusive : int
         The most features of which a row has at most one that is not 0, as far as is known: the categories of
         the largest column.
+    sample_rows : float
+        Rows in the sample that the store carries, 0 where there is none.
     """
 
     n_rows: int
@@ -66,6 +68,7 @@ class Shape:
     nonsmooth: bool = False
     sparse_row_bytes: float | None = None
     exclusive: int = 0
+    sample_rows: float = 0.0
 
     @property
     def row_bytes(self) -> float:

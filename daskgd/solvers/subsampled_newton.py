@@ -162,7 +162,7 @@ class SubsampledNewton(NewtonInMemory, Solver):
         wanted = np.inf if shape.at_hand and shape.nonsmooth else self.rows_per_parameter * width
         rows = max(self.sample_bytes / shape.row_bytes, min(wanted, most), width)
         per_class = int(min(20 * width, rows / 10))
-        return (Sample.of(shape, rows, per_class, self.seed or 0),)
+        return (Sample.of(shape, rows, per_class, self.seed or 0, THIN * width),)
 
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:
         model, rows = problem.linear, self.sample_share(shape) * shape.n_rows

@@ -56,7 +56,7 @@ class StoredCategories(StoredColumn):
 
 def _arrive(codes: StoredColumn, positions: np.ndarray) -> StoredCategories:
     """A column that comes from another process."""
-    column = StoredCategories(codes.array, codes.complete, codes.mark, positions)
+    column = StoredCategories(codes.array, codes.complete, codes.mark, positions=positions)
     object.__setattr__(column, "_to_check", True)
     return column
 

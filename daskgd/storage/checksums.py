@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -194,17 +194,27 @@ def only_arrays(members: Members) -> dict[str, ZarrArray]:
     return {name: one for name, one in members.items() if isinstance(one, zarr.Array)}
 
 
-def chunks_digest(arrays: dict[str, ZarrArray]) -> str:
-    """A digest of the checksums of all chunks, as they are stored."""
+def read_all_checksums(array: ZarrArray) -> bytes:
+    """The checksums of all chunks, as they are stored, one after the other."""
 
-    async def some(array: ZarrArray, numbers: range) -> list[bytes]:
+    async def some(numbers: range) -> list[bytes]:
         return await asyncio.gather(*(_read_checksums(array, i) for i in numbers))
 
+    numbers = range(n_objects(array))
+    parts = (numbers[first : first + CONCURRENT_REQUESTS] for first in numbers[::CONCURRENT_REQUESTS])
+    return b"".join(sums for part in parts for sums in wait_for(some(part)))
+
+
+def chunks_digest(arrays: dict[str, ZarrArray]) -> str:
+    """A digest of the checksums of all chunks, as they are stored."""
+    return digest_of(map(read_all_checksums, arrays.values()))
+
+
+def digest_of(checksums: Iterable[bytes]) -> str:
+    """A digest of checksums as of :func:`read_all_checksums`, array by array."""
     digest = hashlib.sha256()
-    for array in arrays.values():
-        numbers = range(n_objects(array))
-        for first in numbers[::CONCURRENT_REQUESTS]:
-            digest.update(b"".join(wait_for(some(array, numbers[first : first + CONCURRENT_REQUESTS]))))
+    for sums in checksums:
+        digest.update(sums)
     return digest.hexdigest()[:16]
 
 

@@ -215,9 +215,9 @@ def verify_store(
     StoreError : as `open_store`; or every chunk is sound, but not all of them are those that were written.
     """
     stored = open_store(path, storage_options=storage_options)
-    total, done, digest = sum(n_objects(part.array) for _, part in stored.parts), 0, hashlib.sha256()
+    total, done, digest = sum(n_objects(part.array) for _, part in stored.parts.values()), 0, hashlib.sha256()
     with ThreadPoolExecutor(VERIFY_THREADS) as pool:
-        for column, part in stored.parts:
+        for column, part in stored.parts.values():
             for numbers in _batches(n_objects(part.array), 16 * VERIFY_THREADS):
                 for sums in pool.map(partial(_verify_object, column, part), numbers):
                     digest.update(sums)

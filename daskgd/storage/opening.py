@@ -53,6 +53,7 @@ from daskgd.storage.reading import StoredColumn
 from daskgd.storage.redaction import redacted, redacted_message
 from daskgd.storage.remote import as_remote, open_remote
 from daskgd.storage.sparse_reading import StoredSparseColumn
+from daskgd.storage.surveys import SurveyRecord, read_survey
 
 AnyStoredColumn: TypeAlias = StoredColumn | StoredSparseColumn | StoredCsc | StoredCategoricalColumn
 
@@ -108,8 +109,9 @@ class OpenedStore:
     `fingerprint` (32 hex digits) names the data: half of it is a digest of the metadata, half of the
     checksums of all chunks. It is None for a group that daskgd did not write. `feature_names` are those of
     numbers where there are `dictionaries`, which say what codes stand for. `schema` is what the columns were
-    where the rows come from, as JSON, if that is known. `parts` are all arrays in the order of their
-    checksums, each with the column whose rows depend on it.
+    where the rows come from, as JSON, if that is known. `parts` are all arrays by name, in the order
+    of their checksums, each with the column whose rows depend on it. `survey` is what the dataset carries of
+    itself, if it does.
     """
 
     path: str = field(repr=False)
@@ -124,7 +126,8 @@ class OpenedStore:
     codec: str
     dictionaries: Dictionaries | None = field(default=None, repr=False)
     schema: Any = field(default=None, repr=False)
-    parts: tuple[tuple[AnyStoredColumn, StoredColumn], ...] = field(default=(), repr=False)
+    parts: dict[str, tuple[AnyStoredColumn, StoredColumn]] = field(default_factory=dict, repr=False)
+    survey: SurveyRecord | None = field(default=None, repr=False)
 
 
 def open_store(
@@ -207,7 +210,11 @@ def _open(location: str, target: str | None, storage_options: dict[str, Any] | N
             "classes and checksums; restore zarr.json, or write the dataset again; if another program made "
             f"this copy, remove the attribute {KEY!r} of its arrays"
         )
-    stored = {name: open_array(array, ours, said.get("complete")) for name, array in arrays.items()}
+    survey = read_survey(group.store_path, said["complete"]) if ours else None
+    stored = {}
+    for name, array in arrays.items():
+        checksums = None if survey is None else survey.checksums_of(name, array)
+        stored[name] = open_array(array, ours, said.get("complete"), checksums)
     for part in SPARSE_PARTS:
         packed = stored.get(f"X/{part}")
         if isinstance(packed, PackedColumn):
@@ -252,7 +259,8 @@ def _open(location: str, target: str | None, storage_options: dict[str, Any] | N
         codec=_describe_codecs(next(arrays[name] for name in ("X", "X/data", CODES) if name in arrays)),
         dictionaries=dictionaries,
         schema=said.get("schema"),
-        parts=tuple((owners[name], part) for name, part in stored.items()),
+        parts={name: (owners[name], part) for name, part in stored.items()},
+        survey=survey,
     )
 
 

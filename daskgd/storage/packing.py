@@ -20,7 +20,7 @@ import numpy as np
 
 from daskgd._compat.dask import unchanged_sources
 from daskgd.storage.checksums import StoreError, ZarrArray, location_of
-from daskgd.storage.reading import StoredColumn
+from daskgd.storage.reading import Checksums, StoredColumn
 
 ATTRIBUTES = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 BOUNDS = ("valid_min", "valid_max", "valid_range")
@@ -272,17 +272,19 @@ class PackedColumn(StoredColumn):
 
 def _arrive(stored: StoredColumn, packing: Packing) -> PackedColumn:
     """A column that comes from another process."""
-    column = PackedColumn(stored.array, stored.complete, stored.mark, packing)
+    column = PackedColumn(stored.array, stored.complete, stored.mark, packing=packing)
     object.__setattr__(column, "_to_check", True)
     return column
 
 
-def open_array(array: ZarrArray, complete: bool = False, mark: str | None = None) -> StoredColumn:
+def open_array(
+    array: ZarrArray, complete: bool = False, mark: str | None = None, checksums: Checksums | None = None
+) -> StoredColumn:
     """The column of a zarr array, decoded if it is packed, as nothing is that daskgd wrote (`complete`)."""
     packing = None if complete else packing_of(array)
     if packing is None:
-        return StoredColumn(array, complete, mark)
-    return PackedColumn(array, complete, mark, packing)
+        return StoredColumn(array, complete, mark, checksums)
+    return PackedColumn(array, complete, mark, packing=packing)
 
 
 def check_unpacked(value: Any, name: str) -> None:

@@ -27,7 +27,7 @@ from daskgd.storage.checksums import ZarrArray
 from daskgd.storage.commit import commit, write_rows
 from daskgd.storage.dictionaries import CODES, write_dictionaries
 from daskgd.storage.members import CATEGORICAL_FORMAT, FORMAT
-from daskgd.storage.replacing import new_group
+from daskgd.storage.replacing import Finish, new_group
 from daskgd.storage.vocabulary import Labels, Vocabulary
 from daskgd.storage.writing import Chunking
 
@@ -81,6 +81,7 @@ def write_parts(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    finish: Finish | None = None,
 ) -> None:
     """Write a dataset of rows that tasks make, each of a part of them.
 
@@ -106,9 +107,11 @@ def write_parts(
     overwrite, storage_options : as for :func:`daskgd.write_dataset`.
     progress : callable, optional
         Called as ``progress(done, total)`` in rows, after each task.
+    finish : callable, optional
+        See :func:`daskgd.storage.replacing.new_group`.
     """
     bounds = [0, *accumulate(n_rows)]
-    with new_group(path, overwrite, storage_options) as group:
+    with new_group(path, overwrite, storage_options, finish) as group:
         rows, unit = chunking.rows_of(sum(_row_bytes(like[name]) for name in ("X", CODES) if name in like))
         targets = {
             name: chunking.create(group, OWN_CODES if name == CODES else name, array, rows, bounds[-1])

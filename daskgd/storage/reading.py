@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import zarr
@@ -32,7 +32,7 @@ from daskgd.storage.checksums import (
     read_objects,
     storage_options_of,
 )
-from daskgd.storage.codec import DamagedChunk, decode_rows
+from daskgd.storage.codec import DamagedChunk, checksums_in, decode_rows
 from daskgd.storage.redaction import redacted, redacted_error, redacted_message
 from daskgd.storage.remote import as_plain
 
@@ -58,6 +58,13 @@ class ChunkError(RuntimeError):
         )
 
 
+class Checksums(Protocol):
+    """The checksums of the chunks of an array that were written."""
+
+    def check(self, i: int, found: bytes) -> None:
+        """Raise ValueError unless stored object i is to have these checksums."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredColumn:
     """A column of rows in a zarr array: it keeps :class:`daskgd.data.columns.Column`.
@@ -70,6 +77,7 @@ class StoredColumn:
     complete : daskgd wrote it, so its codecs are known and an absent chunk is an error (zarr may rightly
         leave out chunks that equal the fill value).
     mark : of the dataset that it belongs to, by which other processes know that they see the same.
+    checksums : of the chunks that were written, where the dataset carries them.
 
     >>> column = StoredColumn(zarr.array(np.arange(6.0).reshape(3, 2), chunks=(2, 2)))
     >>> column.shape, column.chunk_rows, column.nbytes
@@ -82,6 +90,7 @@ class StoredColumn:
     array: ZarrArray
     complete: bool = False
     mark: str | None = None
+    checksums: Checksums | None = None
     _to_check: bool = field(default=False, init=False, repr=False)
     _by_zarrs: ZarrArray | None = field(default=None, init=False, repr=False)
     error: ClassVar[type[ChunkError]] = ChunkError
@@ -90,10 +99,15 @@ class StoredColumn:
         object.__setattr__(self, "_by_zarrs", None if self.complete else _open_with_zarrs(self.array))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self.array, self.complete, self.mark)  # zarrs may be here and not there
+        return _arrive, (
+            self.array,
+            self.complete,
+            self.mark,
+            self.checksums,
+        )  # zarrs may be here and not there
 
     def __dask_tokenize__(self) -> Any:
-        return self.__reduce__()
+        return type(self).__name__, self.array, self.complete, self.mark
 
     def __repr__(self) -> str:
         return f"<StoredColumn: {self.dtype} {self.shape} at {self.path}>"
@@ -267,6 +281,8 @@ class StoredColumn:
                 per_shard=chunks_per_shard(self.array),
                 plain=len(self.array.compressors) == 1,
             )
+            if self.checksums is not None:
+                self.checksums.check(i, checksums_in(stored, chunks_per_shard(self.array)))
             return stored
         except (ValueError, RuntimeError, OSError) as error:
             a, b = error.args[1:] if isinstance(error, DamagedChunk) else (first, first + len(out))
@@ -298,9 +314,11 @@ class StoredColumn:
         return error if isinstance(store, LocalStore) else redacted_error(error, storage_options_of(store))
 
 
-def _arrive(array: ZarrArray, complete: bool, mark: str | None) -> StoredColumn:
+def _arrive(
+    array: ZarrArray, complete: bool, mark: str | None, checksums: Checksums | None = None
+) -> StoredColumn:
     """A column that comes from another process, or from one that has ended."""
-    column = StoredColumn(array, complete, mark)
+    column = StoredColumn(array, complete, mark, checksums)
     object.__setattr__(column, "_to_check", True)
     return column
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -36,11 +36,20 @@ def refuse_existing(
         )
 
 
+Finish = Callable[[str, "Mapping[str, Any] | None"], None]
+"""What is done to a dataset once it is whole, before it is at its place: called with where it is, and the
+options of the file system."""
+
+
 @contextmanager
 def new_group(
-    path: str | os.PathLike[str], overwrite: bool, storage_options: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    overwrite: bool,
+    storage_options: Mapping[str, Any] | None = None,
+    finish: Finish | None = None,
 ) -> Iterator[Any]:
-    """A new group, which is renamed to `path` only if the body succeeds; at a URL it is there at once."""
+    """A new group, which is renamed to `path` only if the body, and then `finish`, succeed; at a URL it is
+    there at once."""
     location = locate(path)
     check_options(location, storage_options)
     remote = is_url(location)
@@ -48,6 +57,8 @@ def new_group(
     refuse_existing(path, overwrite, storage_options)
     if remote:
         yield create_group(target, storage_options)
+        if finish is not None:
+            finish(target, storage_options)
         return
     parent, name = os.path.split(target)
     made = _make_folders(parent)
@@ -62,6 +73,8 @@ def new_group(
     try:
         group = create_group(partial)
         yield group
+        if finish is not None:
+            finish(partial, None)
         _rename_into_place(partial, target)
     except BaseException as error:
         if group is not None:

@@ -10,7 +10,7 @@ how it is cut; of zarr only what `commit` and `opening` offer.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -60,7 +60,7 @@ from daskgd.storage.conversion import (
 )
 from daskgd.storage.dictionaries import CODES, write_dictionaries
 from daskgd.storage.opening import CATEGORICAL_FORMAT, FORMAT, NAMES, open_column
-from daskgd.storage.replacing import new_group
+from daskgd.storage.replacing import Finish, new_group
 from daskgd.storage.sparse_writing import SparseWriter, rows_missing, rows_that_fill
 
 CODECS = ("lz4", "zstd", "none")
@@ -84,9 +84,11 @@ def write_arrays(
     shards: int | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    finish: Callable[[bool], Finish] | None = None,
 ) -> None:
     """Write arrays, streams of blocks or a dataset: what :func:`daskgd.write_dataset` takes but for frames
-    whose columns have types of their own; see there.
+    whose columns have types of their own; see there. ``finish(lazy)`` is called once it is written, where
+    `lazy` is whether tasks of dask have written it.
 
     >>> import tempfile
     >>> from daskgd.storage.opening import open_store
@@ -127,8 +129,9 @@ def write_arrays(
         arrays = _to_arrays(given)
         check_shapes(arrays, labels)
         lazy = any(isinstance(array, da.Array) for array in arrays.values())
-        with new_group(path, overwrite, storage_options) as group:
-            if lazy and _is_dense(arrays["X"]):
+        tasks = lazy and _is_dense(arrays["X"])
+        with new_group(path, overwrite, storage_options, finish and finish(tasks)) as group:
+            if tasks:
                 found = _write_arrays(group, chunking, arrays)
             else:
                 blocks = _compute_rows(arrays, chunking) if lazy else _slice_rows(arrays, chunking)
@@ -143,7 +146,7 @@ def write_arrays(
         raise ValueError(
             "X is an iterable of blocks: expected y, sample_weight and offset in its items, got arguments"
         )
-    with new_group(path, overwrite, storage_options) as group:
+    with new_group(path, overwrite, storage_options, finish and finish(False)) as group:
         labels, found = _write_blocks(group, chunking, X, labels)
         _commit(group, labels, classes or found, schema)
 

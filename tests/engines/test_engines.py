@@ -20,7 +20,6 @@ import daskgd
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import Engine, Partial
 from daskgd.engines.graph import Graph
-from daskgd.engines.merge_tree import cover, spans, split, tree
 from daskgd.engines.runs import tidy
 from daskgd.engines.select import open_engine
 from daskgd.engines.serial import Serial
@@ -31,6 +30,7 @@ from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient, Query
 from daskgd.queries.sums import Sums
 from daskgd.rows.layout import Layout
+from daskgd.rows.merge_tree import cover, spans, split, tree
 from daskgd.rows.tiles import Rows, Tile
 from daskgd.solvers import ADMM, GIANT, LBFGS, SGD, Adam, GradientDescent, LocalGD, LocalSGD, Solver
 from daskgd.testing import ENGINES, ArraySource, Calls, Fails, check_engine, examples, toy_rows

@@ -8,7 +8,6 @@ from hypothesis import given
 
 from daskgd.engines.base import Wanted
 from daskgd.engines.cache_manager import assign_blocks
-from daskgd.engines.merge_tree import cover
 from daskgd.engines.task_spans import (
     MERGE_WIDTH,
     ONE_NODE_BYTES,
@@ -20,6 +19,7 @@ from daskgd.engines.task_spans import (
     task_spans,
 )
 from daskgd.rows.layout import Layout
+from daskgd.rows.merge_tree import cover
 
 THREADS = {"a": 2, "b": 1, "c": 1}
 

@@ -46,7 +46,7 @@ ORDER = (
 MATHS = ("losses", "penalties", "rows", "models", "problems", "queries", "solvers", "testing")
 MATHS_FILES = (
     "engines.base",
-    "engines.merge_tree",
+    "rows.merge_tree",
     "engines.walk",
     "engines.serial",
     "storage.records",

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from daskgd._compat.blas import one_blas_thread
 from daskgd.data.dataset import Dataset
-from daskgd.engines.base import Engine, PartitionMemory, one_blas_thread
+from daskgd.engines.base import Engine, PartitionMemory
 from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.select import open_engine
 from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_callbacks
@@ -465,10 +466,12 @@ def _by_cell(query: Query, subset: Subset | None) -> Query:
     return query if subset is None or isinstance(query, Sample) else ByCell(query, subset.cells)
 
 
-def _at_hand(query: Query, dataset: Dataset) -> SampleAnswer | None:
-    """The answer of a query for all rows, where they are at hand; None for others."""
-    every = isinstance(query, Sample) and query.share >= 1 and dataset.at_hand
-    return SampleAnswer(dataset.rows_at_hand(), True, None) if every else None
+def _at_hand(query: Query, dataset: Dataset) -> Any:
+    """The answer of a query for all rows, where these are at hand or the store tells it; None for others."""
+    if isinstance(query, Sample) and query.share >= 1 and dataset.at_hand:
+        return SampleAnswer(dataset.rows_at_hand(), True, None)
+    survey = dataset.survey
+    return None if survey is None else survey.answer(query, dataset.layout.block_rows)
 
 
 class _AfterSweep:

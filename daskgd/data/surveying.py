@@ -1,0 +1,184 @@
+"""Surveying a dataset: one read of its rows, of which the survey and a sample are stored beside them.
+
+The blocks and the merge tree are those of a fit's own survey, and so are the bits. Knows the store, queries
+and dask; no engine: surveys are made where rows are written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dask
+import zarr
+
+from daskgd._compat.blas import one_blas_thread
+from daskgd._compat.distributed import compute_each
+from daskgd.data.columns import ColumnSource, row_bytes
+from daskgd.data.dataset import Dataset, open_dataset
+from daskgd.queries.sample import STORED_SEED, Sample
+from daskgd.queries.stored_survey import SurveyToStore
+from daskgd.queries.sums import Sums
+from daskgd.rows.dtypes import compute_dtype
+from daskgd.rows.layout import Shape
+from daskgd.rows.merge_tree import tree
+from daskgd.storage.checksums import StoreError, digest_of, read_all_checksums
+from daskgd.storage.opening import open_store
+from daskgd.storage.paths import check_options, is_url, locate
+from daskgd.storage.remote import open_remote
+from daskgd.storage.replacing import Finish
+from daskgd.storage.survey_writing import remove_survey, write_survey
+
+SAMPLE_BYTES, MOST_BYTES, ROWS_PER_FEATURE = 64_000_000, 512_000_000, 200
+"""Bytes of X in the sample: the first, or as many as it takes for so many rows per feature, but no more than
+the second. It is what solvers ask for by default."""
+
+MOST_SHARE = 0.05
+"""Of the rows in the sample at most."""
+
+LEAST_ROWS_PER_FEATURE = 100
+"""Rows per feature below which a sample is of no use, and is not stored."""
+
+TASK_BYTES = 64_000_000
+"""Decoded bytes that a task reads, about."""
+
+
+def survey_dataset(
+    path: str | os.PathLike[str],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Store the survey of a dataset beside its rows, so that fits need no sweep to make their own.
+
+    A survey holds what every fit asks first: the number of rows, their weight, mean and variance of each
+    feature and of the target, labels and how many rows have each; and a sample of the rows, those with the
+    smallest hashes: 64 MB of X or 200 rows for each feature, at most 5 % of the rows.
+    :func:`daskgd.write_dataset` and :func:`daskgd.ingest` store one; this does for datasets that were written
+    before, in one read of the rows, by the threads of this process or the current cluster. The dataset and
+    its fingerprint stay as they are. Each chunk that is read from then on is compared with the checksum that
+    it had.
+
+    Parameters
+    ----------
+    path : local path, or a URL that fsspec knows
+    storage_options : mapping, optional
+        Of the file system at a URL.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in rows.
+
+    Raises
+    ------
+    StoreError : `path` holds no dataset, or one that daskgd did not write: without checksums nothing would
+    tell
+        whether the survey still is of these rows; or rows that are not those that were written.
+
+    Examples
+    --------
+    >>> import daskgd, tempfile
+    >>> path = tempfile.mkdtemp() + "/ones.zarr"
+    >>> daskgd.write_dataset(path, np.ones((100, 3)), np.arange(100) % 2)
+    >>> daskgd.survey_dataset(path)
+    >>> daskgd.open_dataset(path).surveyed
+    True
+    """
+    location = locate(path)
+    check_options(location, storage_options)
+    survey(location, storage_options, progress)
+
+
+def survey_where_written(by_tasks: bool) -> Finish:
+    """What surveys a new dataset: tasks of dask where these have written it, else threads of this process, as
+    the workers of a cluster need not see what it wrote."""
+
+    def in_this_process(location: str, storage_options: Mapping[str, Any] | None) -> None:
+        with dask.config.set(scheduler="threads"):
+            survey(location, storage_options)
+
+    return survey if by_tasks else in_this_process
+
+
+def survey(
+    location: str,
+    storage_options: Mapping[str, Any] | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """The same for an absolute path, or a URL."""
+    options = None if storage_options is None else dict(storage_options)
+    if not is_url(location) and not os.path.exists(location):
+        open_store(location)  # which says what is wrong
+    place = open_remote(location, options) if is_url(location) else location
+    group = zarr.open_group(place, mode="r+", use_consolidated=False)
+    remove_survey(group)
+    dataset = open_dataset(location, storage_options=options)
+    if dataset.fingerprint is None:
+        raise StoreError(
+            f"{dataset.path}: expected a dataset that daskgd wrote, got a zarr group without its checksums, "
+            "by which to tell whether a survey still is of these rows; write it with daskgd.write_dataset"
+        )
+    parts = open_store(location, storage_options=options).parts
+    checksums = {name: read_all_checksums(part.array) for name, (_, part) in parts.items()}
+    if digest_of(checksums.values()) != dataset.fingerprint[16:]:
+        raise StoreError(
+            f"{dataset.path}: some chunks are not those that were written; restore them, or write the "
+            "dataset again"
+        )
+    query = _query(dataset)
+    with one_blas_thread():
+        survey, sample = query.answer(None, _sums(dataset, query, progress))
+    write_survey(group, dataset.fingerprint, checksums, survey, sample)
+
+
+def _query(dataset: Dataset) -> SurveyToStore:
+    X = dataset.columns.X
+    shape = Shape(
+        dataset.n_rows,
+        dataset.n_features,
+        itemsize=compute_dtype(X.dtype).itemsize,
+        sparse_row_bytes=None if X.is_dense else row_bytes(X),
+    )
+    width = shape.n_features + 1
+    most = MOST_BYTES / shape.row_bytes
+    rows = max(SAMPLE_BYTES / shape.row_bytes, min(ROWS_PER_FEATURE * width, most), width)
+    share = min(MOST_SHARE, rows / shape.n_rows)
+    if share * shape.n_rows < LEAST_ROWS_PER_FEATURE * width:
+        share = 0.0
+    per_class = int(min(20 * width, rows / 10)) if share else 0
+    return SurveyToStore(
+        dataset.layout.block_rows,
+        Sample(share, per_class, STORED_SEED, int(share * shape.n_rows * shape.row_bytes)),
+    )
+
+
+def _sums(dataset: Dataset, query: SurveyToStore, progress: Callable[[int, int], None] | None) -> Sums:
+    """The sums of the query over all rows, by tasks that are nodes of the merge tree over blocks."""
+    layout = dataset.layout
+    each = max(layout.block_rows * row_bytes(dataset.columns.X), 1)
+    width = 1 << max(TASK_BYTES // each, 1).bit_length() - 1
+    tasks = range(0, layout.n_blocks, width)
+    done = 0
+
+    def note(found: Sums) -> None:
+        nonlocal done
+        done += found["survey"]["n_rows"]
+        if progress is not None:
+            progress(done, layout.n_rows)
+
+    if len(tasks) == 1:
+        parts = [_of_blocks(dataset.source, query, 0, layout.n_blocks)]
+        note(parts[0])
+    else:
+        read = dask.delayed(_of_blocks, pure=False)
+        source = dask.delayed(dataset.source)
+        parts = compute_each(
+            [read(source, query, lo, min(lo + width, layout.n_blocks)) for lo in tasks], note
+        )
+    return tree(0, len(parts), parts.__getitem__, Sums.__add__)
+
+
+def _of_blocks(source: ColumnSource, query: SurveyToStore, lo: int, hi: int) -> Sums:
+    def leaf(block: int) -> Sums:
+        return query.block(None, source.read(*source.layout.rows(block, block + 1)))
+
+    return tree(lo, hi, leaf, Sums.__add__)

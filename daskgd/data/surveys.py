@@ -1,0 +1,54 @@
+"""The survey that a stored dataset carries, as fits ask it. How it is made is in `surveying`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from daskgd.data.columns import Columns
+from daskgd.queries.base import Query
+from daskgd.queries.sample import Sample
+from daskgd.queries.stored_survey import StoredSample
+from daskgd.queries.survey import Survey
+from daskgd.storage.surveys import SurveyRecord
+
+
+@dataclass(slots=True, eq=False)
+class CarriedSurvey:
+    """The survey in a store, and the columns that it is of. The sample is read when it is first asked for.
+
+    Attributes
+    ----------
+    record : SurveyRecord
+    columns : Columns
+    """
+
+    record: SurveyRecord
+    columns: Columns
+    _sample: StoredSample | None = field(default=None, repr=False)
+
+    def is_of(self, columns: Columns) -> bool:
+        """Whether columns are those that were surveyed."""
+        return all(a is b for a, b in zip(columns, self.columns, strict=True))
+
+    @property
+    def sample_rows(self) -> float:
+        """About how many rows the sample has, without those of rare classes."""
+        return self.record.sample_share * self.columns.X.shape[0]
+
+    def answer(self, query: Query, block_rows: int) -> Any:
+        """The answer to a query about the data alone, asked of blocks of so many rows; None where the store
+        does not tell it.
+
+        Raises
+        ------
+        StoreError : the sample is not what was written.
+        """
+        survey = self.record.survey
+        if isinstance(query, Survey) and survey is not None and survey.block_rows == block_rows:
+            return survey.answer(query)
+        if isinstance(query, Sample) and self.record.sample_share:
+            if self._sample is None:
+                self._sample = self.record.read_sample()
+            return self._sample.answer(query)
+        return None

@@ -1,0 +1,176 @@
+"""What a dataset carries of itself: the survey of its rows and a sample of them, from which fits are told
+what they would else ask of the data in a sweep of their own. Knows queries; no files and no solver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskgd.queries.base import Query, columns
+from daskgd.queries.sample import STORED_SEED, HashedRows, PartialSample, Sample, SampleAnswer
+from daskgd.queries.sums import Largest, Maybe, Sums
+from daskgd.queries.survey import MAX_LABELS, Labels, Survey, SurveyAnswer, no_label
+from daskgd.rows.statistics import Moments
+from daskgd.rows.tiles import Rows, distinct_labels
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSurvey:
+    """The survey of all rows of a dataset, for any estimator.
+
+    Attributes
+    ----------
+    block_rows : int
+        Rows in each of the blocks whose sums were merged: others give other last bits.
+    n_rows : int
+    weight : float
+        Sum of the sample weights.
+    X : Moments
+        Of the features.
+    y : Moments or None
+        Of the targets as numbers.
+    labels : Labels or None
+        Of a target of whole numbers, if they are not too many.
+    lowest : float
+        The least of the first target.
+    indicator : bool
+        Whether all targets are 0 or 1.
+    """
+
+    block_rows: int
+    n_rows: int
+    weight: float
+    X: Moments
+    y: Moments | None
+    labels: Labels | None
+    lowest: float
+    indicator: bool
+
+    def answer(self, query: Survey) -> SurveyAnswer | None:
+        """What the query would answer; None where it would refuse the data, which is for it to say."""
+        y, labels = self.y, None
+        too_low = self.lowest < query.low or (self.lowest == query.low and not query.low_included)
+        if query.classification:
+            y, labels = None, self.labels
+        elif too_low or (query.indicator and not self.indicator):
+            return None
+        if y is None and labels is None:
+            return None
+        return SurveyAnswer(self.n_rows, self.weight, self.X, y, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSample:
+    """The rows of a dataset with the smallest hashes, and more of rare classes, from which any smaller sample
+    is selected.
+
+    Attributes
+    ----------
+    n_rows : int
+        Of the dataset.
+    drawn : PartialSample
+    """
+
+    n_rows: int
+    drawn: PartialSample
+
+    def answer(self, query: Sample) -> SampleAnswer | None:
+        """What the query would answer, with no more rows of rare classes than there are here; None where it
+        asks for a larger share of the rows, for all of them, or for those of another seed."""
+        stored = self.drawn
+        if query.seed != STORED_SEED or query.share >= 1 or query.share > stored.share * (1 + 1e-12):
+            return None
+        share, per_class = min(query.share, stored.share), min(query.per_class, stored.per_class)
+        same = share == stored.share and bool(query.per_class) == (stored.strata is not None)
+        same &= per_class == stored.per_class or stored.strata is None
+        drawn = stored if same else stored.narrow(share, per_class)
+        found: SampleAnswer = replace(query, share=share).answer(None, Sums(drawn=drawn, n_rows=self.n_rows))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _LabelsIfFew:
+    """The labels of rows; None where they are none, or too many, which no others change."""
+
+    value: Labels | None
+
+    def __add__(self, other: _LabelsIfFew) -> _LabelsIfFew:
+        if self.value is None or other.value is None:
+            return self if self.value is None else other
+        try:
+            return _LabelsIfFew(self.value + other.value)
+        except ValueError:
+            return _LabelsIfFew(None)
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyToStore(Query):
+    """The query of a survey and a sample to be stored: answers ``(StoredSurvey or None, StoredSample or
+    None)``; no survey where rows are invalid, which a fit says better, and no sample of no share.
+
+    Targets are numbers or codes. It is asked of blocks of `block_rows` rows.
+    """
+
+    scope: ClassVar[str] = "block"
+    name: ClassVar[str] = "survey"
+    by_row_number: ClassVar[bool] = True
+    block_rows: int
+    sample: Sample
+
+    @property
+    def row_payload_nbytes(self) -> int:
+        return self.sample.row_payload_nbytes
+
+    def block(self, problem: Any, rows: Rows) -> Sums:
+        y = rows.y
+        labels, sample, lowest, other = None, self.sample, np.inf, False
+        if y is not None and len(y):
+            targets = columns(y)
+            lowest, other = float(targets[:, 0].min()), bool(((targets != 0) & (targets != 1)).any())
+            if targets.shape[1] == 1 and not no_label(targets[:, 0]).any():
+                labels = _labels(targets[:, 0], rows)
+        if labels is None:
+            sample = replace(sample, per_class=0, pruner=sample.pruner)
+        return Sums(
+            survey=Survey().block(None, rows),
+            labels=Maybe(_LabelsIfFew(labels) if y is not None and len(y) else None),
+            lowest=Largest(-lowest),
+            other=Largest(other),
+            sample=sample.block(None, rows),
+        )
+
+    def answer(self, problem: Any, sums: Sums) -> tuple[StoredSurvey | None, StoredSample | None]:
+        drawn: PartialSample = sums["sample"]["drawn"]
+        drawn = replace(drawn, uniform=(HashedRows.concat(drawn.uniform),))
+        sample = StoredSample(int(sums["sample"]["n_rows"]), drawn) if self.sample.share else None
+        try:
+            found: SurveyAnswer = Survey().answer(None, sums["survey"])
+        except ValueError:
+            return None, sample
+        labels = sums["labels"].value
+        survey = StoredSurvey(
+            self.block_rows,
+            found.n_rows,
+            found.weight,
+            found.X,
+            found.y,
+            None if labels is None else labels.value,
+            -float(sums["lowest"].value),
+            not bool(sums["other"].value),
+        )
+        return survey, sample
+
+
+def _labels(y: Array, rows: Rows) -> Labels | None:
+    """The labels of a block, None if they are too many."""
+    values, codes = distinct_labels(y, rows.numbers)
+    if len(values) > MAX_LABELS:
+        return None
+    s = rows.sample_weight
+    return Labels.of(values, codes, None if s is None else s.astype(np.float64, copy=False))
