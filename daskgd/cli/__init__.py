@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from daskgd import __version__
-from daskgd.cli.data import info, ingest, verify
+from daskgd.cli.data import info, ingest, survey, verify
 from daskgd.cli.fits import plan, resume, train
 from daskgd.cli.models import predict, score
 from daskgd.cli.setup import config, demo
@@ -25,7 +25,7 @@ def main() -> None:
     """
 
 
-for command in (ingest, info, verify, plan, train, resume, predict, score, demo, config):
+for command in (ingest, info, survey, verify, plan, train, resume, predict, score, demo, config):
     main.add_command(command)
 
 

@@ -451,8 +451,8 @@ class Dataset:
         daskgd.ChunkError
             The first chunk that is missing, truncated or altered, with its array and rows.
         daskgd.StoreError
-            Every chunk is sound, but not all of them are those that were written, or not those of the
-            dataset that was opened.
+            The survey is not what was written. Or every chunk is sound, but not all of them are those that
+            were written, or not those of the dataset that was opened.
         ValueError
             The dataset is not stored.
 

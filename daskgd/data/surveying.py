@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import dask
-import zarr
 
 from daskgd._compat.blas import one_blas_thread
 from daskgd._compat.distributed import compute_each
@@ -24,9 +23,9 @@ from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.layout import Shape
 from daskgd.rows.merge_tree import tree
 from daskgd.storage.checksums import StoreError, digest_of, read_all_checksums
-from daskgd.storage.opening import open_store
-from daskgd.storage.paths import check_options, is_url, locate
-from daskgd.storage.remote import open_remote
+from daskgd.storage.opening import fingerprint_of, open_store
+from daskgd.storage.paths import check_options, locate
+from daskgd.storage.redaction import redacted
 from daskgd.storage.replacing import Finish
 from daskgd.storage.survey_writing import remove_survey, write_survey
 
@@ -78,7 +77,7 @@ def survey_dataset(
     --------
     >>> import daskgd, tempfile
     >>> path = tempfile.mkdtemp() + "/ones.zarr"
-    >>> daskgd.write_dataset(path, np.ones((100, 3)), np.arange(100) % 2)
+    >>> daskgd.write_dataset(path, [[0.0], [1.0]], [0, 1])
     >>> daskgd.survey_dataset(path)
     >>> daskgd.open_dataset(path).surveyed
     True
@@ -106,20 +105,17 @@ def survey(
 ) -> None:
     """The same for an absolute path, or a URL."""
     options = None if storage_options is None else dict(storage_options)
-    if not is_url(location) and not os.path.exists(location):
-        open_store(location)  # which says what is wrong
-    place = open_remote(location, options) if is_url(location) else location
-    group = zarr.open_group(place, mode="r+", use_consolidated=False)
-    remove_survey(group)
-    dataset = open_dataset(location, storage_options=options)
-    if dataset.fingerprint is None:
+    fingerprint = fingerprint_of(location, options)
+    if fingerprint is None:
         raise StoreError(
-            f"{dataset.path}: expected a dataset that daskgd wrote, got a zarr group without its checksums, "
-            "by which to tell whether a survey still is of these rows; write it with daskgd.write_dataset"
+            f"{redacted(location)}: expected a dataset that daskgd wrote, got a group without checksums, by "
+            "which to tell whether a survey still is of these rows; write it with daskgd.write_dataset"
         )
+    remove_survey(location, options)
+    dataset = open_dataset(location, storage_options=options)
     parts = open_store(location, storage_options=options).parts
     checksums = {name: read_all_checksums(part.array) for name, (_, part) in parts.items()}
-    if digest_of(checksums.values()) != dataset.fingerprint[16:]:
+    if digest_of(checksums.values()) != fingerprint[16:]:
         raise StoreError(
             f"{dataset.path}: some chunks are not those that were written; restore them, or write the "
             "dataset again"
@@ -127,7 +123,7 @@ def survey(
     query = _query(dataset)
     with one_blas_thread():
         survey, sample = query.answer(None, _sums(dataset, query, progress))
-    write_survey(group, dataset.fingerprint, checksums, survey, sample)
+    write_survey(location, options, fingerprint, checksums, survey, sample)
 
 
 def _query(dataset: Dataset) -> SurveyToStore:

@@ -152,6 +152,13 @@ class PartialSample:
                 strata[label] = replace(stratum, level=level)
         return replace(self, extra=self.extra if keep.all() else self.extra.select(keep), strata=strata)
 
+    def sorted(self) -> PartialSample:
+        """The same rows in one piece each, those of rare classes in the order of the data, and the labels in
+        theirs: what does not depend on how the data were cut into blocks."""
+        extra = self.extra.select(np.argsort(self.extra.rows.numbers, kind="stable"))
+        strata = None if self.strata is None else dict(sorted(self.strata.items()))
+        return replace(self, uniform=(HashedRows.concat(self.uniform),), extra=extra, strata=strata)
+
     def narrow(self, share: float, per_class: int) -> PartialSample:
         """What a sample of a smaller share, and of fewer rows of each class, would hold of the same data."""
         uniform = HashedRows.concat(self.uniform)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.queries.base import Query, columns
-from daskgd.queries.sample import STORED_SEED, HashedRows, PartialSample, Sample, SampleAnswer
+from daskgd.queries.sample import STORED_SEED, PartialSample, Sample, SampleAnswer
 from daskgd.queries.sums import Largest, Maybe, Sums
 from daskgd.queries.survey import MAX_LABELS, Labels, Survey, SurveyAnswer, no_label
 from daskgd.rows.statistics import Moments
@@ -87,8 +87,7 @@ class StoredSample:
         if query.seed != STORED_SEED or query.share >= 1 or query.share > stored.share * (1 + 1e-12):
             return None
         share, per_class = min(query.share, stored.share), min(query.per_class, stored.per_class)
-        same = share == stored.share and bool(query.per_class) == (stored.strata is not None)
-        same &= per_class == stored.per_class or stored.strata is None
+        same = share == stored.share and (stored.strata is None or per_class == stored.per_class)
         drawn = stored if same else stored.narrow(share, per_class)
         found: SampleAnswer = replace(query, share=share).answer(None, Sums(drawn=drawn, n_rows=self.n_rows))
         return found
@@ -129,26 +128,29 @@ class SurveyToStore(Query):
 
     def block(self, problem: Any, rows: Rows) -> Sums:
         y = rows.y
-        labels, sample, lowest, other = None, self.sample, np.inf, False
+        labels, lowest, other = None, np.inf, False
         if y is not None and len(y):
             targets = columns(y)
             lowest, other = float(targets[:, 0].min()), bool(((targets != 0) & (targets != 1)).any())
             if targets.shape[1] == 1 and not no_label(targets[:, 0]).any():
                 labels = _labels(targets[:, 0], rows)
-        if labels is None:
-            sample = replace(sample, per_class=0, pruner=sample.pruner)
         return Sums(
             survey=Survey().block(None, rows),
             labels=Maybe(_LabelsIfFew(labels) if y is not None and len(y) else None),
             lowest=Largest(-lowest),
             other=Largest(other),
-            sample=sample.block(None, rows),
+            drawn=self._draw(rows, no_labels=y is not None and len(y) > 0 and labels is None),
+            n_rows=len(rows),
         )
 
+    def _draw(self, rows: Rows, no_labels: bool) -> PartialSample:
+        """The sample of a block, uniform where the targets are no labels."""
+        query = replace(self.sample, per_class=0) if no_labels else self.sample
+        drawn: PartialSample = query.block(None, rows)["drawn"]
+        return replace(drawn, per_class=self.sample.per_class)
+
     def answer(self, problem: Any, sums: Sums) -> tuple[StoredSurvey | None, StoredSample | None]:
-        drawn: PartialSample = sums["sample"]["drawn"]
-        drawn = replace(drawn, uniform=(HashedRows.concat(drawn.uniform),))
-        sample = StoredSample(int(sums["sample"]["n_rows"]), drawn) if self.sample.share else None
+        sample = StoredSample(int(sums["n_rows"]), sums["drawn"].sorted()) if self.sample.share else None
         try:
             found: SurveyAnswer = Survey().answer(None, sums["survey"])
         except ValueError:

@@ -211,8 +211,11 @@ def verify_store(
 
     Raises
     ------
-    ChunkError : the first chunk that is missing, truncated or fails its checksum, with its array and rows.
-    StoreError : as `open_store`; or every chunk is sound, but not all of them are those that were written.
+    ChunkError : the first chunk that is missing, truncated, fails its checksum or, where the dataset carries
+    a
+        survey, is not the one that was written, with its array and rows.
+    StoreError : as `open_store`; the survey or the sample is not what was written; or every chunk is sound,
+    but not all of them are those that were written.
     """
     stored = open_store(path, storage_options=storage_options)
     total, done, digest = sum(n_objects(part.array) for _, part in stored.parts.values()), 0, hashlib.sha256()
@@ -226,6 +229,8 @@ def verify_store(
                         progress(done, total)
     if stored.fingerprint is None:
         return
+    if stored.survey is not None and stored.survey.sample_share:
+        stored.survey.read_sample()
     found = stored.fingerprint[:16] + digest.hexdigest()[:16]
     if found != stored.fingerprint:
         raise StoreError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -53,7 +54,7 @@ from daskgd.storage.reading import StoredColumn
 from daskgd.storage.redaction import redacted, redacted_message
 from daskgd.storage.remote import as_remote, open_remote
 from daskgd.storage.sparse_reading import StoredSparseColumn
-from daskgd.storage.surveys import SurveyRecord, read_survey
+from daskgd.storage.surveys import GROUP, SurveyRecord, read_survey
 
 AnyStoredColumn: TypeAlias = StoredColumn | StoredSparseColumn | StoredCsc | StoredCategoricalColumn
 
@@ -180,6 +181,19 @@ def _find_left_behind(location: str) -> str:
     return text.format(os.path.join(parent, old[0])) if old else ""
 
 
+def fingerprint_of(location: str, storage_options: dict[str, Any] | None) -> str | None:
+    """What the mark of the dataset at a path or URL says, whatever survey is beside it; None without a mark.
+
+    Raises StoreError as `open_store`.
+    """
+    try:
+        place = open_remote(location, storage_options, read_only=True) if is_url(location) else location
+        mark = zarr.open_group(place, mode="r", use_consolidated=False).attrs.asdict().get(KEY)
+    except Exception:  # of all kinds: `open_store` says which, in a sentence
+        return open_store(location, storage_options=storage_options).fingerprint
+    return mark.get("complete") if isinstance(mark, dict) else None
+
+
 def _open(location: str, target: str | None, storage_options: dict[str, Any] | None) -> OpenedStore:
     # Consolidated metadata are copies of those of the arrays: no checksum covers them, and they go stale.
     place = open_remote(location, storage_options, read_only=True) if is_url(location) else location
@@ -210,7 +224,10 @@ def _open(location: str, target: str | None, storage_options: dict[str, Any] | N
             "classes and checksums; restore zarr.json, or write the dataset again; if another program made "
             f"this copy, remove the attribute {KEY!r} of its arrays"
         )
-    survey = read_survey(group.store_path, said["complete"]) if ours else None
+    survey = None
+    if ours:
+        with suppress(FileNotFoundError):
+            survey = read_survey(group.store_path / GROUP, said["complete"])
     stored = {}
     for name, array in arrays.items():
         checksums = None if survey is None else survey.checksums_of(name, array)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import zarr
 
 from daskgd.queries.stored_survey import StoredSample, StoredSurvey
 from daskgd.storage.checksums import ZarrArray, array_digest
 from daskgd.storage.commit import create_array, write_rows
+from daskgd.storage.paths import is_url
 from daskgd.storage.records import pack
+from daskgd.storage.remote import open_remote
 from daskgd.storage.surveys import GROUP, SAMPLE, SURVEY, TYPES, VERSION
 
 CODEC = "lz4"
@@ -17,14 +22,15 @@ CHUNK_BYTES = 8_000_000
 
 
 def write_survey(
-    dataset: zarr.Group,
+    location: str,
+    options: Mapping[str, Any] | None,
     fingerprint: str,
     checksums: dict[str, bytes],
     survey: StoredSurvey | None,
     sample: StoredSample | None,
 ) -> None:
-    """Write the survey of a dataset, in the place of an earlier one."""
-    group = dataset.create_group(GROUP, overwrite=True)
+    """Write the survey of the dataset at a path or URL, in the place of an earlier one."""
+    group = _open_to_write(location, options).create_group(GROUP, overwrite=True)
 
     def apart(array: np.ndarray) -> str:
         name = f"array-{len(list(group.array_keys()))}"
@@ -47,10 +53,16 @@ def write_survey(
     _write_array(group, SURVEY, np.frombuffer(pack(said, TYPES), np.uint8), "none", whole=True)
 
 
-def remove_survey(dataset: zarr.Group) -> None:
-    """Remove the survey of a dataset, if it has one."""
+def remove_survey(location: str, options: Mapping[str, Any] | None) -> None:
+    """Remove the survey of the dataset at a path or URL, if it has one."""
+    dataset = _open_to_write(location, options)
     if GROUP in dataset:
         del dataset[GROUP]
+
+
+def _open_to_write(location: str, options: Mapping[str, Any] | None) -> zarr.Group:
+    place = open_remote(location, options) if is_url(location) else location
+    return zarr.open_group(place, mode="r+", use_consolidated=False)
 
 
 def _write_array(

@@ -88,19 +88,15 @@ class SurveyRecord:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def read_survey(dataset: StorePath, fingerprint: str) -> SurveyRecord | None:
-    """The survey of a dataset with a fingerprint; None where there is none.
+def read_survey(place: StorePath, fingerprint: str) -> SurveyRecord:
+    """The survey in a group, of the dataset with a fingerprint.
 
     Raises
     ------
+    FileNotFoundError : there is none.
     StoreError : it is not what was written, or of other rows.
     """
-    place = dataset / GROUP
-    key = place.path, fingerprint
-    try:
-        said = _read(place, SURVEY)
-    except FileNotFoundError:
-        return None
+    said = _read(place, SURVEY)
     record = SurveyRecord(place, said["of"], said["checksums"], said["survey"], said["sample_share"])
     digest = digest_of(sums.tobytes() for sums in record.checksums.values())
     if record.fingerprint != fingerprint or digest != fingerprint[16:]:
@@ -108,7 +104,7 @@ def read_survey(dataset: StorePath, fingerprint: str) -> SurveyRecord | None:
             f"{location_of(place)}: expected the survey of the dataset {fingerprint}, got that of "
             f"{record.fingerprint}, as the rows were written anew; {AGAIN}"
         )
-    _tables[key] = record.checksums
+    _tables[place.path, fingerprint] = record.checksums
     return record
 
 
@@ -166,7 +162,7 @@ class StoredChecksums:
         """Raise ValueError unless stored object i is to have these checksums."""
         key = self.place.path, self.fingerprint
         if key not in _tables:
-            _tables[key] = _read(self.place, SURVEY)["checksums"]
+            read_survey(self.place, self.fingerprint)
         size = 4 * (self.per_shard + 1)
         if _tables[key][self.name][i * size : (i + 1) * size].tobytes() != found:
             raise ValueError("the chunk is not the one that was written")

@@ -46,6 +46,7 @@ from daskgd.queries.leave_one_out import LeaveOneOut
 from daskgd.queries.pearson import Pearson
 from daskgd.queries.recession import Recession
 from daskgd.queries.sample import Sample
+from daskgd.queries.stored_survey import SurveyToStore
 from daskgd.queries.sums import Sums
 from daskgd.queries.targets import TargetMoments, TargetValues
 from daskgd.rows.features import Features
@@ -90,6 +91,8 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         out += [(Gradient(w), problem, rows), (Line(w, d, np.array([0.0, 0.5, 1.0, 2.0])), problem, rows)]
         out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (GradientOnly(w), problem, rows)]
         out += [(Product(w, d), problem, rows), (Score(w), problem, rows), (Sample(0.5), None, rows)]
+        if rows.y is None or rows.y.dtype.kind != "U":
+            out.append((SurveyToStore(7, Sample(0.5, 3)), None, rows))
         survey = Survey(classification=problem.labels is not None)
         out += [(survey, None, rows), (ByCell(survey, HashedCells(2)), None, rows)]
         out.append((ColumnStatistics(numbers=(0, 2), distinct=(1,), weighted=True), None, rows))

@@ -536,9 +536,16 @@ def test_verify(tmp_path: Path) -> None:
     (path / "X" / "c" / "1" / "0").write_bytes(
         (path / "X" / "c" / "2" / "0").read_bytes()
     )  # sound, elsewhere
-    dataset.X.compute()
-    with pytest.raises(daskgd.StoreError, match="some are not those that were written"):
+    with pytest.raises(daskgd.ChunkError, match=r"chunk c/1/0: .*not the one that was written"):
+        dataset.X.compute()
+    with pytest.raises(daskgd.ChunkError, match=r"chunk c/1/0: .*not the one that was written"):
         dataset.verify()
+    (path / "survey").rename(tmp_path / "survey")  # without it no chunk is known by itself
+    without = daskgd.open_dataset(path)
+    without.X.compute()
+    with pytest.raises(daskgd.StoreError, match="some are not those that were written"):
+        without.verify()
+    (tmp_path / "survey").rename(path / "survey")
     (path / "X" / "c" / "1" / "0").write_bytes(keep)
     dataset.verify()
     flip(path / "y" / "c" / "2")

@@ -143,7 +143,14 @@ def test_columns_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.Monk
     assert when.values([when.minimum, np.nan]).tolist()[1] is None
     assert pd.Timestamp(when.values([when.minimum])[0]) == frame["when"].min()
     assert dataset.schema.target == "late"
-    assert {place.name for place in out.iterdir()} == {"X", "y", "codes", "categories", "zarr.json"}
+    assert {place.name for place in out.iterdir()} == {
+        "X",
+        "y",
+        "codes",
+        "categories",
+        "survey",
+        "zarr.json",
+    }
     dataset.verify()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -478,28 +479,35 @@ def test_a_cluster_finds_the_same(client: distributed.Client, tmp_path: Path) ->
 
 @pytest.mark.timeout(120)
 def test_a_store_that_is_rewritten_between_sweeps(client: distributed.Client, tmp_path: Path) -> None:
-    """In place, with sound checksums and of the same shape: only the numbers tell."""
+    """In place, with sound checksums and of the same shape: without a survey only the numbers tell."""
     path, rng = tmp_path / "rows.zarr", np.random.default_rng(3)
     X, y = rng.normal(size=(2000, 3)), rng.integers(0, 2, 2000)
 
-    def write(X: np.ndarray, y: np.ndarray, overwrite: bool = False) -> None:
+    def write(X: np.ndarray, y: np.ndarray, surveyed: bool, overwrite: bool = False) -> None:
         daskgd.write_dataset(path, X, y, chunk_bytes=4800, overwrite=overwrite)
+        if not surveyed:
+            shutil.rmtree(path / "survey")
 
-    for spoil, sentence in (
-        (lambda: (spoiled(X, (1777, 1), np.nan), y), "Input X contains NaN.* row 1777, column 1"),
-        (lambda: (X, np.where(np.arange(2000) == 1777, 7, y)), r"labels among \[0, 1\].* got 7 in row 1777"),
+    for surveyed, spoil, sentence in (
+        (False, lambda: (spoiled(X, (1777, 1), np.nan), y), "Input X contains NaN.* row 1777, column 1"),
+        (
+            False,
+            lambda: (X, np.where(np.arange(2000) == 1777, 7, y)),
+            r"labels among \[0, 1\].* got 7 in row 1777",
+        ),
+        (True, lambda: (X[::-1], y), "chunk c/0/0: rows 0:200 cannot be read: .*written"),
     ):
-        write(X, y, overwrite=path.exists())
+        write(X, y, surveyed, overwrite=path.exists())
         est = daskgd.LogisticRegression(solver="lbfgs", memory=0, verbose=0)
         seen: list[int] = []
 
-        def rewrite(row: Any, spoil: Any = spoil, seen: list[int] = seen) -> None:
+        def rewrite(row: Any, spoil: Any = spoil, surveyed: bool = surveyed, seen: list[int] = seen) -> None:
             if not seen:
-                write(*spoil(), overwrite=True)
+                write(*spoil(), surveyed, overwrite=True)
             seen.append(row["iteration"])
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("daskgd.monitoring.history.History.__call__", lambda self, row: rewrite(row))
-            with pytest.raises(ValueError, match=sentence):
+            with pytest.raises((ValueError, daskgd.ChunkError), match=sentence):
                 est.fit(path)
         assert seen == [1]

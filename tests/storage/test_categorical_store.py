@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -547,7 +548,7 @@ def test_every_bit_of_a_chunk_counts(tmp_path: Path, array: str) -> None:
     write(tmp_path / "d", codec="none")
     file, key = chunk_of(tmp_path / "d", array, 0)
     parts = open_store(tmp_path / "d").parts
-    (part,) = (part for _, part in parts if part.path == f"{tmp_path}/d/{array}")
+    (part,) = (part for _, part in parts.values() if part.path == f"{tmp_path}/d/{array}")
     with restored(file) as content:
         for at in range(len(content)):
             damaged = bytearray(content)
@@ -588,6 +589,7 @@ def test_no_flip_changes_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("array", ["codes", "categories/2/text"])
 def test_a_sound_chunk_of_another_dataset(tmp_path: Path, array: str) -> None:
     write(tmp_path / "d")
+    shutil.rmtree(tmp_path / "d" / "survey")
     other = [*CATEGORIES[:2], [word[::-1] for word in CATEGORIES[2]], CATEGORIES[3]]
     daskgd.write_dataset(tmp_path / "other", rows(categories=other)[::-1], chunk_bytes=BYTES)
     file, _ = chunk_of(tmp_path / "d", array, 0)
@@ -603,6 +605,9 @@ def test_codes_of_no_category_are_not_read(tmp_path: Path) -> None:
     daskgd.write_dataset(tmp_path / "other", daskgd.OneHot(codes()[:, 1:2] + 1, [7]), chunk_bytes=64)
     file, _ = chunk_of(tmp_path / "d", "codes", 1)
     file.write_bytes(chunk_of(tmp_path / "other", "codes", 1)[0].read_bytes())
+    with pytest.raises(daskgd.ChunkError, match=r"d/codes, chunk c/1/0: .*not the one that was written"):
+        column(tmp_path / "d").read(0, N)
+    shutil.rmtree(tmp_path / "d" / "survey")  # of which every chunk is known
     row = 16 + int(np.argmax(codes()[16:, 1] == 5))
     message = f"d/codes: rows {row}:{row + 1} cannot be read: .* 0 <= code < 6 in column 0, or -1 .* got 6"
     with pytest.raises(daskgd.ChunkError, match=message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -457,6 +458,9 @@ def test_a_sound_chunk_in_the_wrong_place(tmp_path: Path) -> None:
     write(tmp_path / "d")
     indices = tmp_path / "d" / "X" / "indices" / "c"
     (indices / "1").write_bytes((indices / "0").read_bytes())
+    with pytest.raises(daskgd.ChunkError, match=r"indices, chunk c/1: .*not the one that was written"):
+        daskgd.open_dataset(tmp_path / "d").verify()
+    shutil.rmtree(tmp_path / "d" / "survey")
     with pytest.raises(daskgd.StoreError, match="some are not those that were written"):
         daskgd.open_dataset(tmp_path / "d").verify()
 

@@ -609,6 +609,9 @@ def test_altered_metadata(written: Path) -> None:
 def test_a_sound_chunk_in_the_wrong_place(written: Path) -> None:
     shutil.copy(chunk(written, "X", 2), chunk(written, "X", 3))
     open_store(written)
+    with pytest.raises(ChunkError, match=r"X, chunk c/3/0: .*not the one that was written"):
+        verify_store(written)
+    shutil.rmtree(written / "survey")
     with pytest.raises(StoreError, match="expected fingerprint"):
         verify_store(written)
 
