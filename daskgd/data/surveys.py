@@ -8,7 +8,7 @@ from typing import Any
 from daskgd.data.columns import Columns
 from daskgd.queries.base import Query
 from daskgd.queries.sample import Sample
-from daskgd.queries.stored_survey import StoredSample
+from daskgd.queries.stored_survey import StoredSample, holds
 from daskgd.queries.survey import Survey
 from daskgd.storage.surveys import SurveyRecord
 
@@ -36,6 +36,12 @@ class CarriedSurvey:
         """About how many rows the sample has, without those of rare classes."""
         return self.record.sample_share * self.columns.X.shape[0]
 
+    def tells(self, query: Query, block_rows: int) -> bool:
+        """Whether `answer` has an answer; no sample is read for it."""
+        if isinstance(query, Sample):
+            return bool(self.record.sample_share) and holds(self.record.sample_share, query)
+        return self.answer(query, block_rows) is not None
+
     def answer(self, query: Query, block_rows: int) -> Any:
         """The answer to a query about the data alone, asked of blocks of so many rows; None where the store
         does not tell it.
@@ -47,7 +53,7 @@ class CarriedSurvey:
         survey = self.record.survey
         if isinstance(query, Survey) and survey is not None and survey.block_rows == block_rows:
             return survey.answer(query)
-        if isinstance(query, Sample) and self.record.sample_share:
+        if isinstance(query, Sample) and self.tells(query, block_rows):
             if self._sample is None:
                 self._sample = self.record.read_sample()
             return self._sample.answer(query)

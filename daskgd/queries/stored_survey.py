@@ -65,6 +65,11 @@ class StoredSurvey:
         return SurveyAnswer(self.n_rows, self.weight, self.X, y, labels)
 
 
+def holds(share: float, query: Sample) -> bool:
+    """Whether a stored sample of a share of the rows holds that of a query."""
+    return query.seed == STORED_SEED and query.share < 1 and query.share <= share * (1 + 1e-12)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredSample:
     """The rows of a dataset with the smallest hashes, and more of rare classes, from which any smaller sample
@@ -84,7 +89,7 @@ class StoredSample:
         """What the query would answer, with no more rows of rare classes than there are here; None where it
         asks for a larger share of the rows, for all of them, or for those of another seed."""
         stored = self.drawn
-        if query.seed != STORED_SEED or query.share >= 1 or query.share > stored.share * (1 + 1e-12):
+        if not holds(stored.share, query):
             return None
         share, per_class = min(query.share, stored.share), min(query.per_class, stored.per_class)
         same = share == stored.share and (stored.strata is None or per_class == stored.per_class)

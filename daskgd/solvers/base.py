@@ -181,6 +181,17 @@ class SweepEstimate:
         """Whether a single read is all that it takes."""
         return self.range == (1, 1)
 
+    def without_the_first(self) -> SweepEstimate:
+        """The estimate where the first read's questions are answered already; the last is always made.
+
+        >>> print(SweepEstimate(2, 5).without_the_first())
+        1 to 4
+        """
+        if self.range is None:
+            return self
+        least, most = self.range
+        return replace(self, least=max(least - 1, 1), most=max(most - 1, 1))
+
     def __str__(self) -> str:
         if self.range is None:
             return self.words

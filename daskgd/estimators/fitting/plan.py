@@ -208,6 +208,8 @@ class Plan:
     sample_rows : int
         Rows of the sample that the solver wants, about; all of them where it is as many as `n_rows`, 0 if
         none.
+    surveyed : bool
+        Whether the store carries what the fit would else ask of the data in a first sweep.
     sweeps : str
         Reads of the data to expect at the default tolerance.
     sweep_range : (int, int) or None
@@ -244,6 +246,7 @@ class Plan:
     driver_bytes: int
     limit: int
     sample_rows: int
+    surveyed: bool
     sweeps: str
     sweep_range: tuple[int, int] | None
     bytes_per_second: float | None
@@ -279,7 +282,11 @@ class Plan:
         numbers = numbers_of([solver], shape, dataset)
         left_out = check_memory(dataset, place.client, whole, row_payload_nbytes, numbers)
         place = place.without(left_out)
+        surveys = (Survey(shape.classification), *first_sweep_queries)
+        survey = dataset.survey
+        surveyed = survey is not None and all(survey.tells(query, layout.block_rows) for query in surveys)
         sweeps = solver.expected_sweeps(shape, loss, made.size)
+        sweeps = sweeps.without_the_first() if surveyed else sweeps
         placement = _placement(dataset, place)
         stored = [c for c in dataset.columns.present.values() if c.path is not None]
         keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
@@ -293,11 +300,12 @@ class Plan:
         rows = min(sum(map(length, kept.values())) * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
 
-        first = [Ask(None, query) for query in (Survey(shape.classification), *first_sweep_queries)]
+        first = [Ask(None, query) for query in surveys]
         problem = Problem(loss, made, L2(np.ones(made.size)))
         driver_bytes = solver.driver_nbytes(shape, problem) + _transposition_nbytes(dataset)
         check_driver_memory(driver_bytes, f"{estimator} of {made.size:,} parameters")
         again = [Ask(problem, Gradient(np.ones(made.size)))]
+        first = again if surveyed else first
         first_tasks_, later_tasks = (
             _count_tasks(dataset, place, kept, asks, partitions, seconds)
             for asks, partitions, seconds in ((first, False, None), (again, whole, 0.0))
@@ -336,6 +344,7 @@ class Plan:
             driver_bytes=driver_bytes,
             limit=limit,
             sample_rows=round(share * shape.n_rows),
+            surveyed=surveyed,
             sweeps=str(sweeps),
             sweep_range=sweeps.range,
             bytes_per_second=speed,
@@ -348,6 +357,7 @@ class Plan:
         if self.sample_rows:
             whole = self.sample_rows >= self.n_rows
             sample = "all rows at once in memory" if whole else f"a sample of {self.sample_rows:,} rows"
+            sample += " from the store" if self.surveyed else ""
         tasks = "as the engine makes them"
         if self.engine == "serial":
             tasks = "none: one loop"
