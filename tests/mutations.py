@@ -101,7 +101,7 @@ def mutated(document: Any, rng: np.random.Generator) -> Any:
 def files(root: Path) -> list[Path]:
     """All files that are read, in an order that does not depend on the disk: of the records of a survey
     nobody asks zarr."""
-    unread = {"survey/zarr.json", "survey/record/zarr.json", "survey/sample/zarr.json"}
+    unread = {"survey/zarr.json", "survey/record-1/zarr.json", "survey/sample-1/zarr.json"}
     found = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     return [path for path in found if "/".join(path.parts[-3:]).removeprefix(f"{root.name}/") not in unread]
 

@@ -226,7 +226,7 @@ def survey(path: str) -> None:
         dataset = open_dataset(path)
         facts = dataset.info()
     found = dataset.survey
-    rows = 0 if found is None else round(found.sample_rows)
+    rows = 0 if found is None else round(found.record.sample_share * dataset.n_rows)
     click.echo(f"{facts['path']}: {facts['n_rows']:,} rows surveyed, about {rows:,} of them in the sample")
 
 

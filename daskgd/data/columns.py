@@ -250,6 +250,35 @@ class FeaturesColumn(UnstoredColumn):
         return f"digest {sha.hexdigest()[:16]}"
 
 
+@dataclass(frozen=True, slots=True)
+class NoFeatures(UnstoredColumn):
+    """One feature that is 0 in each of `n_rows` rows, for what is asked of the targets alone."""
+
+    n_rows: int
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.n_rows, 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return np.dtype(np.float32)
+
+    def in_place(self, cluster: bool) -> bool:
+        return True
+
+    def read(self, start: int, stop: int) -> Array:
+        return np.zeros((stop - start, 1), self.dtype)
+
+    def to_dask(self, chunks: tuple[int, ...], name: str, token: object = None) -> da.Array:
+        from dask.array import zeros
+
+        return zeros(self.shape, dtype=self.dtype, chunks=chunks)
+
+    def identity(self) -> str:
+        return "no features"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LazyColumn(ArrayColumn):
     """Rows of a dask array that must be computed before a fit: see :mod:`daskgd.engines.placement`.
@@ -429,9 +458,9 @@ class Selection:
     high: float
     depth: int = 0
 
-    def mask(self, start: int, stop: int) -> Array:
-        """``(stop - start,)`` of bool."""
-        u = row_random_numbers(np.arange(start, stop), self.seed, SPLIT + self.depth)
+    def mask(self, numbers: Array) -> Array:
+        """Which of the rows with these numbers ``(m,)`` it holds, of bool."""
+        u = row_random_numbers(numbers, self.seed, SPLIT + self.depth)
         out: Array = (u >= self.low) & (u < self.high)
         return out
 
@@ -443,11 +472,11 @@ class StratifiedSelection(Selection):
 
     moved: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def mask(self, start: int, stop: int) -> Array:
-        out = Selection.mask(self, start, stop)
-        a, b = np.searchsorted(self.moved, [start, stop])
-        at = self.moved[a:b] - start
-        out[at] = ~out[at]
+    def mask(self, numbers: Array) -> Array:
+        out = Selection.mask(self, numbers)
+        if len(self.moved):
+            at = np.minimum(np.searchsorted(self.moved, numbers), len(self.moved) - 1)
+            out ^= self.moved[at] == numbers
         return out
 
     def __str__(self) -> str:
@@ -462,17 +491,22 @@ class SubsetSelection:
 
     subset: Subset
 
-    def mask(self, start: int, stop: int) -> Array:
-        """``(stop - start,)`` of bool."""
-        return self.subset.mask(np.arange(start, stop))
+    def mask(self, numbers: Array) -> Array:
+        """Which of the rows with these numbers ``(m,)`` it holds, of bool."""
+        return self.subset.mask(numbers)
 
     def __str__(self) -> str:
         return str(self.subset)
 
 
+def selected(selections: tuple[Selection, ...], numbers: Array) -> Array:
+    """Which of the rows with these numbers ``(m,)`` all of the selections hold, of bool."""
+    return np.logical_and.reduce([selection.mask(numbers) for selection in selections])
+
+
 def selection_mask(selections: tuple[Selection, ...], start: int, stop: int) -> Array:
     """Which of the rows `start` to `stop` all of the selections hold, ``(stop - start,)`` of bool."""
-    return np.logical_and.reduce([selection.mask(start, stop) for selection in selections])
+    return selected(selections, np.arange(start, stop))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

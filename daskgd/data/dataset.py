@@ -426,10 +426,10 @@ class Dataset:
 
     @property
     def survey(self) -> CarriedSurvey | None:
-        """What the store says of all these rows, where it carries a survey of them; None for views of some,
-        and beside columns that are not stored there."""
+        """What the store says of all rows, whichever are selected, where it carries a survey of them; None
+        beside columns that are not stored there."""
         known = self._survey
-        return known if known is not None and not self.selections and known.is_of(self.columns) else None
+        return known if known is not None and known.is_of(self.columns) else None
 
     @property
     def surveyed(self) -> bool:

@@ -32,9 +32,11 @@ class CarriedSurvey:
         return all(a is b for a, b in zip(columns, self.columns, strict=True))
 
     @property
-    def sample_rows(self) -> float:
-        """About how many rows the sample has, without those of rare classes."""
-        return self.record.sample_share * self.columns.X.shape[0]
+    def sample(self) -> StoredSample | None:
+        """The sample; None where the store has none. Raises StoreError if it is not what was written."""
+        if self._sample is None and self.record.sample_share:
+            self._sample = self.record.read_sample()
+        return self._sample
 
     def tells(self, query: Query, block_rows: int) -> bool:
         """Whether `answer` has an answer; no sample is read for it."""
@@ -54,7 +56,6 @@ class CarriedSurvey:
         if isinstance(query, Survey) and survey is not None and survey.block_rows == block_rows:
             return survey.answer(query)
         if isinstance(query, Sample) and self.tells(query, block_rows):
-            if self._sample is None:
-                self._sample = self.record.read_sample()
-            return self._sample.answer(query)
+            assert self.sample is not None
+            return self.sample.answer(query)
         return None

@@ -291,7 +291,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return find_solver(type(self).__name__, self.solver)
 
     def _shape(self, dataset: Dataset) -> Shape:
-        X = dataset.columns.X
+        X, survey = dataset.columns.X, dataset.survey
         return Shape(
             dataset.n_rows,
             dataset.n_features,
@@ -301,7 +301,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             nonsmooth=self._loss(2).nonsmooth,
             sparse_row_bytes=None if X.is_dense else row_bytes(X),
             exclusive=n_exclusive(X),
-            sample_rows=0.0 if dataset.survey is None else dataset.survey.sample_rows,
+            sample_rows=0.0 if survey is None else survey.record.sample_share * dataset.n_rows,
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:

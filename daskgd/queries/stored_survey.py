@@ -85,6 +85,29 @@ class StoredSample:
     n_rows: int
     drawn: PartialSample
 
+    def of_rows(self, inside: Array, n_rows: int, labels: Labels | None) -> StoredSample:
+        """The sample of some of the rows of the data, `n_rows`, with these labels: `inside` says which of the
+        rows of the sample are among them, the uniform ones before the others."""
+        drawn, (uniform,) = self.drawn, self.drawn.uniform
+        n = len(uniform)
+        strata = drawn.strata
+        if strata is not None and labels is not None:
+            weights = dict(zip(labels.values.tolist(), labels.weights.tolist(), strict=True))
+            strata = {
+                label: replace(one, weight=weights[label])
+                for label, one in strata.items()
+                if label in weights
+            }
+        extra = drawn.extra.select(inside[n:])
+        kept = replace(drawn, uniform=(uniform.select(inside[:n]),), extra=extra, strata=strata)
+        return StoredSample(n_rows, kept.narrow(drawn.share, drawn.per_class))
+
+    @property
+    def numbers(self) -> Array:
+        """The numbers of its rows in the dataset, those of the uniform ones before the others."""
+        (uniform,) = self.drawn.uniform
+        return np.concatenate([uniform.rows.numbers, self.drawn.extra.rows.numbers])
+
     def answer(self, query: Sample) -> SampleAnswer | None:
         """What the query would answer, with no more rows of rare classes than there are here; None where it
         asks for a larger share of the rows, for all of them, or for those of another seed."""

@@ -14,7 +14,7 @@ from daskgd.storage.commit import create_array, write_rows
 from daskgd.storage.paths import is_url
 from daskgd.storage.records import pack
 from daskgd.storage.remote import open_remote
-from daskgd.storage.surveys import GROUP, SAMPLE, SURVEY, TYPES, VERSION
+from daskgd.storage.surveys import GROUP, SAMPLE, SURVEY, TYPES
 
 CODEC = "lz4"
 CHUNK_BYTES = 8_000_000
@@ -40,10 +40,9 @@ def write_survey(
     share = 0.0
     if sample is not None:
         share = sample.drawn.share
-        data = pack({"version": VERSION, "of": fingerprint, "sample": sample}, TYPES, apart)
+        data = pack({"of": fingerprint, "sample": sample}, TYPES, apart)
         _write_array(group, SAMPLE, np.frombuffer(data, np.uint8), "none", whole=True)
     said = {
-        "version": VERSION,
         "of": fingerprint,
         "checksums": {name: np.frombuffer(sums, np.uint8) for name, sums in checksums.items()},
         "survey": survey,

@@ -36,11 +36,9 @@ from daskgd.storage.records import RecordError, types_of, unpack
 GROUP = "survey"
 """The name of the group."""
 
-SURVEY, SAMPLE = "record", "sample"
-"""The names of the arrays of bytes that are the two records."""
-
-VERSION = 1
-"""Of what the records hold: others are refused."""
+SURVEY, SAMPLE = "record-1", "sample-1"
+"""The names of the arrays of bytes that are the two records, with the version of what they hold: where there
+are those of another version, there is no survey."""
 
 TYPES = types_of([StoredSurvey, StoredSample, PartialSample, HashedRows, Rows, Stratum, Moments, Labels])
 """What records may hold beside numbers, text and arrays."""
@@ -122,9 +120,8 @@ def _read(place: StorePath, name: str) -> dict[str, Any]:
 
     try:
         said = unpack(strip_checksum(np.frombuffer(data, np.uint8)).tobytes(), TYPES, fetch)
-        if not isinstance(said, dict) or said.get("version") != VERSION:
-            found = said.get("version") if isinstance(said, dict) else None
-            raise RecordError(f"expected version {VERSION}, got {found!r:.40}")
+        if not isinstance(said, dict) or "of" not in said:
+            raise RecordError("it is no survey")
         return said
     except (ValueError, ChunkError, OSError) as cause:
         raise StoreError(f"{location_of(place)}: {name} cannot be read: {cause}; {AGAIN}") from cause

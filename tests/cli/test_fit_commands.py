@@ -69,7 +69,19 @@ def same_model(a: Path, b: Path) -> None:
 
 # -- every command ------------------------------------------------------------------------------
 
-COMMANDS = ["ingest", "info", "survey", "verify", "plan", "train", "resume", "predict", "score", "demo", "config"]
+COMMANDS = [
+    "ingest",
+    "info",
+    "survey",
+    "verify",
+    "plan",
+    "train",
+    "resume",
+    "predict",
+    "score",
+    "demo",
+    "config",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

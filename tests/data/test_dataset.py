@@ -569,8 +569,8 @@ def test_the_row_named_in_an_error_is_the_row_of_the_dataset() -> None:
 
 
 def test_selection_bounds() -> None:
-    assert Selection(0, 0.0, 1.0).mask(0, 1000).all()
-    assert not Selection(0, 0.5, 0.5).mask(0, 1000).any()
+    assert Selection(0, 0.0, 1.0).mask(np.arange(1000)).all()
+    assert not Selection(0, 0.5, 0.5).mask(np.arange(1000)).any()
 
 
 # -- what a dataset says of itself --------------------------------------------------------------

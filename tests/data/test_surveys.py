@@ -141,7 +141,7 @@ ESTIMATORS = {
 
 def from_sample(**options: Any) -> Any:
     """A solver that takes less than all rows of such data."""
-    return daskgd.SubsampledNewton(sample_bytes=20_000, rows_per_parameter=80, **options)
+    return daskgd.SubsampledNewton(sample_bytes=15_000, rows_per_parameter=70, **options)
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -198,9 +198,48 @@ def test_other_targets_weights_and_seeds_are_asked_of_the_rows(stores: dict[str,
         expected = daskgd.LogisticRegression(tol=1e-10).fit(X, y if given_y is None else given_y, weights)
         np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-4, atol=1e-5)
         assert found.n_sweeps_ >= 2
-    train, test = daskgd.open_dataset(path).train_test_split()
-    assert not train.surveyed
-    assert 0.6 < daskgd.LogisticRegression().fit(train).score(test) < 1
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads", "distributed"])
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_fits_to_splits_read_once_less(
+    client: distributed.Client, stores: dict[str, Path], kind: str, engine: str
+) -> None:
+    """They have the scale of all rows, so that other last bits are the same minimum."""
+    found = []
+    for dataset in (daskgd.open_dataset(stores[kind]), without_survey(stores[kind])):
+        train, test = dataset.train_test_split(0.3, random_state=5)
+        est = ESTIMATORS[kind](solver=from_sample(), max_iter=100, engine=engine).fit(train)
+        assert 0.3 < est.score(test) <= 1
+        found.append(est)
+    assert found[0].n_sweeps_ <= found[1].n_sweeps_ - (kind != "rare classes")  # whose samples differ
+    assert found[0].history_[-1]["loss"] == pytest.approx(found[1].history_[-1]["loss"], rel=2e-6)
+    again = ESTIMATORS[kind](solver=from_sample(), max_iter=100, engine="serial")
+    train = daskgd.open_dataset(stores[kind]).train_test_split(0.3, random_state=5)[0]
+    np.testing.assert_array_equal(again.fit(train).coef_, found[0].coef_)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "auto"])
+@pytest.mark.parametrize("stratify", [False, True])
+def test_splits_of_splits(stores: dict[str, Path], solver: str, stratify: bool) -> None:
+    """All solvers come to the minimum over the rows of the split, and balanced classes are the split's."""
+    train, _ = daskgd.open_dataset(stores["two classes"]).train_test_split(
+        0.4, random_state=1, stratify=stratify
+    )
+    train, _ = train.train_test_split(0.5, random_state=2)
+    X, y = train.X.compute(), np.asarray(train.y.compute())  # type: ignore[union-attr]
+    expected = daskgd.LogisticRegression(class_weight="balanced", tol=1e-10).fit(X, y)
+    tol = 1e-6 if solver == "lbfgs" else 1e-9
+    est = daskgd.LogisticRegression(class_weight="balanced", solver=solver, tol=tol, max_iter=300).fit(train)
+    np.testing.assert_allclose(est.coef_, expected.coef_, atol=5e-3 if solver == "lbfgs" else 2e-4)
+
+
+def test_targets_of_a_split_are_checked(stores: dict[str, Path]) -> None:
+    train, test = daskgd.open_dataset(stores["numbers"]).train_test_split()
+    with pytest.raises(ValueError, match="out of the valid range of the loss: expected targets"):
+        daskgd.PoissonRegressor().fit(train)
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        daskgd.LogisticRegression().fit(test)
 
 
 # -- every writer ---------------------------------------------------------------------------------
@@ -208,7 +247,7 @@ def test_other_targets_weights_and_seeds_are_asked_of_the_rows(stores: dict[str,
 
 def record(path: Path) -> bytes:
     """What two surveys of the same rows have alike, whoever wrote them."""
-    return (path / "survey" / "record" / "c" / "0").read_bytes()
+    return (path / "survey" / "record-1" / "c" / "0").read_bytes()
 
 
 def test_all_routes_write_the_same_survey(client: distributed.Client, tmp_path: Path) -> None:
@@ -293,7 +332,7 @@ def test_data_without_checksums_are_refused(tmp_path: Path) -> None:
         daskgd.survey_dataset(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", ["record/c/0", "sample/c/0", "array-0/c/0/0", "array-0/zarr.json"])
+@pytest.mark.parametrize("name", ["record-1/c/0", "sample-1/c/0", "array-0/c/0/0", "array-0/zarr.json"])
 def test_what_was_tampered_with_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -319,8 +358,8 @@ def test_the_survey_of_other_rows_is_refused(tmp_path: Path) -> None:
         daskgd.open_dataset(tmp_path / "a")
     shutil.rmtree(tmp_path / "a" / "survey")
     daskgd.survey_dataset(tmp_path / "a")
-    shutil.rmtree(tmp_path / "a" / "survey" / "sample")
-    shutil.copytree(tmp_path / "b" / "survey" / "sample", tmp_path / "a" / "survey" / "sample")
+    shutil.rmtree(tmp_path / "a" / "survey" / "sample-1")
+    shutil.copytree(tmp_path / "b" / "survey" / "sample-1", tmp_path / "a" / "survey" / "sample-1")
     with pytest.raises(daskgd.StoreError, match="the sample is of other rows"):
         daskgd.LogisticRegression(solver=from_sample()).fit(tmp_path / "a")
 
@@ -351,7 +390,7 @@ def test_rows_that_were_appended_do_not_pass(tmp_path: Path) -> None:
 
 def test_a_survey_that_was_not_finished_is_none(tmp_path: Path) -> None:
     path = write(tmp_path / "d", "two classes")
-    shutil.rmtree(path / "survey" / "record")
+    shutil.rmtree(path / "survey" / "record-1")
     dataset = daskgd.open_dataset(path)
     assert not dataset.surveyed
     dataset.verify()

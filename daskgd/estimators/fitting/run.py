@@ -23,6 +23,7 @@ from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_cal
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
 from daskgd.estimators.fitting.plan import numbers_of
 from daskgd.estimators.fitting.separation import NONE, AllRows, may_separate, separating_features
+from daskgd.estimators.fitting.views import answers_of_view
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
@@ -152,7 +153,7 @@ class RunningFit:
         """The whole fit as a generator of asks: the first sweep, then the loop unless it is `stopped`."""
         estimator, choice, progress = self.estimator, self.input.choice, self.progress
         if progress.first_sweep_answers is None:
-            queries = (estimator._survey(), *choice.solver.first_sweep_queries(estimator._shape(dataset)))
+            queries = self.first_sweep_queries(dataset)
             progress.first_sweep_answers = yield from self._first_sweep(queries, dataset)
         prepared = estimator._prepare(
             dataset, choice, progress.first_sweep_answers, progress.initial, progress.tol
@@ -187,6 +188,11 @@ class RunningFit:
         self.restore(stopped)
         self.result.outcome = "stopped"
         return self.result
+
+    def first_sweep_queries(self, dataset: Dataset) -> tuple[Query, ...]:
+        """What the fit asks of the data alone, the survey first."""
+        estimator = self.estimator
+        return estimator._survey(), *self.input.choice.solver.first_sweep_queries(estimator._shape(dataset))
 
     def _first_sweep(self, queries: Sequence[Query], dataset: Dataset) -> Fit:
         """Ask queries about the data alone, unless their answers are known; of a subset of the rows by its
@@ -361,6 +367,11 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
     row_payload_nbytes = max(
         sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
     )
+    for fit in fits:
+        if fit.progress.first_sweep_answers is None and first._subset is None:
+            queries = fit.first_sweep_queries(dataset)
+            if any(query not in fit.known for query in queries):
+                fit.known.update(answers_of_view(queries, dataset, first.engine))
     engine_and_rows = open_engine(
         dataset,
         first.engine,
@@ -470,7 +481,7 @@ def _at_hand(query: Query, dataset: Dataset) -> Any:
     """The answer of a query for all rows, where these are at hand or the store tells it; None for others."""
     if isinstance(query, Sample) and query.share >= 1 and dataset.at_hand:
         return SampleAnswer(dataset.rows_at_hand(), True, None)
-    survey = dataset.survey
+    survey = None if dataset.selections else dataset.survey
     return None if survey is None else survey.answer(query, dataset.layout.block_rows)
 
 
