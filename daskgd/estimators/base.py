@@ -94,6 +94,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     """Whether a fit takes rows with an offset."""
     _keeps_float32: ClassVar[bool] = True
     """Whether parameters are float32 where X is, as those of scikit-learn's estimator of this name."""
+    _has_one_minimum: ClassVar[bool] = False
+    """Whether the fit comes to the same parameters in whatever scale of the features they are sought."""
     _solvers_there: ClassVar[tuple[str, ...]] = ()
     """Solvers of scikit-learn's estimator that are ways to the minimum which ``solver="auto"`` finds."""
 

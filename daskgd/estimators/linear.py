@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class LinearEstimator(Estimator):
     Subclasses say what their parameters may be (`_rules`), which loss they mean (`_loss`), and how strong the
     penalty is (`_strengths`).
     """
+
+    _has_one_minimum: ClassVar[bool] = True
 
     def _strengths(self, weight: float, outputs: int) -> tuple[Any, Any]:
         """The factors of ``|w|`` and ``|w|**2 / 2`` in the mean objective, for data of this total weight.

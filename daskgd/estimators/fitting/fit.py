@@ -39,6 +39,7 @@ class Fittable(Protocol):
     verbose: int
     _separating: Any
     _subset: Subset | None
+    _has_one_minimum: bool
 
     def _shape(self, dataset: Dataset) -> Shape: ...
     def _choice(self, shape: Shape | None) -> SolverChoice: ...

@@ -368,7 +368,8 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
         sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
     )
     for fit in fits:
-        if fit.progress.first_sweep_answers is None and first._subset is None:
+        one_minimum = fit.estimator._has_one_minimum and not fit.input.choice.solver.needs_partitions
+        if fit.progress.first_sweep_answers is None and fit.estimator._subset is None and one_minimum:
             queries = fit.first_sweep_queries(dataset)
             if any(query not in fit.known for query in queries):
                 fit.known.update(answers_of_view(queries, dataset, first.engine))
