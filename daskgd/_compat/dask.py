@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
+import dask
 import distributed
 import numpy as np
 from dask._task_spec import List, Task, TaskRef, convert_legacy_graph
@@ -51,6 +52,12 @@ def uses_cluster() -> bool:
 def meta_of(value: Any) -> Any:
     """An empty array of the kind that the chunks of a dask array are of; any other value itself."""
     return getattr(value, "_meta", value)
+
+
+def n_tasks(collection: Any) -> int:
+    """How many tasks it takes to compute a collection of dask, once it is optimised."""
+    (found,) = dask.optimize(collection)
+    return len(dict(found.__dask_graph__()))
 
 
 def plain_reads(x: Any) -> Iterator[tuple[Any, tuple[slice, ...], tuple[slice, ...]]] | None:

@@ -79,7 +79,9 @@ from daskgd.cli.common import DATAERR, USAGE, Location, Refusal, about, bad_data
     help="Whether libsvm files count features from 0; by default from 1, unless there is a 0.",
 )
 @click.option("--chunk-bytes", default="8 MB", show_default=True, help="Decoded bytes of a chunk.")
-@click.option("--codec", type=click.Choice(["lz4", "zstd", "none"]), default="lz4", show_default=True)
+@click.option(
+    "--codec", type=click.Choice(["auto", "lz4", "zstd", "none"]), default="auto", show_default=True
+)
 @click.option("--shards", type=click.IntRange(1), metavar="N", help="Chunks per stored object.")
 @click.option(
     "--overwrite", is_flag=True, help="Replace a dataset that is there, once the new one is complete."

@@ -57,7 +57,7 @@ def ingest(
     n_features: int | None = None,
     zero_based: bool | None = None,
     chunk_bytes: int | str = 8_000_000,
-    codec: str = "lz4",
+    codec: str = "auto",
     shards: int | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,

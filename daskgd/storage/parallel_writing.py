@@ -123,10 +123,10 @@ def write_parts(
             name: [Vocabulary(column) for column in columns]
             for name, columns in (("y", ["y"]), (CODES, categorical))
         }
-        facts = _write_all(targets, vocabularies, parts, bounds, unit, chunking.codec, progress)
+        facts = _write_all(targets, vocabularies, parts, bounds, unit, chunking.known_codec, progress)
         classes = None
         if any(vocabulary.is_used for vocabulary in vocabularies["y"]):
-            classes = _write_labels(targets["y"], vocabularies["y"][0], bounds, unit, chunking.codec)
+            classes = _write_labels(targets["y"], vocabularies["y"][0], bounds, unit, chunking.known_codec)
         schema = None if describe is None else describe(facts)
         names = None if feature_names is None else list(feature_names)
         if CODES not in targets:
@@ -296,7 +296,7 @@ def _write_categories(
     codes.resize(own.shape)
     tasks: list[Any] = []
     waiting = 0
-    for recode, nbytes in _recodings(own, codes, vocabularies, bounds, unit, chunking.codec):
+    for recode, nbytes in _recodings(own, codes, vocabularies, bounds, unit, chunking.known_codec):
         tasks.append(dask.delayed(recode, pure=False)())
         waiting += nbytes
         if waiting > TABLE_BYTES:

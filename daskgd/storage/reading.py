@@ -32,7 +32,7 @@ from daskgd.storage.checksums import (
     read_objects,
     storage_options_of,
 )
-from daskgd.storage.codec import DamagedChunk, checksums_in, decode_rows
+from daskgd.storage.codec import ALTERED, DamagedChunk, checksums_in, crc32c, decode_rows
 from daskgd.storage.redaction import redacted, redacted_error, redacted_message
 from daskgd.storage.remote import as_plain
 
@@ -61,8 +61,8 @@ class ChunkError(RuntimeError):
 class Checksums(Protocol):
     """The checksums of the chunks of an array that were written."""
 
-    def check(self, i: int, found: bytes) -> None:
-        """Raise ValueError unless stored object i is to have these checksums."""
+    def are(self, i: int, found: bytes) -> bool:
+        """Whether these are the checksums of stored object i."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,27 +263,28 @@ class StoredColumn:
 
     def decode(
         self, i: int, first: int, out: np.ndarray, content: bytes | BaseException | None = None
-    ) -> np.ndarray:
+    ) -> bytes:
         """Fill `out` with rows of stored object i of a complete column, from its row `first` on; `content`
         is what it holds, or why that cannot be read, where it is known.
 
-        Returns the bytes of the object, from whose checksums a dataset is verified. Raises ChunkError.
+        Returns the checksums in the object, by which a dataset is verified. Raises ChunkError.
         """
+        per_shard = chunks_per_shard(self.array)
+        plain = len(self.array.compressors) == 1
         try:
             if isinstance(content, BaseException):
                 raise content
-            stored = _read_stored(self.array, i) if content is None else np.frombuffer(content, np.uint8)
-            decode_rows(
-                stored,
-                int(self.array.chunks[0]),
-                first,
-                out,
-                per_shard=chunks_per_shard(self.array),
-                plain=len(self.array.compressors) == 1,
-            )
-            if self.checksums is not None:
-                self.checksums.check(i, checksums_in(stored, chunks_per_shard(self.array)))
-            return stored
+            whole = not per_shard and len(out) == self.array.chunks[0] and out.flags.c_contiguous
+            if plain and whole and content is None and isinstance(self.array.store_path.store, LocalStore):
+                sums = _read_plain(self.array, i, out)
+            else:
+                stored = _read_stored(self.array, i) if content is None else np.frombuffer(content, np.uint8)
+                size = int(self.array.chunks[0])
+                decode_rows(stored, size, first, out, per_shard=per_shard, plain=plain)
+                sums = checksums_in(stored, per_shard)
+            if self.checksums is not None and not self.checksums.are(i, sums):
+                raise DamagedChunk("the chunk is not the one that was written", first, first + len(out))
+            return sums
         except (ValueError, RuntimeError, OSError) as error:
             a, b = error.args[1:] if isinstance(error, DamagedChunk) else (first, first + len(out))
             cause = str(error) if isinstance(error, DamagedChunk) else self._message(error)
@@ -360,6 +361,22 @@ def _open_with_zarrs(array: ZarrArray) -> ZarrArray | None:
 
 _configuration_lock = threading.Lock()
 """Held while zarr's configuration, one for the whole process, is changed and restored."""
+
+
+def _read_plain(array: ZarrArray, i: int, out: np.ndarray) -> bytes:
+    """Read stored object i of an array on disk that is not compressed straight into `out`, a whole chunk; its
+    checksum. Raises DamagedChunk and FileNotFoundError."""
+    place, into = array.store_path / object_key(array, i), out.reshape(-1).view(np.uint8)
+    try:
+        store: Any = place.store
+        with open(f"{store.root}/{place.path}", "rb", buffering=0) as file:
+            size = file.readinto(into.data)
+            stored = file.read(5)
+    except FileNotFoundError:
+        raise FileNotFoundError("the chunk is missing") from None
+    if size != len(into) or len(stored) != 4 or crc32c(into) != int.from_bytes(stored, "little"):
+        raise DamagedChunk(ALTERED, 0, len(out))
+    return stored
 
 
 def _read_stored(array: ZarrArray, i: int) -> np.ndarray:

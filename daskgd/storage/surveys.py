@@ -155,11 +155,10 @@ class StoredChecksums:
     name: str
     per_shard: int
 
-    def check(self, i: int, found: bytes) -> None:
-        """Raise ValueError unless stored object i is to have these checksums."""
+    def are(self, i: int, found: bytes) -> bool:
+        """Whether these are the checksums of stored object i."""
         key = self.place.path, self.fingerprint
         if key not in _tables:
             read_survey(self.place, self.fingerprint)
         size = 4 * (self.per_shard + 1)
-        if _tables[key][self.name][i * size : (i + 1) * size].tobytes() != found:
-            raise ValueError("the chunk is not the one that was written")
+        return _tables[key][self.name][i * size : (i + 1) * size].tobytes() == found

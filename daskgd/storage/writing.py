@@ -22,8 +22,9 @@ import dask.array as da
 import numpy as np
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
+from zarr.storage import LocalStore
 
-from daskgd._compat.dask import meta_of, with_new_keys
+from daskgd._compat.dask import meta_of, n_tasks, with_new_keys
 from daskgd.rows.dictionaries import Dictionaries
 from daskgd.rows.features import Dense, is_sparse_array
 from daskgd.rows.sparse import Sparse
@@ -48,6 +49,7 @@ from daskgd.storage.categorical_writing import (
     split_parts,
 )
 from daskgd.storage.checksums import ZarrArray
+from daskgd.storage.codec import choose_codec
 from daskgd.storage.commit import commit, create_array
 from daskgd.storage.conversion import (
     column_names,
@@ -63,7 +65,7 @@ from daskgd.storage.opening import CATEGORICAL_FORMAT, FORMAT, NAMES, open_colum
 from daskgd.storage.replacing import Finish, new_group
 from daskgd.storage.sparse_writing import SparseWriter, rows_missing, rows_that_fill
 
-CODECS = ("lz4", "zstd", "none")
+CODECS = ("auto", "lz4", "zstd", "none")
 TASK_BYTES = 64_000_000
 """Decoded bytes of X that a task writes, about."""
 
@@ -80,7 +82,7 @@ def write_arrays(
     offset: Any = None,
     feature_names: Iterable[str] | None = None,
     chunk_bytes: int | float | str = 8_000_000,
-    codec: str = "lz4",
+    codec: str = "auto",
     shards: int | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -173,7 +175,8 @@ def _is_rows(X: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """How rows are cut into chunks, and how chunks are stored."""
+    """How rows are cut into chunks, and how chunks are stored: with the codec "auto" as suits the first rows
+    of each array."""
 
     chunk_bytes: int
     codec: str
@@ -186,6 +189,11 @@ class Chunking:
             raise ValueError(f"codec: expected one of {', '.join(CODECS)}, got {self.codec!r}")
         if self.shards is not None and (type(self.shards) is not int or self.shards < 1):
             raise ValueError(f"shards: expected None or chunks per shard, an int >= 1, got {self.shards!r}")
+
+    @property
+    def known_codec(self) -> str:
+        """The codec of arrays of which no rows are at hand to choose it by: lz4 for "auto"."""
+        return "lz4" if self.codec == "auto" else self.codec
 
     def rows(self, X: Any) -> tuple[int, int]:
         """Rows per chunk and per stored object; where X is sparse, whose rows differ, by the first ones."""
@@ -203,12 +211,16 @@ class Chunking:
     def create(self, group: Any, name: str, like: Any, rows: int, n: int) -> ZarrArray:
         """Create an array of no rows yet, with the dtype and width of `like`.
 
-        Its chunks (shards) have at most `n` rows, the dataset's number: zarr stores whole chunks.
+        Its chunks (shards) have at most `n` rows, the dataset's number: zarr stores whole chunks. The codec
+        "auto" is chosen by the rows of `like`, where these are at hand.
         """
         rows = min(rows, n)
         shards = None if self.shards is None else min(self.shards, -(-n // rows))
-        shape = (0, *like.shape[1:])
-        return create_array(group, name, shape, like.dtype, chunk_rows=rows, shards=shards, codec=self.codec)
+        shape, codec = (0, *like.shape[1:]), self.codec
+        if codec == "auto":
+            known = isinstance(like, np.ndarray)
+            codec = choose_codec(like, not isinstance(group.store, LocalStore)) if known else "lz4"
+        return create_array(group, name, shape, like.dtype, chunk_rows=rows, shards=shards, codec=codec)
 
     def create_writer(self, group: Any, name: str, first: Any, rows: int, whole: bool) -> Writer:
         """Create what rows of the kind of the first are appended to; these are all there are unless they are
@@ -225,7 +237,7 @@ class Chunking:
                 n,
                 chunk_bytes=self.chunk_bytes,
                 shards=self.shards,
-                codec=self.codec,
+                codec=self.known_codec,
             )
         numbers, categories = split_parts(first)
         before = numbers.values if isinstance(numbers, Dense) else numbers
@@ -238,7 +250,7 @@ class Chunking:
         """Create an array of one dimension for values that are at hand."""
         most = max(min(self.chunk_bytes // values.dtype.itemsize, len(values)), 1)
         return create_array(
-            group, name, values.shape, values.dtype, chunk_rows=most, shards=None, codec=self.codec
+            group, name, values.shape, values.dtype, chunk_rows=most, shards=None, codec=self.known_codec
         )
 
 
@@ -327,9 +339,10 @@ def _write_arrays(group: Any, chunking: Chunking, given: dict[str, Any]) -> list
     task_rows = unit * max(1, TASK_BYTES // (unit * X.shape[1] * X.dtype.itemsize))
     arrays: dict[str, da.Array] = {}
     targets: dict[str, Any] = {}
+    heads: dict[str, da.Array] = {}
     for name, array in given.items():
         lazy = array if isinstance(array, da.Array) else da.from_array(array, chunks=-1, name=False)
-        arrays[name] = lazy.rechunk((task_rows, *array.shape[1:]))
+        arrays[name], heads[name] = lazy.rechunk((task_rows, *array.shape[1:])), lazy[:rows]
     # Dask's threads go on with their tasks after one has failed, and would write into the directory that is
     # being removed. A pool of our own is waited for; other schedulers do not use it.
     workers = dask.config.get("num_workers", None) or CPU_COUNT
@@ -340,11 +353,24 @@ def _write_arrays(group: Any, chunking: Chunking, given: dict[str, Any]) -> list
             labels = set().union(*dask.compute(*parts))
             index = {label: i for i, label in enumerate(sorted(labels))}
             arrays["y"] = da.map_blocks(encode_labels, arrays["y"], index, dtype="i4", meta=np.empty(0, "i4"))
+            del heads["y"]
+        first = _computed_cheaply(heads) if chunking.codec == "auto" else {}
         for name, array in arrays.items():
-            targets[name] = chunking.create(group, name, array, rows, len(X))
+            targets[name] = chunking.create(group, name, first.get(name, array), rows, len(X))
             targets[name].resize(array.shape)
         da.store(list(arrays.values()), list(targets.values()), lock=False)
     return None if index is None else list(index)
+
+
+CHEAP_TASKS = 16
+"""Tasks of dask that the first rows of an array may take to be computed before the others, and once more with
+them."""
+
+
+def _computed_cheaply(heads: dict[str, da.Array]) -> dict[str, np.ndarray]:
+    """Those of the arrays that take few tasks, computed."""
+    cheap = {name: head for name, head in heads.items() if n_tasks(head) <= CHEAP_TASKS}
+    return dict(zip(cheap, map(np.asarray, dask.compute(*cheap.values())), strict=True))
 
 
 # -- streams: block after block -------------------------------------------------------------------
