@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import getitem
 from typing import Any
 from uuid import uuid4
 
-import dask
 import distributed
 import numpy as np
-from dask._task_spec import List, Task, TaskRef, convert_legacy_graph
+from dask._task_spec import Alias, DataNode, List, Task, TaskRef, convert_legacy_graph
 from dask.base import get_scheduler
 from dask.utils import key_split
 
@@ -19,6 +19,7 @@ __all__ = [
     "TaskRef",
     "configured_scheduler",
     "example_rows",
+    "is_only_read",
     "meta_of",
     "plain_reads",
     "unchanged_sources",
@@ -54,12 +55,6 @@ def meta_of(value: Any) -> Any:
     return getattr(value, "_meta", value)
 
 
-def n_tasks(collection: Any) -> int:
-    """How many tasks it takes to compute a collection of dask, once it is optimised."""
-    (found,) = dask.optimize(collection)
-    return len(dict(found.__dask_graph__()))
-
-
 def plain_reads(x: Any) -> Iterator[tuple[Any, tuple[slice, ...], tuple[slice, ...]]] | None:
     """For each chunk of a dask array of known shape what it is read from, which part, and the chunk's place.
 
@@ -82,6 +77,19 @@ def plain_reads(x: Any) -> Iterator[tuple[Any, tuple[slice, ...], tuple[slice, .
         held = graph.get(getattr(held, "key", None), held)
         found.append((getattr(held, "value", held), part, place))
     return iter(found)
+
+
+def is_only_read(x: Any) -> bool:
+    """Whether the first chunk of a dask array is read, or at hand, and not computed by any function."""
+    from dask.array.core import getter, getter_inline, getter_nofancy
+    from dask.core import flatten
+
+    first = x.blocks[(0,) * x.ndim]
+    tasks = convert_legacy_graph(dict(first.dask.cull(set(flatten(first.__dask_keys__())))))
+    reads = (getter, getter_inline, getter_nofancy, getitem)
+    return all(
+        isinstance(task, Alias | DataNode) or getattr(task, "func", None) in reads for task in tasks.values()
+    )
 
 
 MOVES = {

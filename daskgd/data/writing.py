@@ -66,7 +66,7 @@ def write_dataset(
         categories the codes count, with the numbers beside them, in the bytes that they take in memory.
     codec : "lz4" or "zstd" (Blosc; with bitshuffle, or the shuffle that suits sparse rows), "none", or
     "auto":
-        "none" for an array whose first rows lz4 makes smaller by less than 15 %, such as measured floats, as
+        "none" for floats whose first rows lz4 makes smaller by less than 15 %, such as measured floats, as
         these are read at the speed of memory, else "lz4"; also where the first rows of a dask array take more
         than a few tasks, and at URLs unless they do not compress at all. Each chunk ends with a crc32c in any
         case.

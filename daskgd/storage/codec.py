@@ -28,8 +28,6 @@ ABSENT = (2**64 - 1, 2**64 - 1)
 """Offset and size that the index of a shard has for a chunk that is not in it (zarr v3, sharding codec)."""
 
 
-ALTERED = "the checksum does not match: the chunk was truncated or altered"
-
 RAW_SHARE = 0.85
 """Share of its bytes that a chunk takes at least, compressed by lz4, to be better stored as it is.
 Decompressing takes a core 0.3 ns a byte, and reading what lz4 would have spared no more than that from any
@@ -40,15 +38,15 @@ TRIED_BYTES = 1 << 20
 
 
 def choose_codec(values: Array, remote: bool = False) -> str:
-    """The codec for an array that begins with these values: "lz4", or "none" where they hardly compress; at a
-    URL, from where bytes come more slowly, only where they do not compress at all.
+    """The codec for an array that begins with these values: "lz4", or "none" for floats that hardly compress; at
+    a URL, from where bytes come more slowly, only where they do not compress at all.
 
     >>> rng = np.random.default_rng(0)
     >>> choose_codec(rng.normal(size=1000)), choose_codec(rng.integers(0, 9, 1000))
     ('none', 'lz4')
     """
     flat = np.ascontiguousarray(values).reshape(-1)[: max(TRIED_BYTES // values.dtype.itemsize, 1)]
-    if not flat.size:
+    if not flat.size or flat.dtype.kind != "f":
         return "lz4"
     share = (len(encode_chunk(flat, "lz4")) - 4) / flat.nbytes
     return "none" if share > (1.0 if remote else RAW_SHARE) else "lz4"
@@ -140,7 +138,7 @@ def strip_checksum(stored: Array) -> Array:
     """Return `stored` without the crc32c at its end. Raises ValueError if that does not match."""
     body = stored[:-4]
     if len(stored) < 4 or crc32c(body) != int.from_bytes(stored[-4:].tobytes(), "little"):
-        raise ValueError(ALTERED)
+        raise ValueError("the checksum does not match: the chunk was truncated or altered")
     return body
 
 

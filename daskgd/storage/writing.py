@@ -10,7 +10,7 @@ how it is cut; of zarr only what `commit` and `opening` offer.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -24,7 +24,7 @@ from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from zarr.storage import LocalStore
 
-from daskgd._compat.dask import meta_of, n_tasks, with_new_keys
+from daskgd._compat.dask import is_only_read, meta_of, with_new_keys
 from daskgd.rows.dictionaries import Dictionaries
 from daskgd.rows.features import Dense, is_sparse_array
 from daskgd.rows.sparse import Sparse
@@ -128,13 +128,14 @@ def write_arrays(
     given = {name: v for name, v in arguments.items() if v is not None}
     if hasattr(X, "shape"):
         labels = column_names(X) if labels is None else labels
+        read = {name for name, v in given.items() if not isinstance(v, da.Array) or is_only_read(v)}
         arrays = _to_arrays(given)
         check_shapes(arrays, labels)
         lazy = any(isinstance(array, da.Array) for array in arrays.values())
         tasks = lazy and _is_dense(arrays["X"])
         with new_group(path, overwrite, storage_options, finish and finish(tasks)) as group:
             if tasks:
-                found = _write_arrays(group, chunking, arrays)
+                found = _write_arrays(group, chunking, arrays, read)
             else:
                 blocks = _compute_rows(arrays, chunking) if lazy else _slice_rows(arrays, chunking)
                 labels, found = _write_blocks(group, chunking, blocks, labels)
@@ -219,7 +220,7 @@ class Chunking:
         shape, codec = (0, *like.shape[1:]), self.codec
         if codec == "auto":
             known = isinstance(like, np.ndarray)
-            codec = choose_codec(like, not isinstance(group.store, LocalStore)) if known else "lz4"
+            codec = choose_codec(like[:rows], not isinstance(group.store, LocalStore)) if known else "lz4"
         return create_array(group, name, shape, like.dtype, chunk_rows=rows, shards=shards, codec=codec)
 
     def create_writer(self, group: Any, name: str, first: Any, rows: int, whole: bool) -> Writer:
@@ -332,8 +333,9 @@ def _convert_chunk(chunk: Any, column: str, declared: np.dtype[Any], block_info:
     return found
 
 
-def _write_arrays(group: Any, chunking: Chunking, given: dict[str, Any]) -> list[Any] | None:
-    """Write from tasks of whole chunks (shards), all arrays in one graph; return the classes."""
+def _write_arrays(group: Any, chunking: Chunking, given: dict[str, Any], read: Set[str]) -> list[Any] | None:
+    """Write from tasks of whole chunks (shards), all arrays in one graph; return the classes. Arrays of the
+    names in `read` are not computed, only read."""
     X = given["X"]
     rows, unit = chunking.rows(X)
     task_rows = unit * max(1, TASK_BYTES // (unit * X.shape[1] * X.dtype.itemsize))
@@ -342,7 +344,9 @@ def _write_arrays(group: Any, chunking: Chunking, given: dict[str, Any]) -> list
     heads: dict[str, da.Array] = {}
     for name, array in given.items():
         lazy = array if isinstance(array, da.Array) else da.from_array(array, chunks=-1, name=False)
-        arrays[name], heads[name] = lazy.rechunk((task_rows, *array.shape[1:])), lazy[:rows]
+        arrays[name] = lazy.rechunk((task_rows, *array.shape[1:]))
+        if name in read and chunking.codec == "auto":
+            heads[name] = lazy[:rows]
     # Dask's threads go on with their tasks after one has failed, and would write into the directory that is
     # being removed. A pool of our own is waited for; other schedulers do not use it.
     workers = dask.config.get("num_workers", None) or CPU_COUNT
@@ -353,24 +357,13 @@ def _write_arrays(group: Any, chunking: Chunking, given: dict[str, Any]) -> list
             labels = set().union(*dask.compute(*parts))
             index = {label: i for i, label in enumerate(sorted(labels))}
             arrays["y"] = da.map_blocks(encode_labels, arrays["y"], index, dtype="i4", meta=np.empty(0, "i4"))
-            del heads["y"]
-        first = _computed_cheaply(heads) if chunking.codec == "auto" else {}
+            heads.pop("y", None)
+        first = dict(zip(heads, dask.compute(*heads.values()), strict=True))
         for name, array in arrays.items():
             targets[name] = chunking.create(group, name, first.get(name, array), rows, len(X))
             targets[name].resize(array.shape)
         da.store(list(arrays.values()), list(targets.values()), lock=False)
     return None if index is None else list(index)
-
-
-CHEAP_TASKS = 16
-"""Tasks of dask that the first rows of an array may take to be computed before the others, and once more with
-them."""
-
-
-def _computed_cheaply(heads: dict[str, da.Array]) -> dict[str, np.ndarray]:
-    """Those of the arrays that take few tasks, computed."""
-    cheap = {name: head for name, head in heads.items() if n_tasks(head) <= CHEAP_TASKS}
-    return dict(zip(cheap, map(np.asarray, dask.compute(*cheap.values())), strict=True))
 
 
 # -- streams: block after block -------------------------------------------------------------------
