@@ -38,8 +38,8 @@ TRIED_BYTES = 1 << 20
 
 
 def choose_codec(values: Array, remote: bool = False) -> str:
-    """The codec for an array that begins with these values: "lz4", or "none" for floats that hardly compress; at
-    a URL, from where bytes come more slowly, only where they do not compress at all.
+    """The codec for an array that begins with these values: "lz4", or "none" for floats that hardly compress;
+    at a URL, from where bytes come more slowly, only where they do not compress at all.
 
     >>> rng = np.random.default_rng(0)
     >>> choose_codec(rng.normal(size=1000)), choose_codec(rng.integers(0, 9, 1000))
