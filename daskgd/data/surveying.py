@@ -42,6 +42,10 @@ LEAST_ROWS_PER_FEATURE = 100
 TASK_BYTES = 64_000_000
 """Decoded bytes that a task reads, about."""
 
+SUMS_BYTES, MOST_SUMS_BYTES = 16, 1_000_000_000
+"""Bytes of the sums of a task for each feature, and of those of all tasks at most: where features are so many
+that one task has more, no survey is stored."""
+
 
 def survey_dataset(
     path: str | os.PathLike[str],
@@ -69,9 +73,8 @@ def survey_dataset(
 
     Raises
     ------
-    StoreError : `path` holds no dataset, or one that daskgd did not write: without checksums nothing would
-    tell
-        whether the survey still is of these rows; or rows that are not those that were written.
+    StoreError : `path` holds no dataset, or one that daskgd did not write, as without checksums nothing would
+        tell whether the survey still is of these rows; or rows that are not those that were written.
 
     Examples
     --------
@@ -107,6 +110,7 @@ def survey(
     options = None if storage_options is None else dict(storage_options)
     fingerprint = fingerprint_of(location, options)
     if fingerprint is None:
+        open_store(location, storage_options=options)  # which refuses what is half-written
         raise StoreError(
             f"{redacted(location)}: expected a dataset that daskgd wrote, got a group without checksums, by "
             "which to tell whether a survey still is of these rows; write it with daskgd.write_dataset"
@@ -120,6 +124,8 @@ def survey(
             f"{dataset.path}: some chunks are not those that were written; restore them, or write the "
             "dataset again"
         )
+    if SUMS_BYTES * dataset.n_features > MOST_SUMS_BYTES:
+        return
     query = _query(dataset)
     with one_blas_thread():
         survey, sample = query.answer(None, _sums(dataset, query, progress))
@@ -151,7 +157,11 @@ def _sums(dataset: Dataset, query: SurveyToStore, progress: Callable[[int, int],
     """The sums of the query over all rows, by tasks that are nodes of the merge tree over blocks."""
     layout = dataset.layout
     each = max(layout.block_rows * row_bytes(dataset.columns.X), 1)
-    width = 1 << max(TASK_BYTES // each, 1).bit_length() - 1
+    most_tasks = max(MOST_SUMS_BYTES // (SUMS_BYTES * dataset.n_features), 1)
+    width = max(
+        1 << max(TASK_BYTES // each, 1).bit_length() - 1,
+        1 << (-(-layout.n_blocks // most_tasks) - 1).bit_length(),
+    )
     tasks = range(0, layout.n_blocks, width)
     done = 0
 

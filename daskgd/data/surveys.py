@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from daskgd.data.columns import Columns
@@ -15,7 +15,8 @@ from daskgd.storage.surveys import SurveyRecord
 
 @dataclass(slots=True, eq=False)
 class CarriedSurvey:
-    """The survey in a store, and the columns that it is of. The sample is read when it is first asked for.
+    """The survey in a store, and the columns that it is of. The sample is read when it is asked for, and not
+    kept.
 
     Attributes
     ----------
@@ -25,7 +26,6 @@ class CarriedSurvey:
 
     record: SurveyRecord
     columns: Columns
-    _sample: StoredSample | None = field(default=None, repr=False)
 
     def is_of(self, columns: Columns) -> bool:
         """Whether columns are those that were surveyed."""
@@ -34,9 +34,7 @@ class CarriedSurvey:
     @property
     def sample(self) -> StoredSample | None:
         """The sample; None where the store has none. Raises StoreError if it is not what was written."""
-        if self._sample is None and self.record.sample_share:
-            self._sample = self.record.read_sample()
-        return self._sample
+        return self.record.read_sample() if self.record.sample_share else None
 
     def tells(self, query: Query, block_rows: int) -> bool:
         """Whether `answer` has an answer; no sample is read for it."""
@@ -56,6 +54,5 @@ class CarriedSurvey:
         if isinstance(query, Survey) and survey is not None and survey.block_rows == block_rows:
             return survey.answer(query)
         if isinstance(query, Sample) and self.tells(query, block_rows):
-            assert self.sample is not None
-            return self.sample.answer(query)
+            return self.record.read_sample().answer(query)
         return None

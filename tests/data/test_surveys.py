@@ -24,6 +24,7 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.select import open_engine
 from daskgd.queries import Ask, Query, Survey, SurveyAnswer
 from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.storage.commit import create_group
 from daskgd.storage.records import pack, types_of
 from daskgd.storage.surveys import TYPES
 from tests.mutations import flipped
@@ -394,3 +395,23 @@ def test_a_survey_that_was_not_finished_is_none(tmp_path: Path) -> None:
     dataset = daskgd.open_dataset(path)
     assert not dataset.surveyed
     dataset.verify()
+
+
+def test_large_sums_are_those_of_few_tasks_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "d", "two classes")
+    before = record(path)
+    assert daskgd.open_dataset(path).layout.n_blocks > 3
+    monkeypatch.setattr("daskgd.data.surveying.TASK_BYTES", 1)
+    for most in (16 * 7 * 100, 16 * 7 * 2, 16 * 7):  # a task for each block, two, one
+        monkeypatch.setattr("daskgd.data.surveying.MOST_SUMS_BYTES", most)
+        daskgd.survey_dataset(path)
+        assert record(path) == before
+    monkeypatch.setattr("daskgd.data.surveying.MOST_SUMS_BYTES", 16 * 7 - 1)
+    daskgd.survey_dataset(path)
+    assert not daskgd.open_dataset(path).surveyed
+
+
+def test_half_written_data_are_refused(tmp_path: Path) -> None:
+    create_group(str(tmp_path / "d"))
+    with pytest.raises(daskgd.StoreError, match="half-written"):
+        daskgd.survey_dataset(tmp_path / "d")
