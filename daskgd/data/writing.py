@@ -67,9 +67,8 @@ def write_dataset(
     codec : "lz4" or "zstd" (Blosc; with bitshuffle, or the shuffle that suits sparse rows), "none", or
     "auto":
         "none" for floats that lz4 makes smaller by less than 15 %, as their first rows show: they are read
-        at nearly three times the speed. "lz4" for all else, for sparse rows and frames, for dask arrays that
-        are computed and not only read, and at URLs unless the floats do not compress at all. Each chunk ends
-        with a crc32c in any case.
+        at nearly three times the speed. "lz4" for all else, for sparse rows and frames, and for dask arrays
+        that are computed and not only read. Each chunk ends with a crc32c in any case.
     shards : chunks per stored object, None for one.
     overwrite : replace an existing zarr group, once the new one is complete (at a URL: at once).
     storage_options : of the file system at a URL, such as credentials. Workers that write get them, and they

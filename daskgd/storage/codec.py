@@ -37,9 +37,8 @@ TRIED_BYTES = 1 << 20
 """Bytes of the first rows that are compressed to see how much there is to gain."""
 
 
-def choose_codec(values: Array, remote: bool = False) -> str:
-    """The codec for an array that begins with these values: "lz4", or "none" for floats that hardly compress;
-    at a URL, from where bytes come more slowly, only where they do not compress at all.
+def choose_codec(values: Array) -> str:
+    """The codec for an array that begins with these values: "lz4", or "none" for floats that hardly compress.
 
     >>> rng = np.random.default_rng(0)
     >>> choose_codec(rng.normal(size=1000)), choose_codec(rng.integers(0, 9, 1000))
@@ -49,7 +48,7 @@ def choose_codec(values: Array, remote: bool = False) -> str:
     if not flat.size or flat.dtype.kind != "f":
         return "lz4"
     share = (len(encode_chunk(flat, "lz4")) - 4) / flat.nbytes
-    return "none" if share > (1.0 if remote else RAW_SHARE) else "lz4"
+    return "none" if share > RAW_SHARE else "lz4"
 
 
 class DamagedChunk(ValueError):

@@ -22,7 +22,6 @@ import dask.array as da
 import numpy as np
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
-from zarr.storage import LocalStore
 
 from daskgd._compat.dask import is_only_read, meta_of, with_new_keys
 from daskgd.rows.dictionaries import Dictionaries
@@ -219,8 +218,7 @@ class Chunking:
         shards = None if self.shards is None else min(self.shards, -(-n // rows))
         shape, codec = (0, *like.shape[1:]), self.codec
         if codec == "auto":
-            known = isinstance(like, np.ndarray)
-            codec = choose_codec(like[:rows], not isinstance(group.store, LocalStore)) if known else "lz4"
+            codec = choose_codec(like[:rows]) if isinstance(like, np.ndarray) else "lz4"
         return create_array(group, name, shape, like.dtype, chunk_rows=rows, shards=shards, codec=codec)
 
     def create_writer(self, group: Any, name: str, first: Any, rows: int, whole: bool) -> Writer:
