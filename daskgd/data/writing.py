@@ -64,11 +64,11 @@ def write_dataset(
         all arrays. Of sparse X, whose chunks end within rows, a chunk takes an eighth of it, so that a block
         of rows decodes little beside its own; rows per chunk of the others are those that first fill it. Of
         categories the codes count, with the numbers beside them, in the bytes that they take in memory.
-    codec : "lz4" or "zstd" (Blosc; with bitshuffle, or the shuffle that suits sparse rows), "none", or
-    "auto":
-        "none" for floats that lz4 makes smaller by less than 15 %, as their first rows show: they are read
-        at nearly three times the speed. "lz4" for all else, for sparse rows and frames, and for dask arrays
-        that are computed and not only read. Each chunk ends with a crc32c in any case.
+    codec : "auto", "lz4" or "zstd" (Blosc; with bitshuffle, or the shuffle that suits sparse rows), or
+        "none". "auto" is "none" for floats that lz4 makes smaller by less than 15 %, as their first rows
+        show: they are read at nearly three times the speed. It is "lz4" for all else, for sparse rows and
+        frames, and for dask arrays that are computed and not only read. Each chunk ends with a crc32c in
+        any case.
     shards : chunks per stored object, None for one.
     overwrite : replace an existing zarr group, once the new one is complete (at a URL: at once).
     storage_options : of the file system at a URL, such as credentials. Workers that write get them, and they
