@@ -33,7 +33,7 @@ from daskgd.engines.select import open_engine
 from daskgd.losses import Logistic
 from daskgd.models import Linear
 from daskgd.penalties import L2
-from daskgd.preprocessing.encoded import encode
+from daskgd.preprocessing.encoding import encode
 from daskgd.problems import Problem
 from daskgd.queries import Ask, Gradient
 

@@ -4,6 +4,7 @@ Public names are imported when they are first used: a worker that computes a gra
 maths, no estimators.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,11 @@ if not TYPE_CHECKING:  # for which it would make any name one of ours
     def __getattr__(name: str) -> Any:
         if name not in _MODULE_OF:
             raise AttributeError(f"module 'daskgd' has no attribute {name!r}")
-        value = getattr(import_module(_MODULE_OF[name]), name)
+        module = _MODULE_OF[name]
+        if module.startswith("daskgd.estimators") and "distributed" in sys.modules:
+            # Workers that are there by now import meanwhile: estimators take this process longer.
+            import_module("daskgd.engines.preflight").start_imports()
+        value = getattr(import_module(module), name)
         globals()[name] = value
         return value
 

@@ -1,16 +1,23 @@
-"""The training page from the start: ``dask scheduler --preload daskgd.preload``.
+"""What fits do to a cluster, from its start: ``dask scheduler`` or ``dask worker --preload daskgd.preload``.
 
-Fits install it where it is missing; with this it is there before the first of them.
+A scheduler gets the training page, a worker imports what tasks need. Fits do both where it is missing; with
+this it is there before the first of them.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from daskgd.monitoring.dashboard.plugin import TrainingMonitor
+from daskgd.engines.preflight import TASK_MODULES
 
 
-async def dask_setup(scheduler: Any) -> None:
-    """Dask calls this with the scheduler when that has started; where it is a worker, nothing is done."""
-    if hasattr(scheduler, "register_scheduler_plugin"):
-        await scheduler.register_scheduler_plugin(TrainingMonitor(), idempotent=True)
+async def dask_setup(server: Any) -> None:
+    """Dask calls this with a scheduler or a worker when that has started."""
+    if hasattr(server, "register_scheduler_plugin"):
+        from daskgd.monitoring.dashboard.plugin import TrainingMonitor
+
+        await server.register_scheduler_plugin(TrainingMonitor(), idempotent=True)
+    else:
+        for name in TASK_MODULES:
+            import_module(name)

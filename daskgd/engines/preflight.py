@@ -1,6 +1,7 @@
 """Before the first sweep on a cluster: can its processes run what they will be sent, and with the same bits?
 
-What is found is remembered per client and worker: a second fit asks only those that are new.
+What is found is remembered per client and worker: a second fit asks only those that are new. Workers begin to
+import what tasks need as soon as a client is seen.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import distributed
 
+from daskgd._compat.dask import configured_scheduler
 from daskgd._compat.distributed import wire_pickle
 from daskgd.engines.cluster import ANSWER, Cluster, ClusterLost
 
@@ -27,8 +30,45 @@ WORKERS_ANSWER = 0.8 * ANSWER
 _known: WeakKeyDictionary[distributed.Client, set[str]] = WeakKeyDictionary()
 """Processes that have been looked at."""
 
+TASK_MODULES = ("daskgd.engines.tasks", "daskgd.storage.reading")
+"""What a worker imports to run the tasks of a fit to stored rows, directly or by these."""
+
+_importing: WeakSet[distributed.Client] = WeakSet()
+"""Clients whose workers have been told to import."""
+
 Versions = Mapping[str, str | None]
 """Versions by package, "python" among them; None for those that cannot be imported."""
+
+
+def start_imports() -> None:
+    """Tell the workers of the current client, if there is one, to import what tasks need, once.
+
+    Nobody waits for it: this process goes on with imports and plans of its own. Where it fails, the first
+    task says why.
+    """
+    try:
+        client = configured_scheduler()
+    except RuntimeError:  # a setting that was left behind: the fit refuses it
+        return
+    if not isinstance(client, distributed.Client) or client in _importing or client.asynchronous:
+        return
+    _importing.add(client)
+    pid, modules = os.getpid(), TASK_MODULES
+
+    def load() -> None:  # travels by value: daskgd may not be there
+        import os
+        from importlib import import_module
+
+        if os.getpid() != pid:  # two threads that import the same at a time can stop each other
+            for name in modules:
+                import_module(name)
+
+    async def told() -> None:
+        with suppress(Exception):
+            await client.run(load, on_error="ignore")
+
+    loop: Any = client.loop
+    loop.add_callback(told)
 
 
 def _look() -> Callable[[], dict[str, str | None]]:

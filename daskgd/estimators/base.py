@@ -32,6 +32,7 @@ from daskgd.data.convert import (
     numeric,
 )
 from daskgd.data.dataset import Dataset
+from daskgd.engines.preflight import start_imports
 from daskgd.engines.select import check_engine, open_engine
 from daskgd.engines.worker_memory import check_driver_memory
 from daskgd.estimators.export import export
@@ -232,6 +233,8 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         check_parameters(self, {**COMMON, **self._rules})
         check_engine(self.engine)
+        if self.engine in (None, "distributed"):
+            start_imports()
         solver, loss = self._choice(None).solver, self._loss(2)
         cause = self._refusal(solver, loss)
         if cause is not None:

@@ -17,7 +17,13 @@ from daskgd.estimators.base import Estimator
 from daskgd.estimators.incremental import Incremental
 from daskgd.estimators.prediction import dense
 from daskgd.models import Linear, Model
-from daskgd.models.responses import Response
+from daskgd.models.responses import (
+    ClassifierResponse,
+    decisions,
+    log_probabilities,
+    predicted_labels,
+    probabilities,
+)
 from daskgd.penalties import L2, Penalty
 from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
@@ -116,12 +122,12 @@ class Classifier(ClassifierMixin, Estimator):
 
     def decision_function(self, X: Any) -> Any:
         """Margins, ``(n,)`` for two classes (positive is ``classes_[1]``), else ``(n, k)``."""
-        return self._map_margins(X, _margins, np.dtype(float), self._outputs())
+        return self._map_margins(X, decisions, np.dtype(float), self._outputs())
 
     def predict(self, X: Any) -> Any:
         """Predicted labels ``(n,)``: numpy for numpy, a lazy dask array for anything lazy."""
         self._outputs()
-        return self._map_margins(X, _labels, self.classes_.dtype, None)
+        return self._map_margins(X, predicted_labels, self.classes_.dtype, None)
 
     def _outputs(self) -> int | None:
         """Columns of the margins; None for a vector."""
@@ -130,7 +136,7 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _map_margins(self, X: Any, of_margins: Any, dtype: Any, columns: int | None) -> Any:
         model, w = self._model()
-        return self._map_rows(X, Rowwise(model, w, of_margins, self.classes_), dtype, columns)
+        return self._map_rows(X, ClassifierResponse(model, w, of_margins, self.classes_), dtype, columns)
 
 
 class Probable(Classifier):
@@ -142,7 +148,7 @@ class Probable(Classifier):
 
     def predict_log_proba(self, X: Any) -> Any:
         """Logarithm of the probability of each class, ``(n, k)``."""
-        return self._map_margins(X, _log_probabilities, np.dtype(float), self._n_classes())
+        return self._map_margins(X, log_probabilities, np.dtype(float), self._n_classes())
 
     def _n_classes(self) -> int:
         self._outputs()
@@ -262,66 +268,3 @@ def _known(classes: Array, seen: Array) -> Array:
     if len(new):
         raise ValueError(f"y: expected labels among {classes.tolist()}, got {new.tolist()}")
     return at
-
-
-class Rowwise(Response):
-    """The response of a classifier: a function of margins and classes."""
-
-    def __init__(self, model: Model, w: Array, of_margins: Any, classes: Array) -> None:
-        super().__init__(model, w)
-        self.of_margins, self.classes = of_margins, classes
-
-    @property
-    def labels(self) -> Array | None:  # type: ignore[override]
-        return self.classes if self.of_margins is _labels else None
-
-    def codes(self, z: Array) -> Array:
-        return _codes(z, self.classes)
-
-    def respond(self, z: Array) -> Array:
-        out: Array = self.of_margins(z, self.classes)
-        return out
-
-    def column(self, z: Array, j: int) -> Array:
-        if self.of_margins is probabilities and z.ndim == 1:
-            return logistic(z if j else -z)
-        return super().column(z, j)
-
-
-def _margins(z: Array, classes: Array) -> Array:
-    return z
-
-
-def _codes(z: Array, classes: Array) -> Array:
-    """The positions of the labels, or of two whether it is the second."""
-    codes: Array = z > 0 if z.ndim == 1 else z.argmax(axis=1)
-    return codes if len(classes) > 1 else np.zeros(len(z), dtype=np.intp)
-
-
-def _labels(z: Array, classes: Array) -> Array:
-    out: Array = classes[_codes(z, classes).astype(np.intp, copy=False)]
-    return out
-
-
-def logistic(z: Array) -> Array:
-    """The logistic function ``1 / (1 + exp(-z))``, to the last digits of either tail: exp of what is negative
-    neither overflows nor loses any."""
-    out: Array = np.exp(np.minimum(z, 0)) / (1 + np.exp(-np.abs(z)))
-    return out
-
-
-def probabilities(z: Array, classes: Array) -> Array:
-    """Softmax of the margins; two classes have one margin, the log of the odds."""
-    if z.ndim == 1:
-        return np.stack([logistic(-z), logistic(z)], axis=1)
-    e = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
-    out: Array = e / e.sum(axis=1, keepdims=True)
-    return out
-
-
-def _log_probabilities(z: Array, classes: Array) -> Array:
-    if z.ndim == 1:
-        return np.stack([-np.logaddexp(0, z), -np.logaddexp(0, -z)], axis=1)
-    z = z - z.max(axis=1, keepdims=True, initial=-np.inf)
-    out: Array = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    return out

@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
 from daskgd.data.dataset import Dataset
-from daskgd.estimators.classification import Probable, probabilities
+from daskgd.estimators.classification import Probable
 from daskgd.estimators.regression import targets_of
 from daskgd.losses import MultilabelLogistic
+from daskgd.models.responses import (
+    label_probabilities,
+    log_label_probabilities,
+    log_of_probabilities,
+    present_labels,
+)
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import Survey, SurveyAnswer
@@ -93,7 +98,7 @@ class MultilabelProbable(Probable):
         check_is_fitted(self)
         if self._labels_of_model is None:
             return super().predict(X)
-        return self._map_margins(X, _present, np.dtype(int), self._labels_of_model)
+        return self._map_margins(X, present_labels, np.dtype(int), self._labels_of_model)
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class, or of each label by itself, ``(n, k)``: numpy for numpy, lazy dask for
@@ -101,34 +106,11 @@ class MultilabelProbable(Probable):
         check_is_fitted(self)
         if self._labels_of_model is None:
             return super().predict_proba(X)
-        return self._map_margins(X, _each_probability, np.dtype(float), self._labels_of_model)
+        return self._map_margins(X, label_probabilities, np.dtype(float), self._labels_of_model)
 
     def predict_log_proba(self, X: Any) -> Any:
         """Logarithm of `predict_proba`, ``(n, k)``; as in scikit-learn, -inf where that is 0."""
         check_is_fitted(self)
         if self._labels_of_model is None:
-            return self._map_margins(X, _log_probability, np.dtype(float), self._n_classes())
-        return self._map_margins(X, _each_log_probability, np.dtype(float), self._labels_of_model)
-
-
-def _present(z: Array, classes: Array) -> Array:
-    return (z > 0).astype(int)
-
-
-def _each_probability(z: Array, classes: Array) -> Array:
-    out: Array = expit(z)
-    return out
-
-
-def _log_probability(z: Array, classes: Array) -> Array:
-    return _log(probabilities(z, classes))
-
-
-def _each_log_probability(z: Array, classes: Array) -> Array:
-    return _log(expit(z))
-
-
-def _log(p: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        out: Array = np.log(p)
-    return out
+            return self._map_margins(X, log_of_probabilities, np.dtype(float), self._n_classes())
+        return self._map_margins(X, log_label_probabilities, np.dtype(float), self._labels_of_model)

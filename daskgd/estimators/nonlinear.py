@@ -16,9 +16,10 @@ from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.fit import FitOutcome, PreparedFit
 from daskgd.estimators.fitting.solver_choice import SolverChoice
-from daskgd.estimators.regression import NumberRegressor, Predict, targets_of
+from daskgd.estimators.regression import NumberRegressor, targets_of
 from daskgd.losses import Loss
 from daskgd.models import Model
+from daskgd.models.responses import RegressorResponse
 from daskgd.monitoring.events import Watcher
 from daskgd.monitoring.watchers import Plateau
 from daskgd.penalties import L2, Penalty
@@ -145,5 +146,5 @@ class Regression(NumberRegressor, Trained):
         model, w, b = self._split()
         if b is not None:
             b = b if self._many else b[0]
-        rowwise = Predict(model, w, 0.0 if b is None else b, self._many, self._loss(0).mean)
+        rowwise = RegressorResponse(model, w, 0.0 if b is None else b, self._many, self._loss(0).mean)
         return self._map_rows(X, rowwise, np.dtype(float), self._many)

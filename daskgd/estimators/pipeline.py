@@ -32,7 +32,7 @@ from daskgd.data.writing import write_dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.files import save_pipeline
 from daskgd.monitoring.events import Watcher
-from daskgd.preprocessing.encoded import digest_of_encoder, encode
+from daskgd.preprocessing.encoding import digest_of_encoder, encode
 from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.training.checkpoint import Checkpoint

@@ -16,8 +16,8 @@ from daskgd.data.dataset import Dataset
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.incremental import Incremental
 from daskgd.losses import Shifted
-from daskgd.models import Linear, LinearWithScale, Model
-from daskgd.models.responses import Response
+from daskgd.models import Linear, LinearWithScale
+from daskgd.models.responses import RegressorResponse
 from daskgd.penalties import L2
 from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
@@ -142,7 +142,7 @@ class Regressor(NumberRegressor, Incremental):
         coef = np.atleast_2d(self.coef_)
         model = Linear(coef.shape[1], len(coef), intercept=False)
         w = model.parameters(coef, np.zeros(len(coef)))
-        rowwise = Predict(model, w, self.intercept_, many, of_margins)
+        rowwise = RegressorResponse(model, w, self.intercept_, many, of_margins)
         return self._map_rows(X, rowwise, np.dtype(float), many)
 
 
@@ -151,19 +151,3 @@ def targets_of(dataset: Dataset) -> int:
     y = dataset.columns.y
     assert y is not None
     return 1 if len(y.shape) == 1 else y.shape[1]
-
-
-class Predict(Response):
-    """The response of a regressor: margins, the intercept added in float64, or a function of them."""
-
-    def __init__(
-        self, model: Model, w: Array, b: Any, many: int | None, of_margins: Callable[[Array], Array] | None
-    ) -> None:
-        super().__init__(model, w)
-        self.b, self.many, self.of_margins = b, many, of_margins
-
-    def respond(self, z: Array) -> Array:
-        z = z + self.b
-        if self.many is not None:
-            z = z.reshape(len(z), self.many)
-        return z if self.of_margins is None else self.of_margins(z)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 
@@ -44,6 +43,12 @@ from daskgd.losses import (
     TargetSummary,
 )
 from daskgd.losses import Perceptron as PerceptronLoss
+from daskgd.models.responses import (
+    clipped_shares,
+    log_clipped_shares,
+    log_logistic_shares,
+    logistic_shares,
+)
 from daskgd.monitoring.events import Watcher
 from daskgd.problems import Problem
 from daskgd.queries import SurveyAnswer
@@ -393,43 +398,16 @@ class SGDClassifier(_SGD, _Classifier):
         Of "log_loss" the logistic function of the margin, of "modified_huber" ``(1 + z) / 2`` cut to [0, 1];
         with more than two classes one for each, divided by their sum.
         """
-        of_margins = _logistic if self.loss == "log_loss" else _clipped
+        of_margins = logistic_shares if self.loss == "log_loss" else clipped_shares
         self._outputs()
         return self._map_margins(X, of_margins, np.dtype(float), len(self.classes_))
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Any:
         """Logarithm of the probability of each class, ``(n, k)``; -inf where it is 0."""
-        of_margins = _log_logistic if self.loss == "log_loss" else _log_clipped
+        of_margins = log_logistic_shares if self.loss == "log_loss" else log_clipped_shares
         self._outputs()
         return self._map_margins(X, of_margins, np.dtype(float), len(self.classes_))
-
-
-def _shares(p: Array) -> Array:
-    """Probabilities of the classes by those of each for itself ``(n,)`` or ``(n, k)``."""
-    if p.ndim == 1:
-        return np.stack([1 - p, p], axis=1)
-    total = p.sum(axis=1, keepdims=True)
-    out: Array = np.where(total > 0, p, 1.0) / np.where(total > 0, total, p.shape[1])
-    return out
-
-
-def _logistic(z: Array, classes: Array) -> Array:
-    return np.stack([expit(-z), expit(z)], axis=1) if z.ndim == 1 else _shares(expit(z))
-
-
-def _clipped(z: Array, classes: Array) -> Array:
-    return _shares((np.clip(z, -1, 1) + 1) / 2)
-
-
-def _log_logistic(z: Array, classes: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        return np.log(_logistic(z, classes))
-
-
-def _log_clipped(z: Array, classes: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        return np.log(_clipped(z, classes))
 
 
 class SGDRegressor(_SGD, Regressor):

@@ -14,8 +14,9 @@ from sklearn.base import is_classifier
 
 from daskgd.metrics import functions
 from daskgd.metrics.evaluation import evaluate
-from daskgd.metrics.kinds import Calibration, Metric, OfLabels, OfScores
+from daskgd.metrics.kinds import Calibration, Metric
 from daskgd.metrics.scorers import Scorer
+from daskgd.metrics.table import metric as metric_of
 
 SCORING = ("predict_proba", "decision_function")
 
@@ -83,9 +84,7 @@ class RocCurveDisplay(of_sklearn.RocCurveDisplay):
         Parameters are scikit-learn's; without `plot` nothing is drawn, and ``display.plot()`` does it later.
         """
         positive = _positive(estimator, pos_label)
-        metric = OfScores(
-            of_sklearn.roc_curve, {"pos_label": positive, "drop_intermediate": drop_intermediate}
-        )
+        metric = metric_of("roc_curve", {"pos_label": positive, "drop_intermediate": drop_intermediate})
         rows = X, y, sample_weight
         curve = _of_estimator(estimator, rows, metric, response_method, positive)
         return cls._of(curve, positive, _name(estimator, name), ax, plot, kwargs)
@@ -143,7 +142,7 @@ class PrecisionRecallDisplay(of_sklearn.PrecisionRecallDisplay):
         """As :meth:`RocCurveDisplay.from_estimator`."""
         positive = _positive(estimator, pos_label)
         settings = {"pos_label": positive, "drop_intermediate": drop_intermediate}
-        metric = OfScores(of_sklearn.precision_recall_curve, settings)
+        metric = metric_of("precision_recall_curve", settings)
         rows = X, y, sample_weight
         curve = _of_estimator(estimator, rows, metric, response_method, positive)
         return cls._of(curve, positive, _name(estimator, name), ax, plot, kwargs)
@@ -205,7 +204,7 @@ class DetCurveDisplay(of_sklearn.DetCurveDisplay):
     ) -> Self:
         """As :meth:`RocCurveDisplay.from_estimator`."""
         positive = _positive(estimator, pos_label)
-        metric = OfScores(of_sklearn.det_curve, {"pos_label": positive, "drop_intermediate": True})
+        metric = metric_of("det_curve", {"pos_label": positive, "drop_intermediate": True})
         rows = X, y, sample_weight
         curve = _of_estimator(estimator, rows, metric, response_method, positive)
         return cls._of(curve, positive, _name(estimator, name), ax, plot, kwargs)
@@ -256,7 +255,7 @@ class ConfusionMatrixDisplay(of_sklearn.ConfusionMatrixDisplay):
         its classes. Other parameters are scikit-learn's, and `plot`."""
         last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
         labels = last.classes_ if labels is None else labels
-        metric = OfLabels(of_sklearn.confusion_matrix, {"labels": labels, "normalize": normalize})
+        metric = metric_of("confusion_matrix", {"labels": labels, "normalize": normalize})
         matrix = _of_estimator(estimator, (X, y, sample_weight), metric, "predict")
         return cls._of(matrix, labels if display_labels is None else display_labels, plot, kwargs)
 

@@ -1,7 +1,10 @@
 """Kinds of metrics: which statistic each needs of some rows, and scikit-learn's value by that of all.
 
 Labels and scores are summed up in few weighted rows that stand for all, with which scikit-learn's own
-function is called. Means over rows are weighted sums of that function's values by block."""
+function is called. Means over rows are weighted sums of that function's values by block.
+
+Workers import this file, and scikit-learn only where a metric calls one of its functions there.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics
-from sklearn.calibration import calibration_curve
-from sklearn.exceptions import UndefinedMetricWarning
 
 from daskgd._compat.caller import warn
+from daskgd.metrics.of_sklearn import metrics, undefined_metric_warning
 from daskgd.metrics.statistics import (
     ByBin,
     LabelPairs,
@@ -89,6 +90,11 @@ def key_of(metric: Metric) -> Hashable:
     return metric.key if isinstance(metric, Kind) else id(metric)
 
 
+def _warn_of_one_row(score: str) -> None:
+    category = undefined_metric_warning()
+    warn(f"{score} score is not well-defined with less than two samples.", category)
+
+
 # -- of labels and scores -------------------------------------------------------------------------
 
 
@@ -137,7 +143,7 @@ class OfLabelRows(OfLabels):
         y = rows.targets.y
         if y.ndim == 2 and y.shape[1] > 1:
             normalized = {**self.settings, "normalize": True}
-            if self.function is metrics.hamming_loss:
+            if self.function == metrics.hamming_loss:
                 normalized.pop("normalize")
             return MeanOf(self.function, normalized).of_rows(rows)
         return super().of_rows(rows)
@@ -271,7 +277,7 @@ class RocAuc(Kind):
         k, seen = len(statistic.columns), statistic.present
         uniform = np.full((len(seen), k), 1 / k)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            warnings.simplefilter("ignore", undefined_metric_warning())
             metrics.roc_auc_score(seen, uniform, **settings)
         statistic = statistic._with(union(statistic.labels, known))
         if how == "ovr":
@@ -683,6 +689,8 @@ class Calibration(Kind):
         return ByBin(labels, *(found.astype(np.float64) for found in sums))
 
     def value(self, statistic: Any) -> Any:
+        from sklearn.calibration import calibration_curve
+
         labels = statistic.labels[statistic.weights.any(axis=1)] if self._uniform else statistic.present
         rows = np.repeat(labels, 2)
         calibration_curve(rows, np.full(len(rows), 0.5), **self.settings)  # refuses labels in its words
@@ -753,7 +761,10 @@ class ExplainedShare(Kind):
     def value(self, statistic: Residuals) -> Any:
         multioutput = self.settings.get("multioutput", "uniform_average")
         if statistic.n_rows < 2 and not self.forgives_mean:
-            warn("R^2 score is not well-defined with less than two samples.", UndefinedMetricWarning)
+            warn(
+                "R^2 score is not well-defined with less than two samples.",
+                undefined_metric_warning(),
+            )
             return float("nan")
         left, all_ = statistic.left, statistic.targets.deviation
         rest = left.deviation + (0.0 if self.forgives_mean else left.weight * left.mean**2)
@@ -837,7 +848,10 @@ class PinballShare(Kind):
     def value(self, statistic: Together) -> Any:
         n, losses, *spread = statistic.parts
         if n < 2:
-            warn("D^2 score is not well-defined with less than two samples.", UndefinedMetricWarning)
+            warn(
+                "D^2 score is not well-defined with less than two samples.",
+                undefined_metric_warning(),
+            )
             return float("nan")
         best = np.array([self._best(one) for one in spread])
         found = explained(np.atleast_1d(losses.mean), best)
@@ -919,6 +933,9 @@ class TweedieShare(Kind):
     def value(self, statistic: Together) -> float:
         left, spread = statistic.parts
         if spread.n_rows < 2:
-            warn("D^2 score is not well-defined with less than two samples.", UndefinedMetricWarning)
+            warn(
+                "D^2 score is not well-defined with less than two samples.",
+                undefined_metric_warning(),
+            )
             return float("nan")
         return float(1 - left.total / spread.total) if spread.total or left.total else float("nan")

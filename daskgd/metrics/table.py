@@ -34,6 +34,7 @@ from daskgd.metrics.kinds import (
     TweedieShare,
     WithSupport,
 )
+from daskgd.metrics.of_sklearn import named
 
 Make = Callable[[Callable[..., Any], Mapping[str, Any]], Metric]
 
@@ -70,7 +71,7 @@ def _mean(finish: Any = None, by_output: bool = True) -> Make:
 
 
 def _rooted(base: Callable[..., Any]) -> Make:
-    return lambda function, settings: MeanOf(base, settings, np.sqrt, True)
+    return lambda function, settings: MeanOf(named(base), settings, np.sqrt, True)
 
 
 def _fixed(base: Callable[..., Any], **fixed: Any) -> Make:
@@ -234,4 +235,4 @@ TABLE: dict[str, Entry] = {
 def metric(name: str, settings: Mapping[str, Any] | None = None) -> Metric:
     """The metric of this name with these settings."""
     entry = TABLE[name]
-    return entry.make(entry.function, dict(settings or {}))
+    return entry.make(named(entry.function), dict(settings or {}))

@@ -29,7 +29,7 @@ from daskgd.estimators.fitting.together import together
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.monitoring.events import Watcher
 from daskgd.monitoring.watchers import AsOneFit, Lines, ProgressBar
-from daskgd.preprocessing.encoded import digest_of_encoder
+from daskgd.preprocessing.encoding import digest_of_encoder
 from daskgd.rows.subsets import Subset
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.reading import ChunkError

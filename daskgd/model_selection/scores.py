@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import mean_squared_error
 
 from daskgd._compat.caller import warn
 from daskgd.data.dataset import Dataset
@@ -26,6 +25,7 @@ from daskgd.estimators.prediction import dense
 from daskgd.losses import Squared
 from daskgd.metrics.evaluation import Item, evaluate_items
 from daskgd.metrics.kinds import ExplainedShare, MeanOf
+from daskgd.metrics.of_sklearn import metrics
 from daskgd.metrics.scorers import Scorer, scorers_of
 from daskgd.metrics.statistics import Residuals, WeightedSum
 from daskgd.model_selection.fits import Member, fit_members
@@ -201,7 +201,7 @@ def told_by_moments(scorers: Mapping[str, Scorer]) -> bool:
     """Whether second moments tell all of these scores of least squares."""
     return all(
         isinstance(one.metric, ExplainedShare)
-        or (isinstance(one.metric, MeanOf) and one.metric.function is mean_squared_error)
+        or (isinstance(one.metric, MeanOf) and one.metric.function == metrics.mean_squared_error)
         for one in scorers.values()
     )
 
@@ -210,7 +210,7 @@ def _by_residuals(metric: Any, residuals: Residuals) -> Any:
     """A metric by the moments of residuals; None for one that they do not tell."""
     if isinstance(metric, ExplainedShare):
         return metric.value(residuals)
-    if isinstance(metric, MeanOf) and metric.function is mean_squared_error:
+    if isinstance(metric, MeanOf) and metric.function == metrics.mean_squared_error:
         weight = residuals.left.weight
         return metric.value(WeightedSum(residuals.left.deviation + weight * residuals.left.mean**2, weight))
     return None

@@ -1,22 +1,19 @@
-"""An encoded table as a column of features: blocks are encoded as they are read, and nothing is stored."""
+"""An encoded table as a column of features: blocks are encoded as they are read, and nothing is stored.
+
+Workers import this file; how a dataset becomes an encoded one is in `encoding`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.data.columns import Column, WorkerPieces, row_bytes
-from daskgd.data.dataset import Dataset
-from daskgd.preprocessing.columns import Category, Indicators, Lookup, Made, Program, TargetMeans
-from daskgd.preprocessing.facts import Facts
-from daskgd.preprocessing.fitting import program
-from daskgd.preprocessing.records import to_record
+from daskgd.preprocessing.columns import Program
 from daskgd.rows.features import Features, as_features
 
 if TYPE_CHECKING:
@@ -143,89 +140,3 @@ def _plain(X: Features) -> Any:
 
 def _as_they_are(X: Features) -> Any:
     return X
-
-
-def encode(dataset: Dataset, fitted: Any, named: bool = False, facts: Facts | None = None) -> Dataset:
-    """The table, encoded by a fitted transformer: a dataset whose blocks are encoded as they are read.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    fitted : transformer of scikit-learn, fitted
-    named : bool
-        Whether the features have names; those of scikit-learn's encoders have none, as they are arrays.
-    facts : Facts, optional
-        What was learnt in the fit, where these are its rows: encoders of targets tell each what other rows
-        have taught.
-
-    Returns
-    -------
-    Dataset
-        With the targets, weights and offset of the table.
-    """
-    made = program(fitted, dataset, facts)
-    names = feature_names_out(fitted, dataset) if named else None
-    column = EncodedColumn(dataset.columns.X, made, digest_of(made))
-    return dataset.replace(
-        dataset.columns._replace(X=column),
-        feature_names=names if named else None,
-        dictionaries=None,
-        schema=None,
-        layout=dataset.layout,
-    )
-
-
-def digest_of(program: Program) -> str:
-    """A text that differs where programs do, and is the same in any process."""
-    sha = hashlib.sha256(program.dtype.str.encode())
-    _update(sha, program.columns)
-    return sha.hexdigest()[:16]
-
-
-def digest_of_encoder(transformer: Any) -> str:
-    """A text that differs where transformers do."""
-    sha = hashlib.sha256()
-    _update(sha, Made(transformer, (), None, 0))
-    return sha.hexdigest()[:16]
-
-
-def _update(sha: Any, value: Any) -> None:
-    match value:
-        case Category():
-            _update(sha, ["category", value.column, value.name, value.values.tolist()])
-        case Indicators():
-            _update(sha, ["indicators", value.of, value.places, value.width, value.known])
-        case TargetMeans():
-            _update(sha, ["target", value.of, value.values, value.seed])
-        case Lookup():
-            made = value.made
-            _update(sha, ["lookup", value.of, made.shape, made.data, made.indices, made.indptr])
-        case Made():
-            try:
-                transformer: Any = to_record(value.transformer)
-            except TypeError:  # with functions of users
-                transformer = cloudpickle.dumps(value.transformer)
-            _update(sha, ["made", transformer, value.of, value.names, value.width])
-        case np.ndarray():
-            sha.update(f"{value.dtype.str}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-        case list() | tuple():
-            sha.update(b"[")
-            for one in value:
-                _update(sha, one)
-            sha.update(b"]")
-        case dict():
-            _update(sha, [*value.items()])
-        case bytes():
-            sha.update(value)
-        case _:
-            sha.update(f"{value!r};".encode())
-
-
-def feature_names_out(fitted: Any, dataset: Dataset) -> list[str] | None:
-    """The names of the features that a fitted transformer makes of a table, None where there are none."""
-    if dataset.dictionaries is None and dataset.feature_names is None:
-        return None
-    try:
-        return [str(name) for name in fitted.get_feature_names_out()]
-    except (AttributeError, ValueError):  # as of functions that say none
-        return None

@@ -50,7 +50,7 @@ def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None, facts: Fa
     engine : optional
         As of estimators.
     facts : Facts, optional
-        Where to keep what was learnt, as :func:`~daskgd.preprocessing.encoded.encode` wants it for the rows
+        Where to keep what was learnt, as :func:`~daskgd.preprocessing.encoding.encode` wants it for the rows
         of the fit; made anew by default.
 
     Returns

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,9 +19,10 @@ import numpy as np
 import pytest
 
 import daskgd
+import daskgd.metrics
 from daskgd.engines.cluster import Cluster
 from daskgd.engines.graph import Graph
-from daskgd.engines.preflight import _look
+from daskgd.engines.preflight import TASK_MODULES, _look
 from daskgd.monitoring.events import Iterated
 from tests.tiers import slow_but
 
@@ -114,6 +116,33 @@ def test_workers_come_and_go_and_the_bits_stay(small):
             assert same()
         for tasks in (1, 64):
             assert same(lambda dataset, tasks=tasks: Graph(dataset, client, tasks))
+
+
+# -- imports ------------------------------------------------------------------------------------
+
+
+def test_a_fresh_worker_begins_to_import_when_fit_is_called_and_then_imports_little(small, tmp_path):
+    def loaded(names: Any) -> set[str]:
+        return {name for name in names if name in sys.modules}
+
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        slow = {"sklearn", "pandas", "dask.array", "dask.dataframe", "scipy.stats", "daskgd.estimators"}
+        assert client.run(loaded, slow).popitem()[1] == set()
+        with pytest.raises(daskgd.StoreError, match="no such file"):
+            daskgd.LogisticRegression().fit(tmp_path / "none.zarr")  # before anything is sent to workers
+        limit = time.monotonic() + 20
+        while client.run(loaded, TASK_MODULES).popitem()[1] != set(TASK_MODULES):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        est = daskgd.LogisticRegression().fit(small)
+        est.score(small)
+        daskgd.metrics.evaluate(est, small, scoring=["accuracy", "roc_auc", "neg_log_loss", "f1"])
+        ridge = daskgd.Ridge().fit(small)
+        daskgd.metrics.evaluate(ridge, small, scoring=["r2", "explained_variance"])
+        assert client.run(loaded, slow).popitem()[1] == set()
 
 
 # -- memory -------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from sklearn.preprocessing import (
 )
 
 import daskgd
-from daskgd.preprocessing.encoded import encode
+from daskgd.preprocessing.encoding import encode
 from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.preprocessing.records import from_record, to_record
 from tests.tables import FULL, NUMBERS, TEXT

@@ -19,7 +19,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler, TargetEncoder
 
 import daskgd
-from daskgd.preprocessing.encoded import encode
+from daskgd.preprocessing.encoding import encode
 from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.rows.random_numbers import row_folds

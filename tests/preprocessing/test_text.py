@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 
 import daskgd
-from daskgd.preprocessing.encoded import encode
+from daskgd.preprocessing.encoding import encode
 from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.preprocessing.records import from_record, to_record
 from tests.tiers import slow_but
