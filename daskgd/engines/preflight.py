@@ -34,7 +34,7 @@ TASK_MODULES = ("daskgd.engines.tasks", "daskgd.storage.reading")
 """What a worker imports to run the tasks of a fit to stored rows, directly or by these."""
 
 _importing: WeakSet[distributed.Client] = WeakSet()
-"""Clients whose workers have been told to import."""
+"""Clients whose workers have been asked to import."""
 
 Versions = Mapping[str, str | None]
 """Versions by package, "python" among them; None for those that cannot be imported."""
@@ -63,12 +63,12 @@ def start_imports() -> None:
             for name in modules:
                 import_module(name)
 
-    async def told() -> None:
+    async def send() -> None:
         with suppress(Exception):
             await client.run(load, on_error="ignore")
 
     loop: Any = client.loop
-    loop.add_callback(told)
+    loop.add_callback(send)
 
 
 def _look() -> Callable[[], dict[str, str | None]]:

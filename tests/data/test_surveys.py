@@ -140,6 +140,9 @@ ESTIMATORS = {
 }
 
 
+ENGINES = [*(pytest.param(engine, marks=pytest.mark.slow) for engine in ("serial", "threads")), "distributed"]
+
+
 def from_sample(**options: Any) -> Any:
     """A solver that takes less than all rows of such data."""
     return daskgd.SubsampledNewton(sample_bytes=15_000, rows_per_parameter=70, **options)
@@ -201,7 +204,7 @@ def test_other_targets_weights_and_seeds_are_asked_of_the_rows(stores: dict[str,
         assert found.n_sweeps_ >= 2
 
 
-@pytest.mark.parametrize("engine", ["serial", "threads", "distributed"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_fits_to_splits_read_once_less(
     client: distributed.Client, stores: dict[str, Path], kind: str, engine: str
@@ -365,7 +368,7 @@ def test_the_survey_of_other_rows_is_refused(tmp_path: Path) -> None:
         daskgd.LogisticRegression(solver=from_sample()).fit(tmp_path / "a")
 
 
-@pytest.mark.parametrize("engine", ["serial", "threads", "distributed"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("array", "shards"), [("X", None), ("y", None), ("X", 3)])
 def test_altered_rows_do_not_pass_with_an_old_survey(
     client: distributed.Client, tmp_path: Path, engine: str, array: str, shards: int | None
