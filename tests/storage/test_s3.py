@@ -171,14 +171,19 @@ FAR_AWAY = 0.05
 """Seconds to an object store and back."""
 
 
+@pytest.fixture(scope="module")
+def far(options: dict[str, Any]) -> str:
+    """A dataset of 500 objects."""
+    daskgd.write_dataset("s3://bucket/far.zarr", *rows(), chunk_bytes=512, storage_options=options)
+    return "s3://bucket/far.zarr"
+
+
 @pytest.mark.parametrize("how", ["lbfgs", "serial", "cluster"])
 def test_requests_that_fail_or_hang_change_no_bits(
-    options: dict[str, Any], port: int, how: str, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], port: int, far: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One in a hundred, of each kind, in a store 50 ms away: nothing is lost, and nothing is left open."""
-    X, y = rows()
-    url, (every, least) = "s3://bucket/far.zarr", (100, 15) if how == "lbfgs" else (20, 15)
-    daskgd.write_dataset(url, X, y, chunk_bytes=512, overwrite=True, storage_options=options)
+    url, (every, least) = far, (100, 15) if how == "lbfgs" else (20, 15)
     monkeypatch.setenv("DASK_DASKGD__BLOCK_BYTES", "4000")
     dataset = daskgd.open_dataset(url, storage_options=options, block_bytes=4000)
     settings: Any = {"solver": "lbfgs", "memory": 0, "tol": 0, "max_iter": 4} if how == "lbfgs" else {}
