@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import zarr
-from zarr.core.sync import sync
+from zarr.core.sync import _get_loop, sync
 from zarr.storage import StorePath
 
 T = TypeVar("T")
@@ -19,6 +21,11 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     loop of our own would not do: the connections of a remote store belong to zarr's.
     """
     return sync(coroutine)
+
+
+def begin(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """The result that a coroutine will have, run in the same event loop."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _get_loop())
 
 
 def pipeline_name(array: zarr.Array[Any]) -> str:

@@ -26,6 +26,7 @@ from daskgd.rows.layout import Layout
 from daskgd.rows.random_numbers import SPLIT, row_random_numbers
 from daskgd.rows.subsets import Subset
 from daskgd.rows.tiles import Rows
+from daskgd.storage.requests import Ahead
 from daskgd.storage.retry import with_retries
 
 if TYPE_CHECKING:
@@ -367,6 +368,11 @@ class Columns(NamedTuple):
         return sum(column.nbytes for column in self.present.values())
 
 
+def can_fetch(column: Column) -> bool:
+    """Whether what is stored of a column can be asked for before it is read, as in stores at URLs."""
+    return bool(getattr(column, "can_fetch", False))
+
+
 def n_exclusive(X: Column) -> int:
     """The most columns of which a row has at most one that is not 0, as far as is known without reading: the
     categories of the largest column."""
@@ -514,13 +520,29 @@ class ColumnSource:
     """What engines read from: columns, layout and selections, small enough to send to a worker.
 
     A read that fails for a reason which may pass is repeated, up to `retries` times: see
-    :mod:`daskgd.storage.retry`.
+    :mod:`daskgd.storage.retry`. Of a store at a URL a task may ask for `ahead_bytes` of rows, decoded, before
+    it needs them.
     """
 
     layout: Layout
     columns: Columns
     selections: tuple[Selection, ...] = ()
     retries: int = 0
+    ahead_bytes: int = 0
+
+    @property
+    def blocks_ahead(self) -> int:
+        """The most blocks that a task may ask for before it needs them; 0 where their store takes no such
+        requests."""
+        if not can_fetch(self.columns.X):
+            return 0
+        block_bytes = self.columns.nbytes / max(self.layout.n_rows, 1) * self.layout.block_rows
+        return max(int(self.ahead_bytes / max(block_bytes, 1)), 1)
+
+    def ask_ahead(self, start: int, stop: int) -> Ahead:
+        """Ask for the rows between `start` and `stop`, which are to be read soon."""
+        columns: Any = [column for column in self.columns.present.values() if can_fetch(column)]
+        return Ahead(partial(column.fetch, start, stop) for column in columns)
 
     def read(self, start: int, stop: int) -> Rows:
         """The selected rows between `start` and `stop`."""

@@ -144,7 +144,8 @@ class Dataset:
     @property
     def source(self) -> ColumnSource:
         """What engines read from."""
-        return ColumnSource(self.layout, self.columns, self.selections, int(setting("retries")))
+        retries, ahead_bytes = int(setting("retries")), int(setting("read-ahead-bytes"))
+        return ColumnSource(self.layout, self.columns, self.selections, retries, ahead_bytes)
 
     @cached_property
     def n_rows(self) -> int:

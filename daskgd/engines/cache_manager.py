@@ -48,20 +48,22 @@ def is_memory(value: Any) -> bool:
 # -- how much -----------------------------------------------------------------------------------
 
 
-def reserve(block_bytes: int, threads: int) -> int:
+def reserve(block_bytes: int, threads: int, ahead_bytes: int = 0) -> int:
     """Bytes that a process needs beside what it keeps: itself, and for each thread two blocks with what they
-    are decoded from, its sums, and what they leave between them."""
-    return BARE + (32 << 20) + threads * (4 * block_bytes + (8 << 20))
+    are decoded from, its sums, what they leave between them, and what it asks stores for beforehand."""
+    return BARE + (32 << 20) + threads * (4 * block_bytes + (8 << 20) + ahead_bytes)
 
 
-def budgets(client: distributed.Client | None, memory: MemoryBudget, block_bytes: int) -> dict[str, int]:
+def budgets(
+    client: distributed.Client | None, memory: MemoryBudget, block_bytes: int, ahead_bytes: int = 0
+) -> dict[str, int]:
     """Bytes of rows that each worker may keep, by its address.
 
     Raises ValueError if `memory` asks for more than can be kept without a worker ever spilling.
     """
     workers = workers_of(client) if client is not None else {THIS_PROCESS: _this_machine()}
     room = {
-        address: max(int(SAFE * w.limit) - w.managed - reserve(block_bytes, w.threads), 0)
+        address: max(int(SAFE * w.limit) - w.managed - reserve(block_bytes, w.threads, ahead_bytes), 0)
         for address, w in workers.items()
     }
     if memory == "auto" or not room:
@@ -135,6 +137,8 @@ class CacheManager:
         The budget.
     unit_blocks : int
         Blocks of a unit, which is kept as a whole or not at all; the last may have fewer.
+    ahead_bytes : int
+        Bytes that each thread asks a store for before it needs them.
 
     Attributes
     ----------
@@ -152,9 +156,11 @@ class CacheManager:
         block_bytes: int,
         memory: MemoryBudget,
         unit_blocks: int = 1,
+        ahead_bytes: int = 0,
     ) -> None:
         self.client, self.token, self.memory = client, token, memory
         self.n_blocks, self.block_bytes, self.unit_blocks = n_blocks, block_bytes, unit_blocks
+        self.ahead_bytes = ahead_bytes
         self.runs: dict[str, Runs] = {}
         self._threads: dict[str, float] = {}
         self.caches: dict[str, Any] = {}
@@ -168,12 +174,13 @@ class CacheManager:
         memory: MemoryBudget,
         whole_partitions: bool = False,
         token: str | None = None,
+        ahead_bytes: int = 0,
     ) -> Self:
         """The manager for the blocks of a dataset, kept by whole partitions where a solver needs these."""
         layout = dataset.layout
         block_bytes = -(-dataset.nbytes // max(layout.n_blocks, 1))
         unit = layout.partition_blocks if whole_partitions else 1
-        return cls(client, token or uuid4().hex[:8], layout.n_blocks, block_bytes, memory, unit)
+        return cls(client, token or uuid4().hex[:8], layout.n_blocks, block_bytes, memory, unit, ahead_bytes)
 
     def assign(
         self, threads: Mapping[str, int], slow: Mapping[str, float] = MappingProxyType({})
@@ -213,11 +220,12 @@ class CacheManager:
 
     def _budgets(self) -> dict[str, int]:
         try:
-            return budgets(self.client, self.memory, self.block_bytes)
+            return budgets(self.client, self.memory, self.block_bytes, self.ahead_bytes)
         except ValueError:
             if not self._threads:
                 raise
-            return budgets(self.client, "auto", self.block_bytes)  # workers left: what there is now
+            # Workers left: what there is now.
+            return budgets(self.client, "auto", self.block_bytes, self.ahead_bytes)
 
     def _cache(self, i: int, address: str, runs: Runs) -> Any:
         older = self.caches.get(address)

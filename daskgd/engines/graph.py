@@ -107,6 +107,8 @@ class Graph:
         Whether they are kept by whole partitions.
     left_out : collection of str
         Addresses of workers that are not to be used.
+    ahead_bytes : int
+        Most bytes of rows that a task asks a store at a URL for before it needs them; at least a block.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Graph:
         memory: MemoryBudget = 0,
         whole_partitions: bool = False,
         left_out: Collection[str] = (),
+        ahead_bytes: int = 0,
     ) -> None:
         self.dataset = dataset
         self.client = get if isinstance(get, distributed.Client) else None
@@ -127,7 +130,7 @@ class Graph:
         self.wire_bytes = 0
         self.n_sweeps = 0
         self.tasks_per_sweep: list[int] = []
-        self._source = dataset.source
+        self._source = replace(dataset.source, ahead_bytes=ahead_bytes)
         self.token = uuid4().hex[:8]
         self.last: Timing | None = None
         self.on_sweep: Callable[[Timing], None] | None = None
@@ -145,7 +148,9 @@ class Graph:
         self.cache_manager: CacheManager | None = None
         self._version_read = 0  # of what it assigned, all that has been read
         if memory != 0 and can_keep(dataset, get):
-            self.cache_manager = CacheManager.of(dataset, self.client, memory, whole_partitions, self.token)
+            self.cache_manager = CacheManager.of(
+                dataset, self.client, memory, whole_partitions, self.token, ahead_bytes
+            )
 
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""

@@ -26,7 +26,7 @@ from daskgd.engines.serial import Serial
 from daskgd.engines.store_access import StoreAccess
 from daskgd.engines.task_spans import demand_tasks
 from daskgd.engines.worker_cache import CachedSource
-from daskgd.engines.worker_memory import NO_NUMBERS, Numbers, check_memory
+from daskgd.engines.worker_memory import NO_NUMBERS, Need, Numbers, ahead_bytes, check_memory, room_of_task
 from daskgd.rows.tiles import BlockSource
 from daskgd.storage.buffer_pool import release_buffers
 
@@ -136,13 +136,22 @@ def open_engine(
             tasks = int(setting("tasks-per-thread")) * threads
             tasks = 1 if engine == "serial" else tasks if client is None else max(tasks, demand)
             left_out = check_memory(dataset, client, whole_partitions, row_payload_nbytes, numbers)
+            need = Need.of(dataset, whole_partitions, row_payload_nbytes, numbers)
+            room = room_of_task(client, threads, left_out)
             ready = stack.enter_context(materialise(dataset, get, tasks))
         if engine == "serial":
             yield Serial(_cached_source(ready, memory, whole_partitions), ready.nbytes), ready
         elif callable(engine):
             yield engine(ready), ready
         else:
-            graph = Graph(ready, get, memory=memory, whole_partitions=whole_partitions, left_out=left_out)
+            graph = Graph(
+                ready,
+                get,
+                memory=memory,
+                whole_partitions=whole_partitions,
+                left_out=left_out,
+                ahead_bytes=ahead_bytes(ready, need, room),
+            )
             try:
                 yield graph, ready
             finally:

@@ -22,7 +22,7 @@ from daskgd.data.columns import ColumnSource
 from daskgd.engines.base import Partial, PartitionMemory, Wanted
 from daskgd.engines.timing import Spent, Timed, walked
 from daskgd.engines.walk import walk
-from daskgd.engines.worker_cache import CachedSource, ReadAhead, worker_cache
+from daskgd.engines.worker_cache import AskAhead, CachedSource, ReadAhead, worker_cache
 from daskgd.queries import Ask
 from daskgd.rows.merge_tree import Node, join
 from daskgd.rows.tiles import BlockSource
@@ -95,7 +95,7 @@ class Span(Work):
         blocks = [b for lo, hi in self.nodes for b in range(lo, hi) if b in wanted]
         blocks = [b for b in blocks if cache is None or b not in cache.rows]
         store = Timed(source)
-        with ReadAhead(store, blocks) as ahead:
+        with (AskAhead if store.blocks_ahead else ReadAhead)(store, blocks) as ahead:
             rows = Timed(ahead if cache is None else CachedSource(ahead, cache))
             began = time.perf_counter()
             found = {node: walk(rows, asks, *node, self.memory) for node in self.nodes}

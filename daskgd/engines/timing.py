@@ -86,6 +86,13 @@ class Timed:
         return rows
 
     @property
+    def blocks_ahead(self) -> int:
+        return int(getattr(self.source, "blocks_ahead", 0))
+
+    def ask_ahead(self, start: int, stop: int) -> Any:
+        return self.source.ask_ahead(start, stop)
+
+    @property
     def blocks(self) -> int:
         return len(self.times)
 

@@ -9,6 +9,7 @@ and zarr.
 
 from __future__ import annotations
 
+import math
 import mmap
 import time
 from collections.abc import Sequence
@@ -118,6 +119,73 @@ class CachedSource:
             if block in self.worker_cache:
                 self.worker_cache.put(block, rows)
         return rows
+
+
+FIRST_AHEAD = 4
+"""Blocks that are asked for at first, before anything is known of the store."""
+
+
+class AskAhead:
+    """A source whose store is asked for some of the next of `blocks` while one is worked on: for so many that
+    the answer is there when it is needed, but for no more than the source's `blocks_ahead`.
+
+    That number follows the store: the seconds of an answer over those of the work on a block, as of
+    Little's law. The seconds are those of the quickest answer so far, for others may have waited for one
+    another.
+
+    Leave the context to cancel requests.
+    """
+
+    def __init__(self, source: Any, blocks: Sequence[int]) -> None:
+        self.source = source
+        self.blocks_ahead = min(FIRST_AHEAD, source.blocks_ahead)
+        self._blocks = list(blocks)
+        self._at = {block: i for i, block in enumerate(blocks)}
+        self._asked: dict[int, Any] = {}
+        self._answer_seconds = math.inf
+        self._work_seconds: float | None = None
+        self._ended = 0.0
+
+    @property
+    def layout(self) -> Layout:
+        return self.source.layout
+
+    def __enter__(self) -> AskAhead:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for ahead in self._asked.values():
+            ahead.end()
+
+    def read(self, start: int, stop: int) -> Rows:
+        i = self._at.get(start // self.layout.block_rows)
+        if i is None:
+            return self.source.read(start, stop)
+        self._ask(i, i + 1 + self.blocks_ahead)
+        began, computed = time.perf_counter(), time.thread_time()
+        rows = self.source.read(start, stop)
+        ended, computed = time.perf_counter(), time.thread_time() - computed
+        self._adapt(began - self._ended + computed if self._ended else None)
+        self._ended = ended
+        self._asked.pop(i).end()
+        self._ask(i + 1, i + 1 + self.blocks_ahead)
+        return rows
+
+    def _ask(self, first: int, last: int) -> None:
+        for i in range(first, min(last, len(self._blocks))):
+            if i not in self._asked:
+                block = self._blocks[i]
+                self._asked[i] = self.source.ask_ahead(*self.layout.rows(block, block + 1))
+
+    def _adapt(self, work_seconds: float | None) -> None:
+        """Take into account how long the work on a block took, without waiting for it."""
+        known = [ahead.seconds for ahead in self._asked.values() if ahead.seconds is not None]
+        self._answer_seconds = min([self._answer_seconds, *known])
+        if work_seconds is not None:
+            usual = self._work_seconds
+            self._work_seconds = work_seconds if usual is None else usual + (work_seconds - usual) / 4
+            wanted = self._answer_seconds / max(self._work_seconds, 1e-6)
+            self.blocks_ahead = int(min(1 + math.ceil(min(wanted, 1e6)), self.source.blocks_ahead))
 
 
 WAITS = 0.3

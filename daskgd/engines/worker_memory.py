@@ -14,7 +14,8 @@ import distributed
 import psutil
 from dask.utils import format_bytes
 
-from daskgd.data.columns import task_row_bytes
+from daskgd.config import setting
+from daskgd.data.columns import can_fetch, task_row_bytes
 from daskgd.data.dataset import Dataset
 from daskgd.engines.task_spans import Payload
 
@@ -167,6 +168,14 @@ class Need:
         return max(round(self.times * self.block), whole) + self.sums
 
 
+def ahead_bytes(dataset: Dataset, need: Need, room_bytes: int) -> int:
+    """Bytes of rows that a task may ask a store at a URL for before it needs them: as many as are set, but at
+    most half of what is free beside its need; 0 where no rows are in such a store."""
+    if not can_fetch(dataset.columns.X):
+        return 0
+    return max(min(int(setting("read-ahead-bytes")), (room_bytes - need.total) // 2), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """Bytes that a thread of a worker may fill; the limit of the worker, and what is in use.
@@ -190,6 +199,15 @@ def task_rooms(client: distributed.Client) -> dict[str, Room]:
         )
         for address, w in workers_of(client).items()
     }
+
+
+def room_of_task(client: distributed.Client | None, threads: int, left_out: Collection[str] = ()) -> int:
+    """Bytes that a task may fill, of so many in this process or on the tightest worker; 0 where there is
+    none."""
+    if client is None:
+        return free_memory(None) // max(threads, 1)
+    room = task_room(client, left_out)
+    return 0 if room is None else room.each
 
 
 def task_room(client: distributed.Client, left_out: Collection[str] = ()) -> Room | None:

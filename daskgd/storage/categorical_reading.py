@@ -7,6 +7,7 @@ in `sparse_reading`, what codes stand for in `dictionaries`.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,7 @@ from daskgd.rows.features import Features, as_features
 from daskgd.rows.stacked import Stacked
 from daskgd.storage.buffer_pool import empty_array
 from daskgd.storage.reading import ChunkError, StoredColumn
+from daskgd.storage.requests import Ahead
 from daskgd.storage.sparse_reading import StoredSparseColumn
 
 if TYPE_CHECKING:
@@ -129,6 +131,16 @@ class StoredCategoricalColumn:
         """As of :meth:`~daskgd.storage.reading.StoredColumn.check_access`."""
         for part in self.parts:
             part.check_access()
+
+    @property
+    def can_fetch(self) -> bool:
+        """As of :attr:`~daskgd.storage.reading.StoredColumn.can_fetch`."""
+        return all(part.can_fetch for part in self.parts)
+
+    async def fetch(self, start: int, stop: int, ahead: Ahead) -> None:
+        """As of :meth:`~daskgd.storage.reading.StoredColumn.fetch`."""
+        both = (self.codes,) if self.numbers is None else (self.codes, self.numbers)
+        await asyncio.gather(*(part.fetch(start, stop, ahead) for part in both))
 
     # -- as dask arrays ---------------------------------------------------------------------------
 

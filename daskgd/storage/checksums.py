@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
-from zarr.abc.buffer import Buffer
+from numpy.typing import NDArray
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, StorePath
@@ -98,18 +98,12 @@ def read_object(place: StorePath) -> bytes:
     return buffer.to_bytes()
 
 
-def read_objects(array: ZarrArray, numbers: Sequence[int]) -> list[bytes | BaseException]:
-    """The bytes of stored objects along the rows, asked for at once; of one that cannot be read the
-    error."""
-
-    async def all_of_them() -> list[Buffer | BaseException | None]:
-        places = (array.store_path / object_key(array, i) for i in numbers)
-        asked = (place.get(default_buffer_prototype()) for place in places)
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    missing = FileNotFoundError("the chunk is missing")
-    found = (missing if one is None else one for one in wait_for(all_of_them()))
-    return [one if isinstance(one, BaseException) else one.to_bytes() for one in found]
+async def ask_for_object(array: ZarrArray, i: int) -> NDArray[np.uint8]:
+    """The bytes of stored object i along the rows. Raises FileNotFoundError."""
+    buffer = await (array.store_path / object_key(array, i)).get(default_buffer_prototype())
+    if buffer is None:
+        raise FileNotFoundError("the chunk is missing")
+    return buffer.as_numpy_array().view(np.uint8)
 
 
 def object_key(array: ZarrArray, i: int) -> str:

@@ -6,11 +6,13 @@ installed. Knows zarr arrays one by one; how several are a dataset is in `openin
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -18,23 +20,24 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from daskgd._compat.zarr import default_pipeline_name, pipeline_name, reopen
+from daskgd._compat.zarr import default_pipeline_name, pipeline_name, reopen, wait_for
 from daskgd.storage.access import AccessError, check_access
 from daskgd.storage.buffer_pool import empty_array
 from daskgd.storage.checksums import (
     CONCURRENT_REQUESTS,
     ZarrArray,
     array_digest,
+    ask_for_object,
     chunks_per_shard,
     location_of,
     object_key,
     read_object,
-    read_objects,
     storage_options_of,
 )
 from daskgd.storage.codec import DamagedChunk, checksums_in, crc32c, decode_rows
 from daskgd.storage.redaction import redacted, redacted_error, redacted_message
 from daskgd.storage.remote import as_plain
+from daskgd.storage.requests import Ahead, Requests
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -93,10 +96,13 @@ class StoredColumn:
     checksums: Checksums | None = None
     _to_check: bool = field(default=False, init=False, repr=False)
     _by_zarrs: ZarrArray | None = field(default=None, init=False, repr=False)
+    _requests: Requests | None = field(default=None, init=False, repr=False)
     error: ClassVar[type[ChunkError]] = ChunkError
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_zarrs", None if self.complete else _open_with_zarrs(self.array))
+        if self.complete and not isinstance(self.array.store_path.store, LocalStore):
+            object.__setattr__(self, "_requests", Requests(partial(ask_for_object, self.array)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (
@@ -252,17 +258,34 @@ class StoredColumn:
             cause = f"the metadata cannot be read: {self._message(error)}"
             raise ChunkError(self.path, start, stop, cause) from self._redact_cause(error)
 
-    def _contents(self, numbers: range) -> Iterator[tuple[int, bytes | BaseException | None]]:
+    @property
+    def can_fetch(self) -> bool:
+        """Whether what is stored can be asked for before it is read, as of stores at URLs."""
+        return self._requests is not None
+
+    async def fetch(self, start: int, stop: int, ahead: Ahead) -> None:
+        """Have `ahead` hold the stored objects of rows start:stop, and wait until they are here."""
+        assert self._requests is not None
+        if start < stop:
+            await ahead.hold(self._requests, _object_numbers(start, stop, self.chunk_rows))
+
+    def _contents(self, numbers: range) -> Iterator[tuple[int, np.ndarray | BaseException | None]]:
         """Numbers of stored objects, with what they hold where that is best asked for at once: one after the
         other, requests to object stores would take most of the time."""
-        for few in (
-            numbers[at : at + CONCURRENT_REQUESTS] for at in range(0, len(numbers), CONCURRENT_REQUESTS)
-        ):
-            together = len(few) > 1 and not isinstance(self.array.store_path.store, LocalStore)
-            yield from zip(few, read_objects(self.array, few) if together else [None] * len(few), strict=True)
+        requests = self._requests
+        if requests is None:
+            yield from ((i, None) for i in numbers)
+            return
+
+        async def answers(few: range) -> list[np.ndarray | BaseException]:
+            return await asyncio.gather(*map(requests.get, few), return_exceptions=True)
+
+        for at in range(0, len(numbers), CONCURRENT_REQUESTS):
+            few = numbers[at : at + CONCURRENT_REQUESTS]
+            yield from zip(few, wait_for(answers(few)), strict=True)
 
     def decode(
-        self, i: int, first: int, out: np.ndarray, content: bytes | BaseException | None = None
+        self, i: int, first: int, out: np.ndarray, content: np.ndarray | BaseException | None = None
     ) -> bytes:
         """Fill `out` with rows of stored object i of a complete column, from its row `first` on; `content`
         is what it holds, or why that cannot be read, where it is known.
@@ -279,7 +302,7 @@ class StoredColumn:
             if plain and whole and content is None and isinstance(self.array.store_path.store, LocalStore):
                 sums = _read_plain(self.array, i, out)
             if not sums:
-                stored = _read_stored(self.array, i) if content is None else np.frombuffer(content, np.uint8)
+                stored = _read_stored(self.array, i) if content is None else content
                 size = int(self.array.chunks[0])
                 decode_rows(stored, size, first, out, per_shard=per_shard, plain=plain)
                 sums = checksums_in(stored, per_shard)

@@ -12,14 +12,22 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from zarr.abc.buffer import Buffer
+from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore, StorePath
 
 from daskgd._compat.fsspec import bare, close_session, make_file_system, name_of
 from daskgd._compat.zarr import wait_for
 from daskgd.storage.redaction import redacted, redacted_error
+from daskgd.storage.requests import Patience, answered
+
+CONNECTIONS = 64
+"""Connections of a process to an S3 store, at most."""
 
 CLOSING_SECONDS = 1.0
 """Most that a process waits at its end for a connection to close."""
@@ -42,6 +50,13 @@ class RemoteStore(FsspecStore):
 
     def redact(self, error: BaseException, where: str = "") -> BaseException:
         return redacted_error(error, bare(self.fs).storage_options, where)
+
+    async def get(self, key: str, prototype: Any, byte_range: ByteRequest | None = None) -> Buffer | None:
+        ask = partial(super().get, key, prototype, byte_range)
+        try:
+            return await answered(ask, _patience.setdefault(self.fs, Patience()))
+        except Exception as error:
+            raise self.redact(error) from None
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         try:
@@ -75,8 +90,7 @@ def _redacting_all(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _name in ("get", "get_partial_values"):
-    setattr(RemoteStore, _name, _redacting(getattr(FsspecStore, _name), named=False))
+RemoteStore.get_partial_values = _redacting(FsspecStore.get_partial_values, named=False)  # type: ignore[method-assign]
 for _name in ("exists", "delete", "delete_dir", "clear", "getsize"):
     setattr(RemoteStore, _name, _redacting(getattr(FsspecStore, _name), named=True))
 for _name in ("list", "list_dir", "list_prefix"):
@@ -86,10 +100,18 @@ for _name in ("list", "list_dir", "list_prefix"):
 def open_remote(url: str, options: Mapping[str, Any] | None = None, read_only: bool = False) -> RemoteStore:
     """The store at a URL that fsspec knows, with the connections of this process."""
     try:
-        store = FsspecStore.from_url(url, dict(options or {}), read_only=read_only)
+        store = FsspecStore.from_url(url, _connected(url, options or {}), read_only=read_only)
         return _arrive(*_address_of(store))
     except Exception as error:  # the library is missing, or does not take the options
         raise redacted_error(error, options, redacted(url)) from None
+
+
+def _connected(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with as many connections as there may be requests at once: botocore, of s3fs, has 10."""
+    if urlsplit(url).scheme not in ("s3", "s3a") or "config" in options:
+        return dict(options)
+    given = options.get("config_kwargs") or {}
+    return {**options, "config_kwargs": {"max_pool_connections": CONNECTIONS, **given}}
 
 
 def as_remote(store: FsspecStore) -> RemoteStore:
@@ -121,6 +143,9 @@ def _arrive(
 
 
 # -- file systems of this process -----------------------------------------------------------------
+
+_patience: WeakKeyDictionary[Any, Patience] = WeakKeyDictionary()
+"""By file system: how long its store takes to answer."""
 
 _shared: dict[tuple[int, str], Any] = {}
 """File systems by process, as a fork inherits those of its parent, and by kind and options."""

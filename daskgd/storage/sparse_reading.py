@@ -7,6 +7,7 @@ entries, and of the bounds of rows only its own. How one array is read is in `re
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ import numpy as np
 from daskgd.rows.sparse import Sparse, outside
 from daskgd.storage.checksums import group_around, location_of
 from daskgd.storage.reading import ChunkError, StoredColumn
+from daskgd.storage.requests import Ahead
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -209,6 +211,21 @@ class StoredSparseColumn:
             above = start + int(np.searchsorted(bounds, a, side="right")) - 1
             below = start + int(np.searchsorted(bounds, b, side="left"))
             raise ChunkError(path, above, below, cause, key) from error.__cause__
+
+    @property
+    def can_fetch(self) -> bool:
+        """As of :attr:`~daskgd.storage.reading.StoredColumn.can_fetch`."""
+        return all(part.can_fetch for part in self.parts)
+
+    async def fetch(self, start: int, stop: int, ahead: Ahead) -> None:
+        """As of :meth:`~daskgd.storage.reading.StoredColumn.fetch`: the bounds of rows say what the others
+        are."""
+        if start == stop:
+            return
+        await self.indptr.fetch(start, stop + 1, ahead)
+        bounds = [await asyncio.to_thread(self.indptr.read, row, row + 1) for row in (start, stop)]
+        first, last = (int(bound[0]) for bound in bounds)
+        await asyncio.gather(*(part.fetch(first, last, ahead) for part in self.parts[1:]))
 
     def check_bounds(self, bounds: np.ndarray, start: int, stop: int) -> None:
         ends = (start > 0 or bounds[0] == 0) and (stop < self.shape[0] or bounds[-1] == self.n_stored)

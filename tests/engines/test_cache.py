@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import distributed
@@ -22,7 +23,7 @@ from daskgd.engines.cache_manager import CacheManager, assign_blocks, budgets
 from daskgd.engines.graph import Graph
 from daskgd.engines.runs import length, slices, tidy, without
 from daskgd.engines.select import open_engine
-from daskgd.engines.worker_cache import CachedSource, ReadAhead, WorkerCache, in_pages
+from daskgd.engines.worker_cache import AskAhead, CachedSource, ReadAhead, WorkerCache, in_pages
 from daskgd.queries import Ask, Survey
 from daskgd.rows.layout import Layout
 from daskgd.rows.tiles import Rows
@@ -200,6 +201,71 @@ def test_an_error_ahead_comes_with_its_block():
             ahead.read(3 * block, 3 * block + 3)
         with pytest.raises(OSError, match="block 5"):
             ahead.read(15, 18)
+
+
+class Far(Counting):
+    """The same, which can be asked beforehand and answers after `seconds`."""
+
+    def __init__(self, blocks: int, blocks_ahead: int, seconds: float | None) -> None:
+        super().__init__(blocks)
+        self.blocks_ahead = blocks_ahead
+        self.answer_seconds = seconds
+        self.asked: list[int] = []
+        self.ended: list[int] = []
+
+    def ask_ahead(self, start: int, stop: int) -> Any:
+        assert stop - start == 3
+        self.asked.append(start // 3)
+        return SimpleNamespace(seconds=self.answer_seconds, end=lambda: self.ended.append(start // 3))
+
+
+class Clocks:
+    """Of a thread in which the work on a block takes so many seconds, and the wait for it none."""
+
+    def __init__(self, work: float) -> None:
+        self.now, self.work = 0.0, work
+
+    def perf_counter(self) -> float:
+        self.now += self.work / 2  # two readings a block
+        return self.now
+
+    def thread_time(self) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "work", "most", "expected"),
+    [
+        (0.048, 0.01, 20, 11),  # 0.048 / 0.005: the half of the work that is not the read
+        (0.048, 1.0, 20, 2),
+        (1.0, 0.01, 20, 20),
+        (0.05, 0.01, 1, 1),
+        (None, 0.01, 20, 20),
+    ],
+    ids=["far", "slow work", "very far", "little memory", "no answer"],
+)
+def test_a_store_is_asked_for_as_many_blocks_as_hide_its_latency(monkeypatch, seconds, work, most, expected):
+    monkeypatch.setattr(caches, "time", Clocks(work))
+    source, first, last = Far(60, most, seconds), 10, 39
+    with AskAhead(source, range(first, 60)) as ahead:
+        assert not source.asked
+        ahead.read(3 * first, 3 * first + 3)
+        assert source.asked == list(range(first, first + 1 + min(caches.FIRST_AHEAD, most)))
+        for block in range(first + 1, last + 1):
+            assert (ahead.read(3 * block, 3 * block + 3).X.toarray() == block).all()
+            assert ahead.blocks_ahead == expected
+        assert source.asked == list(range(first, last + 1 + expected))
+        assert source.ended == list(range(first, last + 1))
+    assert source.ended == source.asked, "leaving lets go of the others"
+
+
+def test_blocks_asked_ahead_may_be_read_twice_or_not_at_all():
+    source = Far(6, 2, 0.01)
+    with AskAhead(source, [0, 2, 3]) as ahead:
+        for block in (0, 3, 0, 4):
+            assert (ahead.read(3 * block, 3 * block + 3).X.toarray() == block).all()
+    assert source.read_blocks == [0, 3, 0, 4]
+    assert sorted(source.ended) == sorted(source.asked)
 
 
 # -- fits ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ import distributed
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
 from daskgd.data.formats.files import find_files
+from tests.faulty_proxy import counts, proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -54,7 +57,9 @@ def length(file):
 
 def main():
     dataset = daskgd.open_dataset(url, storage_options=options)
-    if what == "cluster":
+    if what == "lbfgs":
+        print(*daskgd.Ridge(solver="lbfgs", memory=0, tol=0, max_iter=4).fit(dataset).coef_)
+    elif what == "cluster":
         import distributed
         with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster:
             with distributed.Client(cluster) as client:
@@ -160,6 +165,39 @@ def test_a_process_that_fits_ends_without_a_word(options: dict[str, Any], port: 
     expected = daskgd.Ridge().fit(daskgd.open_dataset(url, storage_options=options)).coef_
     assert err == ""
     assert [float(word) for word in out.split()] == expected.tolist()
+
+
+FAR_AWAY = 0.05
+"""Seconds to an object store and back."""
+
+
+@pytest.fixture(scope="module")
+def far(options: dict[str, Any]) -> str:
+    """A dataset of 500 objects."""
+    daskgd.write_dataset("s3://bucket/far.zarr", *rows(), chunk_bytes=512, storage_options=options)
+    return "s3://bucket/far.zarr"
+
+
+@pytest.mark.parametrize("how", ["lbfgs", "serial", "cluster"])
+def test_requests_that_fail_or_hang_change_no_bits(
+    options: dict[str, Any], port: int, far: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in a hundred, of each kind, in a store 50 ms away: nothing is lost, and nothing is left open."""
+    url, (every, least) = far, (100, 15) if how == "lbfgs" else (20, 15)
+    monkeypatch.setenv("DASK_DASKGD__BLOCK_BYTES", "4000")
+    dataset = daskgd.open_dataset(url, storage_options=options, block_bytes=4000)
+    settings: Any = {"solver": "lbfgs", "memory": 0, "tol": 0, "max_iter": 4} if how == "lbfgs" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        expected = daskgd.Ridge(engine="serial", **settings).fit(dataset).coef_
+    with proxy(port, FAR_AWAY, every) as there:
+        with start(url, there, how) as process:
+            out, err = process.communicate(timeout=200)
+        counted = counts(there)
+    assert [float(word) for word in out.split()] == expected.tolist(), err
+    assert counted["requests"] >= counted["failed"] * every
+    assert counted["failed"] >= least
+    assert all("read again in" in line for line in err.splitlines()), err
 
 
 @pytest.mark.posix

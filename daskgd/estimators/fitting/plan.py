@@ -32,9 +32,11 @@ from daskgd.engines.tasks import read_speed
 from daskgd.engines.worker_memory import (
     Need,
     Numbers,
+    ahead_bytes,
     check_driver_memory,
     check_memory,
     free_memory,
+    room_of_task,
     task_room,
 )
 from daskgd.estimators.fitting.solver_choice import SolverChoice
@@ -285,6 +287,8 @@ class Plan:
         surveys = (Survey(shape.classification), *first_sweep_queries)
         survey = dataset.survey
         surveyed = survey is not None and all(survey.tells(query, layout.block_rows) for query in surveys)
+        need = Need.of(dataset, whole, row_payload_nbytes, numbers)
+        ahead = ahead_bytes(dataset, need, room_of_task(place.client, place.n_threads, left_out))
         sweeps = solver.expected_sweeps(shape, loss, made.size)
         sweeps = sweeps.without_the_first() if surveyed else sweeps
         placement = _placement(dataset, place)
@@ -295,7 +299,8 @@ class Plan:
         )
         kept: dict[str, Runs] = {}
         if memory != 0 and not sweeps.is_one and keeps and lasting:
-            kept = CacheManager.of(dataset, place.client, memory, whole).decide(place.threads)
+            manager = CacheManager.of(dataset, place.client, memory, whole, ahead_bytes=ahead)
+            kept = manager.decide(place.threads)
         from_store = dataset.nbytes if placement == SPOOLED else sum(column.nbytes for column in stored)
         rows = min(sum(map(length, kept.values())) * layout.block_rows, layout.n_rows)
         streamed = round(from_store * (1 - rows / layout.n_rows))
@@ -310,8 +315,7 @@ class Plan:
             _count_tasks(dataset, place, kept, asks, partitions, seconds)
             for asks, partitions, seconds in ((first, False, None), (again, whole, 0.0))
         )
-        need = Need.of(dataset, whole, row_payload_nbytes, numbers)
-        task_bytes, task_room, limit = _task(need, place, left_out)
+        task_bytes, task_room, limit = _task(need.total + ahead, place, left_out)
         speed = _speed(dataset, place)
         per_sweep = fit = None
         if speed:
@@ -443,9 +447,8 @@ def numbers_of(solvers: Sequence[Solver], shape: Shape, dataset: Dataset, n_cell
     return Numbers(lanes * d, max(2 * shape.n_features * n_cells, lanes * d, *sums))  # moments; gradients
 
 
-def _task(need: Need, place: Place, left_out: Collection[str]) -> tuple[int, int, int]:
+def _task(needed: int, place: Place, left_out: Collection[str]) -> tuple[int, int, int]:
     """The bytes that a task holds, the bytes that it may hold, and the limit of its process."""
-    needed = need.total
     if place.client is None:
         free = free_memory(None)
         return needed, free // max(place.n_threads, 1), free
