@@ -13,6 +13,17 @@ def bare(fs: Any) -> Any:
     return fs.sync_fs if isinstance(fs, AsyncFileSystemWrapper) else fs
 
 
+def kind_of(fs: Any) -> tuple[type, tuple[Any, ...]]:
+    """The class of a file system and its arguments, as they are known in other processes.
+
+    Classes that obstore registers are made while a process runs; the one below them takes the protocol.
+    """
+    kind, base = type(fs), type(fs).__base__
+    if base is not None and kind.__module__ == base.__module__ == "obstore.fsspec":
+        return base, (fs.protocol, *fs.storage_args)
+    return kind, fs.storage_args
+
+
 def make_file_system(kind: type, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A new asynchronous file system, whatever fsspec has cached; a synchronous one comes wrapped."""
     fs = kind(*args, skip_instance_cache=True, **options)

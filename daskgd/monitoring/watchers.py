@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -23,7 +22,7 @@ from rich.console import Console
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept
 from daskgd.monitoring.notebook import NotebookBars, kernel_shell
 from daskgd.monitoring.progress import TerminalBars, rate
-from daskgd.storage.paths import locate
+from daskgd.storage.paths import locate_on_disk
 
 
 class Lines:
@@ -159,6 +158,7 @@ class JSONLines:
     Examples
     --------
     >>> import daskgd, tempfile
+    >>> from pathlib import Path
     >>> path = tempfile.mkdtemp() + "/fit.jsonl"
     >>> est = daskgd.Ridge().fit([[0.0], [1.0]], [0.0, 1.0], watch=daskgd.JSONLines(path))
     >>> [json.loads(line)["event"] for line in Path(path).read_text().splitlines()]
@@ -166,7 +166,7 @@ class JSONLines:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(locate(path))
+        self.path = locate_on_disk(path)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Sweeping):
@@ -194,6 +194,7 @@ class CSVLog:
     Examples
     --------
     >>> import daskgd, tempfile
+    >>> from pathlib import Path
     >>> path = tempfile.mkdtemp() + "/fit.csv"
     >>> est = daskgd.Ridge().fit([[0.0], [1.0]], [0.0, 1.0], watch=daskgd.CSVLog(path))
     >>> Path(path).read_text().splitlines()[0]
@@ -201,7 +202,7 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(locate(path))
+        self.path = locate_on_disk(path)
         self._names: list[str] = []
         self._fits: set[str] = set()
 

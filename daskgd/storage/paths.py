@@ -46,6 +46,23 @@ def locate(path: str | os.PathLike[str], name: str = "path") -> str:
     return location if is_url(location) else str(Path(os.path.expanduser(location)).absolute())
 
 
+def locate_on_disk(path: str | os.PathLike[str], name: str = "path") -> Path:
+    """The absolute path of a file that grows line by line. Raises ValueError for a URL: object stores have
+    whole objects only.
+
+    >>> locate_on_disk("s3://bucket/fit.csv")
+    Traceback (most recent call last):
+    ValueError: path: expected a path on disk, as lines are added to the file, got a URL; ...
+    """
+    location = locate(path, name)
+    if is_url(location):
+        raise ValueError(
+            f"{name}: expected a path on disk, as lines are added to the file, got a URL; write it to disk "
+            "and copy it there, or take history_, which a model file has"
+        )
+    return Path(location)
+
+
 def shorten(location: str) -> str:
     """A located path as it is shown: relative to the working directory where it lies below it."""
     try:

@@ -21,7 +21,7 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore, StorePath
 
-from daskgd._compat.fsspec import bare, close_session, make_file_system, name_of
+from daskgd._compat.fsspec import bare, close_session, kind_of, make_file_system, name_of
 from daskgd._compat.zarr import wait_for
 from daskgd.storage.redaction import redacted, redacted_error
 from daskgd.storage.requests import Patience, answered
@@ -133,7 +133,7 @@ def _address_of(store: FsspecStore) -> tuple[Any, ...]:
     """All that `_arrive` needs to open a store in another process."""
     fs = bare(store.fs)
     options = {**fs.storage_options, "asynchronous": True} if fs.async_impl else fs.storage_options
-    return type(fs), fs.storage_args, options, store.path, store.read_only, store.allowed_exceptions
+    return *kind_of(fs), options, store.path, store.read_only, store.allowed_exceptions
 
 
 def _arrive(

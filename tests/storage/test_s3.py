@@ -6,6 +6,7 @@ They need s3fs and moto: ``pip install "daskgd[test,test-s3]"``.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -55,10 +56,23 @@ def length(file):
     with file.open() as opened:
         return len(opened.read())
 
+def by_obstore():
+    from obstore.fsspec import register
+    register("s3", asynchronous=True)
+    return {"config": {"endpoint": options["client_kwargs"]["endpoint_url"], "region": "us-east-1",
+                       "access_key_id": "AKIDHUNTER2", "secret_access_key": "hunter2hunter2",
+                       "virtual_hosted_style_request": "false"}, "client_options": {"allow_http": True}}
+
 def main():
-    dataset = daskgd.open_dataset(url, storage_options=options)
+    dataset = daskgd.open_dataset(url, storage_options=by_obstore() if what == "obstore" else options)
     if what == "lbfgs":
         print(*daskgd.Ridge(solver="lbfgs", memory=0, tol=0, max_iter=4).fit(dataset).coef_)
+    elif what == "obstore":
+        import distributed
+        print(*daskgd.Ridge().fit(dataset).coef_)
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+            with distributed.Client(cluster):
+                print(*daskgd.Ridge().fit(dataset).coef_)
     elif what == "cluster":
         import distributed
         with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster:
@@ -338,3 +352,33 @@ def test_tables_are_ingested_from_the_server_to_it(
     with pytest.raises(ValueError, match="nowhere") as raised:
         daskgd.ingest(source, out, target="nowhere", overwrite=True, storage_options=options)
     no_secrets(raised.value, *traceback.format_exception(raised.value))
+
+
+def test_the_command_line_has_its_options_from_the_environment(port: int, options: dict[str, Any]) -> None:
+    X, y = rows()
+    daskgd.write_dataset("s3://bucket/shown.zarr", X, y, storage_options=options)
+    settings = {"KEY": SECRETS[0], "SECRET": SECRETS[1], "ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    environment = os.environ | {f"FSSPEC_S3_{name}": value for name, value in settings.items()}
+    for command in ("info", "verify"):
+        done = subprocess.run(
+            [sys.executable, "-m", "daskgd.cli", command, "s3://bucket/shown.zarr"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "4,000" in done.stdout
+        no_secrets(done.stdout)
+
+
+def test_a_dataset_is_read_by_obstore(options: dict[str, Any], port: int, tmp_path: Path) -> None:
+    """Which fsspec knows once it is registered: by this process, by threads and by workers."""
+    pytest.importorskip("obstore")
+    X, y = rows()
+    daskgd.write_dataset("s3://bucket/by-rust.zarr", X, y, chunk_bytes=16_000, storage_options=options)
+    daskgd.write_dataset(tmp_path / "rows.zarr", X, y, chunk_bytes=16_000)
+    out, err = start("s3://bucket/by-rust.zarr", port, "obstore").communicate(timeout=120)
+    expected = daskgd.Ridge().fit(tmp_path / "rows.zarr").coef_
+    assert err == ""
+    assert [float(word) for word in out.split()] == 2 * expected.tolist()
