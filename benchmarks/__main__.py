@@ -22,6 +22,7 @@ COMMANDS = (
     "workers",
     "chunks",
     "codecs",
+    "objects",
     "ingest",
     "tables",
     "monitoring",

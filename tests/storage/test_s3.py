@@ -25,7 +25,10 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
+from benchmarks.objects import SMALL, Wait, seconds_of_sweep
+from benchmarks.s3_server import move_away, s3fs_options, serving
 from daskgd.data.formats.files import find_files
+from daskgd.queries import Ask
 from tests.faulty_proxy import counts, proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -352,6 +355,22 @@ def test_tables_are_ingested_from_the_server_to_it(
     with pytest.raises(ValueError, match="nowhere") as raised:
         daskgd.ingest(source, out, target="nowhere", overwrite=True, storage_options=options)
     no_secrets(raised.value, *traceback.format_exception(raised.value))
+
+
+def test_eight_readers_do_not_notice_50_ms(tmp_path: Path) -> None:
+    """At least 80 % of the local rate, where each block is 50 ms of work for a processor of its own; one
+    request after the other would be half of it."""
+    size = SMALL.nbytes
+    daskgd.write_dataset(tmp_path / "rows.zarr", np.resize(SMALL, (512 * 64, 64)), chunk_bytes=size)
+    ask = Ask(None, Wait(FAR_AWAY))
+    with serving(tmp_path) as port:
+        here = daskgd.open_dataset(tmp_path / "rows.zarr", block_bytes=size)
+        options = s3fs_options(port)
+        there = daskgd.open_dataset("s3://bucket/rows.zarr", block_bytes=size, storage_options=options)
+        assert there.fingerprint == here.fingerprint
+        move_away(port, FAR_AWAY)
+        ratios = [seconds_of_sweep(here, ask, 8) / seconds_of_sweep(there, ask, 8) for _ in range(2)]
+    assert max(ratios) >= 0.8, ratios
 
 
 def test_the_command_line_has_its_options_from_the_environment(port: int, options: dict[str, Any]) -> None:
