@@ -29,7 +29,7 @@ async def never() -> Any:
 
 def patience(seconds: float) -> Patience:
     found = Patience()
-    found.seconds = seconds
+    found.seconds, found._again = seconds, 9.0
     return found
 
 
@@ -88,6 +88,31 @@ def test_who_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError, match=r"no answer in 0.05 s"):
         wait_for(answered(there.ask, patience(0.01)))
     assert there.asked == there.cancelled == 3  # after 10, 20 and 40 ms
+
+
+def test_where_all_are_late_few_are_sent_again() -> None:
+    """More of them would make a slow line slower."""
+    let = asyncio.Event()
+
+    async def late() -> str:
+        await let.wait()
+        return "late"
+
+    there, waits = Answers(*60 * [late]), Patience()
+    waits.seconds = 1e-3
+
+    async def ask_all() -> list[str]:
+        asked = [asyncio.ensure_future(answered(there.ask, waits)) for _ in range(40)]
+        await asyncio.wait(asked, timeout=0.1)
+        assert there.asked == 42
+        let.set()
+        return await asyncio.gather(*asked)
+
+    assert wait_for(ask_all()) == 40 * ["late"]
+    assert there.asked == 42
+    for _ in range(200):
+        waits.note(0.1)
+    assert [waits.may_send_again() for _ in range(11)] == 10 * [True] + [False]
 
 
 def test_patience_follows_the_answers() -> None:
