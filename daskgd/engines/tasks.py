@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -155,12 +156,13 @@ def read_speed(
 
     def read(mine: Sequence[int]) -> float:
         began, n_rows = time.perf_counter(), 0
-        for block in mine:
-            start, stop = source.layout.rows(block, block + 1)
-            source.read(start, stop)
-            n_rows += stop - start
-            if time.perf_counter() - began > seconds - spent:
-                break
+        with AskAhead(source, mine) if source.blocks_ahead else nullcontext(source) as ahead:
+            for block in mine:
+                start, stop = source.layout.rows(block, block + 1)
+                ahead.read(start, stop)
+                n_rows += stop - start
+                if time.perf_counter() - began > seconds - spent:
+                    break
         return n_rows * row_bytes / max(time.perf_counter() - began, 1e-9)
 
     spent, began = 0.0, time.perf_counter()

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from fsspec import get_filesystem_class
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore, StorePath
@@ -108,7 +109,8 @@ def open_remote(url: str, options: Mapping[str, Any] | None = None, read_only: b
 
 def _connected(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with as many connections as there may be requests at once: botocore, of s3fs, has 10."""
-    if urlsplit(url).scheme not in ("s3", "s3a") or "config" in options:
+    scheme = urlsplit(url).scheme
+    if scheme not in ("s3", "s3a") or not get_filesystem_class(scheme).__module__.startswith("s3fs."):
         return dict(options)
     given = options.get("config_kwargs") or {}
     return {**options, "config_kwargs": {"max_pool_connections": CONNECTIONS, **given}}

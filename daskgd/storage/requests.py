@@ -20,13 +20,18 @@ T = TypeVar("T")
 FIRST_SECONDS, LEAST_SECONDS = 3.0, 0.5
 """Seconds to wait for an answer before a request is sent again: while none has been timed, and the least."""
 
-REQUEST_SECONDS = 60.0
+REQUEST_SECONDS = 300.0
 """Seconds after which a request has failed, however often it was sent."""
+
+AGAIN, AGAIN_AT_FIRST, MOST_AGAIN = 0.1, 2.0, 10.0
+"""For how many requests that were answered one may be sent again, as a share; and how many may be before any
+was, and at once: where all are late, the line is slow, and to send more would make it slower."""
 
 
 class Patience:
     """How long to wait for an answer of one store: TCP's retransmission timeout, the smoothed seconds of
-    answers plus four times their smoothed deviation (Jacobson 1988; RFC 6298, section 2).
+    answers plus four times their smoothed deviation (Jacobson 1988; RFC 6298, section 2); and how many
+    requests may be sent again.
 
     >>> patience = Patience()
     >>> for _ in range(100):
@@ -42,6 +47,14 @@ class Patience:
         self.seconds = FIRST_SECONDS
         self._usual: float | None = None
         self._deviation = 0.0
+        self._again = AGAIN_AT_FIRST
+
+    def may_send_again(self) -> bool:
+        """Whether a request may be sent again, which counts as done."""
+        if self._again < 1:
+            return False
+        self._again -= 1
+        return True
 
     def note(self, seconds: float) -> None:
         """Take the seconds of an answer into account, from when it was first asked for."""
@@ -51,11 +64,13 @@ class Patience:
             self._deviation += (abs(seconds - self._usual) - self._deviation) / 4
             self._usual += (seconds - self._usual) / 8
         self.seconds = max(self._usual + 4 * self._deviation, LEAST_SECONDS)
+        self._again = min(self._again + AGAIN, MOST_AGAIN)
 
 
 async def answered(ask: Callable[[], Awaitable[T]], patience: Patience) -> T:
     """What `ask` returns. It is asked again while no answer has come, after twice the time each time, and the
-    first answer counts: a request that hangs then costs little (Dean and Barroso 2013, hedged requests).
+    first answer counts: a request that hangs then costs little (Dean and Barroso 2013, hedged requests). So
+    it is only where few are late.
 
     Raises TimeoutError after `REQUEST_SECONDS`, or what the first one to end has raised.
     """
@@ -63,7 +78,8 @@ async def answered(ask: Callable[[], Awaitable[T]], patience: Patience) -> T:
     sent: set[asyncio.Future[T]] = set()
     try:
         while (left := began + REQUEST_SECONDS - time.perf_counter()) > 0:
-            sent.add(_looked_after(asyncio.ensure_future(ask())))
+            if not sent or patience.may_send_again():
+                sent.add(_looked_after(asyncio.ensure_future(ask())))
             done, sent = await asyncio.wait(
                 sent, timeout=min(wait, left), return_when=asyncio.FIRST_COMPLETED
             )

@@ -276,3 +276,34 @@ def test_secrets_are_shown_nowhere_on_a_cluster(
     files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and "rows" not in file.parts]
     assert len(files) >= 3
     no_secrets(*said, known, client.get_worker_logs(), *files)
+
+
+# -- stores that zarr knows, and fsspec does not --------------------------------------------------
+
+
+def in_memory(place: Path) -> Any:
+    return zarr.storage.MemoryStore()
+
+
+def in_obstore(place: Path) -> Any:
+    obstore = pytest.importorskip("obstore.store")
+    place.mkdir()
+    return zarr.storage.ObjectStore(obstore.LocalStore(str(place)))
+
+
+def in_icechunk(place: Path) -> Any:
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(place)))
+    return repository.writable_session("main").store
+
+
+@pytest.mark.parametrize("make", [in_memory, in_obstore, in_icechunk])
+def test_arrays_are_read_from_any_store_of_zarrs(make: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y = X @ [1.0, 2.0, 3.0, 4.0]
+    group = zarr.create_group(make(tmp_path / "store"))
+    for name, values in (("X", X), ("y", y)):
+        group.create_array(name, data=values, chunks=(50, *values.shape[1:]))
+    model = daskgd.Ridge(engine="threads").fit(group["X"], group["y"])
+    assert (model.coef_ == daskgd.Ridge(engine="threads").fit(X, y).coef_).all()

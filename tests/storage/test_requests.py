@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import dask
 import fsspec
 import numpy as np
 import pytest
@@ -14,8 +16,11 @@ import pytest
 import daskgd
 from daskgd._compat.zarr import wait_for
 from daskgd.data.columns import can_fetch
+from daskgd.engines.cache_manager import reserve
+from daskgd.engines.worker_memory import Need, ahead_bytes
 from daskgd.storage import reading, requests
 from daskgd.storage.requests import Ahead, Patience, Requests, answered
+from tests.sparse_rows import sparse_array
 
 
 async def never() -> Any:
@@ -24,7 +29,7 @@ async def never() -> Any:
 
 def patience(seconds: float) -> Patience:
     found = Patience()
-    found.seconds = seconds
+    found.seconds, found._again = seconds, 9.0
     return found
 
 
@@ -83,6 +88,31 @@ def test_who_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError, match=r"no answer in 0.05 s"):
         wait_for(answered(there.ask, patience(0.01)))
     assert there.asked == there.cancelled == 3  # after 10, 20 and 40 ms
+
+
+def test_where_all_are_late_few_are_sent_again() -> None:
+    """More of them would make a slow line slower."""
+    let = asyncio.Event()
+
+    async def late() -> str:
+        await let.wait()
+        return "late"
+
+    there, waits = Answers(*60 * [late]), Patience()
+    waits.seconds = 1e-3
+
+    async def ask_all() -> list[str]:
+        asked = [asyncio.ensure_future(answered(there.ask, waits)) for _ in range(40)]
+        await asyncio.wait(asked, timeout=0.1)
+        assert there.asked == 42
+        let.set()
+        return await asyncio.gather(*asked)
+
+    assert wait_for(ask_all()) == 40 * ["late"]
+    assert there.asked == 42
+    for _ in range(200):
+        waits.note(0.1)
+    assert [waits.may_send_again() for _ in range(11)] == 10 * [True] + [False]
 
 
 def test_patience_follows_the_answers() -> None:
@@ -187,9 +217,7 @@ def test_what_failed_ahead_is_asked_for_again() -> None:
 
 
 def sparse() -> Any:
-    from scipy.sparse import random_array
-
-    return random_array((200, 30), density=0.2, format="csr", rng=0)
+    return sparse_array(200, 30, 0.2, np.random.default_rng(0))
 
 
 def coded() -> daskgd.OneHot:
@@ -243,3 +271,30 @@ def test_rows_on_disk_and_of_others_are_not_asked_for_ahead(tmp_path: Any) -> No
     daskgd.write_dataset(tmp_path / "rows.zarr", np.eye(3))
     source = daskgd.open_dataset(tmp_path / "rows.zarr").source
     assert (can_fetch(source.columns.X), source.blocks_ahead) == (False, 0)
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_for_ahead_is_in_the_plan_of_memory(tmp_path: Any) -> None:
+    """As much as is set, half of what a task has beside its need, and nothing of what lies on disk."""
+    url = "memory://ahead-planned.zarr"
+    X, y = np.random.default_rng(0).normal(size=(5000, 4)), np.arange(5000.0)
+    daskgd.write_dataset(url, X, y, chunk_bytes=8000)
+    daskgd.write_dataset(tmp_path / "rows.zarr", X, y, chunk_bytes=8000)
+    there, here = (daskgd.open_dataset(place, block_bytes=8000) for place in (url, tmp_path / "rows.zarr"))
+    try:
+        plans = [daskgd.Ridge(solver="lbfgs", engine="threads").plan(dataset) for dataset in (there, here)]
+        assert plans[0].task_bytes - plans[1].task_bytes == 64_000_000
+        need = Need.of(there, False)
+        for room, expected in ((10**12, 64_000_000), (need.total + 20_000, 10_000), (need.total, 0), (0, 0)):
+            assert ahead_bytes(there, need, room) == expected
+            assert ahead_bytes(here, need, room) == 0
+        for given, blocks in ((64_000_000, 6400), (100_000, 10), (10_000, 1), (0, 1)):
+            assert replace(there.source, ahead_bytes=given).blocks_ahead == blocks
+            assert replace(here.source, ahead_bytes=given).blocks_ahead == 0
+        assert reserve(8000, 3, 1000) - reserve(8000, 3) == 3000
+        with dask.config.set({"daskgd.read-ahead-bytes": "1 MB"}):
+            assert ahead_bytes(there, need, 10**12) == there.source.ahead_bytes == 1_000_000
+    finally:
+        fsspec.filesystem("memory").rm("/ahead-planned.zarr", recursive=True)

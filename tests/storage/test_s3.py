@@ -25,10 +25,11 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 import daskgd
-from benchmarks.objects import SMALL, Wait, seconds_of_sweep
+from benchmarks.objects import SMALL, Wait, by_obstore, seconds_of_sweep
 from benchmarks.s3_server import move_away, s3fs_options, serving
 from daskgd.data.formats.files import find_files
 from daskgd.queries import Ask
+from daskgd.storage.remote import _connected
 from tests.faulty_proxy import counts, proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -358,12 +359,12 @@ def test_tables_are_ingested_from_the_server_to_it(
 
 
 def test_eight_readers_do_not_notice_50_ms(tmp_path: Path) -> None:
-    """At least 80 % of the local rate, where each block is 50 ms of work for a processor of its own; one
-    request after the other would be half of it."""
+    """At least 80 % of the local rate, where each reader has a processor of its own, which works 25 ms on a
+    block; with one request ahead it would be half of it."""
     size = SMALL.nbytes
     daskgd.write_dataset(tmp_path / "rows.zarr", np.resize(SMALL, (512 * 64, 64)), chunk_bytes=size)
-    ask = Ask(None, Wait(FAR_AWAY))
-    with serving(tmp_path) as port:
+    ask = Ask(None, Wait(FAR_AWAY / 2))
+    with serving(tmp_path) as port, dask.config.set({"daskgd.tasks-per-thread": 1}):
         here = daskgd.open_dataset(tmp_path / "rows.zarr", block_bytes=size)
         options = s3fs_options(port)
         there = daskgd.open_dataset("s3://bucket/rows.zarr", block_bytes=size, storage_options=options)
@@ -397,7 +398,12 @@ def test_a_dataset_is_read_by_obstore(options: dict[str, Any], port: int, tmp_pa
     X, y = rows()
     daskgd.write_dataset("s3://bucket/by-rust.zarr", X, y, chunk_bytes=16_000, storage_options=options)
     daskgd.write_dataset(tmp_path / "rows.zarr", X, y, chunk_bytes=16_000)
-    out, err = start("s3://bucket/by-rust.zarr", port, "obstore").communicate(timeout=120)
+    url = "s3://bucket/by-rust.zarr"
+    assert _connected(url, {})["config_kwargs"] == {"max_pool_connections": 64}
+    assert _connected(url, {"config_kwargs": {"max_pool_connections": 5}})["config_kwargs"].popitem()[1] == 5
+    with by_obstore():
+        assert _connected(url, {}) == {}, "of which s3fs alone knows"
+    out, err = start(url, port, "obstore").communicate(timeout=120)
     expected = daskgd.Ridge().fit(tmp_path / "rows.zarr").coef_
     assert err == ""
     assert [float(word) for word in out.split()] == 2 * expected.tolist()

@@ -18,7 +18,7 @@ import numpy as np
 from dask.utils import format_bytes
 
 from daskgd.data.by_columns import ColumnsFirst
-from daskgd.data.columns import Columns, ColumnSource, in_this_process
+from daskgd.data.columns import Columns, in_this_process
 from daskgd.data.dataset import Dataset
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import THIS_PROCESS, Cluster, threads_of
@@ -130,7 +130,7 @@ def _speed(dataset: Dataset, place: Place) -> float | None:
     stored = {name: c for name, c in dataset.columns.present.items() if c.path is not None}
     if "X" not in stored or not place.threads or not place.n_threads:
         return None
-    source, n = ColumnSource(dataset.layout, Columns(**stored), dataset.selections), dataset.layout.n_blocks
+    source, n = replace(dataset.source, columns=Columns(**stored), retries=0), dataset.layout.n_blocks
     # Blocks from all over: files may be laid out, or cached, in runs.
     some = np.random.default_rng().permutation(np.unique(np.linspace(0, n - 1, min(n, 4096), dtype=int)))
     blocks = some.tolist()
