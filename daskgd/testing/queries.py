@@ -92,7 +92,7 @@ def _examples() -> tuple[tuple[Query, Problem | None, Rows], ...]:
         out += [(Curvature(w), problem, rows), (Hessian(w), problem, rows), (GradientOnly(w), problem, rows)]
         out += [(Product(w, d), problem, rows), (Score(w), problem, rows), (Sample(0.5), None, rows)]
         if rows.y is None or rows.y.dtype.kind != "U":
-            out.append((SurveyToStore(7, Sample(0.5, 3)), None, rows))
+            out.append((SurveyToStore(7, Sample(0.5)), None, rows))  # a pruner is of one dataset
         survey = Survey(classification=problem.labels is not None)
         out += [(survey, None, rows), (ByCell(survey, HashedCells(2)), None, rows)]
         out.append((ColumnStatistics(numbers=(0, 2), distinct=(1,), weighted=True), None, rows))
