@@ -124,7 +124,7 @@ class Bench:
         return max(int(n * self.scale), 10_000)
 
     def store(
-        self, kind: str, rows: int, features: int = 50, *, chunk_bytes: int = 8_000_000, codec: str = "lz4"
+        self, kind: str, rows: int, features: int = 50, *, chunk_bytes: int = 8_000_000, codec: str = "auto"
     ) -> daskgd.Dataset:
         """The dataset of that kind and size, written if it is not there yet."""
         path = self.scratch / f"{kind}-{rows}x{features}-{chunk_bytes}-{codec}.zarr"

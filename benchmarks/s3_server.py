@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -118,10 +118,16 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[int]:
+def serving(folder: Path) -> AbstractContextManager[int]:
     """The port of a server of a folder, in a process of its own that ends with the context."""
-    command = [sys.executable, "-m", "benchmarks.s3_server", str(folder)]
+    return server_process("benchmarks.s3_server", folder)
+
+
+@contextmanager
+def server_process(module: str, *arguments: object) -> Iterator[int]:
+    """The port of a server that a module is, in a process of its own that ends with the context: it says its
+    port, and ends with its input."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
         assert process.stdout is not None
         try:

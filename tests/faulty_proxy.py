@@ -16,11 +16,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from subprocess import PIPE, Popen
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
+
+from benchmarks.s3_server import Server, server_process
 
 FAULTS = "500", "503", "reset", "hang", "cut"
 """Two answers of a server in trouble, a connection that is reset, a request that is never answered, and an
@@ -97,21 +97,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-
-@contextmanager
-def proxy(behind: int, seconds: float = 0.0, every: int = 0) -> Iterator[int]:
+def proxy(behind: int, seconds: float = 0.0, every: int = 0) -> AbstractContextManager[int]:
     """The port of a proxy in a process of its own, which ends with the context."""
-    command = [sys.executable, "-m", "tests.faulty_proxy", str(behind), str(seconds), str(every)]
-    with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.communicate("")
+    return server_process("tests.faulty_proxy", behind, seconds, every)
 
 
 def counts(port: int) -> dict[str, Any]:

@@ -227,8 +227,7 @@ def survey(path: str) -> None:
             survey_dataset(path, progress=progress)
         dataset = open_dataset(path)
         facts = dataset.info()
-    found = dataset.survey
-    rows = 0 if found is None else round(found.record.sample_share * dataset.n_rows)
+    rows = round(dataset.sample_rows)
     click.echo(f"{facts['path']}: {facts['n_rows']:,} rows surveyed, about {rows:,} of them in the sample")
 
 

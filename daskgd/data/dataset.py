@@ -433,6 +433,12 @@ class Dataset:
         return known if known is not None and known.is_of(self.columns) else None
 
     @property
+    def sample_rows(self) -> float:
+        """About how many of the rows are in the sample that the store carries; 0 where there is none."""
+        survey = self.survey
+        return 0.0 if survey is None else survey.record.sample_share * self.n_rows
+
+    @property
     def surveyed(self) -> bool:
         """Whether the dataset carries a survey of its rows: see :func:`daskgd.survey_dataset`."""
         return self.survey is not None
@@ -546,6 +552,7 @@ class Dataset:
             "n_partitions": layout.n_partitions,
             "codec": self.codec,
             "fingerprint": self.fingerprint,
+            "surveyed": None if self.path is None else self.surveyed,
         }
         facts |= X.info()
         if self._given_schema is not None:

@@ -16,7 +16,7 @@ from daskgd._compat.blas import one_blas_thread
 from daskgd._compat.distributed import compute_each
 from daskgd.data.columns import ColumnSource, row_bytes
 from daskgd.data.dataset import Dataset, open_dataset
-from daskgd.queries.sample import STORED_SEED, Sample
+from daskgd.queries.sample import ENOUGH_PER_FEATURE, STORED_SEED, Sample, sample_size
 from daskgd.queries.stored_survey import SurveyToStore
 from daskgd.queries.sums import Sums
 from daskgd.rows.dtypes import compute_dtype
@@ -29,15 +29,8 @@ from daskgd.storage.redaction import redacted
 from daskgd.storage.replacing import Finish
 from daskgd.storage.survey_writing import remove_survey, write_survey
 
-SAMPLE_BYTES, MOST_BYTES, ROWS_PER_FEATURE = 64_000_000, 512_000_000, 200
-"""Bytes of X in the sample: the first, or as many as it takes for so many rows per feature, but no more than
-the second. It is what solvers ask for by default."""
-
 MOST_SHARE = 0.05
 """Of the rows in the sample at most."""
-
-LEAST_ROWS_PER_FEATURE = 100
-"""Rows per feature below which a sample is of no use, and is not stored."""
 
 TASK_BYTES = 64_000_000
 """Decoded bytes that a task reads, about."""
@@ -140,13 +133,10 @@ def _query(dataset: Dataset) -> SurveyToStore:
         itemsize=compute_dtype(X.dtype).itemsize,
         sparse_row_bytes=None if X.is_dense else row_bytes(X),
     )
-    width = shape.n_features + 1
-    most = MOST_BYTES / shape.row_bytes
-    rows = max(SAMPLE_BYTES / shape.row_bytes, min(ROWS_PER_FEATURE * width, most), width)
+    rows, per_class = sample_size(shape)
     share = min(MOST_SHARE, rows / shape.n_rows)
-    if share * shape.n_rows < LEAST_ROWS_PER_FEATURE * width:
-        share = 0.0
-    per_class = int(min(20 * width, rows / 10)) if share else 0
+    if share * shape.n_rows < ENOUGH_PER_FEATURE * (shape.n_features + 1):  # then it would be of no use
+        share, per_class = 0.0, 0
     return SurveyToStore(
         dataset.layout.block_rows,
         Sample(share, per_class, STORED_SEED, int(share * shape.n_rows * shape.row_bytes)),

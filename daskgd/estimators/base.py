@@ -296,7 +296,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return find_solver(type(self).__name__, self.solver)
 
     def _shape(self, dataset: Dataset) -> Shape:
-        X, survey = dataset.columns.X, dataset.survey
+        X = dataset.columns.X
         return Shape(
             dataset.n_rows,
             dataset.n_features,
@@ -306,7 +306,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             nonsmooth=self._loss(2).nonsmooth,
             sparse_row_bytes=None if X.is_dense else row_bytes(X),
             exclusive=n_exclusive(X),
-            sample_rows=0.0 if survey is None else survey.record.sample_share * dataset.n_rows,
+            sample_rows=dataset.sample_rows,
         )
 
     def plan(self, X: Any, y: Any = None) -> Plan:

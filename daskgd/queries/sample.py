@@ -26,11 +26,31 @@ Array = NDArray[Any]
 JOIN_BYTES = 1 << 20
 """Pieces of the sample are joined up to this size as sums merge, and the rest once, at the end."""
 
+SAMPLE_BYTES, MOST_BYTES, ROWS_PER_FEATURE = 64_000_000, 512_000_000, 200
+"""Bytes of X in a sample: the first, or as many as it takes for so many rows per feature, but no more than
+the second. It is what solvers ask for by default, and what stores carry."""
+
+ENOUGH_PER_FEATURE = 100
+"""Rows per feature from which on a sample tells of the data what a solver wants to know."""
+
 STORED_SEED = 0
 """Of samples that stores carry: that of fits whose `random_state` is not given."""
 
 MAX_STRATA = 1000
 """With more classes than these the sample is plainly uniform."""
+
+
+def sample_size(
+    shape: Shape,
+    sample_bytes: float = SAMPLE_BYTES,
+    most_bytes: float = MOST_BYTES,
+    rows_per_feature: float = ROWS_PER_FEATURE,
+) -> tuple[float, int]:
+    """The rows to draw of data of this shape, were there as many, and how many of each class at least."""
+    width = shape.n_features + 1
+    wanted = min(rows_per_feature * width, most_bytes / shape.row_bytes)
+    rows = max(sample_bytes / shape.row_bytes, wanted, width)
+    return rows, int(min(20 * width, rows / 10))
 
 
 @dataclass(frozen=True, slots=True)

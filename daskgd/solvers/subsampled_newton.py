@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from daskgd.losses import Loss
 from daskgd.problems import Problem
 from daskgd.queries import Curvature, Gradient, GradientOnly, Hessian, Product, Query
-from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.queries.sample import (
+    ENOUGH_PER_FEATURE,
+    MOST_BYTES,
+    ROWS_PER_FEATURE,
+    SAMPLE_BYTES,
+    Sample,
+    SampleAnswer,
+    sample_size,
+)
 from daskgd.rows.layout import Shape
 from daskgd.rows.random_numbers import PROBE, row_random_numbers
 from daskgd.rows.tiles import Rows
@@ -64,8 +72,8 @@ CONFIDENT = 200
 SAFETY = 10.0
 """Times as large as measured is what the model's error is taken for, where no step has confirmed it."""
 
-MOST_BYTES, AT_HAND_BYTES = 512_000_000, 8_000_000_000
-"""Bytes of X in the sample at most, by default; and where X is in memory already, of which the sample is a
+AT_HAND_BYTES = 8_000_000_000
+"""Bytes of X in the sample at most, by default, where X is in memory already, of which the sample is a
 view."""
 
 PROBED = 10_000
@@ -74,7 +82,7 @@ PROBED = 10_000
 WIDE = 1000
 """Parameters beyond which more sweeps are to be expected: a sample says less of each direction."""
 
-THIN = 100
+THIN = ENOUGH_PER_FEATURE
 """Rows of the sample per parameter below which the same is so."""
 
 MOST_MOMENTS = 5000
@@ -140,8 +148,8 @@ class SubsampledNewton(NewtonInMemory, Solver):
 
     needs_linear = True
 
-    rows_per_parameter: int = 200
-    sample_bytes: int = 64_000_000
+    rows_per_parameter: int = ROWS_PER_FEATURE
+    sample_bytes: int = SAMPLE_BYTES
     most_bytes: int | None = None
     seed: int | None = None
 
@@ -157,12 +165,10 @@ class SubsampledNewton(NewtonInMemory, Solver):
     # -- the sample -------------------------------------------------------------------------------
 
     def first_sweep_queries(self, shape: Shape) -> tuple[Query, ...]:
-        width = shape.n_features + 1
-        most = (self.most_bytes or (AT_HAND_BYTES if shape.at_hand else MOST_BYTES)) / shape.row_bytes
-        wanted = np.inf if shape.at_hand and shape.nonsmooth else self.rows_per_parameter * width
-        rows = max(self.sample_bytes / shape.row_bytes, min(wanted, most), width)
-        per_class = int(min(20 * width, rows / 10))
-        return (Sample.of(shape, rows, per_class, self.seed or 0, THIN * width),)
+        most = self.most_bytes or (AT_HAND_BYTES if shape.at_hand else MOST_BYTES)
+        each = np.inf if shape.at_hand and shape.nonsmooth else self.rows_per_parameter
+        rows, per_class = sample_size(shape, self.sample_bytes, most, each)
+        return (Sample.of(shape, rows, per_class, self.seed or 0, THIN * (shape.n_features + 1)),)
 
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:
         model, rows = problem.linear, self.sample_share(shape) * shape.n_rows

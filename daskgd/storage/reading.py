@@ -105,12 +105,8 @@ class StoredColumn:
             object.__setattr__(self, "_requests", Requests(partial(ask_for_object, self.array)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (
-            self.array,
-            self.complete,
-            self.mark,
-            self.checksums,
-        )  # zarrs may be here and not there
+        given = self.array, self.complete, self.mark, self.checksums
+        return _arrive, given  # without what is read by zarrs, which may be here and not there
 
     def __dask_tokenize__(self) -> Any:
         return type(self).__name__, self.array, self.complete, self.mark
@@ -307,7 +303,11 @@ class StoredColumn:
                 decode_rows(stored, size, first, out, per_shard=per_shard, plain=plain)
                 sums = checksums_in(stored, per_shard)
             if self.checksums is not None and not self.checksums.are(i, sums):
-                raise DamagedChunk("the chunk is not the one that was written", first, first + len(out))
+                cause = (
+                    "the chunk is not the one that was written: it was altered, or the dataset was written "
+                    "anew after it was opened"
+                )
+                raise DamagedChunk(cause, first, first + len(out))
             return sums
         except (ValueError, RuntimeError, OSError) as error:
             a, b = error.args[1:] if isinstance(error, DamagedChunk) else (first, first + len(out))
