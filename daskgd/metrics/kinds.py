@@ -35,6 +35,7 @@ from daskgd.metrics.statistics import (
     union,
 )
 from daskgd.queries.sums import Largest
+from daskgd.rows.group_sums import group_sums
 from daskgd.rows.sketches import Distribution
 from daskgd.rows.statistics import Moments
 
@@ -435,7 +436,7 @@ class OfOwnLabel(Kind):
         else:
             values = self.values(p if p.ndim == 2 else self._two_columns(p)).astype(np.float64)
             for j, column in enumerate(values.T):
-                sums[:, j] = np.bincount(at, column if s is None else s * column, len(labels))
+                sums[:, j] = group_sums(at, column if s is None else s * column, len(labels))
         return LabelSums(labels, weights, total, sums, p.shape[1:], odd)
 
     def of_columns(self, p: Array, column: Array) -> Array:
@@ -635,7 +636,7 @@ class TopK(OfOwnLabel):
         """The weights of each label, and of its rows that are predicted to be the second."""
         labels, at = rows.targets.labels
         s = predicted.astype(float) if rows.targets.s is None else rows.targets.s * predicted
-        sums = np.bincount(at, s, len(labels))[:, None]
+        sums = group_sums(at, s, len(labels))[:, None]
         return LabelSums(labels, rows.targets.label_weights, 0.0, sums, ())
 
     def value(self, statistic: Any) -> Any:
@@ -684,9 +685,9 @@ class Calibration(Kind):
         p = p.reshape(len(p))
         bins = np.linspace(0.0, 1.0, self._n_bins + 1)
         at = at * self._n_bins + np.searchsorted(bins[1:-1], p)
-        shape, s = (len(labels), self._n_bins), targets.s
-        sums = (np.bincount(at, w, np.prod(shape)).reshape(shape) for w in (s, p if s is None else s * p))
-        return ByBin(labels, *(found.astype(np.float64) for found in sums))
+        n, s = len(labels), targets.s
+        sums = (group_sums(at, w, n * self._n_bins) for w in (s, p if s is None else s * p))
+        return ByBin(labels, *(found.reshape(n, -1) for found in sums))
 
     def value(self, statistic: Any) -> Any:
         from sklearn.calibration import calibration_curve
@@ -706,7 +707,7 @@ class Calibration(Kind):
             y, low, s = statistic.rows()
             edges = _percentiles(low, s, np.linspace(0, 1, self._n_bins + 1))
             at = np.searchsorted(edges[1:-1], low)
-            own, total, p = (np.bincount(at, w, self._n_bins) for w in (s * (y == positive), s, s * low))
+            own, total, p = (group_sums(at, w, self._n_bins) for w in (s * (y == positive), s, s * low))
         found = total > 0
         return own[found] / total[found], p[found] / total[found]
 

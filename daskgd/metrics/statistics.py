@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.queries.survey import no_label
+from daskgd.rows.group_sums import group_sums
 from daskgd.rows.sketches import BITS, Distribution
 from daskgd.rows.statistics import Moments
 from daskgd.rows.tiles import distinct
@@ -66,7 +67,7 @@ class Targets:
     def label_weights(self) -> Array:
         """The weight of each label ``(k,)``."""
         values, at = self.labels
-        return np.bincount(at, self.s, len(values)).astype(np.float64, copy=False)
+        return group_sums(at, self.s, len(values))
 
     @cached_property
     def numbers(self) -> Array:
@@ -207,7 +208,7 @@ class LabelPairs:
             )
         else:
             k = len(predicted)
-            pairs = np.bincount(at * k + found, s, len(true) * k).astype(np.float64).reshape(-1, k)
+            pairs = group_sums(at * k + found, s, len(true) * k).reshape(-1, k)
         if len(labels) > max(len(true), len(predicted)) or len(true) != len(predicted):
             pairs = _spread(pairs, labels, true, predicted)
         return cls(labels, pairs, s is None)

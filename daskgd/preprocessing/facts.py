@@ -15,6 +15,7 @@ from daskgd.preprocessing.columns import Category, Column, Indicators, Lookup, M
 from daskgd.queries.columns import ColumnFacts, ColumnStatistics
 from daskgd.queries.targets import TargetMoments
 from daskgd.rows.features import Dense
+from daskgd.rows.group_sums import group_sums
 from daskgd.rows.summaries import DistinctValues, GroupMoments, NumberSummary
 from daskgd.rows.tiles import Rows
 
@@ -266,7 +267,7 @@ def _tells(column: Number) -> bool:
 def _of_indicators(column: Indicators, counts: Array) -> NumberSummary:
     """The summary of zeros and ones, from the weight of each code."""
     there = column.places >= 0
-    ones = np.bincount(column.places[there], counts[there], column.width)
+    ones = group_sums(column.places[there], counts[there], column.width)
     total = float(counts.sum())
     mean = ones / total if total else np.full(column.width, np.nan)
     few = ones < total

@@ -18,6 +18,7 @@ from daskgd.queries.sums import Sums
 from daskgd.rows.categorical import Categorical
 from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.features import Dense, Features
+from daskgd.rows.group_sums import group_sums
 from daskgd.rows.stacked import Stacked
 from daskgd.rows.summaries import DistinctValues, NumberSummary
 from daskgd.rows.tiles import Rows
@@ -119,7 +120,7 @@ class ColumnStatistics(Query):
         for j in self.codes:
             own = part.indices[:, j].astype(np.intp) - int(part.offsets[j]) + 1
             np.maximum(own, 0, out=own)
-            counts = np.bincount(own, s, sizes[j] + 1).astype(np.float64)
+            counts = group_sums(own, s, sizes[j] + 1)
             found.append((j, np.append(counts[1:], counts[0])))
         return found
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from daskgd.queries.base import Query
 from daskgd.queries.sums import Sums
+from daskgd.rows.group_sums import group_sums
 from daskgd.rows.layout import Shape
 from daskgd.rows.random_numbers import SAMPLE, row_random_numbers
 from daskgd.rows.statistics import Moments
@@ -314,7 +315,7 @@ class Sample(Query):
         """The strata of a block, from its distinct labels and the position of each row's among them
         ``(n,)``."""
         n_uniform = np.bincount(codes[uniform], minlength=len(values))
-        weights = np.bincount(codes, rows.sample_weight, len(values))
+        weights = group_sums(codes, rows.sample_weight, len(values))
         return {
             label: Stratum(int(n_uniform[i]), float(weights[i]), self.pruner.level(label))
             for i, label in enumerate(values.tolist())

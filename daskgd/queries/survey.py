@@ -13,6 +13,7 @@ from daskgd.losses import TargetSummary
 from daskgd.problems import Problem
 from daskgd.queries.base import Query, columns, one_column
 from daskgd.queries.sums import Maybe, Sums
+from daskgd.rows.group_sums import group_sums
 from daskgd.rows.invalid_rows import InvalidRows
 from daskgd.rows.statistics import Moments
 from daskgd.rows.tiles import Rows, distinct_labels
@@ -241,7 +242,7 @@ class Labels:
         """The labels of some rows, from the distinct ones, the position of each row's among them ``(n,)``,
         and weights or None."""
         counts = np.bincount(codes, minlength=len(values))
-        weights = counts.astype(float) if s is None else np.bincount(codes, s, len(values))
+        weights = group_sums(codes, s, len(values))
         return cls(values, counts, weights)
 
     def __add__(self, other: Labels) -> Labels:

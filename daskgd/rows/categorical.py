@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskgd.rows.dtypes import compute_dtype
+from daskgd.rows.group_sums import group_sums
 from daskgd.rows.invalid_rows import InvalidRows
 from daskgd.rows.sparse import (
     ENTRIES_PER_COLUMN,
@@ -288,7 +289,7 @@ class Categorical:
         # Of a column that has one category the weights of the others are 0, not what rounding leaves.
         sizes = np.diff(self.offsets)
         column = np.repeat(np.arange(len(sizes)), sizes)
-        total = np.bincount(column, ones, len(sizes))
+        total = group_sums(column, ones, len(sizes))
         missing = self.indices < 0
         if missing.any():
             total += [each[rows].sum() for rows in missing.T]
@@ -316,10 +317,10 @@ class Categorical:
             codes += 1
             for i, size in enumerate(sizes):
                 own = slice(self.offsets[i], self.offsets[i + 1])
-                out[own, own] += np.diag(np.bincount(codes[:, i], v, size + 1)[1:])
+                out[own, own] += np.diag(group_sums(codes[:, i], v, size + 1)[1:])
                 for j in range(i):
                     width = sizes[j] + 1
-                    pairs = np.bincount(codes[:, i] * width + codes[:, j], v, (size + 1) * width)
+                    pairs = group_sums(codes[:, i] * width + codes[:, j], v, (size + 1) * width)
                     table = pairs.reshape(-1, width)[1:, 1:]
                     other = slice(self.offsets[j], self.offsets[j + 1])
                     out[own, other] += table

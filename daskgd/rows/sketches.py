@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.rows.group_sums import group_sums
+
 Array = NDArray[Any]
 
 EXACT = 1 << 12
@@ -235,14 +237,14 @@ class Distribution:
                 return cls(52 - bits, bits, None, table)
         keys, at = np.unique(ordered(values), return_inverse=True)
         places = at.reshape(-1) * n_kinds + kinds
-        sums = np.bincount(places, s, len(keys) * n_kinds).reshape(-1, n_kinds)
-        return cls(0, bits, (keys, sums.astype(np.float64, copy=False)))._limited()
+        sums = group_sums(places, s, len(keys) * n_kinds).reshape(-1, n_kinds)
+        return cls(0, bits, (keys, sums))._limited()
 
     @classmethod
     def _of_keys(cls, dropped: int, keys: Array, weights: Array, bits: int) -> Distribution:
         """One of keys in any order, some of them equal."""
         found, at = np.unique(keys, return_inverse=True)
-        sums = [np.bincount(at.reshape(-1), column, len(found)) for column in weights.T]
+        sums = [group_sums(at.reshape(-1), column, len(found)) for column in weights.T]
         return cls(dropped, bits, (found, np.stack(sums, axis=1)))._limited()
 
     def _limited(self) -> Distribution:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskgd.rows.group_sums import group_sums
+
 Array = NDArray[Any]
 
 CUT = 1 << 16
@@ -189,7 +191,7 @@ class DistinctValues:
         if values.dtype == object:
             return cls._of_objects(values.tolist(), each)
         found, at = np.unique(values, return_inverse=True)
-        return cls(found, np.bincount(at.reshape(-1), each, len(found)))._checked()
+        return cls(found, group_sums(at.reshape(-1), each, len(found)))._checked()
 
     @classmethod
     def _of_objects(cls, values: list[Any], each: Array) -> DistinctValues:
@@ -243,13 +245,13 @@ class GroupMoments:
         if s is not None and not (s > 0).all():
             values, groups, s = values[s > 0], groups[s > 0], s[s > 0]
         each = np.ones(len(values)) if s is None else s.astype(np.float64)
-        weight = np.bincount(groups, each, n_groups)
+        weight = group_sums(groups, each, n_groups)
         # About one of the values, so that equal ones have exactly their value for a mean.
         base = np.zeros(n_groups)
         base[groups] = values
         away = values - base[groups]
-        mean = np.bincount(groups, each * away, n_groups) / np.where(weight > 0, weight, 1.0)
-        deviation = np.bincount(groups, each * (away - mean[groups]) ** 2, n_groups)
+        mean = group_sums(groups, each * away, n_groups) / np.where(weight > 0, weight, 1.0)
+        deviation = group_sums(groups, each * (away - mean[groups]) ** 2, n_groups)
         return cls(weight, base + mean, deviation)
 
     def __add__(self, other: GroupMoments) -> GroupMoments:

@@ -76,6 +76,9 @@ FEATURES: dict[str, Features] = {
     "all kinds": Stacked.of(
         _codes(13, 40, (3, 2), 0.2), _SPARSE, Dense(_numbers(2, 40, 3) + 1e4), _codes(14, 40, (5,))
     ),
+    "numbers, and a column of no categories": Stacked.of(
+        _DENSE, Categorical.of(np.full((len(_DENSE), 1), -1), [0])
+    ),
     "numbers and categories, no rows": Stacked.of(_DENSE, _codes(11, 40, (3, 4))).slice(0, 0),
 }
 """Specimens of every kind of features of daskgd, by name."""

@@ -270,6 +270,15 @@ def test_stored(
             {"target": "y", "missing_target": "drop"},
             "expected some in column 'y', got none",
         ),
+        (
+            {
+                "a.parquet": table(
+                    x=pa.array([None, None], pa.string()), z=pa.array([None, None], pa.string()), y=[0, 1]
+                )
+            },
+            {"target": "y"},
+            r"a.parquet: expected a column of features that has values, got none in 'x', 'z'",
+        ),
         # B7
         (
             {"a.csv": "age\n44\n300\n"},

@@ -176,6 +176,17 @@ def test_only_the_graph_engine_builds_graphs() -> None:
     assert users == {"engines.graph", "engines.speculation"}
 
 
+def test_sums_by_group_have_one_place() -> None:
+    """``np.bincount`` of no values gives integers, weights or not: ``rows.group_sums`` floats."""
+    users = set()
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.bincount":
+                weighted = len(node.args) > 1 or any(k.arg == "weights" for k in node.keywords)
+                users |= {module} if weighted else set()
+    assert users == {"rows.group_sums", "rows.sketches", "model_selection.logistic_cv", "testing.pointwise"}
+
+
 def test_the_maths_loads_no_dask() -> None:
     """One process for all: what one of them loads stays loaded."""
     names = [*MATHS, *MATHS_FILES]

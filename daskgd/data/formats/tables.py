@@ -36,7 +36,7 @@ from daskgd.data.formats.table_format import (
     unify,
     wider_type,
 )
-from daskgd.data.formats.table_rows import TableRows
+from daskgd.data.formats.table_rows import Facts, TableRows
 from daskgd.data.formats.text_options import TextOptions
 from daskgd.data.schema import Schema
 
@@ -306,13 +306,23 @@ def _write(
             logger.warning("left out %s rows without a target %r", f"{gone:,}", rows.target)
         if not sum(n_rows):
             raise ValueError(f"target: expected some in column {rows.target!r}, got none")
+
+    def describe(facts: Sequence[Facts]) -> Any:
+        schema = rows.schema(facts)
+        if all(c.kind == "category" and c.n_missing == sum(n_rows) for c in schema.columns):
+            raise ValueError(
+                f"{pieces[0].file}: expected a column of features that has values, got none in "
+                f"{', '.join(map(repr, schema))}"
+            )
+        return schema.to_json()
+
     write(
         [partial(rows.read, table, piece) for piece in pieces],
         n_rows,
         rows.like(),
         feature_names=rows.numbers,
         categorical=rows.categorical,
-        describe=lambda facts: rows.schema(facts).to_json(),
+        describe=describe,
         dtype=rows.dtype,
         progress=progress,
     )
