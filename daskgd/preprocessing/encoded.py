@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -18,6 +18,9 @@ from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import program
 from daskgd.preprocessing.records import to_record
 from daskgd.rows.features import Features, as_features
+from daskgd.rows.subsets import Subset
+from daskgd.rows.tiles import Rows
+from daskgd.rows.views import SubsetView
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -163,16 +166,76 @@ def encode(dataset: Dataset, fitted: Any, named: bool = False, facts: Facts | No
     Dataset
         With the targets, weights and offset of the table.
     """
-    made = program(fitted, dataset, facts)
-    names = feature_names_out(fitted, dataset) if named else None
-    column = EncodedColumn(dataset.columns.X, made, digest_of(made))
-    return dataset.replace(
-        dataset.columns._replace(X=column),
-        feature_names=names if named else None,
-        dictionaries=None,
-        schema=None,
-        layout=dataset.layout,
-    )
+    return EncodedView.by(fitted, dataset, named, facts).encode(dataset)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedView:
+    """Rows of a table, encoded: what queries see where several encoders share a read, a
+    :class:`~daskgd.rows.views.View`.
+
+    Attributes
+    ----------
+    program : Program
+    digest : str
+        Of the program.
+    names : list of str or None
+        Of the features.
+    subset : Subset or None
+        The rows; None for all.
+    """
+
+    program: Program
+    digest: str
+    names: list[str] | None = None
+    subset: Subset | None = None
+
+    @classmethod
+    def by(
+        cls,
+        fitted: Any,
+        dataset: Dataset,
+        named: bool = False,
+        facts: Facts | None = None,
+        subset: Subset | None = None,
+    ) -> EncodedView:
+        """The view of a fitted transformer, of a table whose selected rows are those of the subset; `named`
+        and `facts` as for :func:`encode`."""
+        made = program(fitted, dataset, facts)
+        return cls(made, digest_of(made), feature_names_out(fitted, dataset) if named else None, subset)
+
+    @property
+    def n_features(self) -> int:
+        return self.program.width
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of an encoded row, and of what it passes through, about."""
+        return self.program.row_bytes + self.program.passing_row_bytes
+
+    def of(self, rows: Rows) -> Rows:
+        if self.subset is not None:
+            rows = SubsetView(self.subset).of(rows)
+        return replace(rows, X=self.program(rows.X, rows.numbers))
+
+    def dataset(self, table: Dataset) -> Dataset:
+        """The rows of the view, encoded, as a dataset of its own."""
+        return self.encode(table.of_subset(self.subset))
+
+    def encode(self, dataset: Dataset) -> Dataset:
+        """A table whose rows are selected already, encoded."""
+        return dataset.replace(
+            dataset.columns._replace(X=EncodedColumn(dataset.columns.X, self.program, self.digest)),
+            feature_names=self.names,
+            dictionaries=None,
+            schema=None,
+            layout=dataset.layout,
+        )
+
+    def identity(self) -> dict[str, str]:
+        """What tells the view from others, for checkpoints."""
+        rows = {} if self.subset is None else {"rows": str(self.subset)}
+        return {**rows, "encoder": self.digest}
 
 
 def digest_of(program: Program) -> str:

@@ -21,7 +21,7 @@ import daskgd
 from daskgd.engines.graph import Graph
 from daskgd.metrics import make_scorer
 from daskgd.model_selection import GridSearchCV, KFold, RandomizedSearchCV, scores
-from daskgd.model_selection.fits import shares_sweeps, view
+from daskgd.model_selection.fits import shares_sweeps
 from daskgd.model_selection.search import SearchRun
 from daskgd.model_selection.splitters import splits_of
 from daskgd.monitoring.events import Swept
@@ -220,7 +220,7 @@ def test_each_fit_is_that_of_its_rows(est: Any, kind: str, tmp_path: Path) -> No
         search = GridSearchCV(est, {"verbose": [0]}, cv=cv, refit=False).fit(rows)
         shared = shares_sweeps(clone(est), rows)
         for i, split in enumerate(splits_of(cv, rows)):
-            train, test = (view(rows, side) for side in split)
+            train, test = (rows.of_subset(side) for side in split)
             alone = clone(est).fit(train).score(test)
             # A fit to a view is that fit; in shared sweeps it ends where its own tolerance lets it.
             off = 0 if not shared else 1e-9 if 0 < float(est.tol) <= 1e-6 else 0.02
@@ -430,8 +430,8 @@ def test_networks_whose_solver_depends_on_the_rows_are_fitted_to_views(tmp_path:
     cv = KFold(2, shuffle=True)
     search = GridSearchCV(est, {"alpha": [1e-4]}, cv=cv, refit=False).fit(rows)
     for i, split in enumerate(splits_of(cv, rows)):
-        alone = clone(est).fit(view(rows, split.train))
-        assert search.cv_results_[f"split{i}_test_score"][0] == alone.score(view(rows, split.test))
+        alone = clone(est).fit(rows.of_subset(split.train))
+        assert search.cv_results_[f"split{i}_test_score"][0] == alone.score(rows.of_subset(split.test))
 
 
 @pytest.mark.parametrize(
