@@ -71,8 +71,8 @@ class Facts:
     """What is known of the columns of a table.
 
     `classes` are the labels that the codes of the target stand for, `targets` answers by the identity of
-    their queries; `n_sweeps` are those in which something was learnt; `cross_fitted` has, by the identity of an encoder of targets that was fitted, it and the
-    columns that it makes of the rows of the fit.
+    their queries; `n_sweeps` are those in which something was learnt; `cross_fitted` has, by the identity of
+    an encoder of targets that was fitted, it and the columns that it makes of the rows of the fit.
     """
 
     schema: Schema

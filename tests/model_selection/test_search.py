@@ -477,25 +477,6 @@ def test_plans_tell_fits_and_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert other.sweep_range[0] >= 2
 
 
-def test_pipelines_of_a_split_share_their_encoders_and_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = stored(tmp_path, *numbers())
-    model = daskgd.make_pipeline(preprocessing.StandardScaler(), daskgd.LogisticRegression())
-    seen = count_sweeps(monkeypatch)
-    reads = []
-    for strengths in ([1.0], [0.1, 1.0, 10.0, 100.0]):
-        seen.clear()
-        grid = {"logisticregression__C": strengths}
-        search = GridSearchCV(model, grid, cv=3, refit=False, scoring="neg_log_loss").fit(rows)
-        reads.append(len(seen))
-    assert reads[1] <= reads[0] + 3 + 3 * 3  # an encoder for each split; one more sweep to score each of them
-    alone = GridSearchCV(
-        model, {"logisticregression__C": [1.0]}, cv=3, refit=False, scoring="neg_log_loss"
-    ).fit(rows)
-    assert search.cv_results_["mean_test_score"][1] == alone.cv_results_["mean_test_score"][0]
-
-
 def test_least_squares_that_is_resumed_at_the_end_scores_the_same_bits(tmp_path: Path) -> None:
     rows = stored(tmp_path, *numbers(kind="numbers"))
     search = GridSearchCV(daskgd.Ridge(), {"alpha": [0.1, 1.0]}, scoring="neg_mean_squared_error")
