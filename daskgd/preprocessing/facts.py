@@ -136,9 +136,10 @@ class Facts:
         if left:
             yield left
 
-    def summaries(self, columns: Sequence[Column], who: str) -> Asking:
-        """The summary of each column of numbers: a :class:`NumberSummary` of as many columns."""
-        needs = Needs()
+    def summaries(self, columns: Sequence[Column], who: str, sample: bool = False) -> Asking:
+        """The summary of each column of numbers: a :class:`NumberSummary` of as many columns. In the same
+        sweep a `sample` is drawn, if it is asked for."""
+        needs = Needs(sample=sample)
         for column in columns:
             match column:
                 case Number():

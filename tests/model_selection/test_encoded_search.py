@@ -250,7 +250,7 @@ def test_views_that_have_no_room_together_are_fitted_in_turn(
     whole = clone(search).fit(table.dataset)
     groups: list[int] = []
     fit = fits._fit_to_encoded_views
-    monkeypatch.setattr(fits, "MOST_SAMPLE_BYTES", 6000)
+    monkeypatch.setattr(fits, "MOST_SAMPLE_BYTES", 4000)
 
     def counted(some: Any, *others: Any) -> None:
         groups.append(len(some))
