@@ -205,8 +205,8 @@ class Pipeline(pipeline.Pipeline):
         return any(step not in (None, "passthrough") for _, step in self.steps[:-1])
 
     def _take_encoders(self, fitted: Any) -> None:
-        """Take fitted encoders, of the same specification, which others may have as well."""
-        self.steps = [*((name, deepcopy(step)) for name, step in fitted.steps), self.steps[-1]]
+        """Take the fitted encoders of this specification."""
+        self.steps = [*fitted.steps, self.steps[-1]]
 
     def _fit_encoders(self, table: Dataset, engine: Any) -> Dataset:
         """Fit all steps but the last, which replace those of the specification; the encoded table."""
@@ -216,7 +216,7 @@ class Pipeline(pipeline.Pipeline):
         started = time.perf_counter()
         facts = Facts.of(table.schema)
         fitted = fit_encoder(pipeline.Pipeline(before), table, engine, facts)
-        self.steps = [*fitted.steps, self.steps[-1]]
+        self._take_encoders(fitted)
         self._say(len(before) - 1, started)
         return encode(table, fitted, named=True, facts=facts)
 
@@ -411,7 +411,7 @@ def pipelines_together(
     with _table(X, y, sample_weight) as table:
         encoded = first._fit_encoders(table, last[0].engine)
         for one in others:
-            one._take_encoders(pipeline.Pipeline(first.steps[:-1]))
+            one._take_encoders(deepcopy(pipeline.Pipeline(first.steps[:-1])))
         fit(last, encoded)
     if encoded is not table:
         for estimator in last:

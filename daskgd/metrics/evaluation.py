@@ -26,7 +26,7 @@ from daskgd.metrics.queries import Evaluation, View
 from daskgd.metrics.scorers import Scorer, scorers_of
 from daskgd.models import Model
 from daskgd.models.responses import ResponseProbe
-from daskgd.preprocessing.encoded import EncodedView, digest_of_encoder
+from daskgd.preprocessing.encoded import EncodedView
 from daskgd.queries import Ask
 from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.subsets import Subset
@@ -124,18 +124,18 @@ def _has_encoders(item: Item) -> bool:
 
 def _groups(dataset: Dataset, items: Sequence[Item]) -> list[_Group]:
     """The items in groups of the same features."""
-    views: dict[str, EncodedView] = {}  # by encoder
-    groups: dict[str, _Group] = {}  # by what it does
+    views: dict[tuple[int, ...], EncodedView] = {}  # by the encoders, which fits of the same rows may share
+    groups: dict[str, _Group] = {}  # by what they do
     for i, item in enumerate(items):
         estimator, view = item.estimator, None
         if _has_encoders(item):
             check_is_fitted(estimator)
             encoders = estimator._encoders()
             if encoders is not None:
-                digest = digest_of_encoder(encoders)
-                if digest not in views:
-                    views[digest] = EncodedView.by(encoders, dataset)
-                view = views[digest]
+                same = tuple(id(step) for _, step in encoders.steps)
+                if same not in views:
+                    views[same] = EncodedView.by(encoders, dataset)
+                view = views[same]
             estimator = estimator.steps[-1][1]
         key = "" if view is None else view.digest
         groups.setdefault(key, _Group(view, [])).members.append((i, item, estimator))
