@@ -27,6 +27,7 @@ from daskgd.data.columns import (
     LazyColumn,
     Selection,
     StratifiedSelection,
+    SubsetSelection,
     check_columns,
     choose_layout,
     in_this_process,
@@ -38,8 +39,9 @@ from daskgd.data.stratify import rows_to_move
 from daskgd.data.surveys import CarriedSurvey
 from daskgd.rows.dictionaries import Dictionaries
 from daskgd.rows.dtypes import compute_dtype
-from daskgd.rows.features import as_features
+from daskgd.rows.features import Features, as_features
 from daskgd.rows.layout import Layout
+from daskgd.rows.subsets import Subset
 from daskgd.rows.tiles import Rows
 from daskgd.storage.checksums import StoreError
 from daskgd.storage.commit import verify_store
@@ -49,6 +51,9 @@ from daskgd.storage.paths import shorten
 from daskgd.storage.redaction import redacted
 
 Array = NDArray[Any]
+
+FIRST_ROWS = 2
+"""Rows that show what kind of columns there are."""
 
 LABEL_ROWS = 1 << 20
 """Rows of which labels are read at a time, at least."""
@@ -309,7 +314,25 @@ class Dataset:
             meta=meta_of(array),
         )
 
+    @cached_property
+    def first_rows(self) -> Features:
+        """The first of the selected rows, at most FIRST_ROWS of them: what kind of columns there are is seen
+        by these. Raises ValueError where there are none."""
+        blocks, lengths = self.feature_blocks, self._chunk_lengths if self.selections else None
+        for i in range(blocks.numblocks[0]):
+            if lengths is None or lengths[i]:
+                X = as_features(blocks.blocks[i].compute())
+                if len(X):
+                    return X.select(np.arange(min(len(X), FIRST_ROWS)))
+        raise ValueError("X: expected at least one row, got none")
+
     # -- views --------------------------------------------------------------------------------
+
+    def of_subset(self, subset: Subset | None) -> Dataset:
+        """The rows of a subset of all row numbers, as a view; None for all."""
+        if subset is None:
+            return self
+        return self.replace(selections=(*self.selections, SubsetSelection(subset)), layout=self.layout)
 
     def train_test_split(
         self, test_size: float = 0.25, random_state: int | None = None, *, stratify: bool = False

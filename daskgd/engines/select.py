@@ -104,6 +104,7 @@ def open_engine(
     row_payload_nbytes: int = 0,
     numbers: Numbers = NO_NUMBERS,
     memory: MemoryBudget = 0,
+    view_row_bytes: int = 0,
 ) -> Iterator[tuple[Engine, Dataset]]:
     """Make an engine and the materialised dataset that it reads; at the end of the context both are gone.
 
@@ -121,6 +122,8 @@ def open_engine(
         How many numbers parameters and sums will have.
     memory : "auto", float or int
         Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
+    view_row_bytes : int
+        Bytes of what views make of a row, at most: one view is made at a time.
 
     Raises ValueError, with the size that would fit, if a block (or a whole partition, where the solver
     needs it) is too much for every worker's memory.
@@ -135,8 +138,10 @@ def open_engine(
             threads = max(_threads_ready(client, dataset, demand), 1)
             tasks = int(setting("tasks-per-thread")) * threads
             tasks = 1 if engine == "serial" else tasks if client is None else max(tasks, demand)
-            left_out = check_memory(dataset, client, whole_partitions, row_payload_nbytes, numbers)
-            need = Need.of(dataset, whole_partitions, row_payload_nbytes, numbers)
+            left_out = check_memory(
+                dataset, client, whole_partitions, row_payload_nbytes, numbers, view_row_bytes
+            )
+            need = Need.of(dataset, whole_partitions, row_payload_nbytes, numbers, view_row_bytes)
             room = room_of_task(client, threads, left_out)
             ready = stack.enter_context(materialise(dataset, get, tasks))
         if engine == "serial":

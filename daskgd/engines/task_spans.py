@@ -68,7 +68,7 @@ class Payload:
     def of(cls, asks: Sequence[Ask], n_features: int) -> Payload:
         """The payload of the asks of a sweep over data with so many features."""
         return cls(
-            sum(ask.query.result_nbytes(ask.problem, n_features) for ask in asks),
+            sum(ask.result_nbytes(n_features) for ask in asks),
             sum(ask.query.row_payload_nbytes for ask in asks),
         )
 

@@ -20,6 +20,7 @@ from daskgd.queries.sums import Sums
 from daskgd.rows.features import Room
 from daskgd.rows.merge_tree import tree
 from daskgd.rows.tiles import BlockSource, Rows, Tile
+from daskgd.rows.views import View
 
 Array = NDArray[Any]
 
@@ -97,7 +98,8 @@ def walk_partition(
             ask = asks[position]
             if ask.query.scope == "partition":
                 key = (ask.run, ask.query.memory or "", index)
-                sums[position], new = ask.query.partition(ask.problem, whole, memory.get(key))
+                seen = whole if ask.view is None else ask.view.of(whole)
+                sums[position], new = ask.query.partition(ask.problem, seen, memory.get(key))
                 if ask.query.memory is not None and new is not None:
                     remembered[key] = new
     return Partial(sums, remembered)
@@ -108,9 +110,28 @@ def _sums(
 ) -> list[Sums | None]:
     """What the rows of a block add to the sums of each ask.
 
-    Queries of scope "block" see all rows at once, those of scope "tile" one tile after the other: each tile
-    is seen by every ask while it is hot.
+    Views of the rows are made one after the other, each once for all asks that see it. Queries of scope
+    "block" see all of its rows at once, those of scope "tile" one tile after the other: each tile is seen by
+    every ask while it is hot.
     """
+    by_view: dict[View | None, list[int]] = {}
+    for position, ask in enumerate(asks):
+        by_view.setdefault(ask.view, []).append(position)
+    if by_view.keys() <= {None}:
+        return _sums_of(asks, rows, tiles)
+    sums: list[Sums | None] = [None] * len(asks)
+    for view, positions in by_view.items():
+        some = [asks[i] for i in positions]
+        found = _sums_of(some, rows, tiles) if view is None else _sums_of(some, view.of(rows), Rows.tiles)
+        for position, its in zip(positions, found, strict=True):
+            sums[position] = its
+    return sums
+
+
+def _sums_of(
+    asks: Sequence[Ask], rows: Rows, tiles: Callable[[Rows], Iterable[Tile]] = Rows.tiles
+) -> list[Sums | None]:
+    """The same of asks that see these rows as they are."""
     sums = [ask.query.block(ask.problem, rows) if ask.query.scope == "block" else None for ask in asks]
     by_tile = [i for i, ask in enumerate(asks) if ask.query.scope == "tile"]
     for tile in tiles(rows) if by_tile else ():

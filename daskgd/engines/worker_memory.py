@@ -36,6 +36,9 @@ class Numbers:
     parameters: int
     sums: int
 
+    def __add__(self, other: Numbers) -> Numbers:
+        return Numbers(self.parameters + other.parameters, self.sums + other.sums)
+
     def nbytes(self, n_blocks: int) -> int:
         """The bytes that a task holds of them at once, about: the parameters of a line search, also as
         products take them; the sums of a block, those so far and of each level of the tree, and what waits to
@@ -54,11 +57,12 @@ def check_memory(
     whole_partitions: bool,
     row_payload_nbytes: int = 0,
     numbers: Numbers = NO_NUMBERS,
+    view_row_bytes: int = 0,
 ) -> list[str]:
     """Refuse what one task would need if no worker can give it. Where only some cannot, these are returned,
     to be left out, and the log names them."""
     rooms = {} if client is None else task_rooms(client)
-    need = Need.of(dataset, whole_partitions, row_payload_nbytes, numbers)
+    need = Need.of(dataset, whole_partitions, row_payload_nbytes, numbers, view_row_bytes)
     small = [address for address, room in rooms.items() if need.total > room.each]
     if not small:
         return []
@@ -149,11 +153,12 @@ class Need:
         whole_partitions: bool,
         row_payload_nbytes: int = 0,
         numbers: Numbers = NO_NUMBERS,
+        view_row_bytes: int = 0,
     ) -> Need:
         """For a dataset of which a sweep returns `row_payload_nbytes` bytes of rows, and sums of so many
-        numbers."""
+        numbers; of a row, views make as many as `view_row_bytes`."""
         layout, X = dataset.layout, dataset.columns.X
-        row = task_row_bytes(X)
+        row = task_row_bytes(X) + view_row_bytes
         block = layout.block_rows * row
         chunk = min(X.chunk_rows, layout.n_rows) * row
         times = 2 + 2 * min(row_payload_nbytes / max(layout.n_rows * row, 1), 1.0)

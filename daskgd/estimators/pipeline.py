@@ -199,15 +199,24 @@ class Pipeline(pipeline.Pipeline):
                 )
         estimator._check_parameters()
 
+    @property
+    def _has_encoders(self) -> bool:
+        """Whether a step before the last one does anything."""
+        return any(step not in (None, "passthrough") for _, step in self.steps[:-1])
+
+    def _take_encoders(self, fitted: Any) -> None:
+        """Take the fitted encoders of this specification."""
+        self.steps = [*fitted.steps, self.steps[-1]]
+
     def _fit_encoders(self, table: Dataset, engine: Any) -> Dataset:
         """Fit all steps but the last, which replace those of the specification; the encoded table."""
         before = self.steps[:-1]
-        if not any(step not in (None, "passthrough") for _, step in before):
+        if not self._has_encoders:
             return table
         started = time.perf_counter()
         facts = Facts.of(table.schema)
         fitted = fit_encoder(pipeline.Pipeline(before), table, engine, facts)
-        self.steps = [*fitted.steps, self.steps[-1]]
+        self._take_encoders(fitted)
         self._say(len(before) - 1, started)
         return encode(table, fitted, named=True, facts=facts)
 
@@ -221,15 +230,16 @@ class Pipeline(pipeline.Pipeline):
         """Plan what the estimator's ``fit`` would do with the encoded table: see
         :meth:`LogisticRegression.plan`. The encoders are fitted for it, in their sweeps; the pipeline stays
         as it is."""
-        estimator = self._estimator()
         with _table(X, y) as table:
-            before = pipeline.Pipeline(self.steps[:-1])
-            encoded = table
-            if self.steps[:-1]:
-                facts = Facts.of(table.schema)
-                fitted = fit_encoder(before, table, estimator.engine, facts)
-                encoded = encode(table, fitted, facts=facts)
-            return estimator.plan(encoded)
+            return self._plan_of(table)[0]
+
+    def _plan_of(self, table: Dataset) -> tuple[Any, int]:
+        """The plan of the estimator's fit to the encoded table, and the sweeps that fitted the encoders."""
+        estimator, facts = self._estimator(), Facts.of(table.schema)
+        if self.steps[:-1]:
+            fitted = fit_encoder(pipeline.Pipeline(self.steps[:-1]), table, estimator.engine, facts)
+            table = encode(table, fitted, facts=facts)
+        return estimator.plan(table), facts.n_sweeps
 
     # -- using ----------------------------------------------------------------------------------
 
@@ -401,8 +411,7 @@ def pipelines_together(
     with _table(X, y, sample_weight) as table:
         encoded = first._fit_encoders(table, last[0].engine)
         for one in others:
-            fitted = [(name, deepcopy(step)) for name, step in first.steps[:-1]]
-            one.steps = [*fitted, one.steps[-1]]
+            one._take_encoders(deepcopy(pipeline.Pipeline(first.steps[:-1])))
         fit(last, encoded)
     if encoded is not table:
         for estimator in last:

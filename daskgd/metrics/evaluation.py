@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from daskgd.metrics.queries import Evaluation, View
 from daskgd.metrics.scorers import Scorer, scorers_of
 from daskgd.models import Model
 from daskgd.models.responses import ResponseProbe
+from daskgd.preprocessing.encoded import EncodedView
+from daskgd.preprocessing.encoding import encoded_view
 from daskgd.queries import Ask
 from daskgd.rows.dtypes import compute_dtype
 from daskgd.rows.subsets import Subset
@@ -46,7 +48,7 @@ class Item:
 def evaluate_items(
     dataset: Dataset, items: Sequence[Item], engine: Choice = "auto"
 ) -> list[dict[str, float | Exception]]:
-    """Evaluate all items in one sweep, or one for each distinct encoder of pipelines.
+    """Evaluate all items in one sweep.
 
     Parameters
     ----------
@@ -69,52 +71,131 @@ def evaluate_items(
     """
     if dataset.columns.y is None:
         raise ValueError("y: expected targets, got None: pass y, or a dataset with one")
-    groups: dict[Any, tuple[Dataset, list[tuple[int, Any]]]] = {}
-    encoded: dict[int, Dataset] = {}
-    for i, item in enumerate(items):
-        estimator, rows, key = item.estimator, dataset, None
-        if hasattr(estimator, "_encoded") and hasattr(estimator, "steps"):
-            if id(estimator) not in encoded:
-                encoded[id(estimator)] = estimator._encoded(dataset)
-            rows, estimator = encoded[id(estimator)], estimator.steps[-1][1]
-            key = None if rows is dataset else rows.columns.X.identity()
-        groups.setdefault(key, (rows, []))[1].append((i, estimator))
+    if engine == "auto":
+        last = (item.estimator.steps[-1][1] if _has_encoders(item) else item.estimator for item in items)
+        engine = next((one.engine for one in last if hasattr(one, "engine")), None)
+    groups = _groups(dataset, items)
     out: list[dict[str, float | Exception]] = [{} for _ in items]
-    for rows, members in groups.values():
-        _evaluate_group(rows, [(items[i], estimator, out[i]) for i, estimator in members], engine)
+    offset = dataset.offset_column is not None
+    if len(groups) == 1 or (offset and len({group.takes_offset for group in groups}) > 1):
+        for group in groups:
+            _evaluate_one(dataset, group, out, engine)
+        return out
+    try:
+        _evaluate_groups(dataset, groups, out, engine)
+    except ValueError:  # whose it is, they tell one by one
+        for group in groups:
+            _evaluate_one(dataset, group, out, engine)
     return out
 
 
-def _evaluate_group(
-    dataset: Dataset, members: Sequence[tuple[Item, Any, dict[str, float | Exception]]], engine: Choice
+@dataclass(slots=True)
+class _Group:
+    """Items whose estimators see the same features.
+
+    Attributes
+    ----------
+    view : EncodedView or None
+        What makes them; None where they are stored.
+    members : list of (int, Item, estimator)
+        The position of each item, and its estimator, the last step of a pipeline.
+    """
+
+    view: EncodedView | None
+    members: list[tuple[int, Item, Any]]
+
+    @property
+    def takes_offset(self) -> bool:
+        """Whether all of the estimators take an offset."""
+        return all(getattr(estimator, "_takes_offset", False) for _, _, estimator in self.members)
+
+    def narrowed(self) -> EncodedView | None:
+        """The view of the rows that any of the items asks for."""
+        subsets = [item.subset for _, item, _ in self.members]
+        if self.view is None or any(one is None or one.cells != subsets[0].cells for one in subsets):  # type: ignore[union-attr]
+            return self.view
+        wanted = np.logical_or.reduce([one.members for one in subsets if one is not None])
+        assert subsets[0] is not None
+        return replace(self.view, subset=Subset(subsets[0].cells, tuple(wanted.tolist())))
+
+
+def _has_encoders(item: Item) -> bool:
+    return hasattr(item.estimator, "_encoders") and hasattr(item.estimator, "steps")
+
+
+def _groups(dataset: Dataset, items: Sequence[Item]) -> list[_Group]:
+    """The items in groups of the same features."""
+    views: dict[tuple[int, ...], EncodedView] = {}  # by the encoders, which fits of the same rows may share
+    groups: dict[str, _Group] = {}  # by what they do
+    for i, item in enumerate(items):
+        estimator, view = item.estimator, None
+        if _has_encoders(item):
+            check_is_fitted(estimator)
+            encoders = estimator._encoders()
+            if encoders is not None:
+                same = tuple(id(step) for _, step in encoders.steps)
+                if same not in views:
+                    views[same] = encoded_view(encoders, dataset)
+                view = views[same]
+            estimator = estimator.steps[-1][1]
+        key = "" if view is None else view.digest
+        groups.setdefault(key, _Group(view, [])).members.append((i, item, estimator))
+    return list(groups.values())
+
+
+def _evaluate_one(
+    dataset: Dataset, group: _Group, out: Sequence[dict[str, float | Exception]], engine: Choice
 ) -> None:
-    """Evaluate estimators of the same features in one sweep."""
-    if engine == "auto":
-        engine = next((one.engine for _, one, _ in members if hasattr(one, "engine")), None)
-    takes = [getattr(estimator, "_takes_offset", False) for _, estimator, _ in members]
+    """Evaluate a group alone. That its rows cannot be encoded, or make no sound features, is an answer."""
+    try:
+        _evaluate_groups(dataset, [group], out, engine)
+    except ValueError as error:
+        if group.view is None:
+            raise
+        for i, item, _ in group.members:
+            out[i].update(dict.fromkeys(item.scorers, error))
+
+
+def _evaluate_groups(
+    dataset: Dataset, groups: Sequence[_Group], out: Sequence[dict[str, float | Exception]], engine: Choice
+) -> None:
+    """Evaluate the items of some groups in one sweep, into `out`."""
     plain, offset = dataset, dataset.offset_column
-    if offset is not None and all(takes):
+    if takes := offset is not None and all(group.takes_offset for group in groups):
+        assert offset is not None
         plain = dataset.replace(offset=None)
         dataset = with_offset(plain, offset, False)
-    plan = _Plan(compute_dtype(plain.columns.X.dtype), plain.columns.X.dtype)
+    plans = [_plan(plain, group) for group in groups]
+    views = [group.narrowed() for group in groups]
+    bytes_ = max(0 if view is None else view.row_bytes for view in views)
+    with open_engine(dataset, engine, view_row_bytes=bytes_) as (running, ready):
+        asks = [
+            Ask(None, plan.query(ready.classes, takes), view=view)
+            for plan, view in zip(plans, views, strict=True)
+            if plan.questions
+        ]
+        answers = iter(running.sweep(asks) if asks else ())
+    for plan, group in zip(plans, groups, strict=True):
+        found = iter(next(answers) if plan.questions else ())
+        for (i, _, _), asked in zip(group.members, plan.asked, strict=True):
+            for name, sign, error in asked:
+                value = next(found) if error is None else error
+                out[i][name] = value if isinstance(value, Exception) else _signed(value, sign)
+
+
+def _plan(dataset: Dataset, group: _Group) -> _Plan:
+    """What is to be summed up for a group. Raises ValueError for estimators that do not fit its features."""
+    rows = dataset if group.view is None else group.view.encode(dataset)
+    plan = _Plan(compute_dtype(rows.columns.X.dtype), rows.columns.X.dtype)
     checked = set()
-    for item, estimator, _ in members:
+    for _, item, estimator in group.members:
         if id(estimator) not in checked:
             checked.add(id(estimator))
             check_is_fitted(estimator)
             if _is_ours(estimator):  # features and targets are those of the fit
-                estimator._dataset(plain, None, None, reset=False)
+                estimator._dataset(rows, None, None, reset=False)
         plan.add(item, estimator)
-    with open_engine(dataset, engine) as (running, ready):
-        values: tuple[Any, ...] = ()
-        if plan.questions:
-            query = plan.query(ready.classes, offset is not None and all(takes))
-            values = running.sweep([Ask(None, query)])[0]
-    found = iter(values)
-    for (_, _, out), asked in zip(members, plan.asked, strict=True):
-        for name, sign, error in asked:
-            value = next(found) if error is None else error
-            out[name] = value if isinstance(value, Exception) else _signed(value, sign)
+    return plan
 
 
 def _signed(value: Any, sign: int) -> Any:

@@ -48,24 +48,37 @@ class SearchPlan:
 
     @classmethod
     def of(
-        cls, search: str, n_candidates: int, n_splits: int, refit: bool, shared: bool, scored: bool, fit: Plan
+        cls,
+        search: str,
+        n_candidates: int,
+        n_splits: int,
+        refit: bool,
+        shared: bool,
+        scored: bool,
+        fit: Plan,
+        *,
+        encoder_sweeps: int | None = None,
+        n_views: int = 1,
     ) -> SearchPlan:
         """The plan of a search with so many candidates and splits, whose fits are shared or not, and `scored`
-        by a read of the data or by what is known."""
+        by a read of the data or by what is known. Of pipelines in how many sweeps the encoders of all splits
+        are fitted, and to how many views of the rows the fits are."""
         n_fits = n_candidates * n_splits + refit
         sweeps = fit.sweep_range
         found = None
         if sweeps is not None:
             times = 1 if shared else n_candidates * n_splits
-            # The fit to all rows knows the first sweep of the others.
-            last = tuple(n - shared for n in sweeps) if refit else (0, 0)
-            found = tuple(times * n + scored + more for n, more in zip(sweeps, last, strict=True))
+            before = encoder_sweeps or 0
+            # The fit to all rows knows the first sweep of the others, where its features are theirs.
+            known = shared and encoder_sweeps is None
+            last = tuple(before + n - known for n in sweeps) if refit else (0, 0)
+            found = tuple(before + times * n + scored + more for n, more in zip(sweeps, last, strict=True))
         each = fit.seconds_per_sweep
         seconds = None if found is None or each is None else tuple(n * each for n in found)
         driver = fit.driver_bytes + 8 * n_fits * (fit.n_features + 1)
-        if shared:  # a sample for each split, and designs in float64 in every thread that solves on one
+        if shared:  # a sample for each view, and designs in float64 in every thread that solves on one
             design = 8 * fit.sample_rows * (fit.n_features + 1)
-            driver += n_splits * fit.driver_bytes + DESIGNS * min(cores(), n_splits) * design
+            driver += n_views * fit.driver_bytes + DESIGNS * min(cores(), n_views) * design
         return cls(search, n_candidates, n_splits, n_fits, shared, fit, found, seconds, driver)  # type: ignore[arg-type]
 
     def __str__(self) -> str:

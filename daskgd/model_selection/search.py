@@ -20,13 +20,14 @@ from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.metrics.evaluation import evaluate
-from daskgd.model_selection.fits import shares_sweeps, within
+from daskgd.model_selection.fits import shares_encoded_sweeps, shares_sweeps, within
 from daskgd.model_selection.given import dataset_of, refuse_jobs
 from daskgd.model_selection.plan import SearchPlan
 from daskgd.model_selection.scores import Trial, named_scorers, results_table, told_by_moments, try_candidates
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.monitoring.reporter import report_search
+from daskgd.preprocessing.encoding import digest_of_encoder
 from daskgd.rows.subsets import Subset
 from daskgd.solvers import Gram
 from daskgd.training.checkpoint import Checkpoint
@@ -140,8 +141,11 @@ class SharedSearch:
         dataset = dataset_of(X, y, None, type(self).__name__)
         candidates = list(self._candidates())
         splits = splits_of(self.cv, dataset, is_classifier(self.estimator))
-        first = clone(self.estimator).set_params(**clone(dict(candidates[0]), safe=False))
-        shared, fit = shares_sweeps(first, dataset), first.plan(dataset)
+        made = [clone(self.estimator).set_params(**clone(dict(one), safe=False)) for one in candidates]
+        first, shared = made[0], shares_sweeps(made[0], dataset)
+        encoded = not shared and shares_encoded_sweeps(first)
+        encoders = {digest_of_encoder(one._specification()) for one in made} if encoded else {""}
+        fit, n_sweeps = first._plan_of(dataset) if encoded else (first.plan(dataset), 0)
         scorers, _ = named_scorers(self.scoring, self.estimator)
         by_moments = shared and isinstance(fit.solver, Gram) and told_by_moments(scorers)
         return SearchPlan.of(
@@ -149,9 +153,11 @@ class SharedSearch:
             len(candidates),
             len(splits),
             bool(self.refit),
-            shared,
+            shared or encoded,
             not by_moments,
             fit,
+            encoder_sweeps=n_sweeps if encoded else None,
+            n_views=len(encoders) * len(splits),
         )
 
     def _search(self, work: SearchRun) -> None:

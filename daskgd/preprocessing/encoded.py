@@ -6,7 +6,7 @@ Workers import this file; how a dataset becomes an encoded one is in `encoding`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 from daskgd.data.columns import Column, WorkerPieces, row_bytes
 from daskgd.preprocessing.columns import Program
 from daskgd.rows.features import Features, as_features
+from daskgd.rows.subsets import Subset
+from daskgd.rows.tiles import Rows
+from daskgd.rows.views import SubsetView
 
 if TYPE_CHECKING:
     import dask.array as da
+
+    from daskgd.data.dataset import Dataset
 
 Array = NDArray[Any]
 
@@ -140,3 +145,58 @@ def _plain(X: Features) -> Any:
 
 def _as_they_are(X: Features) -> Any:
     return X
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedView:
+    """Rows of a table, encoded: what queries see where several encoders share a read, a
+    :class:`~daskgd.rows.views.View`.
+
+    Attributes
+    ----------
+    program : Program
+    digest : str
+        Of the program.
+    names : list of str or None
+        Of the features.
+    subset : Subset or None
+        The rows; None for all.
+    """
+
+    program: Program
+    digest: str
+    names: list[str] | None = None
+    subset: Subset | None = None
+
+    @property
+    def n_features(self) -> int:
+        return self.program.width
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of an encoded row, and of what it passes through, about."""
+        return self.program.row_bytes + self.program.passing_row_bytes
+
+    def of(self, rows: Rows) -> Rows:
+        if self.subset is not None:
+            rows = SubsetView(self.subset).of(rows)
+        return replace(rows, X=self.program(rows.X, rows.numbers))
+
+    def dataset(self, table: Dataset) -> Dataset:
+        """The rows of the view, encoded, as a dataset of its own."""
+        return self.encode(table.of_subset(self.subset))
+
+    def encode(self, dataset: Dataset) -> Dataset:
+        """A table whose rows are selected already, encoded."""
+        return dataset.replace(
+            dataset.columns._replace(X=EncodedColumn(dataset.columns.X, self.program, self.digest)),
+            feature_names=self.names,
+            dictionaries=None,
+            schema=None,
+            layout=dataset.layout,
+        )
+
+    def identity(self) -> dict[str, str]:
+        """What tells the view from others, for checkpoints."""
+        rows = {} if self.subset is None else {"rows": str(self.subset)}
+        return {**rows, "encoder": self.digest}

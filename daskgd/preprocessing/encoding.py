@@ -10,10 +10,11 @@ import numpy as np
 
 from daskgd.data.dataset import Dataset
 from daskgd.preprocessing.columns import Category, Indicators, Lookup, Made, Program, TargetMeans
-from daskgd.preprocessing.encoded import EncodedColumn
+from daskgd.preprocessing.encoded import EncodedView
 from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import program
 from daskgd.preprocessing.records import to_record
+from daskgd.rows.subsets import Subset
 
 
 def encode(dataset: Dataset, fitted: Any, named: bool = False, facts: Facts | None = None) -> Dataset:
@@ -34,16 +35,20 @@ def encode(dataset: Dataset, fitted: Any, named: bool = False, facts: Facts | No
     Dataset
         With the targets, weights and offset of the table.
     """
+    return encoded_view(fitted, dataset, named, facts).encode(dataset)
+
+
+def encoded_view(
+    fitted: Any,
+    dataset: Dataset,
+    named: bool = False,
+    facts: Facts | None = None,
+    subset: Subset | None = None,
+) -> EncodedView:
+    """The rows of a table as a fitted transformer encodes them; those that are selected are the rows of the
+    subset. `named` and `facts` as for :func:`encode`."""
     made = program(fitted, dataset, facts)
-    names = feature_names_out(fitted, dataset) if named else None
-    column = EncodedColumn(dataset.columns.X, made, digest_of(made))
-    return dataset.replace(
-        dataset.columns._replace(X=column),
-        feature_names=names if named else None,
-        dictionaries=None,
-        schema=None,
-        layout=dataset.layout,
-    )
+    return EncodedView(made, digest_of(made), feature_names_out(fitted, dataset) if named else None, subset)
 
 
 def digest_of(program: Program) -> str:

@@ -54,13 +54,17 @@ class Needs:
         self.labels = self.labels or other.labels
         self.targets += other.targets
 
-    def query(self, schema: Schema) -> ColumnStatistics | None:
-        """The query of all but the sample."""
-        if not (self.numbers or self.codes or self.distinct or self.views):
+    def of_columns(self) -> ColumnStatistics | None:
+        """The query of columns as they are stored; None where none of them is asked about."""
+        if not (self.numbers or self.codes or self.distinct):
             return None
-        views = tuple((ViewOf(columns, schema), distinct) for columns, distinct in self.views)
         numbers, codes, distinct = (tuple(sorted(s)) for s in (self.numbers, self.codes, self.distinct))
-        return ColumnStatistics(numbers, codes, distinct, views)
+        return ColumnStatistics(numbers, codes, distinct)
+
+    def of_views(self, schema: Schema) -> ColumnStatistics:
+        """The query of columns that are made."""
+        views = tuple((ViewOf(columns, schema), distinct) for columns, distinct in self.views)
+        return ColumnStatistics(views=views)
 
 
 @dataclass(slots=True)
@@ -68,8 +72,8 @@ class Facts:
     """What is known of the columns of a table.
 
     `classes` are the labels that the codes of the target stand for, `targets` answers by the identity of
-    their queries; `cross_fitted` has, by the identity of an encoder of targets that was fitted, it and the
-    columns that it makes of the rows of the fit.
+    their queries; `n_sweeps` are those in which something was learnt; `cross_fitted` has, by the identity of
+    an encoder of targets that was fitted, it and the columns that it makes of the rows of the fit.
     """
 
     schema: Schema
@@ -82,6 +86,7 @@ class Facts:
     labels: DistinctValues | None = None
     targets: dict[int, list[GroupMoments]] = field(default_factory=dict)
     cross_fitted: dict[int, tuple[Any, list[Column]]] = field(default_factory=dict)
+    n_sweeps: int = 0
 
     @classmethod
     def of(cls, schema: Schema) -> Facts:
@@ -105,15 +110,18 @@ class Facts:
             [query for query in needs.targets if id(query) not in self.targets],
         )
 
-    def learn(self, needs: Needs, found: ColumnFacts | None, sample: Rows | None) -> None:
-        """Take the answers to what was asked."""
-        if found is not None:
-            self.numbers |= found.numbers
-            self.codes |= found.codes
-            self.distinct |= found.distinct
-            self.views += [(*view, answer) for view, answer in zip(needs.views, found.views, strict=True)]
-        if sample is not None:
-            self.sample = sample
+    def learn(self, found: ColumnFacts | DistinctValues) -> None:
+        """Take what is told of columns as they are stored, or the distinct targets."""
+        if isinstance(found, DistinctValues):
+            self.labels = found
+            return
+        self.numbers |= found.numbers
+        self.codes |= found.codes
+        self.distinct |= found.distinct
+
+    def learn_views(self, needs: Needs, found: ColumnFacts) -> None:
+        """Take what is told of columns that are made, in the order of the needs."""
+        self.views += [(*view, answer) for view, answer in zip(needs.views, found.views, strict=True)]
 
     def _view(self, columns: tuple[Column, ...], distinct: bool) -> Any:
         for known, kind, answer in self.views:
@@ -129,9 +137,10 @@ class Facts:
         if left:
             yield left
 
-    def summaries(self, columns: Sequence[Column], who: str) -> Asking:
-        """The summary of each column of numbers: a :class:`NumberSummary` of as many columns."""
-        needs = Needs()
+    def summaries(self, columns: Sequence[Column], who: str, sample: bool = False) -> Asking:
+        """The summary of each column of numbers: a :class:`NumberSummary` of as many columns. In the same
+        sweep a `sample` is drawn, if it is asked for."""
+        needs = Needs(sample=sample)
         for column in columns:
             match column:
                 case Number():

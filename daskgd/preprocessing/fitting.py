@@ -8,7 +8,10 @@ side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,16 +27,23 @@ from daskgd.preprocessing.facts import Asking, Facts, Needs
 from daskgd.preprocessing.kinds.base import Input
 from daskgd.preprocessing.kinds.table import KINDS, kind_of
 from daskgd.queries import Ask
+from daskgd.queries.by_cell import ByCell
 from daskgd.queries.sample import Sample, SampleAnswer
 from daskgd.queries.targets import TargetValues
-from daskgd.rows.features import Features, as_features
 from daskgd.rows.layout import Shape
+from daskgd.rows.random_numbers import SAMPLE, row_random_numbers
+from daskgd.rows.subsets import Subset
+from daskgd.rows.tiles import Rows
+from daskgd.rows.views import SubsetView, View
 
 SAMPLE_BYTES = 64 << 20
 """Bytes of the sample of rows by which medians, quantiles and the like are found."""
 
-HEAD_ROWS = 2
-"""Rows that show transformers what kind of columns they are given."""
+SAMPLE_SEED = 0
+"""The seed of that sample."""
+
+SUMS_BYTES = 1 << 30
+"""Bytes of the sums of one sweep, about, beyond which another one is made for the rest."""
 
 
 # -- fitting --------------------------------------------------------------------------------------
@@ -71,52 +81,196 @@ def fit_encoder(encoder: Any, dataset: Dataset, engine: Choice = None, facts: Fa
     >>> fit_encoder(StandardScaler(), dataset).mean_
     array([2., 3.])
     """
-    schema = dataset.schema
-    facts = Facts.of(schema) if facts is None else facts
-    facts.classes = dataset.classes
-    rows = TableRows(_first_rows(dataset), schema)
-    columns = of_schema(schema)
-    names = schema_names(dataset)
-    asking = _fit(encoder, Input(columns, rows.frame(columns, names), facts))
-    try:
-        needs = next(asking)
-    except StopIteration as done:
-        return done.value
+    fit = EncoderFit(encoder, facts=facts)
+    fit_encoders([fit], dataset, engine)
+    if fit.error is not None:
+        raise fit.error
+    return fit.fitted
+
+
+@dataclass(slots=True, eq=False)
+class EncoderFit:
+    """One of many encoders that are fitted in the same sweeps.
+
+    Attributes
+    ----------
+    encoder : transformer of scikit-learn, or a container of them
+        It is left as it is.
+    subset : Subset or None
+        The rows to fit it to; None for all.
+    facts : Facts or None
+        What was learnt; made anew where it is None.
+    fitted : transformer of scikit-learn, fitted
+    error : Exception or None
+        With which the fit failed.
+    """
+
+    encoder: Any
+    subset: Subset | None = None
+    facts: Facts | None = None
+    fitted: Any = None
+    error: Exception | None = None
+    _asking: Asking | None = None
+
+    def advance(self, rows: Dataset) -> Needs | None:
+        """Begin with the rows of the fit, as a view, or go on with what the facts have by now: what it needs
+        to know next; None where it has ended."""
+        try:
+            if self._asking is None:
+                self._asking = self._begin(rows)
+            return next(self._asking)
+        except StopIteration as done:
+            self.fitted = done.value
+        except Exception as error:
+            self.error = error
+        return None
+
+    def _begin(self, rows: Dataset) -> Asking:
+        schema = rows.schema
+        self.facts = Facts.of(schema) if self.facts is None else self.facts
+        self.facts.classes = rows.classes
+        columns = of_schema(schema)
+        head = TableRows(rows.first_rows, schema).frame(columns, schema_names(rows))
+        return _fit(self.encoder, Input(columns, head, self.facts))
+
+
+def fit_encoders(fits: Sequence[EncoderFit], dataset: Dataset, engine: Choice = None) -> None:
+    """Fit transformers to subsets of the rows of a table, all of them in the same sweeps: what is asked of
+    stored columns is summed up once in each cell of the rows, and those of a subset are sums of its cells'.
+
+    Each keeps what it found, or the error with which it failed. Moments and means that are sums of cells
+    differ by rounding, 1e-15 of their size, from those of the subset alone; counts and samples do not.
+
+    Raises
+    ------
+    ValueError
+        For tables without a row, or that cannot be read.
+    """
+    views = {subset: dataset.of_subset(subset) for subset in {fit.subset: None for fit in fits}}
+
+    def advance(some: Iterable[EncoderFit]) -> list[tuple[EncoderFit, Needs]]:
+        return [(fit, needs) for fit in some if (needs := fit.advance(views[fit.subset])) is not None]
+
+    asking = advance(fits)
+    if not asking:
+        return
     # Each row counts once, whatever its weight: that is not read, and the target only where encoders see it.
-    alone = Columns(dataset.columns.X, dataset.columns.y if sees_target(encoder) else None)
-    features = dataset.replace(alone, offset=None, classes=None, layout=dataset.layout)
-    with open_engine(features, engine, row_payload_nbytes=SAMPLE_BYTES) as (made, ready):
-        while True:
-            _ask(made, ready, facts, needs)
-            try:
-                needs = asking.send(None)
-            except StopIteration as done:
-                return done.value
+    y = dataset.columns.y if any(sees_target(fit.encoder) for fit in fits) else None
+    features = dataset.replace(
+        Columns(dataset.columns.X, y), offset=None, classes=None, layout=dataset.layout
+    )
+    fewest = min(view.n_rows for view in views.values())
+    payload = min(SAMPLE_BYTES * dataset.n_rows // max(fewest, 1), dataset.columns.X.nbytes)
+    with open_engine(features, engine, row_payload_nbytes=max(payload, SAMPLE_BYTES)) as (made, ready):
+        while asking:
+            n_sweeps = _ask(made, ready, asking, views)
+            for fit, _ in asking:
+                assert fit.facts is not None
+                fit.facts.n_sweeps += n_sweeps
+            asking = advance([fit for fit, _ in asking])
 
 
-def _ask(engine: Any, dataset: Dataset, facts: Facts, needs: Needs) -> None:
-    """Ask for what is needed in one sweep."""
-    query = needs.query(facts.schema)
-    asks = [] if query is None else [Ask(None, query)]
-    if needs.sample:
-        asks.append(Ask(None, _sample(dataset)))
-    if needs.labels:
-        asks.append(Ask(None, TargetValues()))
-    asks += [Ask(None, query) for query in needs.targets]
-    answers = list(engine.sweep(asks))
-    found = answers.pop(0) if query is not None else None
-    sample: SampleAnswer | None = answers.pop(0) if needs.sample else None
-    facts.learn(needs, found, None if sample is None else sample.rows)
-    if needs.labels:
-        facts.labels = answers.pop(0)
-    facts.targets |= {id(query): answer for query, answer in zip(needs.targets, answers, strict=True)}
+def _ask(
+    engine: Any,
+    dataset: Dataset,
+    asking: Sequence[tuple[EncoderFit, Needs]],
+    views: Mapping[Subset | None, Dataset],
+) -> int:
+    """Ask for what is needed in one sweep, or in some where the sums are large: how many."""
+    questions = [*_about_columns(asking), *_about_one(asking)]
+    if sampled := [fit for fit, needs in asking if needs.sample]:
+        questions.append(_about_samples(sampled, dataset, views))
+    sweeps = 0
+    while questions:
+        sweeps += 1
+        size, n = 0, 0
+        for ask, _ in questions:
+            size += ask.result_nbytes(dataset.n_features)
+            if n and size > SUMS_BYTES:
+                break
+            n += 1
+        now, questions = questions[:n], questions[n:]
+        for (_, learn), answer in zip(now, engine.sweep([ask for ask, _ in now]), strict=True):
+            learn(answer)
+    return sweeps
+
+
+Question = tuple[Ask, Callable[[Any], None]]
+"""What is asked, and what takes the answer."""
+
+
+def _about_columns(asking: Sequence[tuple[EncoderFit, Needs]]) -> Iterator[Question]:
+    """The questions about columns as they are stored, which fits to the same cells of the rows share."""
+    groups: dict[Any, list[tuple[EncoderFit, Needs]]] = defaultdict(list)
+    for fit, needs in asking:
+        groups[None if fit.subset is None else fit.subset.cells].append((fit, needs))
+    for cells, group in groups.items():
+        needs = Needs()
+        for _, its in group:
+            needs.add(its)
+        queries = [query for query in (needs.of_columns(), TargetValues() if needs.labels else None) if query]
+        subsets = {fit.subset for fit, _ in group}
+        for query in queries:
+            if len(subsets) == 1:
+                ask = Ask(None, query, view=_view(group[0][0].subset))
+            else:
+                ask = Ask(None, ByCell(query, cells))
+
+            def learn(answer: Any, group: Any = group, several: bool = len(subsets) > 1) -> None:
+                for fit, _ in group:
+                    fit.facts.learn(answer.of(fit.subset) if several else answer)
+
+            yield ask, learn
+
+
+def _about_one(asking: Sequence[tuple[EncoderFit, Needs]]) -> Iterator[Question]:
+    """The questions about what a fit has made of columns by now, which are its own."""
+    for fit, needs in asking:
+        facts, view = fit.facts, _view(fit.subset)
+        assert facts is not None
+        if needs.views:
+            query = needs.of_views(facts.schema)
+            yield Ask(None, query, view=view), partial(facts.learn_views, needs)
+        for target in needs.targets:
+            yield Ask(None, target, view=view), partial(facts.targets.__setitem__, id(target))
+
+
+def _about_samples(
+    fits: Sequence[EncoderFit], dataset: Dataset, views: Mapping[Subset | None, Dataset]
+) -> Question:
+    """The question for a sample of the rows of each fit, which is what it would be of these rows alone: the
+    same of all rows, of the largest share of them, and each takes those of its own."""
+    each = {subset: _sample(views[subset]) for subset in {fit.subset for fit in fits}}
+    largest = max(each.values(), key=lambda sample: sample.share)
+
+    def learn(answer: SampleAnswer) -> None:
+        rows = answer.rows
+        found = {subset: _part(rows, subset, sample.share) for subset, sample in each.items()}
+        for fit in fits:
+            assert fit.facts is not None
+            fit.facts.sample = found[fit.subset]
+
+    whole = round(largest.share * dataset.columns.X.nbytes)
+    return Ask(None, replace(largest, nbytes=whole)), learn
+
+
+def _part(rows: Rows, subset: Subset | None, share: float) -> Rows:
+    """The rows of a sample that a smaller one of a subset has."""
+    inside = np.ones(len(rows), dtype=bool) if subset is None else subset.mask(rows.numbers)
+    if share < 1:
+        inside &= row_random_numbers(rows.numbers, SAMPLE_SEED, SAMPLE) < share
+    return rows if inside.all() else rows.select(inside)
+
+
+def _view(subset: Subset | None) -> View | None:
+    return None if subset is None else SubsetView(subset)
 
 
 def _sample(dataset: Dataset) -> Sample:
     X = dataset.columns.X
     each = max(X.nbytes // max(X.shape[0], 1), 1)
     shape = Shape(dataset.n_rows, dataset.n_features, sparse_row_bytes=None if X.is_dense else each)
-    return Sample.of(shape, SAMPLE_BYTES / each, 0, 0)
+    return Sample.of(shape, SAMPLE_BYTES / each, 0, SAMPLE_SEED)
 
 
 def sees_target(encoder: Any) -> bool:
@@ -134,16 +288,6 @@ def schema_names(dataset: Dataset) -> tuple[str, ...] | None:
     if dataset.dictionaries is None and dataset.feature_names is None:
         return None
     return tuple(dataset.schema)
-
-
-def _first_rows(dataset: Dataset) -> Features:
-    """The first rows that are selected."""
-    blocks = dataset.feature_blocks
-    for i in range(blocks.numblocks[0]):
-        X = as_features(blocks.blocks[i].compute())
-        if len(X):
-            return X.slice(0, HEAD_ROWS)
-    raise ValueError("X: expected at least one row, got none")
 
 
 def _fit(transformer: Any, given: Input) -> Asking:
@@ -442,7 +586,7 @@ def program(fitted: Any, dataset: Dataset, facts: Facts | None = None) -> Progra
             f"X has {len(columns)} features, but {type(fitted).__name__} is expecting "
             f"{fitted.n_features_in_} features as input"
         )
-    rows = TableRows(_first_rows(dataset), schema)
+    rows = TableRows(dataset.first_rows, schema)
     given = Input(columns, rows.frame(columns, names), Facts(schema) if facts is None else facts)
     out = fitted.transform(given.head)
     made_ = through(fitted, given).columns

@@ -14,6 +14,7 @@ from daskgd.problems import Problem
 from daskgd.queries.sums import Sums
 from daskgd.rows.invalid_rows import InvalidRows
 from daskgd.rows.tiles import Rows, Tile
+from daskgd.rows.views import View
 
 Array = NDArray[Any]
 
@@ -90,11 +91,17 @@ class Query:
 
 class Ask(NamedTuple):
     """A query with the problem it is about; `run` names the fit that asks, so that memories of partitions do
-    not mix."""
+    not mix. `view` is what the query sees of the rows; None for all of them as they are stored."""
 
     problem: Any
     query: Query
     run: str = ""
+    view: View | None = None
+
+    def result_nbytes(self, n_features: int) -> int:
+        """The bytes of the sums, about, over data of which so many features are stored."""
+        seen = None if self.view is None else self.view.n_features
+        return self.query.result_nbytes(self.problem, n_features if seen is None else seen)
 
 
 # -- for queries over rows -----------------------------------------------------------------------

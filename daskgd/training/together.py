@@ -9,6 +9,7 @@ or checkpoints.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from daskgd.queries import LANES, Ask, Gradient, Gradients, Hessian, Hessians
 from daskgd.rows.features import Dense
 from daskgd.rows.layout import Layout, Shape
 from daskgd.rows.tiles import Rows
+from daskgd.rows.views import View
 from daskgd.solvers.base import (
     ComputeInMemory,
     EvaluateInMemory,
@@ -47,6 +49,7 @@ class _Member:
     fit: Fit
     meter: Meter
     lane: int | None
+    view: View | None = None
     asks: list[Ask] | None = None
     result: Any = None
     may_fail: bool = False
@@ -74,20 +77,21 @@ def together(
     threads: int = 0,
     after: Callable[[], None] | None = None,
     may_fail: bool = False,
+    views: Sequence[View | None] | None = None,
 ) -> list[Any]:
     """Advance all fits in step, one sweep answering what each of them asks next; their return values.
 
     Equal questions about the data alone (surveys) are asked once, gradients as one product with X, in which
     each fit has a lane of its own (:class:`~daskgd.queries.Gradients`): by default its position, and none
-    where there is but one fit. Local queries are answered in `threads`, by default one for each core.
-    A fit that fails ends the others, unless they `may_fail`: the error is then what it returns. Ctrl-C ends
-    all at the next sweep at the latest. `after` is called
-    when all fits have taken in the answers of a sweep: they are then at one point, from which all of them can
-    be resumed.
+    where there is but one fit. Of `views` each fit has what it sees of the rows; those that see the same have
+    equal ones, and lanes are numbered anew in each. Local queries are answered in `threads`, by default one
+    for each core. A fit that fails ends the others, unless they `may_fail`: the error is then what it
+    returns. Ctrl-C ends all at the next sweep at the latest. `after` is called when all fits have taken in
+    the answers of a sweep: they are then at one point, from which all of them can be resumed.
     """
-    if lanes is None:
-        lanes = range(len(fits)) if len(fits) > 1 else [None] * len(fits)
-    members = [_Member(*each, may_fail=may_fail) for each in zip(fits, meters, lanes, strict=True)]
+    views = [None] * len(fits) if views is None else views
+    lanes = lanes_by_view(views) if lanes is None else lanes
+    members = [_Member(*each, may_fail=may_fail) for each in zip(fits, meters, lanes, views, strict=True)]
     try:
         # Stop rules judge what is not finite.
         with np.errstate(over="ignore", invalid="ignore"), hearing_interrupts() as check_interrupt:
@@ -102,7 +106,7 @@ def together(
                         member.advance(answers)
                     continue
                 batch = AskBatch()
-                handles = [[batch.add(ask, member.lane) for ask in asks] for member, asks in waiting]
+                handles = [[batch.add(ask, m.lane, m.view) for ask in asks] for m, asks in waiting]
                 batch.sweep(engine)
                 for (member, _), mine in zip(waiting, handles, strict=True):
                     member.meter.count(engine)
@@ -115,9 +119,23 @@ def together(
     return [member.result for member in members]
 
 
-StackKey = tuple[int, bool, type, int]
-"""What the gradients of a stack share: the group of lanes, whether they need float64, the type of the query,
-and how many gradients of the same fit came before."""
+def lanes_by_view(views: Sequence[View | None]) -> list[int | None]:
+    """The lane of each fit among those that see the same view; None of one that is alone in that.
+
+    >>> lanes_by_view([None, None]), lanes_by_view([None])
+    ([0, 1], [None])
+    """
+    sizes, seen = Counter(views), Counter[View | None]()
+    lanes: list[int | None] = []
+    for view in views:
+        lanes.append(seen[view] if sizes[view] > 1 else None)
+        seen[view] += 1
+    return lanes
+
+
+StackKey = tuple[View | None, int, bool, type, int]
+"""What the gradients of a stack share: the view, the group of lanes, whether they need float64, the type of
+the query, and how many gradients of the same fit came before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +158,20 @@ class AskBatch:
         self._stacks: dict[StackKey, dict[int, tuple[Problem, Gradient]]] = {}
         self._answers: dict[StackKey | None, Sequence[Any]] = {}
 
-    def add(self, ask: Ask, lane: int | None) -> Handle:
-        """Take in one ask of a fit with a lane, or without one."""
+    def add(self, ask: Ask, lane: int | None, view: View | None = None) -> Handle:
+        """Take in one ask of a fit with a lane, or without one, that sees a view of the rows."""
         if lane is not None and isinstance(ask.query, Gradient) and ask.problem.model.one_column:
-            return self._add_to_stack(ask.problem, ask.query, lane)
+            return self._add_to_stack(ask.problem, ask.query, lane, view)
+        ask = ask._replace(view=view)
         if ask.problem is None and ask in self._singles:
             return Handle(self._singles.index(ask))
         self._singles.append(ask)
         return Handle(len(self._singles) - 1)
 
-    def _add_to_stack(self, problem: Problem, query: Gradient, lane: int) -> Handle:
+    def _add_to_stack(self, problem: Problem, query: Gradient, lane: int, view: View | None) -> Handle:
         """Give a gradient its lane in a stack; a fit that asks for several has one in as many stacks."""
         for nth in count():
-            key = lane // LANES, problem.linear.needs_float64, type(query), nth
+            key = view, lane // LANES, problem.linear.needs_float64, type(query), nth
             stack = self._stacks.setdefault(key, {})
             if lane % LANES not in stack:
                 break
@@ -161,8 +180,8 @@ class AskBatch:
 
     def sweep(self, engine: Engine) -> None:
         """Ask all of it in one sweep of the engine: the single asks first, then the stacks."""
-        asks = self._singles + [Ask(None, Gradients.of(stack)) for stack in self._stacks.values()]
-        answers = engine.sweep(asks)
+        stacks = [Ask(None, Gradients.of(stack), view=key[0]) for key, stack in self._stacks.items()]
+        answers = engine.sweep(self._singles + stacks)
         n = len(self._singles)
         self._answers = {None: answers[:n], **dict(zip(self._stacks, answers[n:], strict=True))}
 

@@ -17,6 +17,7 @@ from daskgd.data.dataset import Dataset
 from daskgd.estimators.fitting.solver_choice import SolverChoice
 from daskgd.monitoring.events import Watcher
 from daskgd.monitoring.history import History
+from daskgd.preprocessing.encoded import EncodedView
 from daskgd.problems import Problem
 from daskgd.queries import Survey
 from daskgd.queries.recession import RecessionAnswer
@@ -67,12 +68,18 @@ class FitInput:
     name : str
         Of the fit, among those that share its sweeps.
     choice : SolverChoice
+    rows : Dataset
+        What it is fitted to.
+    view : EncodedView or None
+        What makes these rows of those that the sweeps read; None where they are the same.
     watchers : tuple of Watcher
     """
 
     estimator: Fittable
     name: str
     choice: SolverChoice
+    rows: Dataset
+    view: EncodedView | None = None
     watchers: tuple[Watcher, ...] = ()
 
 

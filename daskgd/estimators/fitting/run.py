@@ -19,6 +19,7 @@ from daskgd.data.dataset import Dataset
 from daskgd.engines.base import Engine, PartitionMemory
 from daskgd.engines.cluster import ClusterLost
 from daskgd.engines.select import open_engine
+from daskgd.engines.worker_memory import NO_NUMBERS, Numbers
 from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_callbacks
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
 from daskgd.estimators.fitting.plan import numbers_of
@@ -27,6 +28,7 @@ from daskgd.estimators.fitting.views import answers_of_view
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
+from daskgd.preprocessing.encoded import EncodedView
 from daskgd.queries import Ask, Query
 from daskgd.queries.by_cell import ByCell, CellAnswers, sample_of_subset
 from daskgd.queries.sample import Sample, SampleAnswer
@@ -48,6 +50,7 @@ def run_fits(
     known: FirstSweepAnswers | None = None,
     may_fail: bool = False,
     names: Sequence[str] | None = None,
+    views: Sequence[EncodedView] | None = None,
 ) -> list[Exception | None]:
     """Fit estimators on one engine, in the same sweeps; interrupted, each keeps the best that it had.
 
@@ -68,6 +71,9 @@ def run_fits(
         Whether the others go on where one fails.
     names : sequence of str, optional
         Of the fits; by default their classes, numbered.
+    views : sequence of EncodedView, optional
+        Of each fit the rows of the dataset that it is fitted to, encoded; fits with the same one share
+        products. By default all are fitted to the rows as they are.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def run_fits(
     errors: list[Exception | None] = [None] * len(estimators)
 
     def work() -> None:
-        group = prepare_fits(estimators, dataset, given, checkpoint, watch, own, known, names)
+        group = prepare_fits(estimators, dataset, given, checkpoint, watch, own, known, names, views)
         try:
             errors[:] = execute_fits(group, dataset, may_fail)
         except BaseException as error:
@@ -325,33 +331,39 @@ def prepare_fits(
     own: Sequence[Sequence[Watcher]],
     known: FirstSweepAnswers | None = None,
     names: Sequence[str] | None = None,
+    views: Sequence[EncodedView] | None = None,
 ) -> FitGroup:
     """Choose solvers, gather watchers, and take up what a checkpoint holds; no data is read."""
     several = len(estimators) > 1
     bar, lines = ProgressBar(), Lines(sweeps=True)
     by_verbosity: dict[int, list[Watcher]] = {0: [], 1: [bar], 2: [lines]}
     inputs = []
+    seen: Sequence[EncodedView | None] = [None] * len(estimators) if views is None else views
+    rows = {view: _seen(view, dataset) for view in dict.fromkeys(seen)}
     for i, (estimator, mine) in enumerate(zip(estimators, own or [()] * len(estimators), strict=True)):
-        kind = type(estimator).__name__
-        choice = estimator._choice(estimator._shape(dataset))
+        kind, view = type(estimator).__name__, seen[i]
+        choice = estimator._choice(estimator._shape(rows[view]))
         watchers = (*mine, *watch, *by_verbosity[min(int(estimator.verbose), 2)])
         name = names[i] if names is not None else f"{kind}-{i}" if several else kind
-        inputs.append(FitInput(estimator, name, choice, watchers))
+        inputs.append(FitInput(estimator, name, choice, rows[view], view, watchers))
     saver = snapshot = None
     if checkpoint is not None:
         types = known_types([one.choice.solver for one in inputs])
-        saver = Saver(checkpoint, Identity.of(estimators, dataset.identity()), types)
+        identity = Identity.of(estimators, dataset.identity())
+        for settings, one in zip(identity.estimators, inputs, strict=True):
+            settings |= {} if one.view is None else one.view.identity()
+        saver = Saver(checkpoint, identity, types)
         snapshot = saver.latest()
     fits = []
-    known = FirstSweepAnswers() if known is None else known
+    answers = {view: FirstSweepAnswers() if known is None else known for view in rows}
     for i, one in enumerate(inputs):
         if snapshot is None:
             progress = FitProgress(float(one.estimator.tol or 0), journal=Journal(recorded=saver is not None))
             progress.meter.sweeps = dataset.extra_sweeps
         else:
             progress = FitProgress.from_checkpoint(snapshot.fits[i], one.watchers, dataset.extra_sweeps)
-        fit = RunningFit(one, progress, known)
-        fit.callbacks = Callbacks.of(one.estimator, given, dataset, fit.model)
+        fit = RunningFit(one, progress, answers[one.view])
+        fit.callbacks = Callbacks.of(one.estimator, given, one.rows, fit.model)
         fits.append(fit)
     return FitGroup(fits, saver, None if snapshot is None else snapshot.memory)
 
@@ -360,26 +372,23 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
     """Open an engine, and advance all fits on it until each of them is done; the errors of those that failed,
     where they may."""
     fits = group.fits
-    first, shape = fits[0].estimator, fits[0].estimator._shape(dataset)
+    first = fits[0].estimator
     solvers = [fit.input.choice.solver for fit in fits]
-    n_cells = 1 if first._subset is None else first._subset.cells.n_cells
-    once = all(solver.expected_sweeps(shape).is_one for solver in solvers)
-    row_payload_nbytes = max(
-        sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
-    )
+    once, row_payload_nbytes, numbers = _demand(fits)
     for fit in fits:
         one_minimum = fit.estimator._has_one_minimum and not fit.input.choice.solver.needs_partitions
         if fit.progress.first_sweep_answers is None and fit.estimator._subset is None and one_minimum:
-            queries = fit.first_sweep_queries(dataset)
+            queries = fit.first_sweep_queries(fit.input.rows)
             if any(query not in fit.known for query in queries):
-                fit.known.update(answers_of_view(queries, dataset, first.engine))
+                fit.known.update(answers_of_view(queries, fit.input.rows, first.engine))
     engine_and_rows = open_engine(
         dataset,
         first.engine,
         whole_partitions=any(solver.needs_partitions for solver in solvers),
         row_payload_nbytes=row_payload_nbytes,
-        numbers=numbers_of(solvers, shape, dataset, n_cells),
+        numbers=numbers,
         memory=0 if once else first.memory,  # what is read once is not worth keeping
+        view_row_bytes=max(0 if fit.input.view is None else fit.input.view.row_bytes for fit in fits),
     )
     # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
     with (
@@ -387,19 +396,46 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
         one_blas_thread(),
         report_to_dashboard(engine, fits, materialised.n_rows, materialised.n_features),
     ):
+        rows = {fit.input.view: fit.input.rows for fit in fits}
+        if materialised is not dataset:
+            rows = {view: _seen(view, materialised) for view in rows}
         if group.partition_memory is not None:
             engine.memory = group.partition_memory
         if hasattr(engine, "on_part"):
             engine.on_part = partial(_tell_sweeping, fits)
         results = advance(
-            [fit.steps(materialised, stopped=fit.begin(engine.nbytes)) for fit in fits],
+            [fit.steps(rows[fit.input.view], fit.begin(engine.nbytes)) for fit in fits],
             [fit.progress.meter for fit in fits],
             engine,
             after=_AfterSweep(group, engine),
             may_fail=may_fail,
+            views=[fit.input.view for fit in fits],
         )
     dataset.check_unchanged()
     return [result if isinstance(result, Exception) else None for result in results]
+
+
+def _seen(view: EncodedView | None, dataset: Dataset) -> Dataset:
+    return dataset if view is None else view.dataset(dataset)
+
+
+def _demand(fits: Sequence[RunningFit]) -> tuple[bool, int, Numbers]:
+    """Whether all fits take one sweep; the bytes of rows that it returns, and the numbers of its sums: of all
+    views that the fits see together."""
+    by_view: dict[EncodedView | None, list[RunningFit]] = {}
+    for fit in fits:
+        by_view.setdefault(fit.input.view, []).append(fit)
+    once, payload, numbers = True, 0, NO_NUMBERS
+    for group in by_view.values():
+        first, rows = group[0].estimator, group[0].input.rows
+        shape, solvers = first._shape(rows), [fit.input.choice.solver for fit in group]
+        n_cells = 1 if first._subset is None else first._subset.cells.n_cells
+        once = once and all(solver.expected_sweeps(shape).is_one for solver in solvers)
+        payload += max(
+            sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
+        )
+        numbers += numbers_of(solvers, shape, rows, n_cells)
+    return once, payload, numbers
 
 
 def interrupt_fits(group: FitGroup) -> None:

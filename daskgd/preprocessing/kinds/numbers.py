@@ -172,7 +172,7 @@ class Impute(Kind):
                 known, weights = known[weights > 0], weights[weights > 0]
                 values.append(known[np.argmax(weights)] if len(known) else np.nan)
         else:
-            facts = yield from given.facts.summaries(given.columns, "SimpleImputer")
+            facts = yield from given.facts.summaries(given.columns, "SimpleImputer", strategy == "median")
             check_numeric(facts, given, "SimpleImputer")
             gaps = (facts.missing > 0).tolist()
             there = facts.weight > 0
