@@ -306,4 +306,6 @@ def fact(value: Any) -> str:
         value = [f"{key}: {n:,}" for key, n in value.items()]
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
