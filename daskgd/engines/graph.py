@@ -103,6 +103,8 @@ class Graph:
         number of threads.
     memory : "auto", float or int
         Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
+    streamed_sweeps : int
+        Sweeps at first of which none are kept.
     whole_partitions : bool
         Whether they are kept by whole partitions.
     left_out : collection of str
@@ -117,6 +119,7 @@ class Graph:
         get: Callable[..., Any] | distributed.Client = dask.threaded.get,
         tasks: int | None = None,
         memory: MemoryBudget = 0,
+        streamed_sweeps: int = 0,
         whole_partitions: bool = False,
         left_out: Collection[str] = (),
         ahead_bytes: int = 0,
@@ -125,6 +128,7 @@ class Graph:
         self.client = get if isinstance(get, distributed.Client) else None
         self.get = get
         self.tasks = tasks
+        self.streamed_sweeps = streamed_sweeps
         self.nbytes = dataset.nbytes
         self.share = 1.0
         self.wire_bytes = 0
@@ -240,7 +244,9 @@ class Graph:
         layout, manager = self._source.layout, self.cache_manager
         unit = layout.partition_blocks if whole_partitions else 1
         slow = self._speeds.slow
-        kept = manager.assign(threads, slow) if manager is not None and unit <= manager.unit_blocks else {}
+        kept: dict[str, Runs] = {}
+        if manager is not None and unit <= manager.unit_blocks and self.n_sweeps > self.streamed_sweeps:
+            kept = manager.assign(threads, slow)
         seconds = None if self.last is None else self.last.seconds
         return spans_of_sweep(
             self.dataset,

@@ -104,6 +104,7 @@ def open_engine(
     row_payload_nbytes: int = 0,
     numbers: Numbers = NO_NUMBERS,
     memory: MemoryBudget = 0,
+    streamed_sweeps: int = 0,
     view_row_bytes: int = 0,
 ) -> Iterator[tuple[Engine, Dataset]]:
     """Make an engine and the materialised dataset that it reads; at the end of the context both are gone.
@@ -122,6 +123,8 @@ def open_engine(
         How many numbers parameters and sums will have.
     memory : "auto", float or int
         Rows to keep between sweeps: see :mod:`daskgd.engines.cache_manager`.
+    streamed_sweeps : int
+        Sweeps at first of which none are kept.
     view_row_bytes : int
         Bytes of what views make of a row, at most: one view is made at a time.
 
@@ -145,7 +148,8 @@ def open_engine(
             room = room_of_task(client, threads, left_out)
             ready = stack.enter_context(materialise(dataset, get, tasks))
         if engine == "serial":
-            yield Serial(_cached_source(ready, memory, whole_partitions), ready.nbytes), ready
+            cached = _cached_source(ready, memory, whole_partitions)
+            yield Serial(ready.source, ready.nbytes, cached, streamed_sweeps), ready
         elif callable(engine):
             yield engine(ready), ready
         else:
@@ -153,6 +157,7 @@ def open_engine(
                 ready,
                 get,
                 memory=memory,
+                streamed_sweeps=streamed_sweeps,
                 whole_partitions=whole_partitions,
                 left_out=left_out,
                 ahead_bytes=ahead_bytes(ready, need, room),
@@ -175,12 +180,11 @@ def _threads_ready(client: distributed.Client | None, dataset: Dataset, tasks: i
     return sum(threads.values())
 
 
-def _cached_source(dataset: Dataset, memory: MemoryBudget, whole_partitions: bool) -> BlockSource:
-    """The source of a dataset, with a cache in this process where `memory` allows one."""
-    source = dataset.source
+def _cached_source(dataset: Dataset, memory: MemoryBudget, whole_partitions: bool) -> BlockSource | None:
+    """The source of a dataset with a cache in this process; None where `memory` allows none."""
     if memory == 0 or not can_keep(dataset, dask.threaded.get):
-        return source
+        return None
     manager = CacheManager.of(dataset, None, memory, whole_partitions)
     manager.assign({THIS_PROCESS: 1})
     cache = manager.caches.get(THIS_PROCESS)
-    return source if cache is None else CachedSource(source, cache)
+    return None if cache is None else CachedSource(dataset.source, cache)

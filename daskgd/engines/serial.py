@@ -29,11 +29,21 @@ class Serial:
         Where rows come from.
     nbytes : int
         Decoded bytes of one read.
+    cached : optional
+        The source with a cache before it, of which rows come after the first `streamed_sweeps`.
     """
 
-    def __init__(self, source: BlockSource, nbytes: int = 0) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        nbytes: int = 0,
+        cached: BlockSource | None = None,
+        streamed_sweeps: int = 0,
+    ) -> None:
         self.source = source
         self.nbytes = nbytes
+        self._cached = source if cached is None else cached
+        self._left_to_stream = streamed_sweeps
         self.share = 1.0
         self.wire_bytes = 0
         self.memory: PartitionMemory = {}
@@ -43,7 +53,8 @@ class Serial:
     def sweep(self, asks: Sequence[Ask]) -> list[Any]:
         """One read of the data; the answers in the order of the asks."""
         self._clock.start()
-        rows = Timed(self.source)
+        rows = Timed(self.source if self._left_to_stream > 0 else self._cached)
+        self._left_to_stream -= 1
         n_blocks = self.source.layout.n_blocks
         with one_blas_thread():
             began = time.perf_counter()

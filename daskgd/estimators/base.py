@@ -346,6 +346,7 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
             rows,
             loss=self._loss(2),
             model=self._plan_model,
+            tol=float(self.tol or 0),
             engine=self.engine,
             memory=self.memory,
         )

@@ -308,6 +308,10 @@ class Solver:
         and the number of parameters are known."""
         return SweepEstimate(words="up to max_iter") if self.approximate else SweepEstimate()
 
+    def expects_one_gradient(self, shape: Shape, parameters: int, tol: float) -> bool:
+        """Whether one gradient of all rows is likely to be enough, once the sample is solved."""
+        return False
+
     def start(self, problem: Problem, w: Array, *first_sweep_answers: Any) -> Steps:
         """Ask the queries that lead to the first State, at parameters w; `first_sweep_answers` are those to
         :meth:`first_sweep_queries`."""

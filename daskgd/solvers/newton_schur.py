@@ -123,6 +123,10 @@ class NewtonSchur(SubsampledNewton):
             return SubsampledNewton.expected_sweeps(self, shape, loss, parameters)
         return SweepEstimate(3, 6)
 
+    def expects_one_gradient(self, shape: Shape, parameters: int, tol: float) -> bool:
+        several = parameters > shape.n_features + 1 or self.sample_share(shape) >= 1
+        return several and SubsampledNewton.expects_one_gradient(self, shape, parameters, tol)
+
     @staticmethod
     def _suits(problem: Problem, exclusive: int) -> bool:
         model, loss = problem.linear, problem.loss

@@ -107,6 +107,9 @@ START_WORK = 1e8
 FINAL_TOL = 1e-14
 """Relative gap to which the problem is solved where all rows are in memory."""
 
+LEFT = 0.02
+"""Share of the tolerance that the error expected after the first step may be, so that no other is likely."""
+
 HESSIAN_WORK = 3e10
 """Multiplications that one Hessian in memory may take: some seconds on one core."""
 
@@ -187,6 +190,15 @@ class SubsampledNewton(NewtonInMemory, Solver):
         if loss is not None and loss.nonsmooth:
             return SweepEstimate(3, 10)
         return SweepEstimate(4, 8) if d > WIDE or share * shape.n_rows < THIN * d else SweepEstimate(2, 5)
+
+    def expects_one_gradient(self, shape: Shape, parameters: int, tol: float) -> bool:
+        """The objective at the minimum of a sample of n rows is too large by about ``d / (2 n)``, and the
+        sample's Hessian is wrong by about ``sqrt(d / n)``: a step with it leaves ``(d / n)**2 / 2``. Rare
+        labels, and targets with heavy tails, leave more."""
+        if shape.nonsmooth or parameters > WIDE:
+            return False
+        n = max(self.sample_share(shape) * shape.n_rows, 1.0)
+        return bool((parameters / n) ** 2 / 2 <= LEFT * tol)
 
     def start(self, problem: Problem, w: Array, *first_sweep_answers: SampleAnswer) -> Steps:
         yield from ()

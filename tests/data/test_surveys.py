@@ -21,10 +21,14 @@ from hypothesis import strategies as st
 import daskgd
 from daskgd.cli import main
 from daskgd.data.dataset import Dataset
+from daskgd.engines.graph import Graph
 from daskgd.engines.select import open_engine
+from daskgd.engines.serial import Serial
 from daskgd.queries import Ask, Query, Survey, SurveyAnswer
 from daskgd.queries.sample import Sample, SampleAnswer
+from daskgd.solvers import subsampled_newton
 from daskgd.storage.commit import create_group
+from daskgd.storage.reading import StoredColumn
 from daskgd.storage.records import pack, types_of
 from daskgd.storage.surveys import TYPES
 from tests.mutations import flipped
@@ -175,6 +179,43 @@ def test_engines_and_resumed_fits_have_the_same_bits(
         np.testing.assert_array_equal(est.coef_, serial.coef_)
     again = daskgd.LogisticRegression(solver=from_sample(), engine="serial", max_iter=50, tol=1e-12)
     np.testing.assert_array_equal(others[2].coef_, again.fit(stores[kind]).coef_)
+
+
+@pytest.mark.parametrize("engine", ["serial", "threads", "distributed"])
+def test_rows_of_what_may_be_the_only_sweep_are_not_kept(
+    client: distributed.Client, stores: dict[str, Path], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Where a second one follows, they are kept from that on; the bits are the same."""
+
+    read: list[int] = []
+    column_read = StoredColumn.read
+
+    def noted(sweep: Any) -> Any:
+        def answers(self: Any, asks: Any) -> Any:
+            read.append(0)
+            found = sweep(self, asks)
+            if engine == "distributed":
+                read[-1] = self.last.read_blocks
+            return found
+
+        return answers
+
+    def counted(self: StoredColumn, start: int, stop: int) -> Any:
+        read[-1] += self.ndim == 2
+        return column_read(self, start, stop)
+
+    monkeypatch.setattr(StoredColumn, "read", counted)
+    for kind in (Graph, Serial):
+        monkeypatch.setattr(kind, "sweep", noted(kind.sweep))
+    found, n = [], daskgd.open_dataset(stores["two classes"]).layout.n_blocks
+    for left, streamed in ((np.inf, 2), (0.0, 1)):
+        monkeypatch.setattr(subsampled_newton, "LEFT", left)
+        read[:] = []
+        est = daskgd.LogisticRegression(solver=from_sample(), engine=engine, tol=1e-12)
+        found.append(est.fit(stores["two classes"]))
+        assert read == [n] * streamed + [0] * (len(read) - streamed)
+        assert len(read) > 2
+    np.testing.assert_array_equal(found[0].coef_, found[1].coef_)
 
 
 def test_together_asks_nothing_of_the_data(stores: dict[str, Path]) -> None:

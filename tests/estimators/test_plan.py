@@ -238,6 +238,16 @@ def test_sweeps_are_honest_about_wide_and_kinked_data():
     assert str(solver.expected_sweeps(Shape(100, 100), loss=Quantile(0.5), parameters=5000)) == "1"
 
 
+def test_one_gradient_is_expected_where_the_sample_is_large_for_the_tolerance():
+    """The error that a step leaves is about (d / n)**2 / 2."""
+    shape, solver = Shape(10**8, 50, 4, True), daskgd.SubsampledNewton()
+    assert solver.sample_share(shape) * 10**8 == 320_000
+    assert solver.expects_one_gradient(shape, 51, 1e-6)
+    assert not solver.expects_one_gradient(shape, 51, 1e-7)
+    assert not solver.expects_one_gradient(shape, 510, 1e-6)
+    assert not daskgd.LBFGS().expects_one_gradient(shape, 51, 1.0)
+
+
 def test_many_parameters_with_l1_have_the_solver_of_few():
     X = da.zeros((3_000_000, 2_000), chunks=(1000, 2000), dtype="float32")
     y = da.zeros(3_000_000, chunks=1000, dtype="int8")

@@ -18,7 +18,7 @@ import numpy as np
 from dask.utils import format_bytes
 
 from daskgd.data.by_columns import ColumnsFirst
-from daskgd.data.columns import Columns, in_this_process
+from daskgd.data.columns import Columns, can_fetch, in_this_process
 from daskgd.data.dataset import Dataset
 from daskgd.engines.cache_manager import CacheManager, MemoryBudget
 from daskgd.engines.cluster import THIS_PROCESS, Cluster, threads_of
@@ -47,6 +47,7 @@ from daskgd.problems import Problem
 from daskgd.queries import LANES, Ask, Gradient, Survey
 from daskgd.rows.layout import Shape
 from daskgd.solvers import Gram, Solver
+from daskgd.solvers.base import SweepEstimate
 
 WAIT = 3.0
 """Seconds to wait for workers to measure how fast they read; those that are busy for longer are left out."""
@@ -265,6 +266,7 @@ class Plan:
         *,
         loss: Loss,
         model: Maker,
+        tol: float,
         engine: Choice = None,
         memory: MemoryBudget = 0,
     ) -> Plan:
@@ -290,7 +292,9 @@ class Plan:
         need = Need.of(dataset, whole, row_payload_nbytes, numbers)
         ahead = ahead_bytes(dataset, need, room_of_task(place.client, place.n_threads, left_out))
         sweeps = solver.expected_sweeps(shape, loss, made.size)
-        sweeps = sweeps.without_the_first() if surveyed else sweeps
+        sweeps, deferred = sweeps.without_the_first() if surveyed else sweeps, False
+        if surveyed and not sweeps.is_one and solver.expects_one_gradient(shape, made.size, tol):
+            sweeps, deferred = SweepEstimate(1, 2), not can_fetch(dataset.columns.X)
         placement = _placement(dataset, place)
         stored = [c for c in dataset.columns.present.values() if c.path is not None]
         keeps = placement == SPOOLED or (stored and not (placement == HELD and place.client is not None))
@@ -321,7 +325,11 @@ class Plan:
         if speed:
             per_sweep = streamed / speed
             if sweeps.range is not None:
-                least, most = (from_store / speed + (n - 1) * per_sweep for n in sweeps.range)
+                read = [min(n, 1 + deferred) for n in sweeps.range]  # before any rows are kept
+                least, most = (
+                    k * from_store / speed + (n - k) * per_sweep
+                    for k, n in zip(read, sweeps.range, strict=True)
+                )
                 fit = least, most
         return cls(
             estimator=estimator,
@@ -440,11 +448,16 @@ def numbers_of(solvers: Sequence[Solver], shape: Shape, dataset: Dataset, n_cell
     """How many numbers the parameters and the sums of fits have that share sweeps, about: those of hidden
     units are not counted. What the data alone determine is summed for each of the cells of rows."""
     lanes = 1 if len(solvers) == 1 else LANES * -(-len(solvers) // LANES)
-    d = (shape.n_features + 1) * _outputs(dataset, shape)
+    d = n_parameters(dataset, shape)
     sums = [
         solver.result_numbers(d, shape) * (n_cells if isinstance(solver, Gram) else 1) for solver in solvers
     ]
     return Numbers(lanes * d, max(2 * shape.n_features * n_cells, lanes * d, *sums))  # moments; gradients
+
+
+def n_parameters(dataset: Dataset, shape: Shape) -> int:
+    """How many numbers the parameters of a linear model have."""
+    return (shape.n_features + 1) * _outputs(dataset, shape)
 
 
 def _task(needed: int, place: Place, left_out: Collection[str]) -> tuple[int, int, int]:

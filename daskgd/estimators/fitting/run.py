@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from daskgd._compat.blas import one_blas_thread
+from daskgd.data.columns import can_fetch
 from daskgd.data.dataset import Dataset
 from daskgd.engines.base import Engine, PartitionMemory
 from daskgd.engines.cluster import ClusterLost
@@ -22,7 +23,7 @@ from daskgd.engines.select import open_engine
 from daskgd.engines.worker_memory import NO_NUMBERS, Numbers
 from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_callbacks
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
-from daskgd.estimators.fitting.plan import numbers_of
+from daskgd.estimators.fitting.plan import n_parameters, numbers_of
 from daskgd.estimators.fitting.separation import NONE, AllRows, may_separate, separating_features
 from daskgd.estimators.fitting.views import answers_of_view
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
@@ -200,6 +201,23 @@ class RunningFit:
         estimator = self.estimator
         return estimator._survey(), *self.input.choice.solver.first_sweep_queries(estimator._shape(dataset))
 
+    def expects_one_sweep(self) -> bool:
+        """Whether what the data alone determine is known before the fit begins, and one sweep is likely to be
+        all that it takes: its rows are then not worth keeping, but at a URL, where reading is what costs."""
+        estimator, rows, progress = self.estimator, self.input.rows, self.progress
+        survey, shape = rows.survey, estimator._shape(rows)
+        if (
+            progress.first_sweep_answers is not None
+            or estimator._subset is not None
+            or can_fetch(rows.columns.X)
+        ):
+            return False
+        for query in self.first_sweep_queries(rows):
+            if query not in self.known and not (survey and survey.tells(query, rows.layout.block_rows)):
+                return False
+        parameters, tol = n_parameters(rows, shape), float(estimator.tol or 0)
+        return self.input.choice.solver.expects_one_gradient(shape, parameters, tol)
+
     def _first_sweep(self, queries: Sequence[Query], dataset: Dataset) -> Fit:
         """Ask queries about the data alone, unless their answers are known; of a subset of the rows by its
         cells, so that all subsets share the sums."""
@@ -374,7 +392,7 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
     fits = group.fits
     first = fits[0].estimator
     solvers = [fit.input.choice.solver for fit in fits]
-    once, row_payload_nbytes, numbers = _demand(fits)
+    demand = _Demand.of(fits)
     for fit in fits:
         one_minimum = fit.estimator._has_one_minimum and not fit.input.choice.solver.needs_partitions
         if fit.progress.first_sweep_answers is None and fit.estimator._subset is None and one_minimum:
@@ -385,9 +403,10 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
         dataset,
         first.engine,
         whole_partitions=any(solver.needs_partitions for solver in solvers),
-        row_payload_nbytes=row_payload_nbytes,
-        numbers=numbers,
-        memory=0 if once else first.memory,  # what is read once is not worth keeping
+        row_payload_nbytes=demand.row_payload_nbytes,
+        numbers=demand.numbers,
+        memory=0 if demand.once else first.memory,  # what is read once is not worth keeping
+        streamed_sweeps=int(all(fit.expects_one_sweep() for fit in fits)),
         view_row_bytes=max(0 if fit.input.view is None else fit.input.view.row_bytes for fit in fits),
     )
     # One BLAS thread for the solvers' own algebra too: the bits must not depend on the machine's.
@@ -419,23 +438,41 @@ def _seen(view: EncodedView | None, dataset: Dataset) -> Dataset:
     return dataset if view is None else view.dataset(dataset)
 
 
-def _demand(fits: Sequence[RunningFit]) -> tuple[bool, int, Numbers]:
-    """Whether all fits take one sweep; the bytes of rows that it returns, and the numbers of its sums: of all
-    views that the fits see together."""
-    by_view: dict[EncodedView | None, list[RunningFit]] = {}
-    for fit in fits:
-        by_view.setdefault(fit.input.view, []).append(fit)
-    once, payload, numbers = True, 0, NO_NUMBERS
-    for group in by_view.values():
-        first, rows = group[0].estimator, group[0].input.rows
-        shape, solvers = first._shape(rows), [fit.input.choice.solver for fit in group]
-        n_cells = 1 if first._subset is None else first._subset.cells.n_cells
-        once = once and all(solver.expected_sweeps(shape).is_one for solver in solvers)
-        payload += max(
-            sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape)) for solver in solvers
-        )
-        numbers += numbers_of(solvers, shape, rows, n_cells)
-    return once, payload, numbers
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """What fits ask of an engine, of all views that they see together.
+
+    Attributes
+    ----------
+    once : bool
+        Whether all of them take one sweep, whatever the data are.
+    row_payload_nbytes : int
+        Bytes of the rows that a sweep returns.
+    numbers : Numbers
+        Of parameters and sums.
+    """
+
+    once: bool
+    row_payload_nbytes: int
+    numbers: Numbers
+
+    @classmethod
+    def of(cls, fits: Sequence[RunningFit]) -> _Demand:
+        by_view: dict[EncodedView | None, list[RunningFit]] = {}
+        for fit in fits:
+            by_view.setdefault(fit.input.view, []).append(fit)
+        once, payload, numbers = True, 0, NO_NUMBERS
+        for group in by_view.values():
+            first, rows = group[0].estimator, group[0].input.rows
+            shape, solvers = first._shape(rows), [fit.input.choice.solver for fit in group]
+            n_cells = 1 if first._subset is None else first._subset.cells.n_cells
+            once = once and all(solver.expected_sweeps(shape).is_one for solver in solvers)
+            payload += max(
+                sum(query.row_payload_nbytes for query in solver.first_sweep_queries(shape))
+                for solver in solvers
+            )
+            numbers += numbers_of(solvers, shape, rows, n_cells)
+        return cls(once, payload, numbers)
 
 
 def interrupt_fits(group: FitGroup) -> None:
