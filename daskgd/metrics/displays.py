@@ -14,7 +14,8 @@ from sklearn.base import is_classifier
 
 from daskgd.metrics import functions
 from daskgd.metrics.evaluation import evaluate
-from daskgd.metrics.kinds import Calibration, Metric
+from daskgd.metrics.kinds.base import Metric
+from daskgd.metrics.kinds.probabilities import Calibration
 from daskgd.metrics.scorers import Scorer
 from daskgd.metrics.table import metric as metric_of
 

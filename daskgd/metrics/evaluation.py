@@ -21,7 +21,7 @@ from daskgd.data.convert import as_dataset
 from daskgd.data.dataset import Dataset
 from daskgd.data.offsets import with_offset
 from daskgd.engines.select import Choice, open_engine
-from daskgd.metrics.kinds import key_of
+from daskgd.metrics.kinds.base import key_of
 from daskgd.metrics.queries import Evaluation, View
 from daskgd.metrics.scorers import Scorer, scorers_of
 from daskgd.models import Model

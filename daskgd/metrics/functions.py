@@ -25,7 +25,8 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.metrics.kinds import Bounds, Metric, key_of, statistic_of
+from daskgd.metrics.kinds.base import Metric, key_of, statistic_of
+from daskgd.metrics.kinds.scores import Bounds
 from daskgd.metrics.statistics import Predicted, Targets
 from daskgd.metrics.table import TABLE, Entry, metric
 from daskgd.rows.invalid_rows import InvalidRows

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.metrics.kinds import Metric, statistic_of
+from daskgd.metrics.kinds.base import Metric, statistic_of
 from daskgd.metrics.statistics import Predicted, Targets
 from daskgd.models import Linear, Model
 from daskgd.models.base import margins

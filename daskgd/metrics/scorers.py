@@ -14,7 +14,8 @@ from sklearn.base import is_classifier
 
 from daskgd._compat.sklearn import parts_of_scorer
 from daskgd.metrics import functions
-from daskgd.metrics.kinds import LikelihoodRatio, Metric
+from daskgd.metrics.kinds.base import Metric
+from daskgd.metrics.kinds.labels import LikelihoodRatio
 from daskgd.metrics.table import TABLE, metric
 
 

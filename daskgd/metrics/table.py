@@ -12,28 +12,19 @@ from typing import Any
 import numpy as np
 from sklearn import calibration, metrics
 
-from daskgd.metrics.kinds import (
-    AveragePrecision,
+from daskgd.metrics.kinds.base import MeanOf, Metric
+from daskgd.metrics.kinds.labels import OfLabelRows, OfLabels, WithSupport
+from daskgd.metrics.kinds.numbers import ExplainedShare, LargestError, MedianError, PinballShare, TweedieShare
+from daskgd.metrics.kinds.probabilities import (
     Brier,
     BrierShare,
     Calibration,
-    ExplainedShare,
     Hinge,
-    LargestError,
     LogLoss,
     LogLossShare,
-    MeanOf,
-    MedianError,
-    Metric,
-    OfLabelRows,
-    OfLabels,
-    OfScores,
-    PinballShare,
-    RocAuc,
     TopK,
-    TweedieShare,
-    WithSupport,
 )
+from daskgd.metrics.kinds.scores import AveragePrecision, OfScores, RocAuc
 from daskgd.metrics.of_sklearn import named
 
 Make = Callable[[Callable[..., Any], Mapping[str, Any]], Metric]
@@ -49,8 +40,8 @@ MEAN = "a weighted sum over rows"
 
 @dataclass(frozen=True)
 class Entry:
-    """A metric: scikit-learn's function, how its :class:`~daskgd.metrics.kinds.Metric` is made of it and of
-    its settings, what it is in a sentence, and what is summed up for it."""
+    """A metric: scikit-learn's function, how its :class:`~daskgd.metrics.kinds.base.Metric` is made of it and
+    of its settings, what it is in a sentence, and what is summed up for it."""
 
     function: Callable[..., Any]
     make: Make

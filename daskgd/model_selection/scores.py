@@ -24,7 +24,8 @@ from daskgd.estimators.linear import LinearEstimator
 from daskgd.estimators.prediction import dense
 from daskgd.losses import Squared
 from daskgd.metrics.evaluation import Item, evaluate_items
-from daskgd.metrics.kinds import ExplainedShare, MeanOf
+from daskgd.metrics.kinds.base import MeanOf
+from daskgd.metrics.kinds.numbers import ExplainedShare
 from daskgd.metrics.of_sklearn import metrics
 from daskgd.metrics.scorers import Scorer, scorers_of
 from daskgd.metrics.statistics import Residuals, WeightedSum

@@ -18,8 +18,8 @@ from sklearn import calibration
 from sklearn import metrics as of_sklearn
 
 from daskgd import metrics
-from daskgd.metrics.kinds import Predicted, statistic_of
-from daskgd.metrics.statistics import Targets
+from daskgd.metrics.kinds.base import statistic_of
+from daskgd.metrics.statistics import Predicted, Targets
 from daskgd.metrics.table import TABLE, metric
 
 N = 600
