@@ -11,11 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from daskgd.metrics.statistics import (
-    Predicted,
-    Targets,
-    WeightedSum,
-)
+from daskgd.metrics.statistics import Predicted, Targets, WeightedSum
 
 Array = NDArray[Any]
 Settings = Mapping[str, Any]

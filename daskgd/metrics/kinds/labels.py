@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 
 from daskgd.metrics.kinds.base import Kind, MeanOf
 from daskgd.metrics.of_sklearn import metrics
-from daskgd.metrics.statistics import (
-    LabelPairs,
-    Predicted,
-    WeightedSum,
-)
+from daskgd.metrics.statistics import LabelPairs, Predicted, WeightedSum
 
 Array = NDArray[Any]
 Settings = Mapping[str, Any]

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from daskgd._compat.caller import warn
 from daskgd.metrics.kinds.base import Kind, MeanOf, averaged
 from daskgd.metrics.of_sklearn import metrics, undefined_metric_warning
-from daskgd.metrics.statistics import (
-    Predicted,
-    Residuals,
-    Targets,
-    Together,
-    WeightedSum,
-)
+from daskgd.metrics.statistics import Predicted, Residuals, Targets, Together, WeightedSum
 from daskgd.queries.sums import Largest
 from daskgd.rows.sketches import Distribution
 from daskgd.rows.statistics import Moments

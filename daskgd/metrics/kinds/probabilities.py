@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 from daskgd._compat.caller import warn
 from daskgd.metrics.kinds.base import Kind
 from daskgd.metrics.of_sklearn import metrics
-from daskgd.metrics.statistics import (
-    ByBin,
-    LabelSums,
-    Predicted,
-    RankedScores,
-    Targets,
-    Together,
-)
+from daskgd.metrics.statistics import ByBin, LabelSums, Predicted, RankedScores, Targets, Together
 from daskgd.queries.sums import Largest
 from daskgd.rows.group_sums import group_sums
 

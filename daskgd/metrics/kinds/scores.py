@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 
 from daskgd.metrics.kinds.base import Kind
 from daskgd.metrics.of_sklearn import metrics, undefined_metric_warning
-from daskgd.metrics.statistics import (
-    Predicted,
-    RankedScores,
-    bits_for,
-    union,
-)
+from daskgd.metrics.statistics import Predicted, RankedScores, bits_for, union
 from daskgd.rows.sketches import Distribution
 
 Array = NDArray[Any]
