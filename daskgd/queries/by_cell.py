@@ -4,7 +4,7 @@ solver."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar, Self
@@ -39,14 +39,16 @@ class CellAnswers(Mapping[int, Any]):
     """What a query about the data alone answers for the rows of each cell, by its number, and of any subset
     of the cells."""
 
-    __slots__ = ("_known", "_nothing", "_query", "_sums")
+    __slots__ = ("_known", "_nothing", "_query", "_sums", "_then")
 
-    def __init__(self, query: Query, sums: dict[int, Sums], nothing: Sums) -> None:
-        self._query, self._sums, self._nothing = query, sums, nothing
+    def __init__(
+        self, query: Query, sums: dict[int, Sums], nothing: Sums, then: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._query, self._sums, self._nothing, self._then = query, sums, nothing, then
         self._known: dict[tuple[bool, ...] | None, Any] = {}
 
     def __getitem__(self, cell: int) -> Any:
-        return self._query.answer(None, self._sums[cell])  # type: ignore[arg-type]
+        return self._answer(self._sums[cell])
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._sums)
@@ -60,8 +62,16 @@ class CellAnswers(Mapping[int, Any]):
         if members not in self._known:
             wanted = [sums for cell, sums in self._sums.items() if members is None or members[cell]]
             whole = reduce(lambda a, b: a + b, wanted, self._nothing)
-            self._known[members] = self._query.answer(None, whole)  # type: ignore[arg-type]
+            self._known[members] = self._answer(whole)
         return self._known[members]
+
+    def with_each(self, then: Callable[[Any], Any]) -> CellAnswers:
+        """The same, with what a function makes of each answer in its place."""
+        return CellAnswers(self._query, self._sums, self._nothing, then)
+
+    def _answer(self, sums: Sums) -> Any:
+        found = self._query.answer(None, sums)  # type: ignore[arg-type]
+        return found if self._then is None else self._then(found)
 
 
 @dataclass(frozen=True, slots=True)

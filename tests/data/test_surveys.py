@@ -17,8 +17,10 @@ import zarr
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 
 import daskgd
+from daskgd import model_selection
 from daskgd.cli import main
 from daskgd.data.dataset import Dataset
 from daskgd.engines.graph import Graph
@@ -262,6 +264,40 @@ def test_fits_to_splits_read_once_less(
     again = ESTIMATORS[kind](solver=from_sample(), max_iter=100, engine="serial")
     train = daskgd.open_dataset(stores[kind]).train_test_split(0.3, random_state=5)[0]
     np.testing.assert_array_equal(again.fit(train).coef_, found[0].coef_)
+
+
+@pytest.mark.parametrize("of_a_split", [False, True])
+def test_searches_read_once_less(
+    stores: dict[str, Path], monkeypatch: pytest.MonkeyPatch, of_a_split: bool
+) -> None:
+    """Folds have the labels and weights of their rows, from the targets alone."""
+    read = [0]
+    column_read = StoredColumn.read
+
+    def counted(self: StoredColumn, start: int, stop: int) -> Any:
+        read[0] += self.ndim == 2
+        return column_read(self, start, stop)
+
+    monkeypatch.setattr(StoredColumn, "read", counted)
+    search = model_selection.GridSearchCV(
+        daskgd.LogisticRegression(solver=from_sample(), tol=1e-12, memory=0, class_weight="balanced"),
+        {"C": [0.01, 1.0]},
+        cv=model_selection.StratifiedKFold(3, shuffle=True),
+        scoring=["neg_log_loss", "roc_auc"],
+        refit="roc_auc",
+    )
+    found, n_read = [], []
+    for dataset in (daskgd.open_dataset(stores["two classes"]), without_survey(stores["two classes"])):
+        dataset = dataset.train_test_split(0.3)[0] if of_a_split else dataset
+        read[0] = 0
+        found.append(clone(search).fit(dataset))
+        n_read.append(read[0] / dataset.layout.n_blocks)
+    assert n_read[0] <= n_read[1] - 1
+    for name, pairs in (("neg_log_loss", 1e-7), ("roc_auc", 1e-5)):  # some rows change places
+        for i in range(3):
+            a, b = (one.cv_results_[f"split{i}_test_{name}"] for one in found)
+            np.testing.assert_allclose(a, b, rtol=pairs)
+    np.testing.assert_allclose(found[0].best_estimator_.coef_, found[1].best_estimator_.coef_, rtol=1e-5)
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "auto"])

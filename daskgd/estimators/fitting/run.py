@@ -25,7 +25,7 @@ from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_cal
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
 from daskgd.estimators.fitting.plan import n_parameters, numbers_of
 from daskgd.estimators.fitting.separation import NONE, AllRows, may_separate, separating_features
-from daskgd.estimators.fitting.views import answers_of_view
+from daskgd.estimators.fitting.views import answers_of_cells, answers_of_view
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
@@ -218,6 +218,21 @@ class RunningFit:
         parameters, tol = n_parameters(rows, shape), float(estimator.tol or 0)
         return self.input.choice.solver.expects_one_gradient(shape, parameters, tol)
 
+    def take_from_store(self, engine: Any) -> None:
+        """Learn what the data alone determine from the store and the targets, where the rows of the fit are
+        some of those that were surveyed, and any scale of the features leads to the same minimum."""
+        estimator, rows, subset = self.estimator, self.input.rows, self.estimator._subset
+        solver, known = self.input.choice.solver, self.progress.first_sweep_answers
+        if known is not None or not estimator._has_one_minimum or solver.needs_partitions:
+            return
+        queries = self.first_sweep_queries(rows)
+        if all(_by_cell(query, subset) in self.known for query in queries):
+            return
+        if subset is None:
+            self.known.update(answers_of_view(queries, rows, engine))
+        else:
+            self.known.update(answers_of_cells(queries, subset.cells, rows, engine))
+
     def _first_sweep(self, queries: Sequence[Query], dataset: Dataset) -> Fit:
         """Ask queries about the data alone, unless their answers are known; of a subset of the rows by its
         cells, so that all subsets share the sums."""
@@ -394,11 +409,7 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
     solvers = [fit.input.choice.solver for fit in fits]
     demand = _Demand.of(fits)
     for fit in fits:
-        one_minimum = fit.estimator._has_one_minimum and not fit.input.choice.solver.needs_partitions
-        if fit.progress.first_sweep_answers is None and fit.estimator._subset is None and one_minimum:
-            queries = fit.first_sweep_queries(fit.input.rows)
-            if any(query not in fit.known for query in queries):
-                fit.known.update(answers_of_view(queries, fit.input.rows, first.engine))
+        fit.take_from_store(first.engine)
     engine_and_rows = open_engine(
         dataset,
         first.engine,
