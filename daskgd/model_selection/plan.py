@@ -69,8 +69,8 @@ class SearchPlan:
         if sweeps is not None:
             times = 1 if shared else n_candidates * n_splits
             before = encoder_sweeps or 0
-            # The fit to all rows knows the first sweep of the others, where its features are theirs, and where
-            # it is not the store that all of them know it from.
+            # The fit to all rows knows the first sweep of the others, where its features are theirs, and
+            # where it is not the store that all of them know it from.
             known = shared and encoder_sweeps is None and (sweeps == (1, 1) or not fit.surveyed)
             last = tuple(before + n - known for n in sweeps) if refit else (0, 0)
             found = tuple(before + times * n + scored + more for n, more in zip(sweeps, last, strict=True))
