@@ -175,7 +175,7 @@ class Pipeline(pipeline.Pipeline):
 
     def _specification(self) -> Any:
         """The encoders, unfitted."""
-        return pipeline.Pipeline([(name, clone(step)) for name, step in self.steps[:-1]])
+        return pipeline.Pipeline([(name, clone(step, safe=False)) for name, step in self.steps[:-1]])
 
     def _of_last_step(self, params: dict[str, Any]) -> dict[str, Any]:
         """The arguments for the estimator. Raises ValueError for others."""

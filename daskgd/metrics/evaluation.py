@@ -74,8 +74,8 @@ def evaluate_items(
     if engine == "auto":
         last = (item.estimator.steps[-1][1] if _has_encoders(item) else item.estimator for item in items)
         engine = next((one.engine for one in last if hasattr(one, "engine")), None)
-    groups = _groups(dataset, items)
     out: list[dict[str, float | Exception]] = [{} for _ in items]
+    groups = _groups(dataset, items, out)
     offset = dataset.offset_column is not None
     if len(groups) == 1 or (offset and len({group.takes_offset for group in groups}) > 1):
         for group in groups:
@@ -123,9 +123,12 @@ def _has_encoders(item: Item) -> bool:
     return hasattr(item.estimator, "_encoders") and hasattr(item.estimator, "steps")
 
 
-def _groups(dataset: Dataset, items: Sequence[Item]) -> list[_Group]:
-    """The items in groups of the same features."""
-    views: dict[tuple[int, ...], EncodedView] = {}  # by the encoders, which fits of the same rows may share
+def _groups(
+    dataset: Dataset, items: Sequence[Item], out: Sequence[dict[str, float | Exception]]
+) -> list[_Group]:
+    """The items in groups of the same features. Of one whose rows cannot be encoded the error is the answer,
+    into `out`."""
+    views: dict[Any, EncodedView | ValueError] = {}
     groups: dict[str, _Group] = {}  # by what they do
     for i, item in enumerate(items):
         estimator, view = item.estimator, None
@@ -133,25 +136,52 @@ def _groups(dataset: Dataset, items: Sequence[Item]) -> list[_Group]:
             check_is_fitted(estimator)
             encoders = estimator._encoders()
             if encoders is not None:
-                same = tuple(id(step) for _, step in encoders.steps)
-                if same not in views:
-                    views[same] = encoded_view(encoders, dataset)
-                view = views[same]
+                found = _view_of_item(encoders, item.subset, dataset, views)
+                if isinstance(found, ValueError):
+                    out[i].update(dict.fromkeys(item.scorers, found))
+                    continue
+                view = found
             estimator = estimator.steps[-1][1]
         key = "" if view is None else view.digest
         groups.setdefault(key, _Group(view, [])).members.append((i, item, estimator))
     return list(groups.values())
 
 
+def _view_of_item(
+    encoders: Any, subset: Subset | None, dataset: Dataset, views: dict[Any, EncodedView | ValueError]
+) -> EncodedView | ValueError:
+    """How encoders see the table, or why they cannot encode the rows of a subset. It is seen by the first
+    rows of all, which may be others than these: where they cannot be encoded, by the first of the subset.
+    `views` has what is known, by the encoders, which fits of the same rows may share."""
+    same = tuple(id(step) for _, step in encoders.steps)
+    for key, rows in ((same, dataset), ((same, subset), dataset.of_subset(subset))):
+        if key not in views:
+            try:
+                views[key] = encoded_view(encoders, rows)
+            except ValueError as error:
+                views[key] = error
+        if not isinstance(views[key], ValueError):
+            break
+    return views[key]
+
+
 def _evaluate_one(
     dataset: Dataset, group: _Group, out: Sequence[dict[str, float | Exception]], engine: Choice
 ) -> None:
-    """Evaluate a group alone. That its rows cannot be encoded, or make no sound features, is an answer."""
+    """Evaluate a group alone. That the rows of an item cannot be encoded, or make no sound features, is its
+    answer: whose they are, the subsets tell one by one."""
     try:
         _evaluate_groups(dataset, [group], out, engine)
     except ValueError as error:
         if group.view is None:
             raise
+        by_subset: dict[Subset | None, list[tuple[int, Item, Any]]] = {}
+        for member in group.members:
+            by_subset.setdefault(member[1].subset, []).append(member)
+        if len(by_subset) > 1:
+            for members in by_subset.values():
+                _evaluate_one(dataset, _Group(group.view, members), out, engine)
+            return
         for i, item, _ in group.members:
             out[i].update(dict.fromkeys(item.scorers, error))
 

@@ -86,7 +86,7 @@ def fit_members(
         try:
             if shares_sweeps(member.estimator, dataset):
                 shared.append(member)
-            elif shares_encoded_sweeps(member.estimator):
+            elif shares_encoded_sweeps(member.estimator, dataset):
                 encoded.append(member)
             else:
                 alone[member.subset].append(member)
@@ -134,8 +134,9 @@ def shown_as_one(watch: Sequence[Watcher], n: int) -> Sequence[Watcher]:
 
 
 def shares_sweeps(estimator: Any, dataset: Dataset) -> bool:
-    """Whether an estimator can be fitted to a subset of the rows in sweeps over all of them."""
-    if not isinstance(estimator, Estimator):
+    """Whether an estimator can be fitted to a subset of the rows in sweeps over all of them. Those of rows
+    with an offset cannot, which each fit puts beside its targets."""
+    if not isinstance(estimator, Estimator) or dataset.offset_column is not None:
         return False
     estimator._check_parameters()
     estimator._draw_seed()
@@ -144,10 +145,12 @@ def shares_sweeps(estimator: Any, dataset: Dataset) -> bool:
     return not estimator._choice(estimator._shape(dataset)).solver.needs_partitions
 
 
-def shares_encoded_sweeps(estimator: Any) -> bool:
+def shares_encoded_sweeps(estimator: Any, dataset: Dataset) -> bool:
     """Whether an estimator is a pipeline that is fitted to subsets of the rows, each encoded in its own way,
     in sweeps over all of them."""
     if not isinstance(estimator, Pipeline) or not estimator._has_encoders:
+        return False
+    if dataset.offset_column is not None:
         return False
     last = estimator._estimator()
     estimator._check_settings(last)
@@ -355,7 +358,7 @@ def _fit_to_view(
     watch: Sequence[Watcher],
 ) -> None:
     """Fit members to a view, together; where that fails, one by one, each with its own error."""
-    if len(members) > 1:
+    if len(members) > 1 and dataset.offset_column is None:
         rows, shown = dataset.of_subset(subset), shown_as_one(watch, len(members))
         try:
             together([m.estimator for m in members], rows, checkpoint=within(checkpoint, "all"), watch=shown)

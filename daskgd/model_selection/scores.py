@@ -90,14 +90,12 @@ def try_candidates(
     ]
     trials = [trial for row in by_split for trial in row]
     fit_members([t.member for t in trials], dataset, checkpoint=checkpoint, watch=watch, known=known)
-    engine = getattr(trials[0].member.estimator, "engine", None)
     if scored is None and known is not None and told_by_moments(scorers):
         know_moments(trials, dataset, known)
     score_trials(
         trials,
         dataset if scored is None else scored,
         scorers,
-        engine=engine,
         return_train_score=return_train_score,
         error_score=error_score,
         known=known if scored is None else None,
@@ -123,7 +121,7 @@ def score_trials(
     dataset: Dataset,
     scorers: Mapping[str, Any],
     *,
-    engine: Any = None,
+    engine: Any = "auto",
     return_train_score: bool = False,
     error_score: Any = np.nan,
     known: FirstSweepAnswers | None = None,

@@ -143,7 +143,7 @@ class SharedSearch:
         splits = splits_of(self.cv, dataset, is_classifier(self.estimator))
         made = [clone(self.estimator).set_params(**clone(dict(one), safe=False)) for one in candidates]
         first, shared = made[0], shares_sweeps(made[0], dataset)
-        encoded = not shared and shares_encoded_sweeps(first)
+        encoded = not shared and shares_encoded_sweeps(first, dataset)
         encoders = {digest_of_encoder(one._specification()) for one in made} if encoded else {""}
         fit, n_sweeps = first._plan_of(dataset) if encoded else (first.plan(dataset), 0)
         scorers, _ = named_scorers(self.scoring, self.estimator)

@@ -340,6 +340,8 @@ def _of_indices(pairs: Iterable[Any], n: int, total: int, rows: Array | None) ->
             if value == 2 and state[at].any():
                 raise ValueError(f"cv: split {i}: expected no row both in train and in test")
             state[at] = value
+            if at.dtype != bool and np.count_nonzero(state == value) < len(at):
+                _refuse_repeated(at, n, f"split {i}, {name}")
         states.append(state)
     if not states:
         raise ValueError("cv: expected at least one split, got none")
@@ -371,6 +373,15 @@ def _spread(codes: Array, total: int, rows: Array | None) -> Array:
     out = np.zeros(total, dtype=codes.dtype)
     out[rows] = codes
     return out
+
+
+def _refuse_repeated(at: Array, n: int, what: str) -> None:
+    rows, times = np.unique(np.where(at < 0, at + n, at), return_counts=True)
+    often = int(times.argmax())
+    raise ValueError(
+        f"cv: {what}: expected each row once, got row {rows[often]} {times[often]} times; "
+        "sample_weight counts rows several times"
+    )
 
 
 def _check_positions(at: Array, n: int, what: str) -> None:

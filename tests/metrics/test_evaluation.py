@@ -297,6 +297,24 @@ def test_an_error_of_one_metric_spoils_no_other(rng: np.random.Generator) -> Non
     np.testing.assert_allclose(found, next(iter(auc.values()))(named, X, words), rtol=1e-12)
 
 
+@pytest.mark.parametrize("labels", [["no", "yes"], [1, 3], [False, True]], ids=str)
+@pytest.mark.parametrize("name", ["brier_score_loss", "d2_brier_score"])
+@pytest.mark.parametrize("second", [False, True])
+def test_brier_scores_of_either_label_are_scikit_learns(
+    tmp_path: Path, rng: np.random.Generator, labels: list[Any], name: str, second: bool
+) -> None:
+    """Targets of stored datasets are codes of their labels."""
+    X = rng.normal(size=(300, 2))
+    y = np.array(labels)[(X[:, 0] + rng.normal(size=300) > 0).astype(int)]
+    s = rng.integers(0, 3, 300).astype(float)
+    daskgd.write_dataset(tmp_path / "a.zarr", X, y, s)
+    model = daskgd.LogisticRegression().fit(tmp_path / "a.zarr")
+    settings = {"response_method": "predict_proba", "pos_label": labels[second]}
+    scorer = of_sklearn.make_scorer(getattr(of_sklearn, name), **settings)
+    found = evaluate(model, tmp_path / "a.zarr", scoring={"mine": scorer})["mine"]
+    assert found == pytest.approx(scorer(model, X, y, sample_weight=s), rel=1e-12)
+
+
 def test_rows_of_weight_0_are_absent_and_bad_ones_refused(rng: np.random.Generator) -> None:
     X, y = rows(rng)
     est = daskgd.LogisticRegression().fit(X, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import distributed
 import numpy as np
 import pytest
-from sklearn import linear_model, model_selection, preprocessing
+from sklearn import linear_model, model_selection, pipeline, preprocessing
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -18,13 +19,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 import daskgd
+from daskgd import metrics
 from daskgd.engines.graph import Graph
-from daskgd.model_selection import GridSearchCV, KFold, StratifiedKFold, fits
+from daskgd.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate, fits
 from daskgd.model_selection.splitters import splits_of
 from daskgd.monitoring.events import Swept
 from daskgd.preprocessing import fitting
 from daskgd.preprocessing.encoding import encoded_view
 from daskgd.preprocessing.fitting import EncoderFit, fit_encoder, fit_encoders
+from daskgd.queries.sums import Largest
 from daskgd.rows.subsets import Subset
 from tests.model_selection.test_search import assert_equal_results, without_times
 from tests.tables import FULL, TEXT, Table, make_table
@@ -333,6 +336,104 @@ def test_a_category_that_only_the_test_rows_have_fails_its_score_alone(tmp_path:
     assert "Found unknown categories ['c'] in column 'kind'" in said
     scores = [found.cv_results_[f"split{i}_test_score"][0] for i in range(3)]
     assert np.isnan(scores).tolist() == [True, False, False]
+
+
+def scores_of_both(model: Any, theirs: Any, path: Path, frame: Any, y: Any, cv: Any) -> tuple[Any, Any]:
+    """Test and train scores of all splits, ours and scikit-learn's."""
+    options: dict[str, Any] = {"cv": cv, "scoring": "neg_log_loss", "return_train_score": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a, b = (
+            cross_validate(model, path, **options),
+            model_selection.cross_validate(theirs, frame, y, **options),
+        )
+    return tuple(np.array([found["test_score"], found["train_score"]]) for found in (a, b))
+
+
+@pytest.mark.parametrize(("first", "cv"), [(350, model_selection.TimeSeriesSplit(3)), (0, 4)], ids=str)
+@pytest.mark.parametrize("kind", [OneHotEncoder, preprocessing.OrdinalEncoder])
+def test_rows_that_cannot_be_encoded_fail_the_scores_of_their_split_alone(
+    kind: Any, first: int, cv: Any, tmp_path: Path
+) -> None:
+    """Also where encoders of several splits do the same, and where these are the first rows of the table."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    kinds = rng.choice(["a", "b", "d"], 400).astype(object)
+    kinds[first : first + 10] = "z"
+    frame = pd.DataFrame({"kind": kinds, "x": rng.normal(size=400)})
+    y = np.where((kinds == "a") + frame["x"] + rng.normal(size=400) > 0, "yes", "no")
+    daskgd.write_dataset(tmp_path / "a.zarr", frame, y)
+    encode = make_column_transformer((kind(), ["kind"]), ("passthrough", ["x"]))
+    ours = daskgd.make_pipeline(encode, daskgd.LogisticRegression(tol=1e-14))
+    theirs = make_pipeline(encode, linear_model.LogisticRegression(solver="newton-cholesky", tol=1e-12))
+    a, b = scores_of_both(ours, theirs, tmp_path / "a.zarr", frame, y, cv)
+    assert 0 < np.isnan(b).sum() < 3
+    np.testing.assert_allclose(a, b, rtol=1e-8)
+
+
+def test_rows_that_are_in_no_split_need_not_be_encoded(tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"kind": np.array(["z", *"ab" * 100], dtype=object), "x": np.arange(201.0) % 7})
+    daskgd.write_dataset(tmp_path / "a.zarr", frame, np.arange(201) % 3 == 0)
+    encode = make_column_transformer((OneHotEncoder(), ["kind"]), ("passthrough", ["x"]))
+    model = daskgd.make_pipeline(encode, daskgd.LogisticRegression())
+    found = cross_validate(model, tmp_path / "a.zarr", cv=[(np.arange(1, 150), np.arange(150, 201))])
+    assert np.isfinite(found["test_score"]).all()
+
+
+def test_steps_that_are_left_out_are_candidates(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 2)) * [1.0, 100.0]
+    y = X[:, 0] + rng.normal(size=600) > 0
+    daskgd.write_dataset(tmp_path / "a.zarr", X, y)
+    steps = [("scale", StandardScaler()), ("model", daskgd.LogisticRegression(tol=1e-14))]
+    grid = {"scale": ["passthrough", StandardScaler(), None]}
+    theirs = model_selection.GridSearchCV(
+        pipeline.Pipeline([steps[0], ("model", linear_model.LogisticRegression(tol=1e-12))]),
+        grid, cv=3, scoring="neg_log_loss",
+    ).fit(X, y)  # fmt: skip
+    found = GridSearchCV(daskgd.Pipeline(steps), grid, cv=3, scoring="neg_log_loss").fit(tmp_path / "a.zarr")
+    for name in ("mean_test_score", "std_test_score"):
+        np.testing.assert_allclose(found.cv_results_[name], theirs.cv_results_[name], rtol=1e-5)
+    alone = daskgd.Pipeline([("scale", "passthrough"), steps[1]])
+    scores = cross_validate(alone, tmp_path / "a.zarr", cv=3, scoring="neg_log_loss")["test_score"]
+    assert scores.mean() == pytest.approx(found.cv_results_["mean_test_score"][0], rel=1e-12)
+
+
+def test_pipelines_are_scored_on_their_engine(table: Table, client: distributed.Client) -> None:
+    class Process:
+        """The process in which rows are scored."""
+
+        def of(self, y: Any, p: Any, s: Any) -> Any:
+            return Largest(np.array([float(os.getpid())]))
+
+        def value(self, found: Any) -> float:
+            return float(found.value[0])
+
+    for engine in ("serial", "distributed"):
+        model = daskgd.make_pipeline(encoder(), daskgd.LogisticRegression(engine=engine))
+        scoring = {"process": metrics.make_scorer(Process())}
+        found = cross_validate(model, table.dataset, cv=2, scoring=scoring)["test_process"]
+        assert (set(found) == {os.getpid()}) == (engine == "serial")
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_rows_with_an_offset_are_searched(encoded: bool, tmp_path: Path) -> None:
+    """Scores are those of fits to the rows of each split."""
+    rng = np.random.default_rng(0)
+    X, offset = rng.normal(size=(600, 2)), rng.normal(size=600)
+    daskgd.write_dataset(tmp_path / "a.zarr", X, rng.poisson(np.exp(offset + X[:, 0] / 3)), offset=offset)
+    dataset, model = daskgd.open_dataset(tmp_path / "a.zarr"), daskgd.PoissonRegressor()
+    model = daskgd.make_pipeline(StandardScaler(), model) if encoded else model
+    name = "poissonregressor__alpha" if encoded else "alpha"
+    search = GridSearchCV(model, {name: [0.1, 10.0]}, cv=KFold(3)).fit(dataset)
+    assert search.best_params_ == {name: 0.1}
+    for i, split in enumerate(splits_of(KFold(3), dataset)):
+        fitted = clone(model).set_params(**{name: 0.1}).fit(dataset.of_subset(split.train))
+        expected = fitted.score(dataset.of_subset(split.test))
+        assert search.cv_results_[f"split{i}_test_score"][0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_encoders_and_fits_that_fail_leave_the_others_alone(table: Table) -> None:

@@ -165,3 +165,10 @@ def test_labels_of_few_rows_are_refused_or_warned_of_as_by_scikit_learn() -> Non
     assert_equal_splits(positions(found, dataset(y)), expected)
     with pytest.raises(ValueError, match="n_splits=5 cannot be greater"):
         splits_of(5, dataset(np.array([0, 1] * 4)), classifier=True)
+
+
+@pytest.mark.parametrize("train", [[0, 1, 1], [0, -4, 1], np.array([1, 0, 0], dtype=np.uint8)], ids=str)
+def test_rows_that_are_repeated_are_refused(train: Any) -> None:
+    dataset = daskgd.as_dataset(np.arange(8.0).reshape(4, 2), np.arange(4.0))
+    with pytest.raises(ValueError, match=r"cv: split 0, train: expected each row once, got row [01] 2 times"):
+        splits_of([(train, [3])], dataset)

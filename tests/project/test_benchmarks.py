@@ -86,6 +86,7 @@ def test_tables_writes_its_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_selection_writes_its_tables(tmp_path: Path) -> None:
     asked = ["selection", "--rows", "10000", "--peer-rows", "10000", "--repeats", "1", "--out", str(tmp_path)]
     names = ["LogisticRegression, one fit", "LogisticRegression, GridSearchCV", "Lasso, one fit", "LassoCV"]

@@ -186,11 +186,9 @@ class Brier(OfOwnLabel):
         p = np.asarray(rows.values)
         given = self.settings.get("pos_label")
         if given is not None and (p.ndim == 1 or p.shape[1] == 1):
-            is_pos = Targets((rows.targets.y.reshape(len(p)) == given).astype(int), rows.targets.s)
-            found = super().of_rows(Predicted(is_pos, p))
-            return LabelSums(
-                found.labels, found.weights, found.total, found.sums, found.shape, found.odd_sums
-            )
+            labels, at = rows.targets.labels
+            is_positive = np.array([label == given for label in labels.tolist()], dtype=int)[at]
+            return super().of_rows(Predicted(Targets(is_positive, rows.targets.s), p))
         return super().of_rows(rows)
 
     def value(self, statistic: LabelSums) -> Any:
