@@ -266,6 +266,57 @@ def test_fits_to_splits_read_once_less(
     np.testing.assert_array_equal(again.fit(train).coef_, found[0].coef_)
 
 
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """Rows of which those of a split that are tested on have an outlier in one feature, and all that is not 0
+    in another; and the numbers of these rows."""
+    path = tmp_path_factory.mktemp("odd") / "a.zarr"
+    rng, n = np.random.default_rng(0), 40_000
+    daskgd.write_dataset(path, np.arange(float(n))[:, None])
+    tested = (
+        daskgd.open_dataset(path).train_test_split(0.3, random_state=5)[1].X.compute().ravel().astype(int)
+    )
+    X = rng.normal(size=(n, 4))
+    y = (X[:, 0] + 2 * X[:, 2] + rng.logistic(size=n) > 0).astype(int)
+    X[:, 3] = 0
+    X[tested[0], 2], X[tested[:50], 3] = 1e12, 1
+    daskgd.write_dataset(path, X, y, overwrite=True, chunk_bytes=100_000)
+    return path, tested
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton", "sampled"])
+def test_splits_that_are_spread_otherwise_have_a_scale_of_their_own(
+    odd: tuple[Path, np.ndarray], solver: str
+) -> None:
+    given = from_sample() if solver == "sampled" else daskgd.Newton() if solver == "newton" else solver
+    surveyed, asked = (
+        daskgd.LogisticRegression(C=np.inf, solver=given, tol=1e-10).fit(
+            dataset.train_test_split(0.3, random_state=5)[0]
+        )
+        for dataset in (daskgd.open_dataset(odd[0]), without_survey(odd[0]))
+    )
+    np.testing.assert_array_equal(surveyed.coef_, asked.coef_)
+    assert 1.9 < surveyed.coef_[0, 2] < 2.1
+    assert abs(surveyed.coef_[0, 3]) < 1e-12
+
+
+def test_folds_that_are_spread_otherwise_have_a_scale_of_their_own(odd: tuple[Path, np.ndarray]) -> None:
+    path, tested = odd
+    trained = np.setdiff1d(np.arange(40_000), tested)
+    found = [
+        model_selection.cross_validate(
+            daskgd.LogisticRegression(solver=from_sample(), tol=1e-12),
+            dataset,
+            cv=[(trained[:20_000], trained[20_000:]), (trained[5_000:], tested[50:])],
+            scoring="neg_log_loss",
+            return_estimator=True,
+        )
+        for dataset in (daskgd.open_dataset(path), without_survey(path))
+    ]
+    np.testing.assert_allclose(found[0]["test_score"], found[1]["test_score"], rtol=1e-9)
+    assert all(1.9 < fit.coef_[0, 2] < 2.1 for fit in found[0]["estimator"])
+
+
 @pytest.mark.parametrize("of_a_split", [False, True])
 def test_searches_read_once_less(
     stores: dict[str, Path], monkeypatch: pytest.MonkeyPatch, of_a_split: bool

@@ -25,7 +25,7 @@ from daskgd.estimators.fitting.callbacks import Callbacks, Stopped, run_with_cal
 from daskgd.estimators.fitting.fit import FitInput, FitOutcome, FitProgress, Fittable, PreparedFit
 from daskgd.estimators.fitting.plan import n_parameters, numbers_of
 from daskgd.estimators.fitting.separation import NONE, AllRows, may_separate, separating_features
-from daskgd.estimators.fitting.views import answers_of_cells, answers_of_view
+from daskgd.estimators.fitting.views import answers_of_subsets, answers_of_view
 from daskgd.monitoring.events import Began, Ended, Event, Iterated, Slower, Sweeping, Swept, Watcher
 from daskgd.monitoring.reporter import report_to_dashboard
 from daskgd.monitoring.watchers import Lines, Plateau, ProgressBar
@@ -218,9 +218,10 @@ class RunningFit:
         parameters, tol = n_parameters(rows, shape), float(estimator.tol or 0)
         return self.input.choice.solver.expects_one_gradient(shape, parameters, tol)
 
-    def take_from_store(self, engine: Any) -> None:
+    def take_from_store(self, fits: Sequence[RunningFit]) -> None:
         """Learn what the data alone determine from the store and the targets, where the rows of the fit are
-        some of those that were surveyed, and any scale of the features leads to the same minimum."""
+        some of those that were surveyed, and any scale of the features leads to the same minimum. What is
+        learnt of a subset of the rows is that of the subsets of all `fits`."""
         estimator, rows, subset = self.estimator, self.input.rows, self.estimator._subset
         solver, known = self.input.choice.solver, self.progress.first_sweep_answers
         if known is not None or not estimator._has_one_minimum or solver.needs_partitions:
@@ -229,9 +230,11 @@ class RunningFit:
         if all(_by_cell(query, subset) in self.known for query in queries):
             return
         if subset is None:
-            self.known.update(answers_of_view(queries, rows, engine))
+            self.known.update(answers_of_view(queries, rows, estimator.engine))
         else:
-            self.known.update(answers_of_cells(queries, subset.cells, rows, engine))
+            others = dict.fromkeys(fit.estimator._subset for fit in fits)
+            subsets = [one for one in others if one is not None and one.cells == subset.cells]
+            self.known.update(answers_of_subsets(queries, subsets, rows, estimator.engine))
 
     def _first_sweep(self, queries: Sequence[Query], dataset: Dataset) -> Fit:
         """Ask queries about the data alone, unless their answers are known; of a subset of the rows by its
@@ -409,7 +412,7 @@ def execute_fits(group: FitGroup, dataset: Dataset, may_fail: bool = False) -> l
     solvers = [fit.input.choice.solver for fit in fits]
     demand = _Demand.of(fits)
     for fit in fits:
-        fit.take_from_store(first.engine)
+        fit.take_from_store(fits)
     engine_and_rows = open_engine(
         dataset,
         first.engine,
