@@ -101,7 +101,7 @@ def _frame(schema: Schema, others: tuple[str, ...], classes: Any, start: int, X:
             columns[name] = values
         else:
             columns |= {f"{name}_{j}": values[:, j] for j in range(values.shape[1])}
-    return pd.DataFrame(columns, index=pd.RangeIndex(start, start + len(X)))
+    return pd.DataFrame(columns, index=pd.RangeIndex(start, start + X.shape[0]))
 
 
 def _categories(column: ColumnSchema, codes: np.ndarray) -> Any:

@@ -108,15 +108,15 @@ def survey(
             f"{redacted(location)}: expected a dataset that daskgd wrote, got a group without checksums, by "
             "which to tell whether a survey still is of these rows; write it with daskgd.write_dataset"
         )
-    remove_survey(location, options)
-    dataset = open_dataset(location, storage_options=options)
-    parts = open_store(location, storage_options=options).parts
+    parts = open_store(location, storage_options=options, survey=False).parts
     checksums = {name: read_all_checksums(part.array) for name, (_, part) in parts.items()}
     if digest_of(checksums.values()) != fingerprint[16:]:
         raise StoreError(
-            f"{dataset.path}: some chunks are not those that were written; restore them, or write the "
+            f"{redacted(location)}: some chunks are not those that were written; restore them, or write the "
             "dataset again"
         )
+    remove_survey(location, options)  # by which the rows that are read now would be judged
+    dataset = open_dataset(location, storage_options=options)
     if SUMS_BYTES * dataset.n_features > MOST_SUMS_BYTES:
         return
     query = _query(dataset)

@@ -136,10 +136,12 @@ def open_store(
     *,
     target: str | None = None,
     storage_options: dict[str, Any] | None = None,
+    survey: bool = True,
 ) -> OpenedStore:
     """Open a dataset: one written by `write_dataset`, or any zarr group that holds `X` (2-d, or sparse in
     AnnData's encoding) and perhaps `y` and `sample_weight` of equal length. Of one that AnnData wrote
-    `target` names a column of `obs`, which stands in for `y`.
+    `target` names a column of `obs`, which stands in for `y`. `survey` says whether the one that it may carry
+    is read, and every chunk compared with it.
 
     Raises
     ------
@@ -163,7 +165,7 @@ def open_store(
             f"{_find_left_behind(location)}"
         )
     try:
-        return _open(location, target, storage_options)
+        return _open(location, target, storage_options, survey)
     except StoreError:
         raise
     except Exception as error:  # zarr, codecs and file systems raise all kinds, at metadata and connections
@@ -194,7 +196,9 @@ def fingerprint_of(location: str, storage_options: dict[str, Any] | None) -> str
     return mark.get("complete") if isinstance(mark, dict) else None
 
 
-def _open(location: str, target: str | None, storage_options: dict[str, Any] | None) -> OpenedStore:
+def _open(
+    location: str, target: str | None, storage_options: dict[str, Any] | None, surveyed: bool
+) -> OpenedStore:
     # Consolidated metadata are copies of those of the arrays: no checksum covers them, and they go stale.
     place = open_remote(location, storage_options, read_only=True) if is_url(location) else location
     group = zarr.open_group(place, mode="r", use_consolidated=False)
@@ -225,7 +229,7 @@ def _open(location: str, target: str | None, storage_options: dict[str, Any] | N
             f"this copy, remove the attribute {KEY!r} of its arrays"
         )
     survey = None
-    if ours:
+    if ours and surveyed:
         with suppress(FileNotFoundError):
             survey = read_survey(group.store_path / GROUP, said["complete"])
     stored = {}

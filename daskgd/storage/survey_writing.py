@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from daskgd._compat.zarr import wait_for
 from daskgd.queries.stored_survey import StoredSample, StoredSurvey
 from daskgd.storage.checksums import ZarrArray, array_digest
 from daskgd.storage.commit import create_array, write_rows
@@ -53,10 +54,10 @@ def write_survey(
 
 
 def remove_survey(location: str, options: Mapping[str, Any] | None) -> None:
-    """Remove the survey of the dataset at a path or URL, if it has one."""
-    dataset = _open_to_write(location, options)
-    if GROUP in dataset:
-        del dataset[GROUP]
+    """Remove the survey of the dataset at a path or URL, if it has one, in whatever state it is."""
+    place = _open_to_write(location, options).store_path / GROUP
+    wait_for((place / SURVEY / "c/0").delete())  # first: what is half removed is none
+    wait_for(place.delete_dir())
 
 
 def _open_to_write(location: str, options: Mapping[str, Any] | None) -> zarr.Group:

@@ -72,7 +72,10 @@ class SurveyRecord:
 
     def read_sample(self) -> StoredSample:
         """The sample. Raises StoreError where it is not what was written."""
-        said = _read(self.place, SAMPLE)
+        try:
+            said = _read(self.place, SAMPLE)
+        except FileNotFoundError:
+            raise StoreError(f"{location_of(self.place)}: {SAMPLE} is missing; {AGAIN}") from None
         if said.get("of") != self.fingerprint or not isinstance(said.get("sample"), StoredSample):
             raise StoreError(f"{location_of(self.place)}: the sample is of other rows; {AGAIN}")
         sample: StoredSample = said["sample"]

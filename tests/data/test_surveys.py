@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from daskgd.solvers import subsampled_newton
 from daskgd.storage.commit import create_group
 from daskgd.storage.reading import StoredColumn
 from daskgd.storage.records import pack, types_of
-from daskgd.storage.surveys import TYPES
+from daskgd.storage.surveys import SAMPLE, SURVEY, TYPES
 from tests.mutations import flipped
 
 SHAPES = {
@@ -520,6 +521,37 @@ def test_rows_that_were_appended_do_not_pass(tmp_path: Path) -> None:
         group[name].append(np.asarray(group[name][:10]))
     with pytest.raises(daskgd.StoreError, match="altered"):
         daskgd.open_dataset(path)
+
+
+def test_a_refused_survey_leaves_the_one_that_is_there(tmp_path: Path) -> None:
+    """It is what tells that the rows were altered."""
+    path = write(tmp_path / "a.zarr", "two classes")
+    y = zarr.open_array(path / "y", mode="r+")
+    y[:5000] = 1 - y[:5000]
+    for _ in range(2):
+        with pytest.raises(daskgd.StoreError, match="some chunks are not those that were written"):
+            daskgd.survey_dataset(path)
+        with pytest.raises(daskgd.ChunkError):
+            daskgd.LogisticRegression().fit(path)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", f"{SURVEY}/c/0", f"{SAMPLE}/c/0", f"{SAMPLE}/zarr.json"])
+@pytest.mark.parametrize("left", [b"{", None], ids=["damaged", "missing"])
+def test_whatever_is_left_of_a_survey_is_made_anew(
+    tmp_path: Path, stores: dict[str, Path], name: str, left: bytes | None
+) -> None:
+    path = tmp_path / "a.zarr"
+    shutil.copytree(stores["two classes"], path)
+    place = path / "survey" / name
+    place.unlink() if left is None else place.write_bytes(left)
+    lost = name.endswith("c/0") and not (left is None and name.startswith(SURVEY))
+    with pytest.raises(daskgd.StoreError, match="daskgd survey") if lost else nullcontext():
+        daskgd.LogisticRegression(solver=from_sample()).fit(path)
+    daskgd.survey_dataset(path)
+    again = daskgd.LogisticRegression(solver=from_sample()).fit(path)
+    expected = daskgd.LogisticRegression(solver=from_sample()).fit(stores["two classes"])
+    np.testing.assert_array_equal(again.coef_, expected.coef_)
+    daskgd.open_dataset(path).verify()
 
 
 def test_a_survey_that_was_not_finished_is_none(tmp_path: Path) -> None:
