@@ -39,7 +39,8 @@ class CarriedSurvey:
     def tells(self, query: Query, block_rows: int) -> bool:
         """Whether `answer` has an answer; no sample is read for it."""
         if isinstance(query, Sample):
-            return bool(self.record.sample_share) and holds(self.record.sample_share, query)
+            share, per_class = self.record.sample_share, self.record.sample_per_class
+            return bool(share) and holds(share, per_class, query)
         return self.answer(query, block_rows) is not None
 
     def answer(self, query: Query, block_rows: int) -> Any:

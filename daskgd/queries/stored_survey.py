@@ -65,9 +65,10 @@ class StoredSurvey:
         return SurveyAnswer(self.n_rows, self.weight, self.X, y, labels)
 
 
-def holds(share: float, query: Sample) -> bool:
-    """Whether a stored sample of a share of the rows holds that of a query."""
-    return query.seed == STORED_SEED and query.share < 1 and query.share <= share * (1 + 1e-12)
+def holds(share: float, per_class: int, query: Sample) -> bool:
+    """Whether a stored sample of a share of the rows, and of so many of each class, holds that of a query."""
+    few = query.share <= share * (1 + 1e-12) and query.per_class <= per_class
+    return query.seed == STORED_SEED and query.share < 1 and few
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,12 @@ class StoredSample:
         return np.concatenate([uniform.rows.numbers, self.drawn.extra.rows.numbers])
 
     def answer(self, query: Sample) -> SampleAnswer | None:
-        """What the query would answer, with no more rows of rare classes than there are here; None where it
-        asks for a larger share of the rows, for all of them, or for those of another seed."""
+        """What the query would answer; None where it asks for a larger share of the rows, for all of them,
+        for more of each class, or for those of another seed."""
         stored = self.drawn
-        if not holds(stored.share, query):
+        if not holds(stored.share, stored.per_class, query):
             return None
-        share, per_class = min(query.share, stored.share), min(query.per_class, stored.per_class)
+        share, per_class = min(query.share, stored.share), query.per_class
         same = share == stored.share and (stored.strata is None or per_class == stored.per_class)
         drawn = stored if same else stored.narrow(share, per_class)
         found: SampleAnswer = replace(query, share=share).answer(None, Sums(drawn=drawn, n_rows=self.n_rows))

@@ -171,7 +171,9 @@ class SubsampledNewton(NewtonInMemory, Solver):
         most = self.most_bytes or (AT_HAND_BYTES if shape.at_hand else MOST_BYTES)
         each = np.inf if shape.at_hand and shape.nonsmooth else self.rows_per_parameter
         rows, per_class = sample_size(shape, self.sample_bytes, most, each)
-        return (Sample.of(shape, rows, per_class, self.seed or 0, THIN * (shape.n_features + 1)),)
+        # Of kinks a smaller sample than it might have been says too little: that costs more sweeps than one.
+        enough = np.inf if shape.nonsmooth else THIN * (shape.n_features + 1)
+        return (Sample.of(shape, rows, per_class, self.seed or 0, enough),)
 
     def driver_numbers(self, shape: Shape, problem: Problem) -> int:
         model, rows = problem.linear, self.sample_share(shape) * shape.n_rows
@@ -270,7 +272,10 @@ class SubsampledNewton(NewtonInMemory, Solver):
             Gradient(s.w) if warm else None,
         )
         at, (f, g) = solved.w, at_solution
-        back = not f <= (at_given[0] if warm else solved.first)
+        before = at_given[0] if warm else solved.first
+        if not warm and not f <= before:  # on the sample it may have begun at the solution on a part of it
+            ((before, _),) = yield (EvaluateInMemory(problem, s.sample, Gradient(s.w)),)
+        back = not f <= before
         if back:
             if not warm:
                 (at_given,) = yield (Gradient(s.w),)

@@ -48,6 +48,7 @@ def write_survey(
         "checksums": {name: np.frombuffer(sums, np.uint8) for name, sums in checksums.items()},
         "survey": survey,
         "sample_share": share,
+        "sample_per_class": 0 if sample is None else sample.drawn.per_class,
     }
     # Last: a survey that was not finished is none.
     _write_array(group, SURVEY, np.frombuffer(pack(said, TYPES), np.uint8), "none", whole=True)

@@ -62,6 +62,8 @@ class SurveyRecord:
         None of rows that are invalid.
     sample_share : float
         Of the rows that the sample holds; 0 where there is none.
+    sample_per_class : int
+        Rows of each class that it was to hold at least.
     """
 
     place: StorePath
@@ -69,6 +71,7 @@ class SurveyRecord:
     checksums: dict[str, np.ndarray]
     survey: StoredSurvey | None
     sample_share: float
+    sample_per_class: int
 
     def read_sample(self) -> StoredSample:
         """The sample. Raises StoreError where it is not what was written."""
@@ -98,7 +101,8 @@ def read_survey(place: StorePath, fingerprint: str) -> SurveyRecord:
     StoreError : it is not what was written, or of other rows.
     """
     said = _read(place, SURVEY)
-    record = SurveyRecord(place, said["of"], said["checksums"], said["survey"], said["sample_share"])
+    share, per_class = said["sample_share"], said.get("sample_per_class", 0)
+    record = SurveyRecord(place, said["of"], said["checksums"], said["survey"], share, per_class)
     digest = digest_of(sums.tobytes() for sums in record.checksums.values())
     if record.fingerprint != fingerprint or digest != fingerprint[16:]:
         raise StoreError(

@@ -221,6 +221,20 @@ def test_rows_of_what_may_be_the_only_sweep_are_not_kept(
     np.testing.assert_array_equal(found[0].coef_, found[1].coef_)
 
 
+def test_a_larger_sample_than_the_stored_one_is_drawn_where_it_spares_sweeps(tmp_path: Path) -> None:
+    """Of losses with kinks, and for solvers that want more rows of each class."""
+    path = write(tmp_path / "a.zarr", "rare classes")
+    X, y, _ = rows("rare classes")
+    daskgd.write_dataset(path, X, (y > 3).astype(int), overwrite=True, chunk_bytes=50_000)
+    for make in (
+        lambda: daskgd.LinearSVC(loss="hinge", C=0.01, solver=from_sample()),
+        lambda: daskgd.LogisticRegression(solver=daskgd.PreconditionedLBFGS(sample_bytes=90_000)),
+    ):
+        found = [make().fit(dataset) for dataset in (daskgd.open_dataset(path), without_survey(path))]
+        np.testing.assert_array_equal(found[0].coef_, found[1].coef_)
+        assert found[0].n_sweeps_ <= found[1].n_sweeps_
+
+
 def test_together_asks_nothing_of_the_data(stores: dict[str, Path]) -> None:
     path, found = stores["two classes"], []
     for dataset in (daskgd.open_dataset(path), without_survey(path)):
