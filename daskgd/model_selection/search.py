@@ -21,7 +21,7 @@ from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.metrics.evaluation import evaluate
 from daskgd.model_selection.fits import shares_encoded_sweeps, shares_sweeps, within
-from daskgd.model_selection.given import dataset_of, refuse_jobs
+from daskgd.model_selection.given import refuse_jobs, table_of
 from daskgd.model_selection.plan import SearchPlan
 from daskgd.model_selection.scores import Trial, named_scorers, results_table, told_by_moments, try_candidates
 from daskgd.model_selection.splitters import Split, splits_of
@@ -100,13 +100,26 @@ class SharedSearch:
                 f"{type(self).__name__}: expected an estimator of daskgd's or a daskgd.Pipeline for rows "
                 f"that are not in memory, got {type(self.estimator).__name__}; take daskgd's of the same name"
             )
-        dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
+        with table_of(self.estimator, X, y, {"sample_weight": sample_weight}, type(self).__name__) as dataset:
+            rows = (dataset, None, None) if isinstance(self.estimator, Pipeline) else (X, y, sample_weight)
+            self._fit_dataset(dataset, groups, kept, watchers, rows)
+        return self
+
+    def _fit_dataset(
+        self,
+        dataset: Dataset,
+        groups: Any,
+        checkpoint: Checkpoint | None,
+        watch: Sequence[Watcher],
+        rows: tuple[Any, Any, Any],
+    ) -> None:
+        """Search on a data set, and fit the best to what `rows` says of X, y and sample_weight."""
         scorers, single = named_scorers(self.scoring, self.estimator)
         self._check_refit(scorers, single)
         classifier = is_classifier(self.estimator)
         splits = splits_of(self.cv, dataset, classifier, groups)
         self.n_splits_ = len(splits)
-        work = SearchRun(self, dataset, scorers, splits, kept, watchers)
+        work = SearchRun(self, dataset, scorers, splits, checkpoint, watch)
         name = f"{type(self).__name__} of {type(self.estimator).__name__}"
         with report_search(client_of(work.engine), name, dataset.n_rows, dataset.n_features) as tell:
             work.tell = tell
@@ -118,11 +131,10 @@ class SharedSearch:
             self._choose("score" if single else self.refit)
         if self.refit:
             started = time.perf_counter()
-            self.best_estimator_ = work.refit(self.best_params_, X, y, sample_weight)
+            self.best_estimator_ = work.refit(self.best_params_, *rows)
             self.refit_time_ = time.perf_counter() - started
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
-        return self
 
     def plan(self, X: Any, y: Any = None) -> SearchPlan:
         """Plan what ``fit`` would do with this data: fits, reads, seconds, memory. Trains nothing.
@@ -138,7 +150,10 @@ class SharedSearch:
             Print it; its numbers are attributes.
         """
         self._check_search()
-        dataset = dataset_of(X, y, None, type(self).__name__)
+        with table_of(self.estimator, X, y, None, type(self).__name__) as dataset:
+            return self._plan_of(dataset)
+
+    def _plan_of(self, dataset: Dataset) -> SearchPlan:
         candidates = list(self._candidates())
         splits = splits_of(self.cv, dataset, is_classifier(self.estimator))
         made = [clone(self.estimator).set_params(**clone(dict(one), safe=False)) for one in candidates]

@@ -1,0 +1,170 @@
+"""What searches and validations are given: frames whose columns have types, weights, scorers of any kind."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import linear_model, model_selection
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+import daskgd
+from daskgd.model_selection import (
+    GridSearchCV,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    validation_curve,
+)
+from tests.model_selection.test_search import assert_equal_results
+
+N = 150
+C = "logisticregression__C"
+GRID = {C: [0.1, 10.0]}
+LOSS = "neg_log_loss"
+
+
+def days(frame: Any) -> Any:
+    return frame.apply(lambda column: column.dt.day_of_year.astype(float))
+
+
+def make_rows() -> Any:
+    """Text, dates, numbers with gaps, and the target."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "from": rng.choice(["EWR", "JFK", "LGA"], N),
+            "miles": rng.normal(size=N),
+            "day": pd.Timestamp("2030-01-01") + pd.to_timedelta(rng.integers(0, 300, N), "D"),
+            "seats": pd.array(rng.integers(0, 5, N), dtype="Int64"),
+        }
+    )
+    z = frame["miles"] + (frame["from"] == "EWR") + rng.logistic(size=N)
+    return frame.assign(late=np.where(z > 0, "yes", "no"))
+
+
+@pytest.fixture(params=["pandas", "dask", "name"])
+def given(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Rows and targets as a test passes them; no store of them is left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rows = make_rows()
+    lazy = dd.from_pandas(rows, npartitions=3)
+    yield {
+        "pandas": (rows.drop(columns="late"), rows["late"]),
+        "dask": (lazy.drop(columns="late"), lazy["late"]),
+        "name": (lazy, "late"),
+    }[request.param]
+    assert not list(tmp_path.glob("daskgd-*"))
+
+
+def models() -> tuple[Any, Any]:
+    """A pipeline of ours, and of scikit-learn."""
+    encode = make_column_transformer(
+        (OneHotEncoder(), ["from"]),
+        (StandardScaler(), ["miles", "seats"]),
+        (make_pipeline(FunctionTransformer(days), StandardScaler()), ["day"]),
+    )
+    last = linear_model.LogisticRegression(solver="newton-cholesky", tol=1e-12)
+    return daskgd.make_pipeline(encode, daskgd.LogisticRegression(tol=1e-14)), make_pipeline(encode, last)
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+
+
+# -- frames ---------------------------------------------------------------------------------------
+
+
+def test_searches_of_frames_are_scikit_learns(given: Any) -> None:
+    rows = make_rows()
+    X, y = rows.drop(columns="late"), rows["late"]
+    ours, theirs = models()
+    a = GridSearchCV(ours, GRID, cv=3, scoring=LOSS).fit(*given)
+    b = model_selection.GridSearchCV(theirs, GRID, cv=3, scoring=LOSS).fit(X, y)
+    assert_equal_results(a, b, 1e-8)
+    assert a.feature_names_in_.tolist() == X.columns.tolist()
+    assert_close(a.predict_proba(given[0]), b.predict_proba(X))
+    assert a.plan(*given).n_fits == 7
+
+
+def test_validations_of_frames_are_scikit_learns(given: Any) -> None:
+    rows = make_rows()
+    X, y = rows.drop(columns="late"), rows["late"]
+    ours, theirs = models()
+    options: dict[str, Any] = {"cv": 3, "scoring": LOSS, "return_train_score": True}
+    expected = model_selection.cross_validate(theirs, X, y, **options)
+    found = cross_validate(ours, *given, **options)
+    for name in ("test_score", "train_score"):
+        assert_close(found[name], expected[name])
+
+
+def test_learning_curves_of_frames_are_scikit_learns(given: Any) -> None:
+    rows = make_rows()
+    ours, theirs = models()
+    options: dict[str, Any] = {"cv": 2, "train_sizes": [60], "shuffle": True, "random_state": 0}
+    found = learning_curve(ours, *given, scoring=LOSS, **options)
+    expected = model_selection.learning_curve(
+        theirs, rows.drop(columns="late"), rows["late"], scoring=LOSS, **options
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other)
+
+
+def test_validation_curves_of_frames_are_scikit_learns(given: Any) -> None:
+    rows = make_rows()
+    ours, theirs = models()
+    options: dict[str, Any] = {"cv": 2, "param_name": C, "param_range": [0.1, 10.0]}
+    found = validation_curve(ours, *given, scoring=LOSS, **options)
+    expected = model_selection.validation_curve(
+        theirs, rows.drop(columns="late"), rows["late"], scoring=LOSS, **options
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_predictions_of_frames_are_scikit_learns(method: str, given: Any) -> None:
+    """Those for frames of dask are lazy, and know their rows."""
+    rows = make_rows()
+    ours, theirs = models()
+    found = cross_val_predict(ours, *given, cv=3, method=method)
+    expected = model_selection.cross_val_predict(
+        theirs, rows.drop(columns="late"), rows["late"], cv=3, method=method
+    )
+    assert isinstance(found, np.ndarray if isinstance(given[0], pd.DataFrame) else da.Array)
+    assert found.shape == expected.shape
+    found = np.asarray(found)
+    assert (found == expected).all() if method == "predict" else np.abs(found - expected).max() < 1e-8
+
+
+def test_searches_are_validated_on_frames(given: Any) -> None:
+    rows = make_rows()
+    ours, theirs = models()
+    found = cross_val_score(GridSearchCV(ours, {C: [0.1]}, cv=2), *given, cv=2, scoring=LOSS)
+    search = model_selection.GridSearchCV(theirs, {C: [0.1]}, cv=2)
+    X, y = rows.drop(columns="late"), rows["late"]
+    assert_close(found, model_selection.cross_val_score(search, X, y, cv=2, scoring=LOSS))
+
+
+def test_a_search_of_a_frame_is_resumed(tmp_path: Path) -> None:
+    """Though each time its rows are in another store."""
+    lazy = dd.from_pandas(make_rows(), npartitions=3)
+    search = GridSearchCV(models()[0], GRID, cv=2, scoring=LOSS)
+    a = search.fit(lazy, "late", checkpoint=tmp_path / "kept").cv_results_["mean_test_score"]
+    b = search.fit(lazy, "late", checkpoint=tmp_path / "kept").cv_results_["mean_test_score"]
+    assert (a == b).all()
+
+
+def test_text_is_refused_without_a_pipeline() -> None:
+    rows = make_rows()
+    with pytest.raises(ValueError, match="expected numbers, got objects"):
+        cross_val_score(daskgd.LogisticRegression(), rows[["from"]], rows["late"])
