@@ -253,6 +253,11 @@ class Pipeline(pipeline.Pipeline):
         encoders = self._encoders()
         return table if encoders is None else encode(table, encoders)
 
+    def _encoded_rows(self, X: Any) -> Any:
+        """Rows in memory, encoded by the fitted encoders."""
+        encoders = self._encoders()
+        return X if encoders is None else encoders.transform(_plain(X))
+
     @contextmanager
     def _opened(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[Dataset]:
         """Rows as a dataset to evaluate; those in memory are written to a temporary store, with their

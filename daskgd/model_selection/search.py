@@ -23,7 +23,14 @@ from daskgd.metrics.evaluation import evaluate
 from daskgd.model_selection.fits import shares_encoded_sweeps, shares_sweeps, within
 from daskgd.model_selection.given import refuse_jobs, table_of
 from daskgd.model_selection.plan import SearchPlan
-from daskgd.model_selection.scores import Trial, named_scorers, results_table, told_by_moments, try_candidates
+from daskgd.model_selection.scores import (
+    Trial,
+    for_rows_in_memory,
+    named_scorers,
+    results_table,
+    told_by_moments,
+    try_candidates,
+)
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.monitoring.reporter import report_search
@@ -93,7 +100,11 @@ class SharedSearch:
                 )
             given = {"sample_weight": sample_weight, "groups": groups}
             own: Any = super()
-            own.fit(X, y, **{k: v for k, v in given.items() if v is not None})
+            scoring, self.scoring = self.scoring, for_rows_in_memory(self.scoring)
+            try:
+                own.fit(X, y, **{k: v for k, v in given.items() if v is not None})
+            finally:
+                self.scoring = scoring
             return self
         if not isinstance(self.estimator, Estimator | Pipeline):
             raise TypeError(

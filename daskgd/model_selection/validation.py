@@ -462,7 +462,7 @@ def _with(estimator: Any, name: str, value: Any) -> Any:
 
 def _one(scoring: Any, name: str) -> Any:
     """The one scorer that is meant, None for the estimator's own."""
-    if scoring is None or isinstance(scoring, str) or callable(scoring) or hasattr(scoring, "value"):
+    if scoring is None or isinstance(scoring, str) or not isinstance(scoring, Iterable):
         return scoring
     raise ValueError(
         f"{name}: expected one scorer, a name or an object, got {scoring!r}; take cross_validate"

@@ -14,11 +14,14 @@ import pytest
 from sklearn import linear_model, model_selection
 from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PowerTransformer, StandardScaler
 
 import daskgd
+from daskgd import metrics
+from daskgd.metrics import make_scorer
 from daskgd.model_selection import (
     GridSearchCV,
+    HalvingGridSearchCV,
     cross_val_predict,
     cross_val_score,
     cross_validate,
@@ -168,3 +171,46 @@ def test_text_is_refused_without_a_pipeline() -> None:
     rows = make_rows()
     with pytest.raises(ValueError, match="expected numbers, got objects"):
         cross_val_score(daskgd.LogisticRegression(), rows[["from"]], rows["late"])
+
+
+# -- scorers --------------------------------------------------------------------------------------
+
+
+class Hits:
+    """The share of rows that are predicted."""
+
+    def of(self, y: Any, p: Any, s: Any) -> Any:
+        return np.array([np.sum(y == p), len(y)])
+
+    def value(self, sums: Any) -> Any:
+        return sums[0] / sums[1]
+
+
+def test_scorers_of_ours_score_pipelines_in_memory() -> None:
+    """Also behind encoders that sums cannot fit."""
+    rows = make_rows()[["miles", "from", "late"]].astype({"from": "string"})
+    rows.loc[rows["miles"] > 1, "from"] = None
+    X, y = rows[["miles", "from"]], rows["late"]
+    encode = make_column_transformer((PowerTransformer(), ["miles"]), (OneHotEncoder(), ["from"]))
+    ours = daskgd.make_pipeline(encode, daskgd.LogisticRegression(tol=1e-14))
+    scoring = {
+        LOSS: make_scorer(metrics.log_loss, response_method="predict_proba", greater_is_better=False),
+        "roc_auc": make_scorer(metrics.roc_auc_score, response_method="predict_proba"),
+        "accuracy": make_scorer(Hits()),
+    }
+    options: dict[str, Any] = {"cv": 3, "refit": "roc_auc", "return_train_score": True}
+    a = GridSearchCV(ours, GRID, scoring=scoring, **options).fit(X, y)
+    b = GridSearchCV(ours, GRID, scoring=list(scoring), **options).fit(X, y)
+    assert_equal_results(a, b, 1e-8)
+    assert a.scoring is scoring
+    one = GridSearchCV(ours, GRID, scoring=scoring[LOSS], cv=3).fit(X, y)
+    assert_close(one.cv_results_["mean_test_score"], b.cv_results_[f"mean_test_{LOSS}"])
+
+
+def test_one_scorer_of_ours_is_one_scorer() -> None:
+    rows = make_rows()
+    X, y, hits = rows[["miles"]].to_numpy(), rows["late"].to_numpy(), make_scorer(Hits())
+    model = daskgd.LogisticRegression()
+    assert_close(cross_val_score(model, X, y, scoring=hits), cross_val_score(model, X, y))
+    halving = HalvingGridSearchCV(model, {"C": [0.1, 1.0]}, scoring=hits, cv=3).fit(X, y)
+    assert 0 < halving.best_score_ < 1
