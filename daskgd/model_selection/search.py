@@ -17,6 +17,7 @@ from daskgd.data.convert import is_in_memory
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import client_of
 from daskgd.estimators.base import Estimator
+from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.metrics.evaluation import evaluate
@@ -147,31 +148,35 @@ class SharedSearch:
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
-    def plan(self, X: Any, y: Any = None) -> SearchPlan:
+    def plan(self, X: Any, y: Any = None, *, groups: Any = None) -> SearchPlan:
         """Plan what ``fit`` would do with this data: fits, reads, seconds, memory. Trains nothing.
 
         Parameters
         ----------
-        X, y :
+        X, y, groups :
             As for ``fit``.
 
         Returns
         -------
         SearchPlan
-            Print it; its numbers are attributes.
+            Print it; its numbers are attributes. Of one fit they are those of the first candidate that can be
+            fitted.
+
+        Raises
+        ------
+        ValueError
+            Where no candidate can be.
         """
         self._check_search()
         with table_of(self.estimator, X, y, None, type(self).__name__) as dataset:
-            return self._plan_of(dataset)
+            return self._plan_of(dataset, groups)
 
-    def _plan_of(self, dataset: Dataset) -> SearchPlan:
+    def _plan_of(self, dataset: Dataset, groups: Any) -> SearchPlan:
         candidates = list(self._candidates())
-        splits = splits_of(self.cv, dataset, is_classifier(self.estimator))
+        splits = splits_of(self.cv, dataset, is_classifier(self.estimator), groups)
         made = [clone(self.estimator).set_params(**clone(dict(one), safe=False)) for one in candidates]
-        first, shared = made[0], shares_sweeps(made[0], dataset)
-        encoded = not shared and shares_encoded_sweeps(first)
+        fit, n_sweeps, shared, encoded = _first_plan(made, dataset)
         encoders = {digest_of_encoder(one._specification()) for one in made} if encoded else {""}
-        fit, n_sweeps = first._plan_of(dataset) if encoded else (first.plan(dataset), 0)
         scorers, _ = named_scorers(self.scoring, self.estimator)
         by_moments = shared and isinstance(fit.solver, Gram) and told_by_moments(scorers)
         return SearchPlan.of(
@@ -345,6 +350,21 @@ class SearchRun:
         finally:
             vars(estimator).pop("_subset", None)
             vars(estimator).pop("_known", None)
+
+
+def _first_plan(made: Sequence[Any], dataset: Dataset) -> tuple[Plan, int, bool, bool]:
+    """The plan of the first candidate that has one: of a fit, the sweeps of its encoders, and whether fits
+    share sweeps, of the stored rows or of encoded ones. Where none has, the first error is raised."""
+    errors: list[Exception] = []
+    for one in made:
+        try:
+            shared = shares_sweeps(one, dataset)
+            if not shared and shares_encoded_sweeps(one):
+                return *one._plan_of(dataset), False, True
+            return one.plan(dataset), 0, shared, False
+        except (ValueError, TypeError) as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _said(params: Mapping[str, Any]) -> str:
