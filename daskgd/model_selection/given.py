@@ -23,11 +23,18 @@ def dataset_of(X: Any, y: Any, params: Mapping[str, Any] | None, name: str) -> D
     return as_dataset(X, y, weight)
 
 
-def _weight_of(params: Mapping[str, Any] | None, name: str) -> Any:
-    others = set(params or {}) - {"sample_weight"}
+def _weight_of(params: Mapping[str, Any] | None, name: str, pipeline: Any = None) -> Any:
+    """The weights among `params`, which may be named as those of the last step of a pipeline."""
+    given, names, hint = dict(params or {}), ["sample_weight"], ""
+    if pipeline is not None:
+        names.append(f"{pipeline.steps[-1][0]}__sample_weight")
+        hint = f", or {names[1]}, as encoders count each row once"
+    others = sorted(set(given) - set(names))
     if others:
-        raise ValueError(f"{name}: expected params of sample_weight alone, got {sorted(others)}")
-    return (params or {}).get("sample_weight")
+        raise ValueError(f"{name}: expected params of sample_weight alone{hint}, got {others}")
+    if len(given) > 1:
+        raise ValueError(f"{name}: expected sample weights once in params, got {' and '.join(names)}")
+    return next(iter(given.values()), None)
 
 
 @contextmanager
@@ -37,10 +44,11 @@ def table_of(
     """As :func:`dataset_of`, for fits of an estimator. The columns of frames keep their types for a pipeline,
     in a temporary store that is removed at the end."""
     pipeline = pipeline_within(estimator)
+    weight = _weight_of(params, name, pipeline)
     if pipeline is None or (is_in_memory(X) and not _has_types(X)):
-        yield dataset_of(X, y, params, name)
+        yield dataset_of(X, y, {"sample_weight": weight}, name)
         return
-    with pipeline._opened(X, y, _weight_of(params, name)) as table:
+    with pipeline._opened(X, y, weight) as table:
         yield table
 
 
@@ -66,7 +74,7 @@ def weighted_and_not(
 ) -> Iterator[tuple[Dataset, Dataset | None]]:
     """The rows as of :func:`table_of`, and without the weights that `params` gave them, if it did."""
     with table_of(estimator, X, y, params, name) as dataset:
-        if (params or {}).get("sample_weight") is None:
+        if all(value is None for value in (params or {}).values()):
             yield dataset, None
         else:
             yield dataset, dataset.replace(dataset.columns._replace(sample_weight=None))

@@ -64,7 +64,8 @@ def cross_validate(
         As of :class:`GridSearchCV`: no jobs are made.
     verbose : int
     params : mapping, optional
-        ``{"sample_weight": ...}``, for the fits; scores count each row once, as in scikit-learn.
+        ``{"sample_weight": ...}``, for the fits; of a pipeline also by the name of its last step, as
+        ``"ridge__sample_weight"``. Scores count each row once, as in scikit-learn.
         Weights that a Dataset holds count in both.
     return_estimator, return_indices : bool
         Whether the result holds the fitted estimators, and the row positions of the splits.

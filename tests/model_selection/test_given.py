@@ -173,6 +173,33 @@ def test_text_is_refused_without_a_pipeline() -> None:
         cross_val_score(daskgd.LogisticRegression(), rows[["from"]], rows["late"])
 
 
+# -- weights --------------------------------------------------------------------------------------
+
+
+def test_weights_of_the_last_step_are_scikit_learns(given: Any) -> None:
+    rows, ours, theirs = make_rows(), *models()
+    weights = np.arange(N) % 3 + 1.0
+    of_rows = weights if isinstance(given[0], pd.DataFrame) else dd.from_pandas(pd.Series(weights), 3)
+    name, options = "logisticregression__sample_weight", {"cv": 3, "scoring": LOSS}
+    expected = model_selection.cross_val_score(
+        theirs, rows.drop(columns="late"), rows["late"], params={name: weights}, **options
+    )
+    assert_close(cross_val_score(ours, *given, params={name: of_rows}, **options), expected)
+    assert_close(cross_val_score(ours, *given, params={"sample_weight": of_rows}, **options), expected)
+
+
+def test_other_weights_are_refused() -> None:
+    rows, (model, _) = make_rows(), models()
+    X, y, weights = rows.drop(columns="late"), rows["late"], np.ones(N)
+    with pytest.raises(ValueError, match=r"or logisticregression__sample_weight, as encoders count each row"):
+        cross_val_score(model, X, y, params={"columntransformer__sample_weight": weights})
+    twice = dict.fromkeys(("sample_weight", "logisticregression__sample_weight"), weights)
+    with pytest.raises(ValueError, match="expected sample weights once"):
+        cross_val_score(model, X, y, params=twice)
+    with pytest.raises(ValueError, match=r"sample_weight alone, got \['ridge__sample_weight'\]"):
+        cross_val_score(daskgd.Ridge(), X[["miles"]], X["miles"], params={"ridge__sample_weight": weights})
+
+
 # -- scorers --------------------------------------------------------------------------------------
 
 
