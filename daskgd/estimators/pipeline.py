@@ -167,9 +167,16 @@ class Pipeline(pipeline.Pipeline):
     def _estimator(self) -> Estimator:
         estimator = self.steps[-1][1]
         if not isinstance(estimator, Estimator):
+            name, over = type(estimator).__name__, getattr(estimator, "_searched", None)
+            instead = "take daskgd's of the same name"
+            if over is not None:
+                instead = (
+                    f"take {over} as the last step and search over the pipeline, as with GridSearchCV, or "
+                    f"fit {name} to encoded rows, without a pipeline"
+                )
             raise TypeError(
-                f"Pipeline: expected an estimator of daskgd as the last step, to fit a table, got "
-                f"{type(estimator).__name__}; take daskgd's of the same name"
+                "Pipeline: expected an estimator of daskgd as the last step, to fit a table, got "
+                f"{name}; {instead}"
             )
         return estimator
 

@@ -111,7 +111,9 @@ def know_moments(trials: Sequence[Trial], dataset: Dataset, known: FirstSweepAns
     """Ask for the second moments of least squares that scores are told by, where they are not known: fits
     that were resumed when they had ended have asked nothing, and scores should have the same bits."""
     fitted = [trial.member for trial in trials if trial.member.error is None]
-    if not fitted or not isinstance(getattr(fitted[0].estimator, "history_", None), History):
+    if not fitted or not isinstance(fitted[0].estimator, LinearEstimator):
+        return
+    if not isinstance(getattr(fitted[0].estimator, "history_", None), History):
         return
     first, subset = fitted[0], trials[0].split.train
     if first.estimator.history_.solver != repr(Gram()) or known.of_kind(SecondMoments, subset) is not None:

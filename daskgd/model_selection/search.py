@@ -107,11 +107,7 @@ class SharedSearch:
             finally:
                 self.scoring = scoring
             return self
-        if not isinstance(self.estimator, Estimator | Pipeline):
-            raise TypeError(
-                f"{type(self).__name__}: expected an estimator of daskgd's or a daskgd.Pipeline for rows "
-                f"that are not in memory, got {type(self.estimator).__name__}; take daskgd's of the same name"
-            )
+        self._check_estimator()
         with table_of(self.estimator, X, y, {"sample_weight": sample_weight}, type(self).__name__) as dataset:
             rows = (dataset, None, None) if isinstance(self.estimator, Pipeline) else (X, y, sample_weight)
             self._fit_dataset(dataset, groups, kept, watchers, rows)
@@ -168,6 +164,7 @@ class SharedSearch:
             Where no candidate can be.
         """
         self._check_search()
+        self._check_estimator()
         with table_of(self.estimator, X, y, None, type(self).__name__) as dataset:
             return self._plan_of(dataset, groups)
 
@@ -218,6 +215,25 @@ class SharedSearch:
             raise ValueError(
                 f"{name}: expected error_score to be 'raise' or a number, got {self.error_score!r}"
             )
+
+    @property
+    def _searched(self) -> str:
+        """The name of the estimators that are tried."""
+        return type(self.estimator).__name__
+
+    def _check_estimator(self) -> None:
+        if isinstance(self.estimator, Estimator | Pipeline):
+            return
+        name, over = type(self.estimator).__name__, getattr(self.estimator, "_searched", None)
+        instead = "take daskgd's of the same name"
+        if over is not None:
+            instead = (
+                f"search over {over}, with all parameters in one search, or score {name} with cross_validate"
+            )
+        raise TypeError(
+            f"{type(self).__name__}: expected an estimator of daskgd's or a daskgd.Pipeline for rows "
+            f"that are not in memory, got {name}; {instead}"
+        )
 
     def _check_refit(self, scorers: Mapping[str, Any], single: bool) -> None:
         if single or not self.refit or callable(self.refit) or self.refit in scorers:

@@ -22,6 +22,9 @@ from daskgd.metrics import make_scorer
 from daskgd.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
+    LassoCV,
+    LogisticRegressionCV,
+    RidgeCV,
     cross_val_predict,
     cross_val_score,
     cross_validate,
@@ -198,6 +201,47 @@ def test_other_weights_are_refused() -> None:
         cross_val_score(model, X, y, params=twice)
     with pytest.raises(ValueError, match=r"sample_weight alone, got \['ridge__sample_weight'\]"):
         cross_val_score(daskgd.Ridge(), X[["miles"]], X["miles"], params={"ridge__sample_weight": weights})
+
+
+# -- estimators that search -----------------------------------------------------------------------
+
+SEARCHES = {
+    "Ridge": RidgeCV(),
+    "Lasso": LassoCV(),
+    "LogisticRegression": LogisticRegressionCV(Cs=2, use_legacy_attributes=False),
+    "SGDClassifier": GridSearchCV(daskgd.SGDClassifier(), {"alpha": [0.1]}),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_what_searches_is_refused_where_it_cannot_be(name: str) -> None:
+    """With what to do instead."""
+    rows = dd.from_pandas(make_rows(), npartitions=2)
+    model = daskgd.make_pipeline(models()[0][0], SEARCHES[name])
+    with pytest.raises(TypeError, match=f"take {name} as the last step and search over the pipeline"):
+        model.fit(rows, "late")
+    search = GridSearchCV(SEARCHES[name], {})
+    for call in (search.fit, search.plan):
+        with pytest.raises(TypeError, match=f"search over {name}, with all parameters in one search"):
+            call(rows[["miles"]], rows["late"])
+
+
+def test_estimators_of_other_libraries_are_refused_by_name() -> None:
+    rows = dd.from_pandas(make_rows(), npartitions=2)
+    with pytest.raises(TypeError, match="got Ridge; take daskgd's of the same name"):
+        daskgd.make_pipeline(models()[0][0], linear_model.Ridge()).fit(rows, "late")
+    with pytest.raises(TypeError, match="got RidgeCV; take daskgd's of the same name"):
+        GridSearchCV(linear_model.RidgeCV(), {}).fit(rows[["miles"]], rows["miles"])
+
+
+@pytest.mark.parametrize("scoring", ["r2", "neg_mean_absolute_error"])
+def test_estimators_that_choose_their_penalty_are_validated(scoring: str) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, 3))
+    y = X @ [1.0, -2.0, 0.0] + rng.normal(size=N)
+    expected = model_selection.cross_val_score(linear_model.RidgeCV(), X, y, cv=3, scoring=scoring)
+    for rows in ((X, y), (da.from_array(X, chunks=(50, 3)), da.from_array(y, chunks=50))):
+        assert_close(cross_val_score(RidgeCV(), *rows, cv=3, scoring=scoring), expected)
 
 
 # -- scorers --------------------------------------------------------------------------------------
