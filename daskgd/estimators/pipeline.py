@@ -167,9 +167,16 @@ class Pipeline(pipeline.Pipeline):
     def _estimator(self) -> Estimator:
         estimator = self.steps[-1][1]
         if not isinstance(estimator, Estimator):
+            name, over = type(estimator).__name__, getattr(estimator, "_searched", None)
+            instead = "take daskgd's of the same name"
+            if over is not None:
+                instead = (
+                    f"take {over} as the last step and search over the pipeline, as with GridSearchCV, or "
+                    f"fit {name} to encoded rows, without a pipeline"
+                )
             raise TypeError(
-                f"Pipeline: expected an estimator of daskgd as the last step, to fit a table, got "
-                f"{type(estimator).__name__}; take daskgd's of the same name"
+                "Pipeline: expected an estimator of daskgd as the last step, to fit a table, got "
+                f"{name}; {instead}"
             )
         return estimator
 
@@ -253,6 +260,11 @@ class Pipeline(pipeline.Pipeline):
         encoders = self._encoders()
         return table if encoders is None else encode(table, encoders)
 
+    def _encoded_rows(self, X: Any) -> Any:
+        """Rows in memory, encoded by the fitted encoders."""
+        encoders = self._encoders()
+        return X if encoders is None else encoders.transform(_plain(X))
+
     @contextmanager
     def _opened(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[Dataset]:
         """Rows as a dataset to evaluate; those in memory are written to a temporary store, with their
@@ -269,8 +281,17 @@ class Pipeline(pipeline.Pipeline):
         if is_in_memory(X):
             return getattr(super(), name)(_plain(X), **params)
         if hasattr(X, "to_delayed") and hasattr(X, "to_dask_array"):
-            return _of_partitions(getattr(self, name), X, params)
+            return _of_partitions(getattr(self, name), X, params, self._no_predictions(name, X, params))
         return getattr(self.steps[-1][1], name)(self._encoded(X), **params)
+
+    def _no_predictions(self, name: str, frame: Any, params: dict[str, Any]) -> Array:
+        """An empty array as the predictions for a frame of dask are."""
+        try:
+            found = getattr(self, name)(example_rows(frame), **params)
+        except ValueError:  # an encoder that knows none of the categories there
+            last = self.steps[-1][1]
+            found = getattr(last, name)(np.zeros((1, last.n_features_in_)), **params)
+        return np.asarray(found)[:0]
 
     @if_last_has("predict")
     def predict(self, X: Any, **params: Any) -> Any:
@@ -438,10 +459,9 @@ def _plain(X: Any) -> Any:
     return type(X)(columns, index=X.index).set_axis(X.columns, axis=1)
 
 
-def _of_partitions(predict: Callable[..., Any], frame: Any, params: dict[str, Any]) -> da.Array:
+def _of_partitions(predict: Callable[..., Any], frame: Any, params: dict[str, Any], empty: Array) -> da.Array:
     """The predictions for a frame of dask, whose partitions are frames in memory: a lazy array of as many
     chunks."""
-    empty = predict(example_rows(frame), **params)[:0]
     parts = [dask.delayed(predict)(part, **params) for part in frame.to_delayed()]
     shape = (np.nan, *empty.shape[1:])
     arrays = [da.from_delayed(part, shape, meta=empty) for part in parts]

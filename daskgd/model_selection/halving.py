@@ -195,7 +195,7 @@ class _Halving(SharedSearch):
 
     def _check_search(self) -> None:
         super()._check_search()
-        if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
+        if isinstance(self.scoring, Iterable) and not isinstance(self.scoring, str):
             raise ValueError(f"{type(self).__name__}: expected one scorer, got scoring={self.scoring!r}")
 
 

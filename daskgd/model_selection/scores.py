@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from daskgd._compat.caller import warn
 from daskgd.data.dataset import Dataset
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.estimators.linear import LinearEstimator
+from daskgd.estimators.pipeline import Pipeline
 from daskgd.estimators.prediction import dense
 from daskgd.losses import Squared
-from daskgd.metrics.evaluation import Item, evaluate_items
+from daskgd.metrics.evaluation import Item, evaluate, evaluate_items
 from daskgd.metrics.kinds.base import MeanOf
 from daskgd.metrics.kinds.numbers import ExplainedShare
 from daskgd.metrics.of_sklearn import metrics
@@ -107,7 +109,9 @@ def know_moments(trials: Sequence[Trial], dataset: Dataset, known: FirstSweepAns
     """Ask for the second moments of least squares that scores are told by, where they are not known: fits
     that were resumed when they had ended have asked nothing, and scores should have the same bits."""
     fitted = [trial.member for trial in trials if trial.member.error is None]
-    if not fitted or not isinstance(getattr(fitted[0].estimator, "history_", None), History):
+    if not fitted or not isinstance(fitted[0].estimator, LinearEstimator):
+        return
+    if not isinstance(getattr(fitted[0].estimator, "history_", None), History):
         return
     first, subset = fitted[0], trials[0].split.train
     if first.estimator.history_.solver != repr(Gram()) or known.of_kind(SecondMoments, subset) is not None:
@@ -221,6 +225,20 @@ def named_scorers(scoring: Any, estimator: Any) -> tuple[dict[str, Scorer], bool
     found = scorers_of(scoring, estimator)
     single = scoring is None or isinstance(scoring, str) or not isinstance(scoring, Iterable)
     return ({"score": next(iter(found.values()))} if single else found), single
+
+
+def for_rows_in_memory(scoring: Any) -> Any:
+    """`scoring` as scikit-learn's own searches take it: scorers of :mod:`daskgd.metrics` as functions of a
+    fitted estimator and its rows."""
+    if isinstance(scoring, Mapping):
+        return {name: for_rows_in_memory(one) for name, one in scoring.items()}
+    return partial(_score, scoring) if isinstance(scoring, Scorer) else scoring
+
+
+def _score(scorer: Scorer, estimator: Any, X: Any, y: Any) -> float:
+    if isinstance(estimator, Pipeline):  # whose encoders may be such as sums cannot fit
+        X, estimator = estimator._encoded_rows(X), estimator.steps[-1][1]
+    return float(evaluate(estimator, X, y, scoring={"score": scorer})["score"])
 
 
 def _judge_failures(members: Sequence[Member], error_score: Any) -> None:

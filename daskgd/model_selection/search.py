@@ -17,13 +17,21 @@ from daskgd.data.convert import is_in_memory
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import client_of
 from daskgd.estimators.base import Estimator
+from daskgd.estimators.fitting.plan import Plan
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.metrics.evaluation import evaluate
 from daskgd.model_selection.fits import shares_encoded_sweeps, shares_sweeps, within
-from daskgd.model_selection.given import dataset_of, refuse_jobs
+from daskgd.model_selection.given import refuse_jobs, table_of
 from daskgd.model_selection.plan import SearchPlan
-from daskgd.model_selection.scores import Trial, named_scorers, results_table, told_by_moments, try_candidates
+from daskgd.model_selection.scores import (
+    Trial,
+    for_rows_in_memory,
+    named_scorers,
+    results_table,
+    told_by_moments,
+    try_candidates,
+)
 from daskgd.model_selection.splitters import Split, splits_of
 from daskgd.monitoring.events import Watcher, watchers_of
 from daskgd.monitoring.reporter import report_search
@@ -93,20 +101,33 @@ class SharedSearch:
                 )
             given = {"sample_weight": sample_weight, "groups": groups}
             own: Any = super()
-            own.fit(X, y, **{k: v for k, v in given.items() if v is not None})
+            scoring, self.scoring = self.scoring, for_rows_in_memory(self.scoring)
+            try:
+                own.fit(X, y, **{k: v for k, v in given.items() if v is not None})
+            finally:
+                self.scoring = scoring
             return self
-        if not isinstance(self.estimator, Estimator | Pipeline):
-            raise TypeError(
-                f"{type(self).__name__}: expected an estimator of daskgd's or a daskgd.Pipeline for rows "
-                f"that are not in memory, got {type(self.estimator).__name__}; take daskgd's of the same name"
-            )
-        dataset = dataset_of(X, y, {"sample_weight": sample_weight}, type(self).__name__)
+        self._check_estimator()
+        with table_of(self.estimator, X, y, {"sample_weight": sample_weight}, type(self).__name__) as dataset:
+            rows = (dataset, None, None) if isinstance(self.estimator, Pipeline) else (X, y, sample_weight)
+            self._fit_dataset(dataset, groups, kept, watchers, rows)
+        return self
+
+    def _fit_dataset(
+        self,
+        dataset: Dataset,
+        groups: Any,
+        checkpoint: Checkpoint | None,
+        watch: Sequence[Watcher],
+        rows: tuple[Any, Any, Any],
+    ) -> None:
+        """Search on a data set, and fit the best to what `rows` says of X, y and sample_weight."""
         scorers, single = named_scorers(self.scoring, self.estimator)
         self._check_refit(scorers, single)
         classifier = is_classifier(self.estimator)
         splits = splits_of(self.cv, dataset, classifier, groups)
         self.n_splits_ = len(splits)
-        work = SearchRun(self, dataset, scorers, splits, kept, watchers)
+        work = SearchRun(self, dataset, scorers, splits, checkpoint, watch)
         name = f"{type(self).__name__} of {type(self.estimator).__name__}"
         with report_search(client_of(work.engine), name, dataset.n_rows, dataset.n_features) as tell:
             work.tell = tell
@@ -118,34 +139,41 @@ class SharedSearch:
             self._choose("score" if single else self.refit)
         if self.refit:
             started = time.perf_counter()
-            self.best_estimator_ = work.refit(self.best_params_, X, y, sample_weight)
+            self.best_estimator_ = work.refit(self.best_params_, *rows)
             self.refit_time_ = time.perf_counter() - started
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
-        return self
 
-    def plan(self, X: Any, y: Any = None) -> SearchPlan:
+    def plan(self, X: Any, y: Any = None, *, groups: Any = None) -> SearchPlan:
         """Plan what ``fit`` would do with this data: fits, reads, seconds, memory. Trains nothing.
 
         Parameters
         ----------
-        X, y :
+        X, y, groups :
             As for ``fit``.
 
         Returns
         -------
         SearchPlan
-            Print it; its numbers are attributes.
+            Print it; its numbers are attributes. Of one fit they are those of the first candidate that can be
+            fitted.
+
+        Raises
+        ------
+        ValueError
+            Where no candidate can be.
         """
         self._check_search()
-        dataset = dataset_of(X, y, None, type(self).__name__)
+        self._check_estimator()
+        with table_of(self.estimator, X, y, None, type(self).__name__) as dataset:
+            return self._plan_of(dataset, groups)
+
+    def _plan_of(self, dataset: Dataset, groups: Any) -> SearchPlan:
         candidates = list(self._candidates())
-        splits = splits_of(self.cv, dataset, is_classifier(self.estimator))
+        splits = splits_of(self.cv, dataset, is_classifier(self.estimator), groups)
         made = [clone(self.estimator).set_params(**clone(dict(one), safe=False)) for one in candidates]
-        first, shared = made[0], shares_sweeps(made[0], dataset)
-        encoded = not shared and shares_encoded_sweeps(first, dataset)
+        fit, n_sweeps, shared, encoded = _first_plan(made, dataset)
         encoders = {digest_of_encoder(one._specification()) for one in made} if encoded else {""}
-        fit, n_sweeps = first._plan_of(dataset) if encoded else (first.plan(dataset), 0)
         scorers, _ = named_scorers(self.scoring, self.estimator)
         by_moments = shared and isinstance(fit.solver, Gram) and told_by_moments(scorers)
         return SearchPlan.of(
@@ -187,6 +215,25 @@ class SharedSearch:
             raise ValueError(
                 f"{name}: expected error_score to be 'raise' or a number, got {self.error_score!r}"
             )
+
+    @property
+    def _searched(self) -> str:
+        """The name of the estimators that are tried."""
+        return type(self.estimator).__name__
+
+    def _check_estimator(self) -> None:
+        if isinstance(self.estimator, Estimator | Pipeline):
+            return
+        name, over = type(self.estimator).__name__, getattr(self.estimator, "_searched", None)
+        instead = "take daskgd's of the same name"
+        if over is not None:
+            instead = (
+                f"search over {over}, with all parameters in one search, or score {name} with cross_validate"
+            )
+        raise TypeError(
+            f"{type(self).__name__}: expected an estimator of daskgd's or a daskgd.Pipeline for rows "
+            f"that are not in memory, got {name}; {instead}"
+        )
 
     def _check_refit(self, scorers: Mapping[str, Any], single: bool) -> None:
         if single or not self.refit or callable(self.refit) or self.refit in scorers:
@@ -319,6 +366,21 @@ class SearchRun:
         finally:
             vars(estimator).pop("_subset", None)
             vars(estimator).pop("_known", None)
+
+
+def _first_plan(made: Sequence[Any], dataset: Dataset) -> tuple[Plan, int, bool, bool]:
+    """The plan of the first candidate that has one: of a fit, the sweeps of its encoders, and whether fits
+    share sweeps, of the stored rows or of encoded ones. Where none has, the first error is raised."""
+    errors: list[Exception] = []
+    for one in made:
+        try:
+            shared = shares_sweeps(one, dataset)
+            if not shared and shares_encoded_sweeps(one, dataset):
+                return *one._plan_of(dataset), False, True
+            return one.plan(dataset), 0, shared, False
+        except (ValueError, TypeError) as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _said(params: Mapping[str, Any]) -> str:

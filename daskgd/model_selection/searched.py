@@ -23,6 +23,11 @@ class SearchedEstimator(BaseEstimator):
         *("gap_", "history_", "outcome_"),
     )
 
+    @property
+    def _searched(self) -> str:
+        """The name of the estimators that are tried."""
+        return type(self).__name__.removesuffix("CV")
+
     def _take(self, best: Any) -> None:
         self.best_estimator_ = best
         for name in self._copied:

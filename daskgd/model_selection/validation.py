@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 
+from daskgd._compat.dask import meta_of
 from daskgd.data.convert import is_in_memory
 from daskgd.estimators.base import Estimator
 from daskgd.estimators.fitting.run import FirstSweepAnswers
 from daskgd.estimators.pipeline import Pipeline
 from daskgd.model_selection.fits import Member, fit_members
-from daskgd.model_selection.given import refuse_jobs, weighted_and_not
+from daskgd.model_selection.given import refuse_jobs, table_of, weighted_and_not
 from daskgd.model_selection.scores import named_scorers, try_candidates
 from daskgd.model_selection.search import SharedSearch
 from daskgd.model_selection.searched import SearchedEstimator
@@ -63,7 +64,8 @@ def cross_validate(
         As of :class:`GridSearchCV`: no jobs are made.
     verbose : int
     params : mapping, optional
-        ``{"sample_weight": ...}``, for the fits; scores count each row once, as in scikit-learn.
+        ``{"sample_weight": ...}``, for the fits; of a pipeline also by the name of its last step, as
+        ``"ridge__sample_weight"``. Scores count each row once, as in scikit-learn.
         Weights that a Dataset holds count in both.
     return_estimator, return_indices : bool
         Whether the result holds the fitted estimators, and the row positions of the splits.
@@ -86,41 +88,41 @@ def cross_validate(
     """
     refuse_jobs("cross_validate", n_jobs, pre_dispatch, "2*n_jobs")
     kept, watchers = Checkpoint.of(checkpoint, every), watchers_of(watch)
-    dataset, scored = weighted_and_not(X, y, params, "cross_validate")
     _refuse_others(estimator, "cross_validate")
-    scorers, _ = named_scorers(scoring, estimator)
-    splits = splits_of(cv, dataset, is_classifier(estimator), groups)
-    if verbose > 0:
-        print(f"Fitting {len(splits)} folds")
-    (trials,) = try_candidates(
-        [partial(clone, estimator)],
-        splits,
-        dataset,
-        scorers,
-        scored=scored,
-        known=FirstSweepAnswers(),
-        checkpoint=kept,
-        watch=watchers,
-        return_train_score=return_train_score,
-        error_score=error_score,
-    )
-    out: dict[str, Any] = {
-        "fit_time": np.array([trial.member.seconds for trial in trials]),
-        "score_time": np.array([trial.seconds for trial in trials]),
-    }
-    if return_estimator:
-        out["estimator"] = [trial.member.estimator for trial in trials]
-    if return_indices:
-        rows = row_numbers(dataset)
-        out["indices"] = {
-            side: [np.flatnonzero(getattr(split, side).mask(rows)) for split in splits]
-            for side in ("train", "test")
+    with weighted_and_not(estimator, X, y, params, "cross_validate") as (dataset, scored):
+        scorers, _ = named_scorers(scoring, estimator)
+        splits = splits_of(cv, dataset, is_classifier(estimator), groups)
+        if verbose > 0:
+            print(f"Fitting {len(splits)} folds")
+        (trials,) = try_candidates(
+            [partial(clone, estimator)],
+            splits,
+            dataset,
+            scorers,
+            scored=scored,
+            known=FirstSweepAnswers(),
+            checkpoint=kept,
+            watch=watchers,
+            return_train_score=return_train_score,
+            error_score=error_score,
+        )
+        out: dict[str, Any] = {
+            "fit_time": np.array([trial.member.seconds for trial in trials]),
+            "score_time": np.array([trial.seconds for trial in trials]),
         }
-    for name in scorers:
-        out[f"test_{name}"] = np.array([trial.test[name] for trial in trials])
-        if return_train_score:
-            out[f"train_{name}"] = np.array([trial.train[name] for trial in trials])
-    return out
+        if return_estimator:
+            out["estimator"] = [trial.member.estimator for trial in trials]
+        if return_indices:
+            rows = row_numbers(dataset)
+            out["indices"] = {
+                side: [np.flatnonzero(getattr(split, side).mask(rows)) for split in splits]
+                for side in ("train", "test")
+            }
+        for name in scorers:
+            out[f"test_{name}"] = np.array([trial.test[name] for trial in trials])
+            if return_train_score:
+                out[f"train_{name}"] = np.array([trial.train[name] for trial in trials])
+        return out
 
 
 def cross_val_score(
@@ -213,49 +215,59 @@ def cross_val_predict(
     array([-2. , -4. , -6. , -4.5, -3. , -5. ])
     """
     refuse_jobs("cross_val_predict", n_jobs, pre_dispatch, "2*n_jobs")
-    dataset, _ = weighted_and_not(X, y, params, "cross_val_predict")
     _refuse_others(estimator, "cross_val_predict")
-    splits = splits_of(cv, dataset, is_classifier(estimator), groups)
-    members = np.array([split.test.members for split in splits])
-    if (
-        any(split.test.cells is not splits[0].test.cells for split in splits)
-        or (members.sum(axis=0) != 1).any()
-    ):
-        raise ValueError(
-            "cross_val_predict only works for partitions: expected splits that test each row once; take "
-            "KFold or another splitter of folds"
+    with table_of(estimator, X, y, params, "cross_val_predict") as dataset:
+        splits = splits_of(cv, dataset, is_classifier(estimator), groups)
+        members = np.array([split.test.members for split in splits])
+        if (
+            any(split.test.cells is not splits[0].test.cells for split in splits)
+            or (members.sum(axis=0) != 1).any()
+        ):
+            raise ValueError(
+                "cross_val_predict only works for partitions: expected splits that test each row once; take "
+                "KFold or another splitter of folds"
+            )
+        fits = [Member(clone(estimator), split.train) for split in splits]
+        if verbose > 0:
+            print(f"Fitting {len(splits)} folds")
+        fit_members(fits, dataset)
+        for member in fits:
+            if member.error is not None:
+                raise member.error
+        tested = members.argmax(axis=0)  # of each cell, which split
+        rows = row_numbers(dataset)
+        if is_in_memory(X):
+            split = tested[splits[0].test.cells.of(rows)]
+            parts = [np.asarray(getattr(m.estimator, method)(X)) for m in fits]
+            _check_alike(parts)
+            out: Array = np.empty(parts[0].shape, np.result_type(*parts))
+            for i, part in enumerate(parts):
+                out[split == i] = part[split == i]
+            return out
+        if hasattr(X, "to_dask_array") and dataset.path is not None:  # a store that is gone afterwards
+            frame = X.drop(columns=y) if isinstance(y, str) else X
+            lazy = _with_rows([getattr(m.estimator, method)(frame) for m in fits], frame)
+        else:
+            lazy = [getattr(m.estimator, method)(dataset) for m in fits]
+        _check_alike(lazy)
+        chunks = lazy[0].chunks[0]
+        ends = np.cumsum((0, *chunks))
+        cells = splits[0].test.cells
+        blocks = [da.from_array(tested[cells.of(rows[a:b])], chunks=-1) for a, b in pairwise(ends.tolist())]
+        which = da.concatenate(blocks)
+        return da.map_blocks(
+            _of_split,
+            which[:, None] if lazy[0].ndim == 2 else which,
+            *lazy,
+            dtype=lazy[0].dtype,
+            chunks=lazy[0].chunks,
         )
-    fits = [Member(clone(estimator), split.train) for split in splits]
-    if verbose > 0:
-        print(f"Fitting {len(splits)} folds")
-    fit_members(fits, dataset)
-    for member in fits:
-        if member.error is not None:
-            raise member.error
-    tested = members.argmax(axis=0)  # of each cell, which split
-    rows = row_numbers(dataset)
-    if is_in_memory(X):
-        split = tested[splits[0].test.cells.of(rows)]
-        parts = [np.asarray(getattr(m.estimator, method)(X)) for m in fits]
-        _check_alike(parts)
-        out: Array = np.empty(parts[0].shape, np.result_type(*parts))
-        for i, part in enumerate(parts):
-            out[split == i] = part[split == i]
-        return out
-    lazy: list[Any] = [getattr(m.estimator, method)(dataset) for m in fits]
-    _check_alike(lazy)
-    chunks = lazy[0].chunks[0]
-    ends = np.cumsum((0, *chunks))
-    cells = splits[0].test.cells
-    blocks = [da.from_array(tested[cells.of(rows[a:b])], chunks=-1) for a, b in pairwise(ends.tolist())]
-    which = da.concatenate(blocks)
-    return da.map_blocks(
-        _of_split,
-        which[:, None] if lazy[0].ndim == 2 else which,
-        *lazy,
-        dtype=lazy[0].dtype,
-        chunks=lazy[0].chunks,
-    )
+
+
+def _with_rows(arrays: Sequence[da.Array], frame: Any) -> list[da.Array]:
+    """Predictions for a frame of dask, with the rows of its partitions, which are counted."""
+    rows = tuple(frame.map_partitions(len).compute().tolist())
+    return [da.Array(one.dask, one.name, (rows, *one.chunks[1:]), meta=meta_of(one)) for one in arrays]
 
 
 def _of_split(which: Array, *parts: Array) -> Array:
@@ -329,42 +341,42 @@ def learning_curve(
             "learning_curve: expected exploit_incremental_learning=False, got True: the fits of all sizes "
             "share the reads of the data"
         )
-    dataset, scored = weighted_and_not(X, y, params, "learning_curve")
     _refuse_others(estimator, "learning_curve")
-    scorer = _one(scoring, "learning_curve")
-    splits = splits_of(cv, dataset, is_classifier(estimator), groups)
-    rows = row_numbers(dataset)
-    rng = check_random_state(random_state)
-    trains = [np.flatnonzero(split.train.mask(rows)) for split in splits]
-    sizes = _sizes(train_sizes, len(trains[0]))
-    if shuffle:
-        trains = [rng.permutation(train) for train in trains]
-    tests = [np.flatnonzero(split.test.mask(rows)) for split in splits]
-    pairs = [(train[:size], test) for train, test in zip(trains, tests, strict=True) for size in sizes]
-    if verbose > 0:
-        print(f"[learning_curve] Training set sizes: {sizes}")
-    (found,) = try_candidates(
-        [partial(clone, estimator)],
-        subsets_of(pairs, dataset),
-        dataset,
-        named_scorers(scorer, estimator)[0],
-        scored=scored,
-        known=FirstSweepAnswers(),
-        return_train_score=True,
-        error_score=error_score,
-    )
+    with weighted_and_not(estimator, X, y, params, "learning_curve") as (dataset, scored):
+        scorer = _one(scoring, "learning_curve")
+        splits = splits_of(cv, dataset, is_classifier(estimator), groups)
+        rows = row_numbers(dataset)
+        rng = check_random_state(random_state)
+        trains = [np.flatnonzero(split.train.mask(rows)) for split in splits]
+        sizes = _sizes(train_sizes, len(trains[0]))
+        if shuffle:
+            trains = [rng.permutation(train) for train in trains]
+        tests = [np.flatnonzero(split.test.mask(rows)) for split in splits]
+        pairs = [(train[:size], test) for train, test in zip(trains, tests, strict=True) for size in sizes]
+        if verbose > 0:
+            print(f"[learning_curve] Training set sizes: {sizes}")
+        (found,) = try_candidates(
+            [partial(clone, estimator)],
+            subsets_of(pairs, dataset),
+            dataset,
+            named_scorers(scorer, estimator)[0],
+            scored=scored,
+            known=FirstSweepAnswers(),
+            return_train_score=True,
+            error_score=error_score,
+        )
 
-    def table(values: Iterable[float]) -> Array:
-        return np.array(list(values)).reshape(len(splits), len(sizes)).T
+        def table(values: Iterable[float]) -> Array:
+            return np.array(list(values)).reshape(len(splits), len(sizes)).T
 
-    out = (
-        sizes,
-        table(trial.train["score"] for trial in found),
-        table(trial.test["score"] for trial in found),
-    )
-    if return_times:
-        out += (table(t.member.seconds for t in found), table(t.seconds for t in found))  # type: ignore[assignment]
-    return out
+        out = (
+            sizes,
+            table(trial.train["score"] for trial in found),
+            table(trial.test["score"] for trial in found),
+        )
+        if return_times:
+            out += (table(t.member.seconds for t in found), table(t.seconds for t in found))  # type: ignore[assignment]
+        return out
 
 
 def _sizes(train_sizes: Any, most: int) -> Array:
@@ -422,26 +434,27 @@ def validation_curve(
     True
     """
     refuse_jobs("validation_curve", n_jobs, pre_dispatch, "all")
-    dataset, scored = weighted_and_not(X, y, params, "validation_curve")
     _refuse_others(estimator, "validation_curve")
-    scorer = _one(scoring, "validation_curve")
-    splits = splits_of(cv, dataset, is_classifier(estimator), groups)
-    if verbose > 0:
-        print(f"Fitting {len(splits)} folds for each of {len(param_range)} values of {param_name}")
-    found = try_candidates(
-        [partial(_with, estimator, param_name, value) for value in param_range],
-        splits,
-        dataset,
-        named_scorers(scorer, estimator)[0],
-        scored=scored,
-        known=FirstSweepAnswers(),
-        return_train_score=True,
-        error_score=error_score,
-    )
-    train, test = (
-        np.array([[getattr(t, side)["score"] for t in row] for row in found]) for side in ("train", "test")
-    )
-    return train, test
+    with weighted_and_not(estimator, X, y, params, "validation_curve") as (dataset, scored):
+        scorer = _one(scoring, "validation_curve")
+        splits = splits_of(cv, dataset, is_classifier(estimator), groups)
+        if verbose > 0:
+            print(f"Fitting {len(splits)} folds for each of {len(param_range)} values of {param_name}")
+        found = try_candidates(
+            [partial(_with, estimator, param_name, value) for value in param_range],
+            splits,
+            dataset,
+            named_scorers(scorer, estimator)[0],
+            scored=scored,
+            known=FirstSweepAnswers(),
+            return_train_score=True,
+            error_score=error_score,
+        )
+        train, test = (
+            np.array([[getattr(t, side)["score"] for t in row] for row in found])
+            for side in ("train", "test")
+        )
+        return train, test
 
 
 def _with(estimator: Any, name: str, value: Any) -> Any:
@@ -450,7 +463,7 @@ def _with(estimator: Any, name: str, value: Any) -> Any:
 
 def _one(scoring: Any, name: str) -> Any:
     """The one scorer that is meant, None for the estimator's own."""
-    if scoring is None or isinstance(scoring, str) or callable(scoring) or hasattr(scoring, "value"):
+    if scoring is None or isinstance(scoring, str) or not isinstance(scoring, Iterable):
         return scoring
     raise ValueError(
         f"{name}: expected one scorer, a name or an object, got {scoring!r}; take cross_validate"

@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 import daskgd
 from daskgd.engines.graph import Graph
 from daskgd.metrics import make_scorer
-from daskgd.model_selection import GridSearchCV, KFold, RandomizedSearchCV, scores
+from daskgd.model_selection import GridSearchCV, GroupKFold, KFold, RandomizedSearchCV, scores
 from daskgd.model_selection.fits import shares_sweeps
 from daskgd.model_selection.search import SearchRun
 from daskgd.model_selection.splitters import splits_of
@@ -475,6 +475,29 @@ def test_plans_tell_fits_and_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     other = GridSearchCV(daskgd.LogisticRegression(), {"C": [1.0, 2.0]}, cv=3).plan(labels)
     assert other.sweep_range is not None
     assert other.sweep_range[0] >= 2
+
+
+def test_plans_take_groups(tmp_path: Path) -> None:
+    rows = stored(tmp_path, *numbers(kind="numbers"))
+    groups = np.arange(N) % 7
+    search = GridSearchCV(daskgd.Ridge(), {"alpha": [0.1, 10.0]}, cv=GroupKFold(3))
+    assert search.plan(rows, groups=groups).n_fits == 7
+    with pytest.raises(ValueError, match="groups"):
+        search.plan(rows)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_plans_are_of_a_candidate_that_can_be_fitted(encoded: bool, tmp_path: Path) -> None:
+    """As fits go on with the others."""
+    rows = stored(tmp_path, *numbers())
+    model: Any = daskgd.LogisticRegression()
+    model = daskgd.make_pipeline(preprocessing.StandardScaler(), model) if encoded else model
+    name = "logisticregression__C" if encoded else "C"
+    first, last = (GridSearchCV(model, {name: values}, cv=3).plan(rows) for values in ([-1, 1], [1, -1]))
+    assert first.sweep_range == last.sweep_range
+    assert (first.n_fits, repr(first.fit.solver)) == (7, repr(last.fit.solver))
+    with pytest.raises(ValueError, match="expected C to be a number > 0"):
+        GridSearchCV(model, {name: [-1, -2]}, cv=3).plan(rows)
 
 
 def test_least_squares_that_is_resumed_at_the_end_scores_the_same_bits(tmp_path: Path) -> None:

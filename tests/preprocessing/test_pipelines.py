@@ -125,6 +125,16 @@ def test_frames_of_dask(table: Table) -> None:
     assert ours.score(frame, "late") == stored.score(table.path)
 
 
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_frames_of_dask_need_no_categories_but_those_of_the_fit(method: str, table: Table) -> None:
+    """Encoders that refuse others are shown none but those of the rows."""
+    rows = table.frame[["origin"]]
+    ours = daskgd.make_pipeline(OneHotEncoder(), daskgd.LogisticRegression()).fit(rows, table.y)
+    found, expected = getattr(ours, method)(dd.from_pandas(rows, npartitions=3)), getattr(ours, method)(rows)
+    assert (found.dtype, found.ndim) == (expected.dtype, expected.ndim)
+    np.testing.assert_array_equal(found.compute(), expected)
+
+
 def test_other_tables_may_have_their_columns_and_categories_in_another_order(
     table: Table, tmp_path: Path
 ) -> None:
