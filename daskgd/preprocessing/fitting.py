@@ -18,7 +18,7 @@ import numpy as np
 from sklearn import compose, frozen, pipeline, preprocessing
 from sklearn.base import clone
 
-from daskgd._compat.sklearn import input_indices
+from daskgd._compat.sklearn import check_parameters, input_indices
 from daskgd.data.columns import Columns
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice, open_engine
@@ -297,7 +297,9 @@ def _fit(transformer: Any, given: Input) -> Asking:
         return (yield from container(transformer, given))
     if isinstance(transformer, frozen.FrozenEstimator):
         return transformer
-    return (yield from kind_of(transformer).fit(transformer, given))
+    kind = kind_of(transformer)
+    check_parameters(transformer)
+    return (yield from kind.fit(transformer, given))
 
 
 def _without_stand_ins(value: Any) -> Any:

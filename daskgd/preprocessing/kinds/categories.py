@@ -96,7 +96,7 @@ class Categories(Kind):
             categories=[np.array(values) for values in explicit],
             min_frequency=FREQUENT if grouped else None,
             max_categories=None,
-            **self._tolerant(),
+            **self._tolerant(transformer),
         )
         fitted = chosen.fit(given.like(columns))
         own = {"categories": transformer.categories, **limits, **self._strict(transformer)}
@@ -104,11 +104,12 @@ class Categories(Kind):
             setattr(fitted, name, value)
         return fitted
 
-    def _tolerant(self) -> dict[str, Any]:
+    def _tolerant(self, transformer: Any) -> dict[str, Any]:
+        """The parameters with which an encoder takes rows with something that is no category."""
         raise NotImplementedError
 
     def _strict(self, transformer: Any) -> dict[str, Any]:
-        return {name: getattr(transformer, name) for name in self._tolerant()}
+        return {name: getattr(transformer, name) for name in self._tolerant(transformer)}
 
 
 def object_array(values: Any) -> Array:
@@ -152,7 +153,7 @@ def _stranger(column: Array) -> Any:
 class OneHot(Categories):
     """OneHotEncoder."""
 
-    def _tolerant(self) -> dict[str, Any]:
+    def _tolerant(self, transformer: Any) -> dict[str, Any]:
         return {"handle_unknown": "ignore"}
 
     def columns(self, fitted: Any, of: Sequence[Column], names: Any) -> list[Column] | None:
@@ -212,7 +213,9 @@ def _places(fitted: Any, j: int, infrequent: Any) -> tuple[Array, int]:
 class Ordinal(Categories):
     """OrdinalEncoder."""
 
-    def _tolerant(self) -> dict[str, Any]:
+    def _tolerant(self, transformer: Any) -> dict[str, Any]:
+        if transformer.handle_unknown != "error" or transformer.unknown_value is not None:
+            return {}  # its own unknown value is checked as it is fitted
         return {"handle_unknown": "use_encoded_value", "unknown_value": np.nan}
 
     def fit(self, transformer: Any, given: Input) -> Asking:
