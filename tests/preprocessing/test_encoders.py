@@ -226,6 +226,20 @@ def test_categories_are_selected_as_the_frame_of_a_dataset_has_them(tables: Any)
     assert encode(dataset, fitted).n_features == 6 + 2
 
 
+@pytest.mark.parametrize("kind", [object, "object", "O", np.object_, np.dtype(object), [object, "category"]])
+def test_text_is_selected_as_objects_without_a_warning(kind: Any, tables: Any) -> None:
+    dataset, _, _ = tables(1)
+    fitted = fit_encoder(
+        make_column_transformer(
+            (OneHotEncoder(), make_column_selector(dtype_include=kind)),
+            (MaxAbsScaler(), make_column_selector(dtype_exclude=kind)),
+        ),
+        dataset,
+    )
+    assert fitted.transformers_[0][2] == TEXT
+    assert fitted.transformers_[1][2] == [name for name in dataset.schema if name not in TEXT]
+
+
 # -- parameters -----------------------------------------------------------------------------------
 
 
