@@ -90,7 +90,10 @@ def knows_none(step: Any) -> bool:
 
 
 def _parts(step: Any) -> list[Any]:
-    for name in ("steps", "transformer_list", "transformers_", "transformers"):
+    """What is in a container, as far as it goes fitted."""
+    for name in ("steps", "transformer_list", "transformers_"):
         if hasattr(step, name):
-            return [part[1] for part in getattr(step, name)] + [getattr(step, "remainder", None)]
+            return [part[1] for part in getattr(step, name)]
+    if hasattr(step, "transformers"):
+        return [*(part[1] for part in step.transformers), step.remainder]
     return [step.estimator] if isinstance(step, frozen.FrozenEstimator) else []

@@ -11,13 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn import pipeline as theirs
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.frozen import FrozenEstimator
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
 import daskgd
+from daskgd.preprocessing.encoding import encode
+from daskgd.preprocessing.fitting import fit_encoder
 from daskgd.preprocessing.missing import with_nan
 
 RNG = np.random.default_rng(0)
@@ -57,6 +60,10 @@ ENCODERS: dict[str, Any] = {
     "imputed": theirs.make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()),
     "constant": theirs.make_pipeline(SimpleImputer(strategy="constant", fill_value="-"), OneHotEncoder()),
 }
+
+
+def dense(made: Any) -> np.ndarray:
+    return np.asarray(made.toarray() if hasattr(made, "toarray") else made).astype(float)
 
 
 def model(encoder: Any, columns: Any = ("c",)) -> Any:
@@ -125,6 +132,30 @@ def test_encoders_alone_transform_rows(path: str) -> None:
     pd.testing.assert_frame_equal(passed, frame(np.nan))
 
 
+@pytest.mark.parametrize("strategy", ["most_frequent", "constant"])
+@pytest.mark.parametrize("add_indicator", [False, True])
+def test_an_imputer_may_say_none_of_text(strategy: str, add_indicator: bool, path: str) -> None:
+    imputer = SimpleImputer(
+        missing_values=None, strategy=strategy, fill_value="-", add_indicator=add_indicator
+    )
+    made = make_column_transformer((theirs.make_pipeline(imputer, OneHotEncoder()), ["c"]))
+    ours = daskgd.make_pipeline(made, daskgd.LogisticRegression()).fit(path)
+    expected = clone(made).fit_transform(frame())
+    encoded = encode(daskgd.open_dataset(path), ours[0]).X.compute()
+    np.testing.assert_array_equal(dense(encoded), dense(expected))
+    assert imputer.missing_values is None
+    for missing in (None, np.nan, pd.NA):
+        np.testing.assert_array_equal(ours.predict(frame(missing)), ours.predict(path).compute())
+    np.testing.assert_array_equal(ours.to_sklearn().predict(frame(np.nan)), ours.predict(path).compute())
+
+
+@pytest.mark.parametrize("features", ["all", "missing-only"])
+def test_an_indicator_may_say_none_of_text(features: str, path: str) -> None:
+    made = make_column_transformer((MissingIndicator(missing_values=None, features=features), ["c"]))
+    encoded = encode(daskgd.open_dataset(path), fit_encoder(made, daskgd.open_dataset(path))).X.compute()
+    np.testing.assert_array_equal(encoded, clone(made).fit_transform(frame()).astype(float))
+
+
 @pytest.mark.parametrize(
     "encoder",
     [
@@ -141,6 +172,29 @@ def test_encoders_that_say_none_themselves_are_given_it_in_memory(encoder: Any) 
     made = make_column_transformer((encoder, ["c"]), remainder="passthrough")
     expected = theirs.make_pipeline(made, LogisticRegression(tol=1e-10)).fit(frame(), Y)
     np.testing.assert_allclose(ours.predict_proba(frame()), expected.predict_proba(frame()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        OneHotEncoder(categories=[["a", "b", None]], handle_unknown="ignore"),
+        OrdinalEncoder(categories=[["b", "a", None]], encoded_missing_value=5),
+        TargetEncoder(categories=[["a", "b", None]]),
+        theirs.make_pipeline(SimpleImputer(missing_values=None, strategy="most_frequent"), OneHotEncoder()),
+    ],
+    ids=["one hot", "ordinal", "target", "imputer"],
+)
+def test_encoders_of_tables_that_say_none_are_fitted_with_nan(encoder: Any, path: str) -> None:
+    rest = make_column_transformer(("passthrough", ["x"]), remainder=encoder)
+    for made in (make_column_transformer((encoder, ["c"]), remainder="passthrough"), rest):
+        ours = daskgd.make_pipeline(made, daskgd.LogisticRegression()).fit(path)
+        expected = ours.predict_proba(path).compute()
+        assert len(np.unique(expected[TEXT == None, 0])) > 1  # noqa: E711
+        for missing in (None, np.nan, pd.NA):
+            np.testing.assert_allclose(ours.predict_proba(frame(missing)), expected, atol=1e-12)
+        if isinstance(encoder, OneHotEncoder | theirs.Pipeline):  # to others None is a category like others
+            other = theirs.make_pipeline(clone(made), LogisticRegression(tol=1e-10)).fit(frame(), Y)
+            np.testing.assert_allclose(other.predict_proba(frame()), expected, atol=1e-4)
 
 
 def test_rows_with_nothing_to_change_stay_as_they_are() -> None:

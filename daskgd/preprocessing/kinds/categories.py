@@ -113,8 +113,9 @@ class Categories(Kind):
 
 
 def object_array(values: Any) -> Array:
-    """Categories as they were given: an array of objects where any is text."""
-    return np.asarray(values, dtype=_kind(values))
+    """Categories as they were given, NaN in the place of None: an array of objects where any is text."""
+    found = np.asarray(values, dtype=_kind(values))
+    return np.where(found == None, np.nan, found) if found.dtype == object else found  # noqa: E711
 
 
 def _kind(values: Any) -> Any:
