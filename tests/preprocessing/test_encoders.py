@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -302,3 +303,18 @@ def test_parameters_are_not_checked_where_scikit_learn_does_not(tables: Any) -> 
     encoder = make_column_transformer((OneHotEncoder(sparse_output="no"), ["origin"]))
     with config_context(skip_parameter_validation=True):
         compare(encoder, dataset, frame)
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown categories")
+@pytest.mark.parametrize("unknown", ["infrequent_if_exist", "warn", "ignore"])
+def test_unknown_categories_of_other_rows_are_where_scikit_learn_has_them(
+    unknown: Any, tables: Any, tmp_path: Path
+) -> None:
+    dataset, frame, _ = tables(1)
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown=unknown, min_frequency=30), TEXT))
+    new = frame.assign(carrier="new")
+    daskgd.write_dataset(tmp_path / "new.zarr", new)
+    encoded = encode(daskgd.open_dataset(tmp_path / "new.zarr"), fit_encoder(encoder, dataset))
+    np.testing.assert_array_equal(
+        dense(encoded.X.compute()), dense(deepcopy(encoder).fit(frame).transform(new))
+    )

@@ -170,7 +170,7 @@ class OneHot(Categories):
             at = {("nan" if v != v else v): place for v, place in zip(known.tolist(), places, strict=True)}
             missing = places[-1] if len(known) and known[-1] != known[-1] else None
             other = REFUSED if fitted.handle_unknown == "error" else NONE
-            if fitted.handle_unknown == "infrequent_if_exist" and infrequent[j] is not None:
+            if fitted.handle_unknown in ("infrequent_if_exist", "warn") and infrequent[j] is not None:
                 other = int(places[_index(known, infrequent[j][0])])
             if isinstance(column, Category):
                 found = [at.get("nan" if v is None or v != v else v, other) for v in column.values.tolist()]
