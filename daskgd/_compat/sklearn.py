@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn import get_config
+
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # before scikit-learn 1.9
@@ -18,6 +20,7 @@ except ImportError:  # before scikit-learn 1.9
 __all__ = [
     "CallbackSupportMixin",
     "callback_context",
+    "check_parameters",
     "check_steps",
     "complete_linear",
     "complete_perceptron",
@@ -60,6 +63,13 @@ def complete_perceptron(estimator: Any) -> None:
         several = estimator.out_activation_ == "logistic" and estimator.n_outputs_ > 1
         labels = np.eye(len(estimator.classes_), dtype=int) if several else estimator.classes_
         estimator._label_binarizer = LabelBinarizer().fit(labels)
+
+
+def check_parameters(transformer: Any) -> None:
+    """Check the parameters of a transformer as scikit-learn does before a fit, unless it is set to leave that
+    out. Raises ValueError for one that is not valid."""
+    if not get_config()["skip_parameter_validation"]:
+        transformer._validate_params()
 
 
 def check_steps(pipeline: Any) -> None:

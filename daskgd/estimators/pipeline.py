@@ -35,6 +35,7 @@ from daskgd.monitoring.events import Watcher
 from daskgd.preprocessing.encoding import digest_of_encoder, encode
 from daskgd.preprocessing.facts import Facts
 from daskgd.preprocessing.fitting import fit_encoder
+from daskgd.preprocessing.missing import knows_none, with_nan
 from daskgd.training.checkpoint import Checkpoint
 
 Array = NDArray[Any]
@@ -44,11 +45,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def if_last_has(name: str) -> Callable[[Method], Method]:
-    """Make a method be there only where the last step has one of that name."""
+    """Make a method be there only where the last step has one of that name, or passes what it would
+    transform."""
 
     def check(self: Any) -> bool:
-        getattr(self.steps[-1][1], name)
-        return True
+        last = self.steps[-1][1]
+        return (name == "transform" and last in (None, "passthrough")) or bool(getattr(last, name))
 
     found: Callable[[Method], Method] = available_if(check)
     return found
@@ -149,7 +151,8 @@ class Pipeline(pipeline.Pipeline):
         if checkpoint is not None:
             own["every"] = every
         if is_in_memory(X):
-            super().fit(_plain(X), y, **{f"{name}__{key}": value for key, value in own.items()}, **params)
+            own = {f"{name}__{key}": value for key, value in own.items()}
+            super().fit(self._plain(X), y, **own, **params)
             return self
         check_steps(self)
         estimator = self._estimator()
@@ -263,7 +266,7 @@ class Pipeline(pipeline.Pipeline):
     def _encoded_rows(self, X: Any) -> Any:
         """Rows in memory, encoded by the fitted encoders."""
         encoders = self._encoders()
-        return X if encoders is None else encoders.transform(_plain(X))
+        return X if encoders is None else encoders.transform(self._plain(X))
 
     @contextmanager
     def _opened(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[Dataset]:
@@ -277,9 +280,13 @@ class Pipeline(pipeline.Pipeline):
             write_dataset(f"{folder}/table.zarr", X, y, sample_weight)
             yield open_dataset(f"{folder}/table.zarr")
 
+    def _plain(self, X: Any) -> Any:
+        """Rows in memory with NaN where text is missing, as in tables, unless an encoder says None itself."""
+        return X if knows_none(self) else with_nan(X)
+
     def _of_rows(self, name: str, X: Any, **params: Any) -> Any:
         if is_in_memory(X):
-            return getattr(super(), name)(_plain(X), **params)
+            return getattr(super(), name)(self._plain(X), **params)
         if hasattr(X, "to_delayed") and hasattr(X, "to_dask_array"):
             return _of_partitions(getattr(self, name), X, params, self._no_predictions(name, X, params))
         return getattr(self.steps[-1][1], name)(self._encoded(X), **params)
@@ -327,9 +334,14 @@ class Pipeline(pipeline.Pipeline):
         float
         """
         if is_in_memory(X):
-            return float(super().score(_plain(X), y, sample_weight, **params))
+            return float(super().score(self._plain(X), y, sample_weight, **params))
         with _table(X, y, sample_weight) as table:
             return float(self.steps[-1][1].score(self._encoded(table), **params))
+
+    @if_last_has("transform")
+    def transform(self, X: Any, **params: Any) -> Any:
+        """Encode rows in memory by steps without an estimator at the end, as ``pipeline[:-1]`` has them."""
+        return super().transform(self._plain(X), **params)
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """The names of the features that the estimator sees."""
@@ -444,19 +456,6 @@ def _open(X: Any, y: Any = None, sample_weight: Any = None) -> Dataset:
     if isinstance(X, str | os.PathLike):
         X = open_dataset(X)
     return as_dataset(X, y, sample_weight)
-
-
-def _plain(X: Any) -> Any:
-    """A frame of pandas with NaN in the place of NA of text, which scikit-learn takes for a category."""
-    if not hasattr(X, "iloc"):
-        return X
-    text = [j for j, dtype in enumerate(X.dtypes) if getattr(dtype, "name", "") in ("string", "str")]
-    if not text:
-        return X
-    columns = {j: X.iloc[:, j] for j in range(X.shape[1])}
-    for j in text:
-        columns[j] = columns[j].astype(object).where(columns[j].notna(), np.nan)
-    return type(X)(columns, index=X.index).set_axis(X.columns, axis=1)
 
 
 def _of_partitions(predict: Callable[..., Any], frame: Any, params: dict[str, Any], empty: Array) -> da.Array:

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn import compose, frozen, pipeline, preprocessing
 from sklearn.base import clone
 
-from daskgd._compat.sklearn import input_indices
+from daskgd._compat.sklearn import check_parameters, input_indices
 from daskgd.data.columns import Columns
 from daskgd.data.dataset import Dataset
 from daskgd.engines.select import Choice, open_engine
@@ -44,6 +44,9 @@ SAMPLE_SEED = 0
 
 SUMS_BYTES = 1 << 30
 """Bytes of the sums of one sweep, about, beyond which another one is made for the rest."""
+
+OBJECTS = {"object", "O", "<class 'object'>", "<class 'numpy.object_'>"}
+"""The words for the type object, as selectors of columns have it."""
 
 
 # -- fitting --------------------------------------------------------------------------------------
@@ -297,7 +300,9 @@ def _fit(transformer: Any, given: Input) -> Asking:
         return (yield from container(transformer, given))
     if isinstance(transformer, frozen.FrozenEstimator):
         return transformer
-    return (yield from kind_of(transformer).fit(transformer, given))
+    kind = kind_of(transformer)
+    check_parameters(transformer)
+    return (yield from kind.fit(transformer, given))
 
 
 def _without_stand_ins(value: Any) -> Any:
@@ -395,15 +400,17 @@ def _inferred(column: Any) -> Any:
 
 
 def _chosen(columns: Any, given: Input) -> Any:
-    """Columns of a ColumnTransformer; those that a selector of the type "category" chooses, by name."""
+    """Columns of a ColumnTransformer; by name those that a selector of the type "category" or object chooses,
+    either of which text is."""
     types = [getattr(columns, name, None) for name in ("dtype_include", "dtype_exclude")]
-    words = [
+    words = {
         str(one) for some in types if some is not None for one in (some if isinstance(some, list) else [some])
-    ]
-    if "category" not in words or not hasattr(given.head, "iloc"):
+    }
+    kind = "category" if "category" in words else object if words & OBJECTS else None
+    if kind is None or not hasattr(given.head, "iloc"):
         return columns
     text = [c.name for c in given.columns if isinstance(c, Category) and not c.is_numeric]
-    return columns(given.head.astype(dict.fromkeys(text, "category")))
+    return columns(given.head.astype(dict.fromkeys(text, kind)))
 
 
 def _with_parts(spec: Any, change: Callable[..., Any], by_name: dict[str, Any] | None = None) -> Any:

@@ -203,6 +203,8 @@ class _Reader:
                 return Stacked(tuple(map(self.value, parts)))
             case {"dense": inner}:
                 return Dense(self.value(inner))
+            case {"dtype": "|O"}:
+                return np.dtype(object)  # by itself: no array has it
             case {"dtype": str(text)}:
                 return _dtype(text)
             case {"is": str(name), "of": dict(of)} if name in self.types:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
@@ -27,12 +31,16 @@ from sklearn.preprocessing import (
     RobustScaler,
     SplineTransformer,
     StandardScaler,
+    TargetEncoder,
 )
+from sklearn.utils._param_validation import InvalidParameterError
 
 import daskgd
 from daskgd.preprocessing.encoding import encode
 from daskgd.preprocessing.fitting import fit_encoder
+from daskgd.preprocessing.kinds.table import KINDS
 from daskgd.preprocessing.records import from_record, to_record
+from daskgd.storage.records import pack, unpack
 from tests.tables import FULL, NUMBERS, TEXT
 from tests.tiers import slow_but
 
@@ -76,6 +84,15 @@ ENCODERS: dict[str, Any] = {
     ),
     "ordinal": (OrdinalEncoder(), TEXT),
     "ordinal, missing": (OrdinalEncoder(encoded_missing_value=-9), TEXT),
+    "ordinal, unknown": (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-7), TEXT),
+    "ordinal, unknown and rare": (
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=9, min_frequency=30),
+        TEXT,
+    ),
+    "ordinal, all rare": (
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, min_frequency=100_000),
+        ["origin"],
+    ),
     "ordinal, rare": (OrdinalEncoder(min_frequency=30), TEXT),
     "ordinal, scaled": (make_pipeline(OrdinalEncoder(encoded_missing_value=-1), StandardScaler()), TEXT),
     "one hot, scaled": (make_pipeline(OneHotEncoder(), StandardScaler(with_mean=False)), TEXT),
@@ -124,7 +141,7 @@ def compare(encoder: Any, dataset: daskgd.Dataset, frame: pd.DataFrame) -> Any:
     np.testing.assert_array_equal(_names(fitted), _names(expected))
     want, found = (dense(one.transform(frame)).astype(float) for one in (expected, fitted))
     np.testing.assert_allclose(found, want, rtol=1e-10, atol=1e-12)
-    back = from_record(to_record(fitted))
+    back = from_record(unpack(pack(to_record(fitted))))
     np.testing.assert_array_equal(dense(back.transform(frame)).astype(float), found)
     encoded = encode(dataset, fitted)
     np.testing.assert_allclose(dense(encoded.X.compute()), want, rtol=1e-10, atol=1e-12)
@@ -209,3 +226,95 @@ def test_categories_are_selected_as_the_frame_of_a_dataset_has_them(tables: Any)
     fitted = fit_encoder(encoder, dataset)
     assert fitted.transformers_[0][2] == TEXT
     assert encode(dataset, fitted).n_features == 6 + 2
+
+
+@pytest.mark.parametrize("kind", [object, "object", "O", np.object_, np.dtype(object), [object, "category"]])
+def test_text_is_selected_as_objects_without_a_warning(kind: Any, tables: Any) -> None:
+    dataset, _, _ = tables(1)
+    fitted = fit_encoder(
+        make_column_transformer(
+            (OneHotEncoder(), make_column_selector(dtype_include=kind)),
+            (MaxAbsScaler(), make_column_selector(dtype_exclude=kind)),
+        ),
+        dataset,
+    )
+    assert fitted.transformers_[0][2] == TEXT
+    assert fitted.transformers_[1][2] == [name for name in dataset.schema if name not in TEXT]
+
+
+# -- parameters -----------------------------------------------------------------------------------
+
+
+BAD = (-3, 2.5, "bogus", ())
+
+
+def columns_for(kind: type) -> Any:
+    if kind is HashingVectorizer:
+        return "origin"
+    return ["origin"] if kind in (OneHotEncoder, OrdinalEncoder, TargetEncoder) else ["miles"]
+
+
+def error_of(fit: Callable[[], Any]) -> Exception | None:
+    try:
+        fit()
+    except Exception as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.filterwarnings("ignore")
+def test_parameters_that_scikit_learn_refuses_are_refused_in_its_words(kind: type, tables: Any) -> None:
+    dataset, frame, y = tables(1)
+    few, y = frame[:40], y[:40]
+    for name in kind().get_params():
+        for bad in BAD:
+            encoder = ColumnTransformer([("it", kind().set_params(**{name: bad}), columns_for(kind))])
+            expected = error_of(lambda encoder=encoder: deepcopy(encoder).fit(few, y))
+            if isinstance(expected, InvalidParameterError):
+                found = error_of(lambda encoder=encoder: fit_encoder(encoder, dataset))
+                assert type(found) is InvalidParameterError, (name, bad)
+                assert str(found) == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "error", "message"),
+    [
+        (OneHotEncoder(min_frequency=-3), ValueError, "'min_frequency' parameter of OneHotEncoder"),
+        (OrdinalEncoder(unknown_value=-1), TypeError, "unknown_value should only be set when"),
+        (OrdinalEncoder(handle_unknown="use_encoded_value"), TypeError, "should be an integer or np.nan"),
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=1),
+            ValueError,
+            "unknown_value 1 is one of the values already used",
+        ),
+    ],
+)
+def test_parameters_that_do_not_suit_are_refused(
+    encoder: Any, error: type[Exception], message: str, tables: Any
+) -> None:
+    for fit in (lambda one: fit_encoder(one, tables(1).dataset), lambda one: one.fit(tables(1).frame)):
+        with pytest.raises(error, match=message):
+            fit(make_column_transformer((make_pipeline(deepcopy(encoder)), ["origin"])))
+
+
+def test_parameters_are_not_checked_where_scikit_learn_does_not(tables: Any) -> None:
+    dataset, frame, _ = tables(1)
+    encoder = make_column_transformer((OneHotEncoder(sparse_output="no"), ["origin"]))
+    with config_context(skip_parameter_validation=True):
+        compare(encoder, dataset, frame)
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown categories")
+@pytest.mark.parametrize("unknown", ["infrequent_if_exist", "warn", "ignore"])
+def test_unknown_categories_of_other_rows_are_where_scikit_learn_has_them(
+    unknown: Any, tables: Any, tmp_path: Path
+) -> None:
+    dataset, frame, _ = tables(1)
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown=unknown, min_frequency=30), TEXT))
+    new = frame.assign(carrier="new")
+    daskgd.write_dataset(tmp_path / "new.zarr", new)
+    encoded = encode(daskgd.open_dataset(tmp_path / "new.zarr"), fit_encoder(encoder, dataset))
+    np.testing.assert_array_equal(
+        dense(encoded.X.compute()), dense(deepcopy(encoder).fit(frame).transform(new))
+    )

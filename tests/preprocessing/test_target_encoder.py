@@ -154,7 +154,7 @@ def test_a_pipeline_fits_what_scikit_learns_model_fits_to_cross_fitted_rows(tmp_
 
 
 REFUSED = {
-    "cv": (TargetEncoder(cv=1), "whole number of folds"),
+    "cv": (TargetEncoder(cv=None), "cv"),
     "shuffle": (TargetEncoder(shuffle=False), "shuffle=True"),
     "state": (TargetEncoder(random_state=-1), "random_state"),
     "type": (TargetEncoder(target_type="continuous"), "leave target_type out"),

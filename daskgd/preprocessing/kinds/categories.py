@@ -96,7 +96,7 @@ class Categories(Kind):
             categories=[np.array(values) for values in explicit],
             min_frequency=FREQUENT if grouped else None,
             max_categories=None,
-            **self._tolerant(),
+            **self._tolerant(transformer),
         )
         fitted = chosen.fit(given.like(columns))
         own = {"categories": transformer.categories, **limits, **self._strict(transformer)}
@@ -104,16 +104,18 @@ class Categories(Kind):
             setattr(fitted, name, value)
         return fitted
 
-    def _tolerant(self) -> dict[str, Any]:
+    def _tolerant(self, transformer: Any) -> dict[str, Any]:
+        """The parameters with which an encoder takes rows with something that is no category."""
         raise NotImplementedError
 
     def _strict(self, transformer: Any) -> dict[str, Any]:
-        return {name: getattr(transformer, name) for name in self._tolerant()}
+        return {name: getattr(transformer, name) for name in self._tolerant(transformer)}
 
 
 def object_array(values: Any) -> Array:
-    """Categories as they were given: an array of objects where any is text."""
-    return np.asarray(values, dtype=_kind(values))
+    """Categories as they were given, NaN in the place of None: an array of objects where any is text."""
+    found = np.asarray(values, dtype=_kind(values))
+    return np.where(found == None, np.nan, found) if found.dtype == object else found  # noqa: E711
 
 
 def _kind(values: Any) -> Any:
@@ -152,7 +154,7 @@ def _stranger(column: Array) -> Any:
 class OneHot(Categories):
     """OneHotEncoder."""
 
-    def _tolerant(self) -> dict[str, Any]:
+    def _tolerant(self, transformer: Any) -> dict[str, Any]:
         return {"handle_unknown": "ignore"}
 
     def columns(self, fitted: Any, of: Sequence[Column], names: Any) -> list[Column] | None:
@@ -168,7 +170,7 @@ class OneHot(Categories):
             at = {("nan" if v != v else v): place for v, place in zip(known.tolist(), places, strict=True)}
             missing = places[-1] if len(known) and known[-1] != known[-1] else None
             other = REFUSED if fitted.handle_unknown == "error" else NONE
-            if fitted.handle_unknown == "infrequent_if_exist" and infrequent[j] is not None:
+            if fitted.handle_unknown in ("infrequent_if_exist", "warn") and infrequent[j] is not None:
                 other = int(places[_index(known, infrequent[j][0])])
             if isinstance(column, Category):
                 found = [at.get("nan" if v is None or v != v else v, other) for v in column.values.tolist()]
@@ -212,7 +214,9 @@ def _places(fitted: Any, j: int, infrequent: Any) -> tuple[Array, int]:
 class Ordinal(Categories):
     """OrdinalEncoder."""
 
-    def _tolerant(self) -> dict[str, Any]:
+    def _tolerant(self, transformer: Any) -> dict[str, Any]:
+        if transformer.handle_unknown != "error" or transformer.unknown_value is not None:
+            return {}  # its own unknown value is checked as it is fitted
         return {"handle_unknown": "use_encoded_value", "unknown_value": np.nan}
 
     def fit(self, transformer: Any, given: Input) -> Asking:

@@ -153,7 +153,7 @@ class Impute(Kind):
     """SimpleImputer: what to put where a value is missing, which one row gives it."""
 
     def fit(self, transformer: Any, given: Input) -> Asking:
-        _check_missing(transformer)
+        transformer = _with_nan(transformer)
         strategy = transformer.strategy
         text = [isinstance(c, Category) and not c.is_numeric for c in given.columns]
         values: list[Any]
@@ -234,7 +234,7 @@ class Gaps(Kind):
     """MissingIndicator: which columns have missing values."""
 
     def fit(self, transformer: Any, given: Input) -> Asking:
-        _check_missing(transformer)
+        transformer = _with_nan(transformer)
         text = [isinstance(c, Category) and not c.is_numeric for c in given.columns]
         if any(text):
             distinct = yield from given.facts.distinct_values(given.columns)
@@ -265,13 +265,17 @@ class Gaps(Kind):
         return out
 
 
-def _check_missing(transformer: Any) -> None:
-    """Raise ValueError for another word for what is missing than NaN."""
+def _with_nan(transformer: Any) -> Any:
+    """The transformer with NaN for what is missing, as tables have it, in the place of None, which says the
+    same of text. Raises ValueError for another word."""
     value = transformer.missing_values
     import pandas as pd
 
-    if not (value is pd.NA or value is None or value != value):
+    if value is None:
+        return clone(transformer).set_params(missing_values=np.nan)
+    if not (value is pd.NA or value != value):
         raise ValueError(
             f"{type(transformer).__name__}: expected missing_values=nan, as tables have, got {value!r}; "
             "say what means missing when the table is written, as in daskgd.ingest(na_values=[...])"
         )
+    return transformer
