@@ -87,8 +87,8 @@ def _sample_that_tells(queries: Sequence[Query], dataset: Dataset) -> StoredSamp
     carried, block_rows = dataset.survey, dataset.layout.block_rows
     if carried is None or carried.record.survey is None or not isinstance(survey, Survey):
         return None
-    told = all(isinstance(query, Sample) and carried.tells(query, block_rows) for query in others)
-    return carried.sample if told else None
+    answered = all(isinstance(query, Sample) and carried.tells(query, block_rows) for query in others)
+    return carried.sample if answered else None
 
 
 def _moments(sample: StoredSample, inside: Array) -> Moments:
