@@ -40,7 +40,8 @@ def write_dataset(
     X : (n, p) numpy, dask, xarray or zarr array, pandas DataFrame or list of rows; or an iterable of blocks
         of rows, which is streamed: memory stays a few chunks. A block is `X_block`, or a tuple of it and
         those of y, sample_weight and offset, as far as there are such; None for one that is left out. A list
-        or tuple holds blocks if its items are arrays or tuples of them.
+        or tuple holds blocks if its items are arrays or tuples of them. Blocks that are frames have the same
+        columns in the same order.
         Real numbers of at most 64 bits, stored in their dtype; bool is stored as uint8. Unknown chunk sizes
         of dask arrays are computed first, which reads them all once more. Or a :class:`daskgd.Dataset`, or a
         split of one, by itself: its rows, weights, feature names and classes, streamed; also one that is

@@ -193,10 +193,17 @@ def _convert_floats(
     return array
 
 
+def frame_names(value: Any) -> list[Any]:
+    """What the columns of a frame are called, be it of pandas, polars, pyarrow or dask; nothing of what is
+    none."""
+    columns = getattr(value, "column_names", None)  # pyarrow, whose `columns` are values
+    columns = getattr(value, "columns", []) if columns is None else columns
+    return [] if callable(columns) or hasattr(value, "dims") else list(columns)
+
+
 def column_names(X: Any) -> list[str] | None:
     """The names of the columns of a frame, if they are strings."""
-    columns = getattr(X, "columns", [])
-    names = [] if callable(columns) else list(columns)
+    names = frame_names(X)
     return names if names and all(isinstance(name, str) for name in names) else None
 
 

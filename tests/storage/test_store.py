@@ -21,6 +21,7 @@ import dask.dataframe as dd
 import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import scipy.sparse
 import xarray as xr
@@ -922,6 +923,46 @@ def test_refused_data(tmp_path: Path, args: Any, error: type[Exception], message
     with pytest.raises(error, match=message):
         write_dataset(tmp_path / "d", *args)
     assert list(tmp_path.iterdir()) == []
+
+
+def tables(*frames: pd.DataFrame) -> list[pa.Table]:
+    return [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames]
+
+
+NAMED = pd.DataFrame(A, columns=["a", "b"])
+SWAPPED = NAMED[["b", "a"]]
+WIDE = pd.DataFrame(np.ones((2, 20))).add_prefix("x")
+SPARSE = pd.SparseDtype(float, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([NAMED, SWAPPED], "block 1 of X: expected the columns a, b, as in block 0, got b, a; give"),
+        ([A, NAMED, NAMED[:0], A, NAMED.rename(columns={"b": "z"})], "in block 1, got a, z;"),
+        ([NAMED, NAMED[["a"]]], "block 1 of X: expected the columns a, b, as in block 0, got a;"),
+        ([FRAME, FRAME[[1, 0]]], "block 1 of X: expected the columns 0, 1, as in block 0, got 1, 0;"),
+        (tables(NAMED, SWAPPED), "block 1 of X: expected the columns a, b, .* got b, a;"),
+        ([NAMED.astype(SPARSE), SWAPPED.astype(SPARSE)], "block 1 of X: .* got b, a;"),
+        ([(NAMED, NAMED), (NAMED, SWAPPED)], "block 1 of y: expected the columns a, b, .* got b, a;"),
+        (
+            [WIDE, WIDE.rename(columns={"x7": "z"})],
+            "expected from column 7 on the columns x7, .*, x14, [.]{3}, as .*, got z, .*, [.]{3};",
+        ),
+        ([WIDE, WIDE.iloc[:, :19]], "expected from column 19 on the columns x19, as in block 0, got none;"),
+    ],
+)
+def test_blocks_with_other_names_are_refused(tmp_path: Path, blocks: list[Any], message: str) -> None:
+    for items in (blocks, iter(blocks)):
+        with pytest.raises(ValueError, match=message):
+            write_dataset(tmp_path / "d", items)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_blocks_are_kept(tmp_path: Path) -> None:
+    for i, blocks in enumerate(([NAMED, A, NAMED], tables(NAMED, NAMED))):
+        write_dataset(tmp_path / str(i), iter(blocks))
+        assert open_store(tmp_path / str(i)).feature_names == ("a", "b")
 
 
 @pytest.mark.parametrize(
