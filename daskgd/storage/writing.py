@@ -60,6 +60,7 @@ from daskgd.storage.conversion import (
     is_sparse_in_memory,
 )
 from daskgd.storage.dictionaries import CODES, write_dictionaries
+from daskgd.storage.objects import EXACT, convert_numbers, refuse_rounded
 from daskgd.storage.opening import CATEGORICAL_FORMAT, FORMAT, NAMES, open_column
 from daskgd.storage.replacing import Finish, new_group
 from daskgd.storage.sparse_writing import SparseWriter, rows_missing, rows_that_fill
@@ -119,7 +120,7 @@ def write_arrays(
             rows = X.X if X.dictionaries is None else X.feature_blocks
             X, y, sample_weight, offset = rows, X.y, X.sample_weight, X.offset
     elif _is_rows(X):
-        X = np.asarray(X)
+        X = _stack_rows(X)
     elif is_categorical(X) or is_sparse_in_memory(X):
         labels = choose_labels(labels, labels_of(X))
         X = convert_X(X)
@@ -171,6 +172,14 @@ def _is_rows(X: Any) -> bool:
         return False
     parts = (part for item in X for part in (item if isinstance(item, tuple) else (item,)))
     return not any(len(getattr(part, "shape", ())) for part in parts)
+
+
+def _stack_rows(rows: Any) -> Any:
+    """A list of rows as an array. Raises ValueError for integers that are others among floats."""
+    found = np.asarray(rows)
+    if found.dtype == np.float64 and (np.abs(found) >= EXACT).any():
+        return convert_numbers(np.asarray(rows, object), "X")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +332,8 @@ def _convert_chunk(chunk: Any, column: str, declared: np.dtype[Any], block_info:
     first_row = block_info[0]["array-location"][0][0] if block_info else 0
     found = CONVERTERS[column](chunk, column, first_row)
     kept = np.can_cast(found.dtype, declared, "safe") or found.dtype.kind == declared.kind == "f"
+    if found.dtype.kind in "iu" and found.dtype.itemsize == 8 and declared == np.float64:
+        refuse_rounded(found, column, first_row)
     if not (found.dtype.kind in "bO" if declared.kind == "O" else kept):
         raise ValueError(
             f"{column}: expected chunks of {declared}, as the dask array says, got {found.dtype} from row "
