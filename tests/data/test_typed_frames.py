@@ -205,3 +205,40 @@ def test_partitions_of_dask_are_read_by_the_names_of_columns(tmp_path: Path) -> 
     parts = [dask.delayed(frame) for frame in (beside([1, 2]), beside([3, 4])[["x", "id"]])]
     daskgd.write_dataset(tmp_path / "out", dd.from_delayed(parts, meta=beside([1, 2])[:0], verify_meta=False))
     assert daskgd.open_dataset(tmp_path / "out").X.compute()[:, 0].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "found", "expected"),
+    [
+        ("Int64", [1, None, 2], ("number", "int64"), [1, np.nan, 2]),
+        ("UInt8", [None, 3, 2], ("number", "uint8"), [np.nan, 3, 2]),
+        ("int64[pyarrow]", [1, None, 2], ("number", "int64"), [1, np.nan, 2]),
+        ("boolean", [True, None, False], ("bool", "bool"), [1, np.nan, 0]),
+        ("bool[pyarrow]", [True, None, False], ("bool", "bool"), [1, np.nan, 0]),
+        ("Int64", [None, None, None], ("number", "int64"), [np.nan] * 3),
+    ],
+)
+def test_types_with_gaps_need_no_text_beside_them(
+    tmp_path: Path, kind: str, values: Any, found: Any, expected: Any
+) -> None:
+    frame = pd.DataFrame({"x": pd.array(values, dtype=kind), "y": [1, 2, 3]})
+    for name, X, y in (("a", frame, "y"), ("b", frame[["x"]], frame["y"]), ("c", frame, None)):
+        daskgd.write_dataset(tmp_path / name, X, y)
+        dataset = daskgd.open_dataset(tmp_path / name)
+        column = dataset.schema["x"]
+        assert (column.kind, column.dtype) == found
+        np.testing.assert_array_equal(dataset.X[:, 0].compute(), expected)
+    assert daskgd.open_dataset(tmp_path / "b").fingerprint == daskgd.open_dataset(tmp_path / "a").fingerprint
+
+
+def test_types_with_place_for_gaps_that_have_none_are_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": pd.array([1, 2], "Int64"), "z": pd.array([True, False], "boolean")})
+    daskgd.write_dataset(tmp_path / "out", frame, feature_names=["a", "b"])
+    dataset = daskgd.open_dataset(tmp_path / "out")
+    assert (dataset.X.dtype, dataset.feature_names) == (np.dtype("int64"), ("a", "b"))
+
+
+def test_text_of_arrow_in_a_frame_of_pandas(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": pd.array(["u", None], pd.ArrowDtype(pa.string())), "z": [1, 2]})
+    daskgd.write_dataset(tmp_path / "out", frame)
+    assert daskgd.open_dataset(tmp_path / "out").categories == {"x": ["u"]}

@@ -889,7 +889,11 @@ FRAME = pd.DataFrame(A)
         ((scipy.sparse.csr_array((0, 4)),), ValueError, "at least one row"),
         ((np.ma.masked_array(A, mask=A > 0),), TypeError, "X: numpy.ma is not supported"),
         (([FRAME.assign(s="text")],), TypeError, "expected numeric columns, got others: s"),
-        ((pd.DataFrame({"i": pd.array([1, None], dtype="Int64")}),), ValueError, "NA|missing"),
+        (
+            ([pd.DataFrame({"i": pd.array([1, None], dtype="Int64")})],),
+            ValueError,
+            "NA in row 1 of column 'i'",
+        ),
         ((A, dd.from_pandas(FRAME, npartitions=2)), TypeError, r"to_dask_array\(lengths=True\)"),
         ((A, A[:, 0] * 1j), TypeError, "y: expected real numbers"),
         ((A, ["a", "b", None, "c"]), ValueError, r"y: expected labels .* got none \(None\) in row 2"),
