@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dask.utils import parse_bytes
-
 from daskgd.data.frames import frame_of, write_frame
 from daskgd.data.surveying import survey_where_written
 from daskgd.storage.writing import Chunking, write_arrays
@@ -96,7 +94,7 @@ def write_dataset(
     """
     frame = frame_of(X, y, sample_weight, offset, feature_names)
     if frame is not None:
-        chunking = Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
+        chunking = Chunking.of(chunk_bytes, codec, shards)
         write_frame(path, frame, chunking, overwrite, storage_options)
         return
     write_arrays(

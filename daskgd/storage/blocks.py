@@ -75,6 +75,11 @@ def check_shapes(arrays: dict[str, Any], labels: Labels, where: str = "") -> Non
         raise TypeError(f"feature_names: expected a sequence of str, got {names!s:.80}")
     if names is not None and len(names) != p:
         raise ValueError(f"feature_names: expected {p} names, one per column, got {len(names)}")
+    if names is not None and len(set(names)) < p:
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(
+            f"X, feature_names: expected columns of different names, got {twice!r} twice; rename one"
+        )
 
 
 def check_blocks(items: Iterable[Any]) -> Iterator[tuple[Block, Labels]]:

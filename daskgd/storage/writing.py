@@ -101,7 +101,7 @@ def write_arrays(
     >>> stored.X.shape, stored.y.shape, stored.classes.tolist()
     ((12, 2), (12,), [False, True])
     """
-    chunking = Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
+    chunking = Chunking.of(chunk_bytes, codec, shards)
     if isinstance(feature_names, str):
         raise TypeError(f"feature_names: expected a sequence of str, got {feature_names!r:.80}")
     labels: Labels = None if feature_names is None else list(feature_names)
@@ -198,6 +198,17 @@ class Chunking:
             raise ValueError(f"codec: expected one of {', '.join(CODECS)}, got {self.codec!r}")
         if self.shards is not None and (type(self.shards) is not int or self.shards < 1):
             raise ValueError(f"shards: expected None or chunks per shard, an int >= 1, got {self.shards!r}")
+
+    @classmethod
+    def of(cls, chunk_bytes: int | float | str, codec: str, shards: int | None) -> Chunking:
+        """The same of bytes as users say them, perhaps in words. Raises ValueError for what is no size."""
+        try:
+            size = int(parse_bytes(chunk_bytes))
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            raise ValueError(
+                f"chunk_bytes: expected bytes, or a size such as '8 MB', got {chunk_bytes!r}"
+            ) from None
+        return cls(size, codec, shards)
 
     @property
     def known_codec(self) -> str:

@@ -969,6 +969,16 @@ def test_names_of_blocks_are_kept(tmp_path: Path) -> None:
         assert open_store(tmp_path / str(i)).feature_names == ("a", "b")
 
 
+def test_frames_with_a_name_twice_are_refused(tmp_path: Path) -> None:
+    frame = NAMED.set_axis(["a", "a"], axis=1)
+    for X in (frame, [frame], frame.astype(SPARSE)):
+        with pytest.raises(ValueError, match="expected columns of different names, got 'a' twice; rename"):
+            write_dataset(tmp_path / "d", X)
+        write_dataset(tmp_path / "d", X, feature_names=["a", "b"])
+        shutil.rmtree(tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -976,7 +986,10 @@ def test_names_of_blocks_are_kept(tmp_path: Path) -> None:
         ({"feature_names": ["a", 1]}, TypeError, "feature_names: expected a sequence of str"),
         ({"feature_names": "ab"}, TypeError, "feature_names: expected a sequence of str"),
         ({"chunk_bytes": 0}, ValueError, "chunk_bytes: expected 1 to"),
-        ({"chunk_bytes": "many"}, ValueError, "many"),
+        ({"chunk_bytes": "many"}, ValueError, "chunk_bytes: expected bytes, or a size .*, got 'many'"),
+        ({"chunk_bytes": None}, ValueError, "chunk_bytes: expected bytes, or a size .*, got None"),
+        ({"chunk_bytes": np.inf}, ValueError, "chunk_bytes: expected bytes, or a size .*, got inf"),
+        ({"feature_names": ["a", "a"]}, ValueError, "expected columns of different names, got 'a' twice"),
         ({"chunk_bytes": 2**31}, ValueError, "chunk_bytes: expected 1 to"),
         ({"codec": "gzip"}, ValueError, "codec: expected one of auto, lz4, zstd, none, got 'gzip'"),
         ({"shards": 0}, ValueError, "shards: expected None"),
