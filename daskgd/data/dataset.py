@@ -649,9 +649,13 @@ def _parse_size(value: int | str | None, name: str) -> int:
     """A size in bytes, by default that of the setting `name`. Raises ValueError below 1."""
     if value is None:
         return int(setting(name))
-    size = int(parse_bytes(value))
+    asked = name.replace("-", "_")
+    try:
+        size = int(parse_bytes(value))
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise ValueError(f"{asked}: expected bytes, or a size such as '8 MB', got {value!r}") from None
     if size < 1:
-        raise ValueError(f"{name.replace('-', '_')}: expected at least 1 byte, got {value!r}")
+        raise ValueError(f"{asked}: expected at least 1 byte, got {value!r}")
     return size
 
 

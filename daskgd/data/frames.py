@@ -90,13 +90,16 @@ def _is_typed(X: Any) -> bool:
 
 
 def _is_typed_column(column: Any) -> bool:
-    """Whether a column of pandas is of text, dates or categories."""
+    """Whether a column of pandas is of text, dates or categories, or of integers or bool with gaps."""
     if column.dtype == object:
         known = column.dropna()
         first = known.iloc[0] if len(known) else None
         return isinstance(first, str | datetime.date | datetime.time | datetime.timedelta)
-    name = getattr(column.dtype, "name", "")
-    return getattr(column.dtype, "kind", "O") in "mM" or name in ("category", "string", "str")
+    name, kind = getattr(column.dtype, "name", ""), getattr(column.dtype, "kind", "O")
+    if kind in "iub":
+        return not isinstance(column.dtype, np.dtype) and bool(column.isna().any())
+    is_of_arrow = hasattr(column.dtype, "pyarrow_dtype") and kind in "OU"
+    return kind in "mM" or name in ("category", "string", "str") or is_of_arrow
 
 
 # -- frames in memory -----------------------------------------------------------------------------

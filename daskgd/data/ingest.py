@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dask.utils import parse_bytes
 
 from daskgd.data.formats import FORMATS
 from daskgd.data.formats.base import ColumnRoles, Format, Progress
@@ -185,7 +184,7 @@ def ingest(
     if found.skipped:
         logger.info("skipped %s", ", ".join(f"{n} {what} files" for what, n in found.skipped.items()))
     if chosen.table is not None:
-        chunking = Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
+        chunking = Chunking.of(chunk_bytes, codec, shards)
         write = partial(
             write_parts,
             out,

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dask.utils import parse_bytes
-
 from daskgd.data.frames import frame_of, write_frame
 from daskgd.data.surveying import survey_where_written
 from daskgd.storage.writing import Chunking, write_arrays
@@ -40,7 +38,8 @@ def write_dataset(
     X : (n, p) numpy, dask, xarray or zarr array, pandas DataFrame or list of rows; or an iterable of blocks
         of rows, which is streamed: memory stays a few chunks. A block is `X_block`, or a tuple of it and
         those of y, sample_weight and offset, as far as there are such; None for one that is left out. A list
-        or tuple holds blocks if its items are arrays or tuples of them.
+        or tuple holds blocks if its items are arrays or tuples of them. Blocks that are frames have the same
+        columns in the same order.
         Real numbers of at most 64 bits, stored in their dtype; bool is stored as uint8. Unknown chunk sizes
         of dask arrays are computed first, which reads them all once more. Or a :class:`daskgd.Dataset`, or a
         split of one, by itself: its rows, weights, feature names and classes, streamed; also one that is
@@ -95,7 +94,7 @@ def write_dataset(
     """
     frame = frame_of(X, y, sample_weight, offset, feature_names)
     if frame is not None:
-        chunking = Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
+        chunking = Chunking.of(chunk_bytes, codec, shards)
         write_frame(path, frame, chunking, overwrite, storage_options)
         return
     write_arrays(

@@ -19,6 +19,7 @@ from daskgd.storage.conversion import (
     convert_X,
     convert_y,
     dictionaries_of,
+    frame_names,
     is_categorical,
 )
 from daskgd.storage.dictionaries import check_dictionaries
@@ -28,6 +29,9 @@ from daskgd.storage.packing import check_unpacked
 
 Block = dict[str, Any]
 """Rows of each array by its name: arrays, of X perhaps features that are sparse or categorical."""
+
+SHOWN_NAMES = 8
+"""Names of columns that are shown of a block."""
 
 Labels = list[str] | Dictionaries | None
 """What features stand for: names; of categorical rows dictionaries."""
@@ -71,13 +75,19 @@ def check_shapes(arrays: dict[str, Any], labels: Labels, where: str = "") -> Non
         raise TypeError(f"feature_names: expected a sequence of str, got {names!s:.80}")
     if names is not None and len(names) != p:
         raise ValueError(f"feature_names: expected {p} names, one per column, got {len(names)}")
+    if names is not None and len(set(names)) < p:
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(
+            f"X, feature_names: expected columns of different names, got {twice!r} twice; rename one"
+        )
 
 
 def check_blocks(items: Iterable[Any]) -> Iterator[tuple[Block, Labels]]:
-    """Blocks that have rows, with what their features stand for: checked to have the same arrays and
+    """Blocks that have rows, with what their features stand for: checked to have the same arrays, names and
     dtypes."""
     first: Block = {}
     first_labels: Labels = None
+    named: dict[str, tuple[int, list[Any]]] = {}
     for number, item in enumerate(items):
         parts = item if isinstance(item, tuple) else (item,)
         if not 1 <= len(parts) <= len(NAMES) or parts[0] is None:
@@ -109,6 +119,9 @@ def check_blocks(items: Iterable[Any]) -> Iterator[tuple[Block, Labels]]:
                 f"block {number} of X: expected the columns and categories of block 0; make all blocks "
                 "daskgd.OneHot with the same ones"
             )
+        for name, part in zip(NAMES, parts, strict=False):
+            if names := [] if is_categorical(part) else frame_names(part):
+                _check_names(name, number, names, *named.setdefault(name, (number, names)))
         for name, array in block.items():
             if (array.shape[1:], array.dtype) != (first[name].shape[1:], first[name].dtype):
                 raise ValueError(
@@ -117,6 +130,26 @@ def check_blocks(items: Iterable[Any]) -> Iterator[tuple[Block, Labels]]:
                     "blocks alike"
                 )
         yield block, labels
+
+
+def _check_names(name: str, number: int, names: list[Any], first: int, expected: list[Any]) -> None:
+    """Raise ValueError for a block whose columns are not those of the first that has names, in their
+    order."""
+    if names == expected:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(expected, names, strict=False)) if a != b), len(names))
+    start = 0 if max(len(names), len(expected)) <= SHOWN_NAMES else min(at, len(names), len(expected))
+    words = f"from column {start} on " * (start > 0)
+    raise ValueError(
+        f"block {number} of {name}: expected {words}the columns {_in_words(expected, start)}, as in block "
+        f"{first}, got {_in_words(names, start)}; give all blocks the same columns in the same order"
+    )
+
+
+def _in_words(names: list[Any], start: int) -> str:
+    """Some of the names of columns, from one on."""
+    shown = ", ".join(map(str, names[start : start + SHOWN_NAMES]))
+    return f"{shown or 'none'}{', ...' if len(names) > start + SHOWN_NAMES else ''}"
 
 
 def _convert(part: Any, name: str, where: str) -> Any:

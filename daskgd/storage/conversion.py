@@ -15,16 +15,25 @@ from daskgd.rows.features import is_sparse_array
 from daskgd.rows.sparse import Sparse
 from daskgd.rows.stacked import Stacked
 from daskgd.storage.categorical_writing import split_parts
-from daskgd.storage.objects import convert_numbers, convert_objects, holds_numbers, objects_of
+from daskgd.storage.objects import (
+    EXACT,
+    convert_numbers,
+    convert_objects,
+    holds_numbers,
+    objects_of,
+    refuse_rounded,
+)
 
 
-def _to_plain(value: Any, name: str) -> np.ndarray:
-    """A numpy array in the byte order of this machine. Raises TypeError for sparse and masked arrays."""
+def _to_plain(value: Any, name: str, first_row: int = 0) -> np.ndarray:
+    """A numpy array in the byte order of this machine. Raises TypeError for sparse and masked arrays,
+    ValueError for integers of a frame that floats round."""
     if is_sparse_array(value):
         raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}; pass {name}.toarray()")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: numpy.ma is not supported; pass blocks of rows as plain arrays")
     array = np.asarray(value)
+    _refuse_rounded_columns(value, array, name, first_row)
     if array.dtype.kind == "T":  # text of any length, which has no byte order
         return array.astype(object)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -103,7 +112,7 @@ def convert_X(value: Any, name: str = "X", first_row: int = 0) -> np.ndarray | S
         return rows.astype(np.dtype(np.uint8) if kind.kind == "b" else kind.newbyteorder("="))
     if hasattr(value, "iloc") and value.ndim == 2:
         value = _frame_to_numbers(value, name, first_row)
-    array = _to_plain(value, name)
+    array = _to_plain(value, name, first_row)
     if array.ndim != 2:
         raise ValueError(
             f"{name}: expected 2 dimensions (rows, features), got {array.ndim}, shape {array.shape}"
@@ -138,7 +147,9 @@ def _frame_to_numbers(frame: Any, name: str, first_row: int) -> np.ndarray:
             frame[at] = values
     nullable = [at for at, dtype in enumerate(frame.dtypes) if not isinstance(dtype, np.dtype)]
     if common.kind == "f":
-        return frame.to_numpy(common, **({"na_value": np.nan} if nullable else {}))
+        found = frame.to_numpy(common, **({"na_value": np.nan} if nullable else {}))
+        _refuse_rounded_columns(frame.set_axis(labels, axis=1), found, name, first_row)
+        return found
     for at in nullable:
         missing = frame.iloc[:, at].isna().to_numpy()
         if missing.any():
@@ -150,11 +161,27 @@ def _frame_to_numbers(frame: Any, name: str, first_row: int) -> np.ndarray:
     return frame.to_numpy(common)
 
 
+def _refuse_rounded_columns(frame: Any, found: np.ndarray, name: str, first_row: int) -> None:
+    """Raise ValueError for integers of a frame, be it of pandas, polars or pyarrow, that are others in the
+    array that was made of it; of what is no frame there are none."""
+    if found.dtype != np.float64 or found.ndim != 2 or not (names := frame_names(frame)):
+        return
+    for at in np.flatnonzero((np.abs(found) >= EXACT).any(axis=0)).tolist():
+        column = frame.iloc[:, at] if hasattr(frame, "iloc") else frame[names[at]]
+        kind = str(getattr(column, "type", getattr(column, "dtype", ""))).lower()
+        if kind.startswith(("int64", "uint64")):
+            known = column.fillna(0) if hasattr(frame, "iloc") else column.fill_null(0)
+            whole = np.asarray(known).astype(kind.partition("[")[0])
+            refuse_rounded(whole, name, first_row, f", column {names[at]!r}")
+
+
 def convert_y(value: Any, name: str = "y", first_row: int = 0) -> np.ndarray:
     """A block of targets ``(n,)`` or ``(n, k)``: numbers as they are, bool as bool, str as objects; objects
     as what all of them are."""
     objects = objects_of(value)
-    array = _to_plain(value, name) if objects is None else convert_objects(objects, name, first_row)
+    array = (
+        _to_plain(value, name, first_row) if objects is None else convert_objects(objects, name, first_row)
+    )
     if array.ndim not in (1, 2):
         raise ValueError(f"{name}: expected 1 or 2 dimensions, got {array.ndim}, shape {array.shape}")
     if array.dtype.kind not in "bOU":
@@ -180,7 +207,7 @@ def _convert_floats(
     value: Any, name: str, first_row: int, expected: str, least: float = -np.inf
 ) -> np.ndarray:
     """A block of finite floats ``(n,)``, none below `least`."""
-    array = _to_plain(value, name)
+    array = _to_plain(value, name, first_row)
     if array.ndim != 1:
         raise ValueError(f"{name}: expected 1 dimension, got {array.ndim}, shape {array.shape}")
     if array.dtype == object:
@@ -193,10 +220,17 @@ def _convert_floats(
     return array
 
 
+def frame_names(value: Any) -> list[Any]:
+    """What the columns of a frame are called, be it of pandas, polars, pyarrow or dask; nothing of what is
+    none."""
+    columns = getattr(value, "column_names", None)  # pyarrow, whose `columns` are values
+    columns = getattr(value, "columns", []) if columns is None else columns
+    return [] if callable(columns) or hasattr(value, "dims") else list(columns)
+
+
 def column_names(X: Any) -> list[str] | None:
     """The names of the columns of a frame, if they are strings."""
-    columns = getattr(X, "columns", [])
-    names = [] if callable(columns) else list(columns)
+    names = frame_names(X)
     return names if names and all(isinstance(name, str) for name in names) else None
 
 

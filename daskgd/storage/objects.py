@@ -16,6 +16,9 @@ import numpy as np
 NUMBERS = {"numbers", "bool", "missing"}
 """Kinds of objects of which numbers can be made."""
 
+EXACT = 2**53
+"""Up to here all whole numbers are numbers of float64."""
+
 
 def objects_of(value: Any) -> np.ndarray | None:
     """What numpy would have to choose a dtype for: arrays and series of objects, and lists in which something
@@ -41,8 +44,8 @@ def _as_objects(array: np.ndarray) -> np.ndarray | None:
 def convert_objects(objects: np.ndarray, name: str, first_row: int = 0) -> np.ndarray:
     """Objects as what all of them are: text as it is, bool, integers of 64 bits, other numbers as float64.
 
-    Raises ValueError for one that is missing, of another kind than the first, or no number of 64 bits, by its
-    row; `first_row` is the number of the first.
+    Raises ValueError for one that is missing, of another kind than the first, no number of 64 bits, or an
+    integer that float64 rounds, by its row; `first_row` is the number of the first.
 
     >>> convert_objects(np.array([Decimal("0.5"), 2], object), "y")
     array([0.5, 2. ])
@@ -71,7 +74,7 @@ def convert_objects(objects: np.ndarray, name: str, first_row: int = 0) -> np.nd
 
 def convert_numbers(objects: np.ndarray, name: str, first_row: int = 0) -> np.ndarray:
     """Objects that are numbers as float64, NaN for those that are missing. Raises TypeError for one that is
-    no number, ValueError for one beyond 64 bits, by its row."""
+    no number, ValueError for one beyond 64 bits and for an integer that float64 rounds, by its row."""
     if not holds_numbers(objects):
         row, value = _find(objects, lambda v: _kind_of_type(type(v)) not in NUMBERS)
         raise TypeError(
@@ -114,13 +117,44 @@ def _kind_of_type(kind: type) -> str:
 
 def _to_numbers(objects: np.ndarray, dtype: np.dtype[Any], name: str, first_row: int) -> np.ndarray:
     try:
-        return objects.astype(dtype)
+        found = objects.astype(dtype)
     except OverflowError:
         row, value = _find(objects, lambda v: _overflows(v, dtype))
         raise ValueError(
             f"{name}: expected numbers of at most 64 bits, got {value!r:.40} in row {first_row + row}; "
             "rescale or convert them"
         ) from None
+    if dtype.kind == "f":
+        for at in np.argwhere((np.abs(found) >= EXACT) & np.isfinite(found)).tolist():
+            value = objects[tuple(at)]
+            if _is_whole(value) and int(value) != int(found[tuple(at)]):
+                raise _rounded(value, name, first_row + at[0])
+    return found
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) or (isinstance(value, Decimal) and value % 1 == 0)
+
+
+def refuse_rounded(values: np.ndarray, name: str, first_row: int = 0, column: str = "") -> None:
+    """Raise ValueError for the first of some integers of 64 bits that is no number of float64.
+
+    >>> refuse_rounded(np.array([1, 2**53]), "X")
+    """
+    floats = values.astype(np.float64)
+    inside = floats < float(np.iinfo(values.dtype).max) + 1
+    changed = ~inside | (np.where(inside, floats, 0).astype(values.dtype) != values)
+    if changed.any():
+        at = tuple(np.argwhere(changed)[0].tolist())
+        raise _rounded(values[at], name, first_row + at[0], column)
+
+
+def _rounded(value: Any, name: str, row: int, column: str = "") -> ValueError:
+    """An error about an integer that float64 would make another."""
+    return ValueError(
+        f"{name}: expected numbers that float64 holds, of integers all to {EXACT}, got {value} in row {row}"
+        f"{column}; leave the column out, or make it text or a category"
+    )
 
 
 def _overflows(value: Any, dtype: np.dtype[Any]) -> bool:

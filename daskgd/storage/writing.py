@@ -60,6 +60,7 @@ from daskgd.storage.conversion import (
     is_sparse_in_memory,
 )
 from daskgd.storage.dictionaries import CODES, write_dictionaries
+from daskgd.storage.objects import EXACT, convert_numbers, refuse_rounded
 from daskgd.storage.opening import CATEGORICAL_FORMAT, FORMAT, NAMES, open_column
 from daskgd.storage.replacing import Finish, new_group
 from daskgd.storage.sparse_writing import SparseWriter, rows_missing, rows_that_fill
@@ -100,7 +101,7 @@ def write_arrays(
     >>> stored.X.shape, stored.y.shape, stored.classes.tolist()
     ((12, 2), (12,), [False, True])
     """
-    chunking = Chunking(int(parse_bytes(chunk_bytes)), codec, shards)
+    chunking = Chunking.of(chunk_bytes, codec, shards)
     if isinstance(feature_names, str):
         raise TypeError(f"feature_names: expected a sequence of str, got {feature_names!r:.80}")
     labels: Labels = None if feature_names is None else list(feature_names)
@@ -119,7 +120,7 @@ def write_arrays(
             rows = X.X if X.dictionaries is None else X.feature_blocks
             X, y, sample_weight, offset = rows, X.y, X.sample_weight, X.offset
     elif _is_rows(X):
-        X = np.asarray(X)
+        X = _stack_rows(X)
     elif is_categorical(X) or is_sparse_in_memory(X):
         labels = choose_labels(labels, labels_of(X))
         X = convert_X(X)
@@ -173,6 +174,14 @@ def _is_rows(X: Any) -> bool:
     return not any(len(getattr(part, "shape", ())) for part in parts)
 
 
+def _stack_rows(rows: Any) -> Any:
+    """A list of rows as an array. Raises ValueError for integers that are others among floats."""
+    found = np.asarray(rows)
+    if found.dtype == np.float64 and (np.abs(found) >= EXACT).any():
+        return convert_numbers(np.asarray(rows, object), "X")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Chunking:
     """How rows are cut into chunks, and how chunks are stored: with the codec "auto" as suits the first rows
@@ -189,6 +198,17 @@ class Chunking:
             raise ValueError(f"codec: expected one of {', '.join(CODECS)}, got {self.codec!r}")
         if self.shards is not None and (type(self.shards) is not int or self.shards < 1):
             raise ValueError(f"shards: expected None or chunks per shard, an int >= 1, got {self.shards!r}")
+
+    @classmethod
+    def of(cls, chunk_bytes: int | float | str, codec: str, shards: int | None) -> Chunking:
+        """The same of bytes as users say them, perhaps in words. Raises ValueError for what is no size."""
+        try:
+            size = int(parse_bytes(chunk_bytes))
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            raise ValueError(
+                f"chunk_bytes: expected bytes, or a size such as '8 MB', got {chunk_bytes!r}"
+            ) from None
+        return cls(size, codec, shards)
 
     @property
     def known_codec(self) -> str:
@@ -323,6 +343,8 @@ def _convert_chunk(chunk: Any, column: str, declared: np.dtype[Any], block_info:
     first_row = block_info[0]["array-location"][0][0] if block_info else 0
     found = CONVERTERS[column](chunk, column, first_row)
     kept = np.can_cast(found.dtype, declared, "safe") or found.dtype.kind == declared.kind == "f"
+    if found.dtype.kind in "iu" and found.dtype.itemsize == 8 and declared == np.float64:
+        refuse_rounded(found, column, first_row)
     if not (found.dtype.kind in "bO" if declared.kind == "O" else kept):
         raise ValueError(
             f"{column}: expected chunks of {declared}, as the dask array says, got {found.dtype} from row "

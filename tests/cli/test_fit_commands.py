@@ -169,6 +169,9 @@ def test_every_format_becomes_the_same_dataset(rows: pd.DataFrame, tmp_path: Pat
         ("a.svm", b"1 0:1\n", ["--one-based"], 2, "zero_based: expected True or None, got False"),
         ("a.svm", b"1 qid:1 2:1\n", [], 65, "expected no qid"),
         ("a.csv", b"a,b\n1,2\n", ["--n-features", 2], 2, "n_features: expected None for csv files"),
+        ("a.csv", b"a,b\n1,2\n", ["--chunk-bytes", "huh"], 2, "chunk_bytes: expected bytes, or a size"),
+        ("a.svm", b"1 2:1\n", ["--chunk-bytes", "huh"], 2, "chunk_bytes: expected bytes, or a size"),
+        ("a.csv", b"id,b\n9007199254740993,2\n", [], 65, "got 9007199254740993 in row 0, column 'id'"),
     ],
 )
 def test_what_cannot_be_ingested(

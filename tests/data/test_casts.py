@@ -47,7 +47,7 @@ def is_kept(before: Any, after: Any, source: np.dtype[Any], to: np.dtype[Any]) -
     a, b = before.item(), after.item()
     if a != a or b != b or abs(a) == np.inf or abs(b) == np.inf:
         return (a != a and b != b) or a == b
-    if to.kind == "f" and (source.kind == "f" or to.itemsize == 8):
+    if to.kind == "f" and source.kind == "f":
         return True
     return Fraction(a) == Fraction(b)
 
@@ -86,6 +86,15 @@ def test_rows_columns_and_ways_out_are_named() -> None:
         ValueError, match=r"of integers all to 16777216, got 16777217 in row 0; take dtype='int64'"
     ):
         cast_exactly(np.array([2**24 + 1]), np.dtype("float32"), "f")
+    with pytest.raises(
+        ValueError,
+        match=r"all to 9007199254740992, got 9007199254740993 in row 1; .* \(drop\), or make it text",
+    ):
+        cast_exactly(np.array([2**53, 2**53 + 1]), np.dtype("float64"), "f")
+    with pytest.raises(
+        ValueError, match=r"got 18446744073709551615 in row 0; take dtype='uint64' if all col"
+    ):
+        cast_exactly(np.array([2**64 - 1], "u8"), np.dtype("float64"), "f")
     with pytest.raises(ValueError, match="f: expected numbers, got dtype complex128"):
         cast_exactly(np.array([1j]), np.dtype("float32"), "f")
 

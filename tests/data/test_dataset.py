@@ -273,6 +273,11 @@ REFUSALS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "partition_bytes: expected",
     ),
+    (
+        lambda: Dataset(MemoryColumn(np.ones((2, 2))), block_bytes="many"),
+        ValueError,
+        "block_bytes: expected bytes, or a size such as '8 MB', got 'many'",
+    ),
 ]
 
 

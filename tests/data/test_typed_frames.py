@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
 import dask.dataframe as dd
 import distributed
 import numpy as np
@@ -144,3 +145,100 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, X: Any, options: Any,
     with pytest.raises(ValueError, match=message):
         daskgd.write_dataset(tmp_path / "out", X, **options)
     assert not list(tmp_path.iterdir())
+
+
+LARGE = 10**17 + 1
+"""An integer that float64 rounds."""
+
+
+def beside(ids: Any, others: Any = (0.5, 1.5)) -> pd.DataFrame:
+    return pd.DataFrame({"id": ids, "x": list(others)})
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        beside([1, LARGE]),
+        beside(pd.array([1, LARGE], "Int64")),
+        beside(pd.array([None, LARGE], "Int64")),
+        beside(pd.array([None, LARGE], "int64[pyarrow]")),
+        beside(np.array([1, LARGE], "u8")),
+        beside(np.array([1, LARGE], "u8"), [1, 2]),
+        beside(np.array([1, LARGE], object)),
+        beside([1, LARGE], ["a", "b"]),
+        [beside([1, LARGE])],
+        [pa.Table.from_pandas(beside([1, LARGE]))],
+        pa.Table.from_pandas(beside([1, LARGE])),
+        dd.from_pandas(beside([1, LARGE]), npartitions=2),
+        dd.from_delayed(
+            [dask.delayed(beside)([1, LARGE]), dask.delayed(beside)([0.5, 1])],
+            meta=beside([0.5, 1])[:0],
+            verify_meta=False,
+        ),
+        da.from_delayed(dask.delayed(np.array)([[1], [LARGE]]), (2, 1), float),
+        [[1, 0.5], [LARGE, 1]],
+    ],
+)
+def test_integers_that_floats_round_are_refused(tmp_path: Path, X: Any) -> None:
+    message = f"X.*: expected numbers that float64 .* all to 9007199254740992, got {LARGE} in row [01].*; "
+    with pytest.raises(ValueError, match=message):
+        daskgd.write_dataset(tmp_path / "out", X)
+    assert not list(tmp_path.iterdir())
+
+
+def test_targets_that_floats_round_are_refused(tmp_path: Path) -> None:
+    for y in (beside([1, LARGE]), np.array([0.5, LARGE], object)):
+        with pytest.raises(
+            ValueError, match=f"^y: expected numbers that float64 holds, .*, got {LARGE} in row 1"
+        ):
+            daskgd.write_dataset(tmp_path / "out", np.eye(2), y)
+
+
+def test_integers_are_kept_where_none_is_a_float(tmp_path: Path) -> None:
+    for i, X in enumerate((beside([1, LARGE], [1, 2]), beside([1, LARGE], ["a", "b"]).astype({"id": str}))):
+        daskgd.write_dataset(tmp_path / str(i), X)
+    assert daskgd.open_dataset(tmp_path / "0").X.compute().tolist() == [[1, 1], [LARGE, 2]]
+    assert daskgd.open_dataset(tmp_path / "1").categories["id"] == ["1", str(LARGE)]
+
+
+def test_partitions_of_dask_are_read_by_the_names_of_columns(tmp_path: Path) -> None:
+    parts = [dask.delayed(frame) for frame in (beside([1, 2]), beside([3, 4])[["x", "id"]])]
+    daskgd.write_dataset(tmp_path / "out", dd.from_delayed(parts, meta=beside([1, 2])[:0], verify_meta=False))
+    assert daskgd.open_dataset(tmp_path / "out").X.compute()[:, 0].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "found", "expected"),
+    [
+        ("Int64", [1, None, 2], ("number", "int64"), [1, np.nan, 2]),
+        ("UInt8", [None, 3, 2], ("number", "uint8"), [np.nan, 3, 2]),
+        ("int64[pyarrow]", [1, None, 2], ("number", "int64"), [1, np.nan, 2]),
+        ("boolean", [True, None, False], ("bool", "bool"), [1, np.nan, 0]),
+        ("bool[pyarrow]", [True, None, False], ("bool", "bool"), [1, np.nan, 0]),
+        ("Int64", [None, None, None], ("number", "int64"), [np.nan] * 3),
+    ],
+)
+def test_types_with_gaps_need_no_text_beside_them(
+    tmp_path: Path, kind: str, values: Any, found: Any, expected: Any
+) -> None:
+    frame = pd.DataFrame({"x": pd.array(values, dtype=kind), "y": [1, 2, 3]})
+    for name, X, y in (("a", frame, "y"), ("b", frame[["x"]], frame["y"]), ("c", frame, None)):
+        daskgd.write_dataset(tmp_path / name, X, y)
+        dataset = daskgd.open_dataset(tmp_path / name)
+        column = dataset.schema["x"]
+        assert (column.kind, column.dtype) == found
+        np.testing.assert_array_equal(dataset.X[:, 0].compute(), expected)
+    assert daskgd.open_dataset(tmp_path / "b").fingerprint == daskgd.open_dataset(tmp_path / "a").fingerprint
+
+
+def test_types_with_place_for_gaps_that_have_none_are_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": pd.array([1, 2], "Int64"), "z": pd.array([True, False], "boolean")})
+    daskgd.write_dataset(tmp_path / "out", frame, feature_names=["a", "b"])
+    dataset = daskgd.open_dataset(tmp_path / "out")
+    assert (dataset.X.dtype, dataset.feature_names) == (np.dtype("int64"), ("a", "b"))
+
+
+def test_text_of_arrow_in_a_frame_of_pandas(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": pd.array(["u", None], pd.ArrowDtype(pa.string())), "z": [1, 2]})
+    daskgd.write_dataset(tmp_path / "out", frame)
+    assert daskgd.open_dataset(tmp_path / "out").categories == {"x": ["u"]}

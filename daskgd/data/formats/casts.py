@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from daskgd.data.formats.base import Array
+from daskgd.data.schema import EXACT
 
 
 def cast_exactly(
@@ -19,9 +21,9 @@ def cast_exactly(
 ) -> Array:
     """Numbers in a dtype, C-contiguous; the same array where it is so already.
 
-    Allowed is what rounds to the precision of a float: float64 to float32, where what is too small becomes 0,
-    and integers to float64, in which all computing is done. Refused are numbers out of range, fractions and
-    missing values in integers, and integers that float32 or float16 would merge with others.
+    Allowed is what rounds to the precision of a float: float64 to float32, where what is too small becomes 0.
+    Refused are numbers out of range, fractions and missing values in integers, and integers that floats would
+    merge with others, as float64 does beyond 2**53.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ def row_number(first_row: int | Array, row: int) -> int:
 
 def changed_by_cast(values: Array, dtype: np.dtype[Any]) -> Array | None:
     """Which of the numbers a cast would make others, of the same shape; None where it is none of them."""
-    if np.can_cast(values.dtype, dtype, "safe") or not values.size:
+    if not values.size or _holds_all(dtype, values.dtype):
         return None
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if dtype.kind == "b":
@@ -97,6 +99,12 @@ def changed_by_cast(values: Array, dtype: np.dtype[Any]) -> Array | None:
     return changed if changed.any() else None
 
 
+def _holds_all(dtype: np.dtype[Any], other: np.dtype[Any]) -> bool:
+    """Whether a dtype holds all numbers of another; numpy says so of float64 and integers of 64 bits, too."""
+    is_long = other.kind in "iu" and other.itemsize == 8
+    return np.can_cast(other, dtype, "safe") and not (is_long and dtype.kind == "f")
+
+
 def _in_range(values: Array, dtype: np.dtype[Any]) -> Array:
     """Which of some floats are in the range of an integer dtype, whose bounds are powers of two; no NaN."""
     bounds = np.iinfo(dtype)
@@ -114,7 +122,8 @@ def cast_refusal(
 ) -> ValueError:
     """An error about a value that a dtype does not hold: what it holds, what was found where, and what holds
     it."""
-    value = value.item()
+    is_stored = isinstance(value, np.generic)  # in 64 bits, not in text
+    value = value.item() if is_stored else value
     if dtype.kind in "iu":
         bounds = np.iinfo(dtype)
         holds = f"{dtype} holds, {bounds.min} to {bounds.max}"
@@ -127,7 +136,39 @@ def cast_refusal(
     at = f"row {row}" if column is None else f"row {row}, column {column!r}"
     if value != value:
         mend = "take dtype='float64', or fill or drop what is missing"
+    elif dtype.kind == "f" and isinstance(value, int):
+        wide = "int64" if value < 2**63 else "uint64"
+        is_held = is_stored or -(2**63) <= value < 2**63
+        mend = f"take dtype='{wide}' if all columns are integers, " * is_held
+        mend += "leave the column out (drop), or make it text"
+    elif isinstance(value, int):
+        mend = f"take dtype='{'int64' if value < 2**63 else 'uint64'}', or leave the column out"
     else:
-        wide = "int64" if isinstance(value, int) and -(2**63) <= value < 2**63 else "float64"
-        mend = f"take dtype='{wide}', or leave the column out"
+        mend = "take dtype='float64', or leave the column out"
     return ValueError(f"{where}: expected numbers that {holds}, got {value!r} in {at}; {mend}")
+
+
+def refuse_rounded_text(
+    values: Array, integers: Callable[[Array], Sequence[int | None]], where: object, first_row: int, name: str
+) -> None:
+    """Raise ValueError for the first integer of text that became another number among floats.
+
+    An integer is the same if it has the shortest digits of its float, and zeros for others, as some programs
+    write floats.
+
+    Parameters
+    ----------
+    values : array (n,)
+        Floats, as they were read.
+    integers : callable
+        Given row numbers, those that are large, tells which integers the text has there, None for fractions.
+    where, first_row, name :
+        As of :func:`cast_exactly`.
+    """
+    rows = np.flatnonzero((np.abs(values) >= EXACT) & np.isfinite(values))
+    if not len(rows):
+        return
+    for row, whole in zip(rows.tolist(), integers(rows), strict=True):
+        value = values[row].item()
+        if whole is not None and whole not in (int(value), int(Decimal(repr(value)))):
+            raise cast_refusal(where, first_row + row, name, whole, np.dtype(float))

@@ -9,9 +9,11 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from daskgd.data.formats.base import import_library
+from daskgd.data.formats.base import Array, import_library
+from daskgd.data.formats.casts import refuse_rounded_text
 from daskgd.data.formats.files import File
 from daskgd.data.formats.records import (
     RangeCount,
@@ -283,7 +285,22 @@ class CSVFormat:
                 f"{piece.file}: expected {piece.n_rows} rows from byte {piece.start} on, got "
                 f"{table.num_rows}; lines have to end with \\n or \\r\\n, and quotes to come in pairs"
             )
+        for name in table.column_names:
+            if pa.types.is_float64(table[name].type) and name not in self.options.dtypes:
+                integers = partial(self._integers, piece, text, name)
+                refuse_rounded_text(table[name].to_numpy(), integers, piece.file, piece.first_row, name)
         return table
+
+    def _integers(self, piece: Piece, text: bytes, name: str, rows: Array) -> list[int | None]:
+        """Those of some values of a column that are written as integers, None for others."""
+        pa, compute = import_library("pyarrow", "CSV"), import_library("pyarrow.compute", "CSV")
+        column = self._parse(piece, text, {name: pa.large_string()})[name].take(pa.array(rows))
+        column = compute.utf8_trim_whitespace(column)
+        if self.options.thousands is not None:
+            column = compute.replace_substring(column, self.options.thousands, "")
+        is_whole = compute.match_substring_regex(column, r"^[+-]?\d+$")
+        known = compute.if_else(is_whole, column, pa.scalar(None, column.type))
+        return [None if one is None else int(one) for one in known.to_pylist()]
 
     def _parse(self, piece: Piece, text: bytes, types: Types | None) -> Any:
         """Parse text as columns of some types, all columns by inference where there are none. Raises what

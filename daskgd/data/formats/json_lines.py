@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from daskgd.data.formats.base import import_library
+from daskgd.data.formats.base import Array, import_library
+from daskgd.data.formats.casts import refuse_rounded_text
 from daskgd.data.formats.csv import HEAD_BYTES, PIECE_BYTES, read_bytes
 from daskgd.data.formats.files import File
 from daskgd.data.formats.records import RangeCount, count_records, record_ranges
@@ -89,6 +91,10 @@ class JSONLines:
             )
         if table.num_rows != piece.n_rows:
             raise ValueError(f"{where}: expected a row a line, got {table.num_rows} rows")
+        for name in table.column_names:
+            if pa.types.is_float64(table[name].type):
+                integers = partial(_integers, text, name)
+                refuse_rounded_text(table[name].to_numpy(), integers, piece.file, piece.first_row, name)
         return table
 
     def _infer(self, where: str, text: bytes) -> Types:
@@ -120,6 +126,13 @@ def _fits(text: bytes, name: str, kind: Any) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def _integers(text: bytes, name: str, rows: Array) -> list[int | None]:
+    """Those of some values of a column in lines of text that are written as integers, None for others."""
+    lines = [line for line in text.split(b"\n") if line.strip()]
+    values = [json.loads(lines[row])[name] for row in rows.tolist()]
+    return [value if isinstance(value, int) else None for value in values]
 
 
 def _only(text: bytes, names: Sequence[str]) -> bytes:

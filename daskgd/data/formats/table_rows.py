@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from daskgd.data.formats.base import Array, import_library
-from daskgd.data.formats.casts import cast_exactly, row_number
+from daskgd.data.formats.casts import cast_exactly, refuse_rounded_text, row_number
 from daskgd.data.formats.table_format import (
     Piece,
     TableFormat,
@@ -99,14 +99,9 @@ class TableRows:
 
     def read(self, format: TableFormat, piece: Piece) -> MadeRows:
         """The rows of a piece, with what is known of them."""
-        pa = import_library("pyarrow", "Tables in")
         table = format.read(piece, {n: t for n, t in self.types.items() if n not in self.partitions})
         for name, kind in self.partitions.items():
-            value = piece.file.partitions[name]
-            column = pa.nulls(table.num_rows, kind) if value is None else pa.array([value]).cast(kind)
-            if value is not None:
-                column = pa.repeat(column[0], table.num_rows)
-            table = table.append_column(name, column)
+            table = table.append_column(name, _of_folder(piece, name, kind, table.num_rows))
         table = self._in_units(table)
         rows: int | Array = piece.first_row
         if self.drops and self.target is not None:
@@ -190,7 +185,7 @@ class TableRows:
 
     def _weight(self, piece: Piece, rows: int | Array, name: str, column: Any) -> Array:
         _refuse_missing(piece, rows, f"weight {name!r}", column)
-        values = _numbers(column)[0].astype(np.float64)
+        values = cast_exactly(_numbers(column)[0], np.dtype(float), piece.file, rows, [name])
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if len(bad):
             raise ValueError(
@@ -198,6 +193,18 @@ class TableRows:
                 f"{row_number(rows, bad[0])}"
             )
         return values
+
+
+def _of_folder(piece: Piece, name: str, kind: Type, n_rows: int) -> Any:
+    """A column of what the name of a folder says. Raises ValueError for an integer that floats round."""
+    pa, value = import_library("pyarrow", "Tables in"), piece.file.partitions[name]
+    if value is None:
+        return pa.nulls(n_rows, kind)
+    found = pa.array([value]).cast(kind)
+    if pa.types.is_float64(kind):
+        whole = int(value) if value.lstrip("+-").isdigit() else None
+        refuse_rounded_text(found.to_numpy(), lambda rows: [whole], piece.file, piece.first_row, name)
+    return pa.repeat(found[0], n_rows)
 
 
 def side_by_side(columns: Sequence[Array]) -> Array:

@@ -238,10 +238,11 @@ def _widen(rows: TableRows, found: Widened, roles: ColumnRoles, format: Format) 
     """The columns as what was found needs them. Raises ValueError where a dtype was asked for."""
     pa = import_library("pyarrow", format.name)
     types = dict(rows.types)
-    for name, kind in (found.types or {str(found.gaps): "missing values"}).items():
+    got = {name: f"missing values or {kind}" for name, kind in found.types.items()}
+    for name, what in (got or {str(found.gaps): "missing values"}).items():
         if roles.dtype is not None and roles.dtype.kind != "f" and name in rows.numbers:
             raise ValueError(
-                f"{found.where}: expected {roles.dtype} in column {name!r}, got missing values or {kind}; "
+                f"{found.where}: expected {roles.dtype} in column {name!r}, got {what}; "
                 "take dtype='float64', or fill them first"
             )
     for name, kind in found.types.items():
