@@ -1,4 +1,5 @@
-"""What of a large product of cases the default tier runs, and what the slow tier (``pytest -m slow``)."""
+"""What of a large product of cases the default tier runs, what the slow tier (``pytest -m slow``), and what is
+left to the night (``pytest -m nightly``)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,11 @@ def slow_but(cases: Iterable[Any], *kept: Any) -> list[Any]:
     cases = list(cases)
     assert all(case in cases for case in kept), f"{kept} are not all among the cases"
     return [case if case in kept else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def nightly(cases: Iterable[Any]) -> list[Any]:
+    """Cases for ``parametrize`` that take minutes: ``pytest -m nightly`` runs them."""
+    return [pytest.param(case, marks=pytest.mark.nightly) for case in cases]
 
 
 def slow_but_rows(rows: Iterable[tuple[Any, ...]], *kept: tuple[Any, ...]) -> list[Any]:

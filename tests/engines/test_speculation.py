@@ -657,8 +657,13 @@ def island() -> Iterator[Namespace]:
 
 @posix
 @pytest.mark.cluster
-@pytest.mark.slow
-@pytest.mark.parametrize(("there", "back"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        pytest.param(True, True, marks=pytest.mark.slow),
+        *(pytest.param(*one, marks=pytest.mark.nightly) for one in ((True, False), (False, True))),
+    ],
+)
 def test_one_of_three_workers_is_cut_off(there, back, larger, island, tmp_path):
     """Both ways, or only one: it then hears what it cannot answer, or says what nobody answers."""
     expected = told(fit(larger, 20, engine="serial"))

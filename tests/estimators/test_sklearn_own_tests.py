@@ -22,17 +22,20 @@ from daskgd.testing.sklearn_tests import (
     table,
 )
 from daskgd.testing.substitution import namesakes, substituted
-from tests.tiers import slow_but
+from tests.tiers import nightly, slow_but
 
 SLOW = "for_all_backends"
 """Tests that fit SGD to 20 classes twice, for half a minute each: left to a run of the module by itself."""
 
 FEW = ("linear_model/tests/test_huber.py", "linear_model/tests/test_perceptron.py")
-GROUPS = {"few": FEW, **MODULES}
+SOME = ("base", "coordinate_descent", "quantile", "ridge")
+GROUPS = {"few": FEW, "some": tuple(f"linear_model/tests/test_{name}.py" for name in SOME), **MODULES}
+LONG = ("linear", "selection", "plots", "ensembles")
+"""Minutes each: left to the night."""
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("group", slow_but(GROUPS))
+@pytest.mark.parametrize("group", [*slow_but([g for g in GROUPS if g not in LONG]), *nightly(LONG)])
 def test_failures_are_those_that_are_listed(group: str) -> None:
     expected, modules = Expected.read(), GROUPS[group]
     said = "\n".join(differences(run_modules(modules, f"not {SLOW}"), expected, modules))

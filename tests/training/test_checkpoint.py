@@ -26,7 +26,7 @@ from daskgd.queries import Gradient
 from daskgd.solvers import Solver, State
 from daskgd.solvers.base import Steps
 from daskgd.testing import SOLVERS, Calls
-from tests.tiers import slow_but
+from tests.tiers import nightly, slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -402,7 +402,7 @@ def driven(which: int) -> Any:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("which", slow_but(range(4)))
+@pytest.mark.parametrize("which", [*slow_but(range(2)), *nightly(range(2, 4))])
 def test_the_driver_is_killed_at_random_moments(which: int, stored: Any, tmp_path: Path) -> None:
     whole = driven(which).fit(stored)
     rng = np.random.default_rng(which)
