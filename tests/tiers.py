@@ -1,5 +1,6 @@
-"""What of a large product of cases the default tier runs, what the slow tier (``pytest -m slow``), and what is
-left to the night (``pytest -m nightly``)."""
+"""What of a large product of cases the default tier runs, what the slow tier (``pytest -m slow``), and what
+is left to the night (``pytest -m nightly``).
+"""
 
 from __future__ import annotations
 
