@@ -14,7 +14,7 @@ import json
 import lzma
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from csv import QUOTE_ALL, QUOTE_MINIMAL, reader, writer
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -143,6 +143,17 @@ def check(
         if one is not None:
             assert other is not None
             assert one.tolist() == list(other), name
+
+
+def rounds(values: Iterable[Any], is_text: bool = False) -> bool:
+    """Whether float64 makes another number of an integer. Text may be the shortest digits of a float, with
+    zeros for the others."""
+    for value in values:
+        if isinstance(value, int) and abs(value) > 2**53:
+            same = {int(float(value))} | ({int(Decimal(repr(float(value))))} if is_text else set())
+            if value not in same:
+                return True
+    return False
 
 
 def run(n: int, cases: st.SearchStrategy[Any], check_one: Callable[[Any], None]) -> None:
@@ -305,10 +316,12 @@ def check_csv(case: Case) -> None:
         columns = {name: [values[i] for i in kept] for name, values in columns.items()}
         if case.has_labels and set(columns[target]) <= set(csv.MISSING) and case.options["keep_default_na"]:
             case.is_right = False  # nothing says that this is text
+    features = [name for name in columns if name not in (target, weight)]
+    if any(rounds(columns[name], is_text=True) for name in features):
+        case.is_right = False
     if not case.is_right:
         assert isinstance(ingest(case), str)
         return
-    features = [name for name in columns if name not in (target, weight)]
     X = np.array([[np.nan if v is None else float(v) for v in columns[name]] for name in features]).T
     check(case, features, X, *(None if name is None else columns[name] for name in (target, weight)))
 
@@ -466,6 +479,10 @@ def check_typed(made: tuple[Case, list[pa.Table]]) -> None:
         for table in tables:
             own = plain_dtype(table[name].type)
             values = [0 if v is None else float(v) if own.kind == "f" else v for v in table[name].to_pylist()]
+            if dtype.kind == "f" and rounds(values):
+                case.is_right = False
+                assert isinstance(ingest(case), str)
+                return
             part = np.array(values, own).astype(dtype)
             part[np.array([v is None for v in table[name].to_pylist()], bool)] = (
                 np.nan if dtype.kind == "f" else 0
@@ -657,6 +674,10 @@ def check_json(case: Case) -> None:
         rows += [json.loads(line) for line in text.splitlines() if line]
     others = ("y", "other")
     names = [name for name in rows[0] if name not in others]
+    if any(rounds((row.get(name) for row in rows), is_text=True) for name in names):
+        case.is_right = False
+        assert isinstance(ingest(case), str)
+        return
     y = [row["y"] for row in rows] if "target" in case.options else None
     check(case, names, np.array([[row.get(name) for name in names] for row in rows], float), y, None)
 
